@@ -1,0 +1,68 @@
+//! Arguments of `data`.
+
+use super::values;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `data`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DataCommand {
+    /// Say what files hold, how good it is for training, and how it will be read
+    Inspect(InspectArgs),
+    /// Write examples in another format, cleaned and split if you like
+    Convert(ConvertArgs),
+}
+
+/// `data inspect`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Example:\n  peft-studio data inspect examples.csv --columns user=question --columns assistant=reply"
+)]
+pub struct InspectArgs {
+    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Count tokens as this model does: a folder, or `starter`
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Which column is what (user, assistant, system, text, messages); repeat it for several
+    #[arg(long, value_name = "PART=COLUMN", value_delimiter = ',', value_parser = values::column)]
+    pub columns: Vec<(String, String)>,
+    /// Read the files as this format instead of detecting it
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `data convert`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
+                        --deduplicate --validation-split 0.1")]
+pub struct ConvertArgs {
+    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Format to write
+    #[arg(long, value_name = "FORMAT", value_parser = ["messages", "alpaca", "sharegpt", "text"])]
+    pub to: String,
+    /// File to write
+    #[arg(long, value_name = "FILE.jsonl", alias = "output")]
+    pub out: PathBuf,
+    /// Share of the examples to hold out in a second file, such as 0.1
+    #[arg(long, value_name = "SHARE", value_parser = values::held_out_share)]
+    pub validation_split: Option<f64>,
+    /// Leave out copies of earlier examples
+    #[arg(long)]
+    pub deduplicate: bool,
+    /// Leave out examples that are not good for training
+    #[arg(long)]
+    pub quality_filter: bool,
+    /// Put this system prompt before every conversation that has none
+    #[arg(long, value_name = "TEXT")]
+    pub include_system: Option<String>,
+    /// Which column is what (user, assistant, system, text, messages); repeat it for several
+    #[arg(long, value_name = "PART=COLUMN", value_delimiter = ',', value_parser = values::column)]
+    pub columns: Vec<(String, String)>,
+    /// Read the files as this format instead of detecting it
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}

@@ -1,0 +1,196 @@
+//! Arguments of the commands that make runs and look at them.
+
+use super::values;
+use clap::{Args, Subcommand, ValueEnum};
+use peft_storage::{RunSort, Status};
+use std::path::PathBuf;
+
+/// `quickstart`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio quickstart --out first-adapter")]
+pub struct QuickstartArgs {
+    /// Folder for the adapter and the exported model
+    #[arg(long, value_name = "DIR", alias = "output")]
+    pub out: Option<PathBuf>,
+}
+
+/// `train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
+                        peft-studio train run.json --set training.learning_rate=1e-4\n\n\
+                        What is not given is chosen for you.")]
+pub struct TrainArgs {
+    /// A run file, as stored with every run; options change what it says
+    #[arg(value_name = "RUN.json", required_unless_present_all = ["model", "data"])]
+    pub run: Option<PathBuf>,
+    /// The model to start from: a folder, or `starter` for the built-in model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// File with examples; repeat it for several
+    #[arg(long, value_name = "FILE", alias = "dataset")]
+    pub data: Vec<PathBuf>,
+    /// Change any setting of the run file; repeat it for several
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
+    pub set: Vec<String>,
+    /// Folder for the adapter, checkpoints and events of this run
+    #[arg(long, value_name = "DIR", alias = "output")]
+    pub out: Option<PathBuf>,
+    /// A name to find the run by
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What is trained: lora (a small adapter), qlora (the same on a 4-bit model), dora, qdora, or full
+    #[arg(long, value_name = "METHOD", value_parser = ["lora", "qlora", "dora", "qdora", "full"])]
+    pub method: Option<String>,
+    /// Size of the adapter: a higher rank learns more and uses more memory
+    #[arg(long, value_name = "N", aliases = ["lora-rank", "lora-r"])]
+    pub rank: Option<usize>,
+    /// How strongly the adapter acts on the model; often twice the rank
+    #[arg(long, value_name = "NUMBER", alias = "lora-alpha")]
+    pub alpha: Option<f64>,
+    /// Share of the adapter's input left out at random, against learning by heart
+    #[arg(long, value_name = "SHARE", alias = "lora-dropout")]
+    pub dropout: Option<f64>,
+    /// Parts of the model that get adapters: all-linear, or names such as `q_proj` `v_proj`
+    #[arg(long, value_name = "NAMES", num_args = 1..)]
+    pub target_modules: Vec<String>,
+    /// How often to go through the examples
+    #[arg(long, value_name = "NUMBER", alias = "num-train-epochs")]
+    pub epochs: Option<f64>,
+    /// Examples computed together; a larger one uses more memory
+    #[arg(long, value_name = "N", alias = "per-device-train-batch-size")]
+    pub batch_size: Option<usize>,
+    /// Size of each correction, such as 2e-4
+    #[arg(long, value_name = "NUMBER")]
+    pub learning_rate: Option<f64>,
+    /// Folder of an adapter, or of an earlier run, to continue from
+    #[arg(long, value_name = "DIR")]
+    pub resume_from: Option<PathBuf>,
+    /// Also write a complete model with the adapter merged in
+    #[arg(long)]
+    pub merge: bool,
+}
+
+/// `pause`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio pause support-bot")]
+pub struct PauseArgs {
+    /// Id or name of the run
+    pub run: String,
+}
+
+/// `resume`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio resume support-bot")]
+pub struct ResumeArgs {
+    /// Id or name of the run
+    pub run: String,
+    /// Change a setting for the rest of the run; repeat it for several
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
+    pub set: Vec<String>,
+}
+
+/// `stop`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio stop support-bot")]
+pub struct StopArgs {
+    /// Id or name of the run
+    pub run: String,
+}
+
+/// `runs`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List the runs, the newest first
+    List(ListArgs),
+    /// Show one run: what was asked for, how far it came, what came out
+    #[command(after_help = "Example:\n  peft-studio runs show support-bot --json")]
+    Show {
+        /// Id or name of the run
+        run: String,
+    },
+}
+
+/// `runs list`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio runs list --status finished --sort validation-loss --limit 10")]
+pub struct ListArgs {
+    /// Only runs with this status
+    #[arg(long, value_enum)]
+    pub status: Option<StatusFilter>,
+    /// What to sort by
+    #[arg(long, value_enum, default_value = "created")]
+    pub sort: SortKey,
+    /// Show at most so many
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub limit: Option<usize>,
+}
+
+/// A status to filter by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusFilter {
+    /// Not started yet.
+    Queued,
+    /// A live process works on it.
+    Running,
+    /// Halted, can be resumed.
+    Paused,
+    /// Ended early.
+    Stopped,
+    /// Complete.
+    Finished,
+    /// Ended by an error.
+    Failed,
+    /// Its process died; can be resumed.
+    Interrupted,
+}
+
+impl From<StatusFilter> for Status {
+    fn from(filter: StatusFilter) -> Self {
+        match filter {
+            StatusFilter::Queued => Self::Queued,
+            StatusFilter::Running => Self::Running,
+            StatusFilter::Paused => Self::Paused,
+            StatusFilter::Stopped => Self::Stopped,
+            StatusFilter::Finished => Self::Finished,
+            StatusFilter::Failed => Self::Failed,
+            StatusFilter::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+/// What to sort runs by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// The newest first.
+    Created,
+    /// In the order of the alphabet.
+    Name,
+    /// By status.
+    Status,
+    /// The lowest training loss first.
+    #[value(alias = "train-loss")]
+    Loss,
+    /// The lowest held-out loss first.
+    #[value(alias = "validation_loss")]
+    ValidationLoss,
+    /// The highest quality score first.
+    #[value(alias = "quality_score")]
+    QualityScore,
+    /// The longest first.
+    Seconds,
+}
+
+impl SortKey {
+    /// The column, and whether small values come first: what people look for is on top.
+    pub fn order(self) -> (RunSort, bool) {
+        match self {
+            Self::Created => (RunSort::Created, false),
+            Self::Name => (RunSort::Name, true),
+            Self::Status => (RunSort::Status, true),
+            Self::Loss => (RunSort::Loss, true),
+            Self::ValidationLoss => (RunSort::ValidationLoss, true),
+            Self::QualityScore => (RunSort::QualityScore, false),
+            Self::Seconds => (RunSort::Seconds, false),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `data inspect` and `data convert`.
+
+use super::args::{ConvertArgs, DataCommand, InspectArgs};
+use super::context::Context;
+use super::output::{self, note, printable};
+use super::quantity::count;
+use crate::jobs::open_model;
+use crate::jobs::setup::render_options;
+use peft_data::{BadLine, ConvertOptions, ConvertReport, FileReport, Inspection, Issue, ReadOptions, Severity, Target};
+use peft_plan::{Example, Fault, Row, TrainOn, Turn};
+use serde::Serialize;
+use serde_json::json;
+
+/// Which rows are held out: the same as a run would, so that a split file and a split run agree.
+const SEED: u64 = 42;
+/// Characters of a turn or an example of an issue that a person is shown.
+const SHOWN: usize = 160;
+
+pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault> {
+    match command {
+        DataCommand::Inspect(args) => inspect(context, args)?,
+        DataCommand::Convert(args) => convert(context, args)?,
+    }
+    Ok(0)
+}
+
+/// One row as it will be read.
+#[derive(Debug, Serialize)]
+struct Preview {
+    messages: Vec<Turn>,
+    /// Plain text, where a row is no conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    tokens: Option<usize>,
+    trained_tokens: Option<usize>,
+}
+
+fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
+    let InspectArgs { files, model, columns, format } = args;
+    let options =
+        ReadOptions { format: format.clone(), columns: columns.iter().cloned().collect(), ..ReadOptions::default() };
+    let inspection = peft_data::inspect(files, &options)?;
+    let counts = match model {
+        Some(model) => token_counts(model, &inspection.preview)?,
+        None => vec![None; inspection.preview.len()],
+    };
+    let preview: Vec<Preview> =
+        inspection.preview.iter().zip(counts).map(|(row, counts)| preview(row, counts)).collect();
+    if context.json {
+        let mut document = json!(inspection);
+        document["preview"] = json!(preview);
+        output::print_json(&document);
+    } else {
+        output::line(&printable(&for_people(&inspection, &preview)));
+    }
+    Ok(())
+}
+
+fn preview(row: &Row, counts: Option<(usize, usize)>) -> Preview {
+    let (messages, text) = match &row.example {
+        Example::Messages(turns) => (turns.clone(), None),
+        Example::Text(text) => (Vec::new(), Some(text.clone())),
+    };
+    Preview { messages, text, tokens: counts.map(|(all, _)| all), trained_tokens: counts.map(|(_, trained)| trained) }
+}
+
+/// All and trained tokens of each row, by the one function that training uses too. A row that does
+/// not fit the model's layout has none, and a note says why.
+fn token_counts(model: &str, rows: &[Row]) -> Result<Vec<Option<(usize, usize)>>, Fault> {
+    let base = open_model(model)?;
+    let options = render_options(&base, None, TrainOn::Assistant, None)?;
+    let counts = rows.iter().map(|row| match base.tokenizer().render(&row.example, &options) {
+        // The first token has nothing before it to be predicted from.
+        Ok(rendered) => Some((rendered.ids.len(), rendered.trained.iter().skip(1).filter(|trained| **trained).count())),
+        Err(fault) => {
+            note(&printable(&format!("Line {}: {}", row.line, fault.detail)));
+            None
+        }
+    });
+    Ok(counts.collect())
+}
+
+fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
+    let Inspection { files, rows, rejected, score, issues, .. } = inspection;
+    let mut lines: Vec<String> = files.iter().flat_map(described).collect();
+    let (usable, left_out) = (count(*rows as u64), count(*rejected as u64));
+    lines.extend([String::new(), format!("Quality {score} of 100: {usable} usable rows, {left_out} left out")]);
+    lines.extend(issues.iter().flat_map(|issue| told(issue, files)));
+    if issues.is_empty() {
+        lines.push("Nothing to complain about.".to_owned());
+    }
+    lines.extend([String::new(), "How the first rows are read".to_owned()]);
+    for (index, row) in preview.iter().enumerate() {
+        let counts = match (row.tokens, row.trained_tokens) {
+            (Some(tokens), Some(trained)) => format!(" ({tokens} tokens, {trained} of them learned)"),
+            _ => String::new(),
+        };
+        lines.extend([String::new(), format!("  {}.{counts}", index + 1)]);
+        let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.content));
+        lines.extend(row.messages.iter().map(turn));
+        lines.extend(row.text.iter().map(|plain| format!("    text       {}", shortened(plain))));
+    }
+    lines.join("\n")
+}
+
+fn described(file: &FileReport) -> Vec<String> {
+    let FileReport { path, format, shape, confidence, rows, columns, encoding, notes, .. } = file;
+    let (certainty, rows) = (100.0 * confidence, count(*rows as u64));
+    let mut lines = vec![
+        path.display().to_string(),
+        format!("  {format} with rows like {shape} ({certainty:.0}% certain), {rows} rows, {encoding}"),
+    ];
+    if !columns.is_empty() {
+        lines.push(format!("  columns: {}", columns.join(", ")));
+    }
+    lines.extend(notes.iter().map(|remark| format!("  note: {remark}")));
+    lines
+}
+
+fn told(issue: &Issue, files: &[FileReport]) -> Vec<String> {
+    let Issue { severity, message, examples, fix, .. } = issue;
+    let label = match severity {
+        Severity::Error => "Problem",
+        Severity::Warning => "Warning",
+        Severity::Info => "Note",
+    };
+    let mut lines = vec![String::new(), format!("{label}: {message}")];
+    for example in examples {
+        let file = match files.get(example.file) {
+            Some(file) if files.len() > 1 => format!("{}, ", file.path.display()),
+            _ => String::new(),
+        };
+        lines.push(format!("  {file}line {}: {}", example.line, shortened(&example.text)));
+    }
+    lines.push(format!("  What helps: {fix}"));
+    lines
+}
+
+/// The beginning of a text, on one line.
+fn shortened(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(SHOWN).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
+    let ConvertArgs { files, to, out, validation_split, deduplicate, quality_filter, include_system, columns, format } =
+        args;
+    let options = ReadOptions {
+        format: format.clone(),
+        columns: columns.iter().cloned().collect(),
+        system_prompt: None,
+        // What cannot be read is kept aside, and counted in the report.
+        on_bad_line: BadLine::Skip,
+    };
+    let dataset = peft_data::read(files, &options)?;
+    let options = ConvertOptions {
+        deduplicate: *deduplicate,
+        quality_filter: *quality_filter,
+        include_system: include_system.clone(),
+        validation_split: validation_split.unwrap_or(0.0),
+        seed: SEED,
+    };
+    let target: Target = to.parse()?;
+    let report = peft_data::convert(&dataset, target, out, &options)?;
+    if context.json {
+        output::print_json(&report);
+    } else {
+        output::line(&printable(&written(&report)));
+    }
+    Ok(())
+}
+
+fn written(report: &ConvertReport) -> String {
+    let ConvertReport {
+        out,
+        rows,
+        validation,
+        validation_rows,
+        rejected,
+        rejected_rows,
+        duplicates,
+        filtered,
+        notes,
+        ..
+    } = report;
+    let mut lines = vec![format!("{} rows in {}", count(*rows as u64), out.display())];
+    if let Some(path) = validation {
+        lines.push(format!("{} rows held out in {}", count(*validation_rows as u64), path.display()));
+    }
+    if let Some(path) = rejected {
+        lines.push(format!(
+            "{} rows left out in {} ({duplicates} copies, {filtered} filtered)",
+            count(*rejected_rows as u64),
+            path.display()
+        ));
+    }
+    lines.extend(notes.iter().map(|remark| format!("Note: {remark}")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_at_characters_and_stay_on_one_line() {
+        assert_eq!(shortened("  a\n b\t\tc "), "a b c");
+        assert_eq!(shortened(""), "");
+        let long = shortened(&"ä ".repeat(500));
+        assert_eq!(long.chars().count(), SHOWN + 1);
+        assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn plain_text_has_no_messages_but_the_field_is_there() {
+        let row = Row { file: 0, line: 1, example: Example::Text("once".to_owned()) };
+        let value = json!(preview(&row, None));
+        assert_eq!(value, json!({"messages": [], "text": "once", "tokens": null, "trained_tokens": null}));
+    }
+}

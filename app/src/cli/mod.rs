@@ -1,0 +1,83 @@
+//! The command line: parse, run one command, say how it ended.
+//!
+//! Results go to stdout, everything else to stderr. A command returns its exit code, or a fault that
+//! is shown here, once.
+
+pub mod args;
+pub mod chat;
+pub mod context;
+pub mod error;
+pub mod evaluate;
+pub mod export;
+pub mod interrupt;
+pub mod memory;
+pub mod output;
+pub mod progress;
+pub mod quantity;
+pub mod quickstart;
+pub mod selftest;
+pub mod starter;
+pub mod train;
+pub mod verify;
+
+mod completions;
+mod data;
+mod hardware;
+mod panic;
+mod runs;
+mod table;
+mod welcome;
+
+use args::{Cli, Command};
+use context::Context;
+use peft_plan::Fault;
+use std::process::ExitCode;
+
+/// Exit code of a bug.
+const PANICKED: u8 = 1;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    panic::install();
+    let Cli { global, command } = args::parse();
+    let json = global.json;
+    let run = move || {
+        let code = match &command {
+            None => {
+                welcome::run();
+                0
+            }
+            Some(command) => dispatch(&Context::new(&global)?, command)?,
+        };
+        output::check().map(|()| code)
+    };
+    let code = match std::panic::catch_unwind(run) {
+        Ok(Ok(code)) => code,
+        Ok(Err(fault)) => error::report(&fault, json),
+        Err(_) => PANICKED,
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(context, args),
+        Command::Hardware => hardware::run(context),
+        Command::Selftest => selftest::run(context),
+        Command::Verify(args) => verify::run(context, args),
+        Command::Data(args) => data::run(context, args),
+        Command::Train(args) => train::run(context, args),
+        Command::Pause(args) => runs::pause(context, args),
+        Command::Resume(args) => train::resume_run(context, args),
+        Command::Stop(args) => runs::stop(context, args),
+        Command::Runs(args) => runs::run(context, args),
+        Command::Evaluate(args) => evaluate::run(context, args),
+        Command::Chat(args) => chat::run(context, args),
+        Command::Export(args) => export::run(context, args),
+        Command::Completions { shell } => {
+            completions::run(*shell);
+            Ok(0)
+        }
+        Command::Starter(args) => starter::run(context, args),
+    }
+}

@@ -1,0 +1,10 @@
+//! One way from a configuration to a run to its events, whoever asks for it.
+
+pub mod answer;
+pub mod model;
+pub mod run;
+pub mod setup;
+
+pub use model::open_model;
+pub use run::{RunRequest, resume, start};
+pub use setup::{Setup, prepare};

@@ -1,0 +1,321 @@
+//! Start a run or go on with one, recorded in the store from its first to its last event.
+
+use super::setup::{Setup, prepare};
+use crate::cli::context::Context;
+use crate::cli::memory::{peak_memory, total_memory};
+use crate::cli::{interrupt, output, progress};
+use peft_models::engine::{Engine, TrainJob, memory_plan};
+use peft_models::train::{Request, RunOutcome};
+use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
+use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What `train` asks for.
+pub struct RunRequest {
+    /// The configuration.
+    pub config: RunConfig,
+    /// The run's directory; default: one under the data directory.
+    pub out: Option<PathBuf>,
+}
+
+/// How a run ended, with its place.
+pub struct RunEnd {
+    /// Its record.
+    pub run: Run,
+    /// How.
+    pub outcome: RunOutcome,
+}
+
+/// A file in the run's directory that says which run it is.
+const MARKER: &str = "run.json";
+
+/// Train from the beginning.
+pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
+    let RunRequest { mut config, out } = request;
+    absolute_paths(&mut config)?;
+    let setup = prepare(&config, context.threads, None)?;
+    let engine = Engine::open(&context.backend, context.threads)?;
+    for note in &setup.notes {
+        output::note(note);
+    }
+    check_memory(&config, &setup)?;
+    let out = out.map(|p| std::path::absolute(&p).map_err(|e| Fault::io("find", &p, e))).transpose()?;
+    if let Some(dir) = &out {
+        check_free(dir)?;
+    }
+    let is_new_folder = out.as_ref().is_none_or(|dir| !dir.exists());
+    let store = context.store()?;
+    let name = config.name.clone().unwrap_or_else(|| default_name(&config));
+    config.name = Some(name.clone());
+    let plan = serde_json::to_value(&setup.plan).expect("a plan is plain data");
+    let id = store.create_run(&NewRun {
+        name,
+        directory: out,
+        config: config.to_value(),
+        plan,
+        dataset_hash: Some(setup.dataset_hash.clone()),
+        base_hash: Some(setup.base.checkpoint().hash().to_owned()),
+        project: None,
+        total_steps: setup.plan.total_steps,
+    })?;
+    let run = store.get_run(id.as_str())?;
+    durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
+    let marker = run.directory.join(MARKER);
+    let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
+    let end = durable::write_file(&marker, &text)
+        .map_err(|e| Fault::io("write", &marker, e))
+        .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
+    if end.is_err() && !has_begun(&store, &run) {
+        forget(&store, &run, is_new_folder);
+    }
+    end
+}
+
+/// Whether anybody was told that the run began. Where nobody can say, it did.
+fn has_begun(store: &Store, run: &Run) -> bool {
+    store.events(run.id.as_str(), 0).map_or(true, |events| events.iter().any(|event| event.kind == "started"))
+}
+
+/// A run that was refused before it began is no run: its folder can be named again. What cannot be removed stays.
+fn forget(store: &Store, run: &Run, is_new_folder: bool) {
+    for name in [MARKER, "events.jsonl", "run.lock"] {
+        let _removed = std::fs::remove_file(run.directory.join(name));
+    }
+    if is_new_folder {
+        // Only where it is empty.
+        let _removed = std::fs::remove_dir(&run.directory);
+    }
+    let _forgotten = store.delete_run(run.id.as_str());
+}
+
+/// Go on with a run. A finished run is left as it is.
+pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result<Option<RunEnd>> {
+    let store = context.store()?;
+    let run = find(&store, id_or_name)?;
+    if matches!(run.status, Status::Finished) {
+        return Ok(None);
+    }
+    let mut config = RunConfig::from_value(run.config.clone())?;
+    let mut frozen = frozen_plan(&run)?;
+    if !changes.is_empty() {
+        for change in changes {
+            config.set(change)?;
+        }
+        // Whatever was not changed stays as it was, also where today's default would differ.
+        let fresh = prepare(&config, frozen.threads, None)?.plan;
+        frozen = TrainingPlan { threads: frozen.threads, ..fresh };
+    }
+    let setup = prepare(&config, frozen.threads, Some(frozen))?;
+    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_empty() {
+        return Err(Fault::new(
+            "PS-DATA-013",
+            "The training data is not the same as when this run started, so it cannot go on where it was",
+        ));
+    }
+    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    let begin = if changes.is_empty() { Begin::Resume } else { Begin::Change };
+    execute(context, &engine, &store, &run, &setup, begin).map(Some)
+}
+
+/// End a run that no process works on: its adapter is written from its newest checkpoint.
+pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
+    let store = context.store()?;
+    let config = RunConfig::from_value(run.config.clone())?;
+    let frozen = frozen_plan(run)?;
+    let setup = prepare(&config, frozen.threads, Some(frozen))?;
+    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    execute(context, &engine, &store, run, &setup, Begin::Stop)
+}
+
+fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
+    serde_json::from_value(run.plan.clone()).map_err(|e| {
+        Fault::new("PS-CKPT-002", "The settings that this run was started with cannot be read").caused_by(e)
+    })
+}
+
+/// How a process takes up a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    Fresh,
+    Resume,
+    /// With other settings from here on.
+    Change,
+    /// Only to write the adapter of the newest checkpoint.
+    Stop,
+}
+
+/// A run by id, name, or its directory.
+pub fn find(store: &Store, id_or_name: &str) -> Result<Run> {
+    let marker = Path::new(id_or_name).join(MARKER);
+    if let Ok(text) = std::fs::read(&marker)
+        && let Ok(value) = serde_json::from_slice::<Value>(&text)
+        && let Some(id) = value["run"].as_str()
+    {
+        return store.get_run(id);
+    }
+    store.get_run(id_or_name)
+}
+
+fn execute(
+    context: &Context,
+    engine: &Engine,
+    store: &Store,
+    run: &Run,
+    setup: &Setup,
+    begin: Begin,
+) -> Result<RunEnd> {
+    let _lock = RunLock::take(&run.directory)?;
+    // Requests to an earlier process are not for this one.
+    store.take_commands(run.id.as_str())?;
+    store.start_run(
+        run.id.as_str(),
+        &Start {
+            total_steps: setup.plan.total_steps,
+            backend: engine.backend().to_owned(),
+            device: engine.fingerprint(),
+            plan: Some(serde_json::to_value(&setup.plan).expect("a plan is plain data")),
+        },
+    )?;
+    interrupt::install();
+    let mut last_look = Instant::now();
+    let mut request = || {
+        if begin == Begin::Stop {
+            return Some(Request::Stop);
+        }
+        if interrupt::requested() {
+            return Some(Request::Interrupt);
+        }
+        // A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
+        if last_look.elapsed() < Duration::from_millis(50) {
+            return None;
+        }
+        last_look = Instant::now();
+        let commands = store.take_commands(run.id.as_str()).unwrap_or_default();
+        commands.iter().find_map(|c| match c.kind {
+            CommandKind::Pause => Some(Request::Pause),
+            CommandKind::Stop => Some(Request::Stop),
+            CommandKind::Evaluate | CommandKind::Snapshot => None,
+        })
+    };
+    let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
+    let job = TrainJob {
+        base: &setup.base,
+        plan: &setup.plan,
+        train: &setup.train,
+        validation: &setup.validation,
+        truncated: setup.truncated,
+        directory: &run.directory,
+        run: run.id.as_str(),
+        name: &run.name,
+        dataset_hash: &setup.dataset_hash,
+        resume: begin != Begin::Fresh,
+        changed: begin == Begin::Change,
+        request: &mut request,
+        peak_memory,
+    };
+    let result = engine.train(job, &mut sink);
+    let summary = sink.finish();
+    // A run whose events cannot be written was asked to halt; the reason is what people need to hear.
+    let result = sink.take_fault().map_or(result, Err);
+    let mut end = Outcome {
+        status: Status::Failed,
+        last_step: summary.step,
+        seconds: summary.seconds,
+        loss: summary.loss,
+        validation_loss: summary.validation_loss,
+        quality_score: None,
+        error: None,
+    };
+    match result {
+        Ok(outcome) => {
+            end.status = match &outcome {
+                RunOutcome::Finished(f) => {
+                    end.last_step = f.step;
+                    end.seconds = f.seconds;
+                    Status::Finished
+                }
+                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) => Status::Paused,
+                RunOutcome::Stopped(_) => Status::Stopped,
+            };
+            store.finish(run.id.as_str(), &end)?;
+            Ok(RunEnd { run: store.get_run(run.id.as_str())?, outcome })
+        }
+        Err(fault) => {
+            end.error = Some(crate::cli::error::to_json(&fault));
+            sink.failed(&RunEvent::Failed { error: crate::cli::error::to_json(&fault)["error"].clone() });
+            // Where the reason cannot be recorded, as on a full disk, it is still what people need to hear.
+            let _recorded = store.finish(run.id.as_str(), &end);
+            Err(fault)
+        }
+    }
+}
+
+/// Refuse a run whose planned peak is beyond the share of the memory that it may use.
+fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
+    let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
+    let longest: usize = setup.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
+    let row = if setup.plan.packing { setup.plan.max_sequence_length } else { longest };
+    let need = memory_plan(&setup.base, &setup.plan, row * setup.plan.micro_batch_size)?;
+    let budget = (total_memory() as f64 * fraction) as u64;
+    if need.total_bytes <= budget {
+        return Ok(());
+    }
+    let mut largest = need.items.clone();
+    largest.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+    let top: Vec<String> = largest.iter().take(3).map(|i| format!("{} {}", i.name, output::bytes(i.bytes))).collect();
+    Err(Fault::new(
+        "PS-MEM-001",
+        format!(
+            "The run needs about {} and may use {}; the largest parts are {}",
+            output::bytes(need.total_bytes),
+            output::bytes(budget),
+            top.join(", ")
+        ),
+    ))
+}
+
+/// Refuse a directory that another run lives in, so that nothing is lost.
+fn check_free(dir: &Path) -> Result<()> {
+    if dir.join(MARKER).exists() || dir.join("checkpoints").exists() {
+        return Err(Fault::new("PS-CFG-001", format!("`{}` already holds a run", dir.display()))
+            .action("Choose another folder", Some("--out DIR".to_owned()))
+            .action("Go on with the run that is there", Some(format!("peft-studio resume {}", dir.display()))));
+    }
+    Ok(())
+}
+
+/// A run must not depend on the directory it was started from.
+fn absolute_paths(config: &mut RunConfig) -> Result<()> {
+    let absolute = |path: &str| {
+        std::path::absolute(path).map(|p| p.display().to_string()).map_err(|e| Fault::io("find", Path::new(path), e))
+    };
+    let dataset = &mut config.dataset;
+    for path in dataset.path.iter_mut().chain(dataset.sources.iter_mut().filter_map(|s| s.path.as_mut())) {
+        *path = absolute(path)?;
+    }
+    if let Some(id) = &mut config.model.id
+        && Path::new(id.as_str()).is_dir()
+        && id != super::model::STARTER
+    {
+        *id = absolute(id)?;
+    }
+    if let Some(dir) = &mut config.adapter.init_from {
+        *dir = absolute(dir)?;
+    }
+    if let Some(template) = &mut config.dataset.chat_template
+        && Path::new(template.as_str()).is_file()
+    {
+        *template = absolute(template)?;
+    }
+    Ok(())
+}
+
+fn default_name(config: &RunConfig) -> String {
+    let stem =
+        |text: &str| Path::new(text).file_stem().map_or_else(|| text.to_owned(), |s| s.to_string_lossy().into_owned());
+    let data = config.dataset_paths().first().map(|p| stem(p)).unwrap_or_default();
+    let model = config.model.id.as_deref().map(|m| m.rsplit('/').next().unwrap_or(m).to_owned()).unwrap_or_default();
+    format!("{data} on {model}")
+}

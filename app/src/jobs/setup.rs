@@ -1,0 +1,152 @@
+//! Everything before the first step: model, data, rendered examples, complete plan.
+
+use super::open_model;
+use peft_data::{BadLine, Dataset, ReadOptions, Split};
+use peft_models::base::BaseModel;
+use peft_models::peft_format::matches;
+use peft_models::prepare::{Cut, render};
+use peft_models::train::Tokens;
+use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_text::{ChatTemplate, RenderOptions};
+use std::path::PathBuf;
+
+/// A run, ready to start.
+pub struct Setup {
+    /// The base.
+    pub base: BaseModel,
+    /// The complete plan.
+    pub plan: TrainingPlan,
+    /// Training examples.
+    pub train: Vec<Tokens>,
+    /// Held-out examples.
+    pub validation: Vec<Tokens>,
+    /// Examples cut to the sequence length.
+    pub truncated: u64,
+    /// Examples left out because nothing was left to learn.
+    pub dropped: u64,
+    /// Hash of the data, as read.
+    pub dataset_hash: String,
+    /// What the reader noticed, for people.
+    pub notes: Vec<String>,
+}
+
+/// The date that templates print.
+const DATE: &str = "2024-07-26";
+
+/// The data of a configuration.
+pub fn read_data(config: &RunConfig) -> Result<Dataset> {
+    let paths: Vec<PathBuf> = config.dataset_paths().into_iter().map(PathBuf::from).collect();
+    let options = ReadOptions {
+        format: config.dataset.format.clone(),
+        columns: config.dataset.columns.clone().unwrap_or_default(),
+        system_prompt: config.dataset.system_prompt.clone(),
+        on_bad_line: BadLine::Fail,
+    };
+    peft_data::read(&paths, &options)
+}
+
+/// How rows become tokens under a configuration: the same for training, scoring and chat.
+pub fn render_options(
+    base: &BaseModel,
+    template: Option<&str>,
+    train_on: TrainOn,
+    system_prompt: Option<&str>,
+) -> Result<RenderOptions> {
+    let template = ChatTemplate::resolve(template.unwrap_or("auto"), base.tokenizer())?;
+    // Templates that print today's date must print the same one on every resume.
+    let mut options = RenderOptions::new(template, DATE);
+    options.train_on = train_on;
+    options.system_prompt = system_prompt.map(str::to_owned);
+    Ok(options)
+}
+
+/// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
+pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
+    resolve::check(config)?;
+    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
+    let dataset = read_data(config)?;
+    let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
+    if let Some(first) = dataset.rejected.first() {
+        let n = dataset.rejected.len();
+        notes.push(format!("{n} rows were left out, the first on line {}: {}", first.line, first.reason));
+    }
+    let fraction = match (&frozen, config.dataset.validation_split) {
+        (Some(plan), _) => plan.validation_split,
+        (None, Some(fraction)) => fraction,
+        (None, None) => resolve::default_validation_split(dataset.rows.len()),
+    };
+    let seed = config.training.seed.unwrap_or(42);
+    let Split { train, validation } = peft_data::split(&dataset.rows, fraction, seed);
+    let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);
+    let options = render_options(
+        &base,
+        config.dataset.chat_template.as_deref(),
+        train_on,
+        config.dataset.system_prompt.as_deref(),
+    )?;
+    let train = render(&base, &dataset.rows, &train, &options)?;
+    let validation = render(&base, &dataset.rows, &validation, &options)?;
+    let plan = if let Some(plan) = frozen {
+        plan
+    } else {
+        let mut config = config.clone();
+        config.dataset.validation_split = Some(fraction);
+        let facts =
+            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
+        resolve::resolve(&config, &facts)?
+    };
+    check_targets(&plan, &base)?;
+    let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);
+    let Cut { examples: validation, .. } = validation.cut(plan.max_sequence_length);
+    if train.is_empty() {
+        return Err(Fault::new(
+            "PS-DATA-006",
+            format!(
+                "None of the {dropped} examples has anything left to learn within {} tokens",
+                plan.max_sequence_length
+            ),
+        ));
+    }
+    if truncated > 0 {
+        notes.push(format!(
+            "{truncated} examples are longer than {} tokens and were cut, keeping their stop token",
+            plan.max_sequence_length
+        ));
+    }
+    if dropped > 0 {
+        notes.push(format!(
+            "{dropped} examples were left out: within {} tokens nothing of their answers was left",
+            plan.max_sequence_length
+        ));
+    }
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+}
+
+/// Refuse a module that was asked for by name and is not in the model, also where others are.
+fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
+    // With an adapter to start from, its own modules count.
+    let TargetModules::List(names) = &plan.target_modules else { return Ok(()) };
+    if plan.method == Method::Full || plan.init_from.is_some() {
+        return Ok(());
+    }
+    let spec = base.spec();
+    let paths: Vec<String> = (0..spec.layers.len())
+        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .collect();
+    for name in names {
+        let one = TargetModules::List(vec![name.clone()]);
+        let mut is_there = false;
+        for path in &paths {
+            is_there |= matches(&one, path)?;
+        }
+        if !is_there {
+            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            return Err(Fault::new(
+                "PS-CFG-003",
+                format!("This model has no module `{name}`; its modules are {}", known.join(", ")),
+            ));
+        }
+    }
+    Ok(())
+}

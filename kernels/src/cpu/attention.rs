@@ -1,0 +1,358 @@
+//! Causal grouped-query attention in blocks, softmax on the way (Milakov & Gimelshein 2018, Dao et al. 2022).
+//!
+//! A task takes some positions of one sequence and all query heads that share one key head; its
+//! queries are stacked head after head, so that a block of keys is packed once for all of them.
+
+use super::exp::{exp, tanh};
+use super::gemm::steps;
+use super::kernel::Sums;
+use super::pack::{Along, pack, packed_len};
+use super::pool::Pool;
+use super::simd_dispatch::{Isa, vectorized};
+use super::source::Source;
+use crate::backend::{AttentionParams, CachedSegment, Segment, Write};
+use crate::host::{Tile, View, ViewMut};
+use std::ops::Range;
+
+/// Stacked query rows of one task, about.
+const QUERIES: usize = 128;
+/// Keys of one block.
+pub(super) const KEYS: usize = 128;
+/// Up to this many new rows a cached sequence is attended to without packing.
+const FEW_ROWS: usize = 4;
+
+/// Where the columns of a key head and its query heads lie.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    /// Query heads that share the key head.
+    pub(super) group: usize,
+    pub(super) head_dim: usize,
+    /// First column of the queries, of the key, of the value.
+    pub(super) at: [usize; 3],
+}
+
+impl Columns {
+    pub(super) fn of(params: &AttentionParams, kv_head: usize) -> Self {
+        let heads = params.heads;
+        let (group, kv) = (heads.n_heads / heads.n_kv_heads, kv_head * heads.head_dim);
+        let at = [kv * group, heads.q_dim() + kv, heads.q_dim() + heads.kv_dim() + kv];
+        Self { group, head_dim: heads.head_dim, at }
+    }
+
+    /// The queries of `rows`, stacked: row `g·n + i` is query head `g` of row `i`.
+    pub(super) fn stack(&self, x: View, col: usize, rows: Range<usize>, out: &mut [f32]) {
+        let (n, hd) = (rows.len(), self.head_dim);
+        for (i, row) in rows.enumerate() {
+            let heads = x.row(row)[col..col + self.group * hd].chunks_exact(hd);
+            for (g, head) in heads.enumerate() {
+                out[(g * n + i) * hd..][..hd].copy_from_slice(head);
+            }
+        }
+    }
+}
+
+/// Positions of one task.
+pub(super) fn positions_per_task(params: &AttentionParams) -> usize {
+    (QUERIES * params.heads.n_kv_heads / params.heads.n_heads).max(8)
+}
+
+/// Row ranges of the tasks of all sequences, in order.
+pub(super) fn row_ranges(segments: &[Segment], step: usize) -> Vec<(Segment, Range<usize>)> {
+    let blocks = |s: &Segment| steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>();
+    segments.iter().flat_map(blocks).collect()
+}
+
+/// The positions that a query at `position` sees.
+#[inline(always)]
+pub(super) fn seen(window: Option<usize>, position: usize) -> Range<usize> {
+    window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
+}
+
+/// `out[m, n] (=|+=) a·b` of packed panels.
+pub(super) fn product(isa: Isa, a: &[f32], b: &[f32], m: usize, n: usize, depth: usize, out: &mut [f32], write: Write) {
+    let (mr, nr) = (isa.mr(), isa.nr());
+    let mut sums: Sums = [0.0; 448];
+    for (b, cols) in b.chunks_exact(nr * depth).zip(steps(0..n, nr)) {
+        for (a, rows) in a.chunks_exact(mr * depth).zip(steps(0..m, mr)) {
+            isa.tile(a, b, rows.len(), cols.len(), &mut sums);
+            let out = &mut out[rows.start * n..rows.end * n];
+            place(isa, out, n, cols.clone(), &sums, nr, write);
+        }
+    }
+}
+
+vectorized! {
+    fn place(out: &mut [f32], n: usize, cols: Range<usize>, sums: &Sums, nr: usize, write: Write) {
+        for (row, sums) in out.chunks_exact_mut(n).zip(sums.chunks_exact(nr)) {
+            for (y, &sum) in row[cols.clone()].iter_mut().zip(sums) {
+                *y = if write == Write::Set { sum } else { *y + sum };
+            }
+        }
+    }
+}
+
+/// Zero the rows that belong to no sequence.
+pub(super) fn clear_outside(y: ViewMut, segments: impl Iterator<Item = Range<usize>>) {
+    let mut end = 0;
+    let mut rows = y.into_rows();
+    for s in segments {
+        rows.by_ref().take(s.start - end).for_each(|row| row.fill(0.0));
+        rows.by_ref().take(s.len()).for_each(drop);
+        end = s.end;
+    }
+    rows.for_each(|row| row.fill(0.0));
+}
+
+/// Forward; rows outside every segment give zeros.
+pub(super) fn attention(pool: &Pool, isa: Isa, mut y: ViewMut, mut lse: ViewMut, qkv: View, params: &AttentionParams) {
+    let covered = || params.segments.iter().map(|s| s.start..s.start + s.len);
+    clear_outside(y.reborrow(), covered());
+    clear_outside(lse.reborrow(), covered());
+    let heads = params.heads;
+    let group = heads.n_heads / heads.n_kv_heads;
+    let blocks = row_ranges(&params.segments, positions_per_task(params));
+    let ranges = || blocks.iter().map(|(_, rows)| rows.clone());
+    let tiles = y.tiles(ranges(), group * heads.head_dim).into_iter().zip(lse.tiles(ranges(), group));
+    let owners = blocks.iter().flat_map(|(segment, _)| (0..heads.n_kv_heads).map(move |head| (*segment, head)));
+    pool.each(owners.zip(tiles).collect(), |((segment, head), (y, lse))| {
+        let columns = Columns::of(params, head);
+        let all = |col| qkv.rows_from(segment.start, segment.len).columns(col, heads.head_dim);
+        let (first, rows) = (y.row - segment.start, y.row..y.row + y.rows.len());
+        let run =
+            Run { queries: qkv, rows, first, keys: all(columns.at[1]), values: all(columns.at[2]), columns, params };
+        run.attend(pool, isa, y, Some(lse));
+    });
+}
+
+/// The queries of one task and everything they may attend to.
+struct Run<'a> {
+    queries: View<'a>,
+    rows: Range<usize>,
+    /// Position of the first row in its sequence.
+    first: usize,
+    keys: View<'a>,
+    values: View<'a>,
+    columns: Columns,
+    params: &'a AttentionParams,
+}
+
+impl Run<'_> {
+    fn attend(&self, pool: &Pool, isa: Isa, mut y: Tile, lse: Option<Tile>) {
+        let Self { columns, params, first, .. } = self;
+        let (n, hd) = (self.rows.len(), columns.head_dim);
+        let m = n * columns.group;
+        let (mr, nr) = (isa.mr(), isa.nr());
+        let mut out = pool.scratch(m * hd);
+        let mut a = pool.scratch(packed_len(m, mr, hd.max(KEYS)));
+        let mut q_panels = pool.scratch(packed_len(m, mr, hd));
+        let mut b = pool.scratch(packed_len(KEYS, nr, hd).max(packed_len(hd, nr, KEYS)));
+        let mut scores = pool.scratch(m * KEYS);
+        let mut state = pool.scratch(2 * m);
+        let (max, sum) = state.split_at_mut(m);
+        columns.stack(self.queries, columns.at[0], self.rows.clone(), &mut out);
+        pack(isa, Source::Dense(View::dense(&out, m, hd)), Along::Lanes, 0..m, 0..hd, mr, &mut q_panels);
+        out.fill(0.0);
+        max.fill(f32::NEG_INFINITY);
+        sum.fill(0.0);
+        for keys in steps(seen(params.window, *first).start..first + n, KEYS) {
+            let count = keys.len();
+            pack(isa, Source::Dense(self.keys), Along::Lanes, keys.clone(), 0..hd, nr, &mut b);
+            product(isa, &q_panels, &b, m, count, hd, &mut scores, Write::Set);
+            for (r, scores) in scores.chunks_exact_mut(count).take(m).enumerate() {
+                let seen = seen(params.window, first + r % n);
+                let seen = clamp(seen, &keys);
+                soften(isa, scores, seen, &mut out[r * hd..][..hd], &mut max[r], &mut sum[r], params);
+            }
+            let p = Source::Dense(View::dense(&scores[..m * count], m, count));
+            pack(isa, p, Along::Lanes, 0..m, 0..count, mr, &mut a);
+            let values = Source::Dense(self.values.rows_from(keys.start, count));
+            pack(isa, values, Along::Depth, 0..hd, 0..count, nr, &mut b);
+            product(isa, &a, &b, m, hd, count, &mut out, Write::Add);
+        }
+        for (i, y) in y.rows.iter_mut().enumerate() {
+            for (g, y) in y.chunks_exact_mut(hd).enumerate() {
+                let r = g * n + i;
+                let scale = 1.0 / sum[r];
+                y.iter_mut().zip(&out[r * hd..]).for_each(|(y, o)| *y = o * scale);
+            }
+        }
+        for (i, lse) in lse.into_iter().flat_map(|tile| tile.rows).enumerate() {
+            for (g, lse) in lse.iter_mut().enumerate() {
+                *lse = max[g * n + i] + sum[g * n + i].ln();
+            }
+        }
+    }
+}
+
+/// The part of `range` in `within`, counted from its start; empty when there is none.
+pub(super) fn clamp(range: Range<usize>, within: &Range<usize>) -> Range<usize> {
+    let start = range.start.clamp(within.start, within.end);
+    start - within.start..range.end.clamp(start, within.end) - within.start
+}
+
+/// The score of a product `q·k`, and its derivative by `scale·q·k`.
+#[inline(always)]
+pub(super) fn score(product: f32, scale: f32, softcap: Option<f32>) -> (f32, f32) {
+    let u = product * scale;
+    match softcap {
+        Some(cap) => {
+            let t = tanh(u / cap);
+            (cap * t, 1.0 - t * t)
+        }
+        None => (u, 1.0),
+    }
+}
+
+vectorized! {
+    /// Products to weights `exp(s - max)`, zero outside of `seen`; a new maximum rescales what was summed before.
+    fn soften(
+        scores: &mut [f32],
+        seen: Range<usize>,
+        out: &mut [f32],
+        max: &mut f32,
+        sum: &mut f32,
+        params: &AttentionParams,
+    ) {
+        scores[..seen.start].fill(0.0);
+        scores[seen.end..].fill(0.0);
+        let scores = &mut scores[seen];
+        if scores.is_empty() {
+            return;
+        }
+        match params.softcap {
+            Some(_) => scores.iter_mut().for_each(|s| *s = score(*s, params.scale, params.softcap).0),
+            None => scores.iter_mut().for_each(|s| *s *= params.scale),
+        }
+        let largest = largest(scores);
+        if largest > *max {
+            let shrink = exp(*max - largest);
+            *max = largest;
+            *sum *= shrink;
+            for o in out {
+                *o *= shrink;
+            }
+        }
+        let top = *max;
+        for s in &mut *scores {
+            *s = exp(*s - top);
+        }
+        *sum += total(scores);
+    }
+}
+
+/// The largest element, by lanes.
+#[inline(always)]
+pub(super) fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (runs, rest) = x.as_chunks::<16>();
+    for run in runs {
+        for (lane, &x) in lanes.iter_mut().zip(run) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+}
+
+/// The sum of all elements, by lanes.
+#[inline(always)]
+pub(super) fn total(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; 16];
+    let (runs, rest) = x.as_chunks::<16>();
+    for run in runs {
+        for (lane, &x) in lanes.iter_mut().zip(run) {
+            *lane += x;
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += x;
+    }
+    lanes.iter().sum()
+}
+
+/// New keys and values go to the cache, then every new row attends over what its slot holds.
+pub(super) fn attention_cached(
+    pool: &Pool,
+    isa: Isa,
+    mut y: ViewMut,
+    mut cache: ViewMut,
+    qkv: View,
+    segments: &[CachedSegment],
+    params: &AttentionParams,
+) {
+    let heads = params.heads;
+    let (group, hd) = (heads.n_heads / heads.n_kv_heads, heads.head_dim);
+    clear_outside(y.reborrow(), segments.iter().map(|s| s.start..s.start + s.len));
+    for s in segments {
+        for i in 0..s.len {
+            cache.row(s.slot + s.past + i).copy_from_slice(&qkv.row(s.start + i)[heads.q_dim()..]);
+        }
+    }
+    let cache = cache.into_view();
+    let blocks: Vec<(CachedSegment, Range<usize>)> = (segments.iter())
+        .flat_map(|s| {
+            let step = if s.len <= FEW_ROWS { FEW_ROWS } else { positions_per_task(params) };
+            steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>()
+        })
+        .collect();
+    let tiles = y.tiles(blocks.iter().map(|(_, rows)| rows.clone()), group * hd);
+    let owners = blocks.iter().flat_map(|(s, _)| (0..heads.n_kv_heads).map(move |head| (*s, head)));
+    pool.each(owners.zip(tiles).collect(), |((s, head), y)| {
+        let columns = Columns::of(params, head);
+        let held = |col: usize| cache.rows_from(s.slot, s.past + s.len).columns(col - heads.q_dim(), hd);
+        let (first, rows) = (s.past + y.row - s.start, y.row..y.row + y.rows.len());
+        let (keys, values) = (held(columns.at[1]), held(columns.at[2]));
+        if s.len > FEW_ROWS {
+            let run = Run { queries: qkv, rows, first, keys, values, columns, params };
+            return run.attend(pool, isa, y, None);
+        }
+        let mut scores = pool.scratch(s.past + s.len);
+        for ((row, position), y) in rows.zip(first..).zip(y.rows) {
+            let queries = &qkv.row(row)[columns.at[0]..];
+            for (q, y) in queries.chunks_exact(hd).zip(y.chunks_exact_mut(hd)) {
+                attend_one(isa, y, &mut scores, q, keys, values, seen(params.window, position), params);
+            }
+        }
+    });
+}
+
+vectorized! {
+    /// One query over the positions it sees.
+    fn attend_one(
+        y: &mut [f32],
+        scores: &mut [f32],
+        q: &[f32],
+        keys: View,
+        values: View,
+        seen: Range<usize>,
+        params: &AttentionParams,
+    ) {
+        let scores = &mut scores[..seen.len()];
+        for (s, j) in scores.iter_mut().zip(seen.clone()) {
+            let mut lanes = [0.0; 16];
+            let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<16>(), keys.row(j).as_chunks::<16>());
+            for (q, k) in q.iter().zip(k) {
+                for ((lane, &q), &k) in lanes.iter_mut().zip(q).zip(k) {
+                    *lane += q * k;
+                }
+            }
+            for ((lane, &q), &k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
+                *lane += q * k;
+            }
+            *s = score(lanes.iter().sum(), params.scale, params.softcap).0;
+        }
+        let top = largest(scores);
+        for s in &mut *scores {
+            *s = exp(*s - top);
+        }
+        let scale = 1.0 / total(scores);
+        y.fill(0.0);
+        for (&p, j) in scores.iter().zip(seen) {
+            for (y, &v) in y.iter_mut().zip(values.row(j)) {
+                *y += p * v;
+            }
+        }
+        for y in y {
+            *y *= scale;
+        }
+    }
+}

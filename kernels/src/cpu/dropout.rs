@@ -1,0 +1,43 @@
+//! Dropout with a mask that is recomputed.
+
+use super::pool::{Pool, rows_per_task};
+use super::simd_dispatch::{Isa, vectorized};
+use crate::backend::{Dropout, Write};
+use crate::host::{View, ViewMut};
+use crate::philox;
+
+/// Uniforms drawn at a time: 64 blocks of four.
+const DRAWS: usize = 256;
+
+/// `y (=|+=) mask∘x / (1 - p)`
+pub(super) fn dropout(pool: &Pool, isa: Isa, y: ViewMut, x: View, params: &Dropout, write: Write) {
+    let cols = x.cols();
+    pool.each(y.blocks(rows_per_task(cols)), |(first, y)| {
+        for (i, y) in y.into_rows().enumerate() {
+            mask_row(isa, y, x.row(first + i), (first + i) * cols, params, write);
+        }
+    });
+}
+
+vectorized! {
+    /// `first` is the number of the row's first element in the stream.
+    fn mask_row(y: &mut [f32], x: &[f32], first: usize, params: &Dropout, write: Write) {
+        let keep = 1.0 / (1.0 - params.p);
+        let mut draws = [0.0; DRAWS];
+        let mut at = 0;
+        while at < x.len() {
+            let element = first + at;
+            let run = (x.len() - at).min(DRAWS - element % 4);
+            let blocks = (element % 4 + run).div_ceil(4);
+            for (block, four) in (element as u64 / 4..).zip(&mut draws.as_chunks_mut::<4>().0[..blocks]) {
+                *four = philox::uniforms(params.seed, params.stream, block);
+            }
+            let draws = &draws[element % 4..];
+            for ((y, &x), &u) in y[at..][..run].iter_mut().zip(&x[at..][..run]).zip(draws) {
+                let x = if u >= params.p { x * keep } else { 0.0 };
+                *y = if write == Write::Set { x } else { *y + x };
+            }
+            at += run;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The gate of the feed-forward block.
+
+use super::exp::{sigmoid, tanh};
+use super::pool::{Pool, rows_per_task};
+use super::simd_dispatch::{Isa, vectorized};
+use crate::backend::Activation;
+use crate::host::{View, ViewMut};
+
+const ROOT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+
+/// The activation and its derivative.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = sigmoid(x);
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let t = tanh(ROOT_2_OVER_PI * (x + CUBIC * x * x * x));
+    let inner = ROOT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+    // Far out tanh is exactly 1, and x² may have become infinite.
+    let flat = 1.0 - t * t;
+    let bend = if flat == 0.0 { 0.0 } else { flat * inner };
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * bend)
+}
+
+/// `h = act(gate)·up`
+pub(super) fn gated(pool: &Pool, isa: Isa, h: ViewMut, gate_up: View, act: Activation) {
+    let d_ff = h.cols();
+    pool.each(h.blocks(rows_per_task(d_ff)), |(first, h)| {
+        for (i, h) in h.into_rows().enumerate() {
+            let (gate, up) = gate_up.row(first + i).split_at(d_ff);
+            forward_row(isa, h, gate, up, act);
+        }
+    });
+}
+
+vectorized! {
+    fn forward_row(h: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
+        match act {
+            Activation::Silu => {
+                for ((h, &gate), &up) in h.iter_mut().zip(gate).zip(up) {
+                    *h = silu(gate).0 * up;
+                }
+            }
+            Activation::GeluTanh => {
+                for ((h, &gate), &up) in h.iter_mut().zip(gate).zip(up) {
+                    *h = gelu_tanh(gate).0 * up;
+                }
+            }
+        }
+    }
+}
+
+/// `dgate = dh·up·act'(gate)`, `dup = dh·act(gate)`
+pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: ViewMut, dh: View, gate_up: View, act: Activation) {
+    let d_ff = dh.cols();
+    pool.each(dgate_up.blocks(rows_per_task(2 * d_ff)), |(first, dgate_up)| {
+        for (i, row) in dgate_up.into_rows().enumerate() {
+            let (dgate, dup) = row.split_at_mut(d_ff);
+            let (gate, up) = gate_up.row(first + i).split_at(d_ff);
+            backward_row(isa, dgate, dup, dh.row(first + i), gate, up, act);
+        }
+    });
+}
+
+vectorized! {
+    fn backward_row(dgate: &mut [f32], dup: &mut [f32], dh: &[f32], gate: &[f32], up: &[f32], act: Activation) {
+        let elements = dgate.iter_mut().zip(dup).zip(dh).zip(gate).zip(up);
+        match act {
+            Activation::Silu => {
+                for ((((dgate, dup), &dh), &gate), &up) in elements {
+                    let (value, slope) = silu(gate);
+                    *dgate = dh * up * slope;
+                    *dup = dh * value;
+                }
+            }
+            Activation::GeluTanh => {
+                for ((((dgate, dup), &dh), &gate), &up) in elements {
+                    let (value, slope) = gelu_tanh(gate);
+                    *dgate = dh * up * slope;
+                    *dup = dh * value;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The product of two matrices: blocks, panels, register tiles.
+//!
+//! Loops, from the outside: rows in `ROWS`, depth in `DEPTH`, columns in `COLS`; the panels of one
+//! block are packed once and shared by all threads; then tiles of `TILE_ROWS x TILE_COLS` outputs go
+//! to whichever thread is free. Each output is summed by one thread, in order of depth.
+
+use super::kernel::Sums;
+use super::pack::{Along, pack, packed_len};
+use super::pool::Pool;
+use super::simd_dispatch::{Isa, vectorized};
+use super::source::Source;
+use crate::backend::Write;
+use crate::host::{Tile, ViewMut};
+use std::ops::Range;
+
+/// Rows of the left operand packed at a time.
+const ROWS: usize = 2048;
+/// Depth packed at a time: a panel of each operand stays close to the processor.
+const DEPTH: usize = 384;
+/// Columns of the right operand packed at a time: 3 MiB.
+const COLS: usize = 2048;
+/// Register tiles that one task takes, down and across.
+const TASK: (usize, usize) = (8, 8);
+
+/// One side of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) transposed: bool,
+}
+
+/// What is done with the sums.
+#[derive(Clone, Copy)]
+pub(super) struct Epilogue<'a> {
+    pub(super) alpha: f32,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) write: Write,
+}
+
+impl Epilogue<'_> {
+    pub(super) fn plain(write: Write) -> Self {
+        Self { alpha: 1.0, bias: None, write }
+    }
+}
+
+/// `y (=|+=) alpha·op(a)·op(b) + bias`, `k` the inner dimension. `y` may be any shape, 0 included.
+pub(super) fn gemm(pool: &Pool, isa: Isa, mut y: ViewMut, a: Side, b: Side, k: usize, epilogue: Epilogue) {
+    let (m, n) = (y.rows(), y.cols());
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        let nothing = |row: &mut [f32]| match (epilogue.write, epilogue.bias) {
+            (Write::Set, Some(bias)) => row.copy_from_slice(bias),
+            (Write::Set, None) => row.fill(0.0),
+            (Write::Add, Some(bias)) => row.iter_mut().zip(bias).for_each(|(y, b)| *y += b),
+            (Write::Add, None) => {}
+        };
+        return y.into_rows().for_each(nothing);
+    }
+    let (mr, nr) = (isa.mr(), isa.nr());
+    let depth = DEPTH.min(k);
+    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), mr, depth));
+    let mut b_panels = pool.scratch(packed_len(n.min(COLS), nr, depth));
+    for rows in steps(0..m, ROWS) {
+        for depth in steps(0..k, DEPTH) {
+            let along = if a.transposed { Along::Depth } else { Along::Lanes };
+            pack_shared(pool, isa, a.source, along, rows.clone(), depth.clone(), mr, &mut a_panels);
+            for cols in steps(0..n, COLS) {
+                let along = if b.transposed { Along::Lanes } else { Along::Depth };
+                pack_shared(pool, isa, b.source, along, cols.clone(), depth.clone(), nr, &mut b_panels);
+                let block = y.reborrow().rows_from(rows.start, rows.len()).columns(cols.start, cols.len());
+                let part = Part {
+                    isa,
+                    a: &a_panels,
+                    b: &b_panels,
+                    depth: depth.len(),
+                    epilogue: Epilogue {
+                        alpha: epilogue.alpha,
+                        bias: epilogue.bias.filter(|_| depth.start == 0).map(|bias| &bias[cols.clone()]),
+                        write: if depth.start == 0 { epilogue.write } else { Write::Add },
+                    },
+                };
+                pool.each(block.tiles(steps(0..rows.len(), TASK.0 * mr), TASK.1 * nr), |tile| part.fill(tile));
+            }
+        }
+    }
+}
+
+/// `range` in steps of at most `step`.
+pub(super) fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    range.clone().step_by(step).map(move |start| start..range.end.min(start + step))
+}
+
+/// Pack with every thread, a few panels each.
+fn pack_shared(
+    pool: &Pool,
+    isa: Isa,
+    source: Source,
+    along: Along,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    panels: &mut [f32],
+) {
+    let some = 8 * width;
+    let used = &mut panels[..packed_len(lanes.len(), width, depth.len())];
+    let tasks = steps(lanes, some).zip(used.chunks_mut(some * depth.len())).collect();
+    pool.each(tasks, |(lanes, out)| pack(isa, source, along, lanes, depth.clone(), width, out));
+}
+
+/// Packed panels and what becomes of their product.
+struct Part<'a> {
+    isa: Isa,
+    a: &'a [f32],
+    b: &'a [f32],
+    depth: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl Part<'_> {
+    /// One task: all register tiles of `tile`.
+    fn fill(&self, mut tile: Tile) {
+        let &Self { isa, a, b, depth, epilogue } = self;
+        let (mr, nr) = (isa.mr(), isa.nr());
+        let width = tile.rows.first().map_or(0, |row| row.len());
+        let mut sums: Sums = [0.0; 448];
+        for cols in steps(0..width, nr) {
+            let b = &b[(tile.col + cols.start) * depth..][..nr * depth];
+            for (i, rows) in tile.rows.chunks_mut(mr).enumerate() {
+                let a = &a[(tile.row + i * mr) * depth..][..mr * depth];
+                isa.tile(a, b, rows.len(), cols.len(), &mut sums);
+                let bias = epilogue.bias.map(|bias| &bias[tile.col..][cols.clone()]);
+                finish(isa, rows, cols.clone(), &sums, nr, Epilogue { bias, ..epilogue });
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Bring the sums of one register tile to their place.
+    fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &Sums, nr: usize, epilogue: Epilogue) {
+        let Epilogue { alpha, bias, write } = epilogue;
+        for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
+            let row = &mut row[cols.clone()];
+            if write == Write::Set {
+                for (y, &sum) in row.iter_mut().zip(sums) {
+                    *y = alpha * sum;
+                }
+            } else {
+                for (y, &sum) in row.iter_mut().zip(sums) {
+                    *y += alpha * sum;
+                }
+            }
+            if let Some(bias) = bias {
+                for (y, &bias) in row.iter_mut().zip(bias) {
+                    *y += bias;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The register tile and the table look-up of each instruction set, behind one face.
+
+use super::simd_dispatch::Isa;
+use super::simd_portable;
+use super::source::scaled_table;
+#[cfg(target_arch = "x86_64")]
+use super::{simd_avx2, simd_avx512};
+use crate::weight::DType;
+
+/// Room for the sums of any register tile: the largest is 14 x 32.
+pub(super) type Sums = [f32; 448];
+
+impl Isa {
+    /// Rows of the register tile; the width of a packed panel of the left operand.
+    pub(super) fn mr(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => simd_avx512::MR,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => simd_avx2::MR,
+            Self::Portable => simd_portable::MR,
+        }
+    }
+
+    /// Columns of the register tile; the width of a packed panel of the right operand.
+    pub(super) fn nr(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => simd_avx512::NR,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => simd_avx2::NR,
+            Self::Portable => simd_portable::NR,
+        }
+    }
+
+    /// `sums[r·nr + c] = Σ_d a[d·mr + r]·b[d·nr + c]` for at least the first `rows` and `cols`.
+    pub(super) fn tile(self, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
+        debug_assert!(rows <= self.mr() && cols <= self.nr(), "a tile holds its rows and columns");
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
+            Self::Portable => simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums)),
+        }
+    }
+
+    /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
+    pub(super) fn transpose(self, rows: &[&[f32]; 8], width: usize, at: usize, panel: &mut [f32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.avx2().transpose(rows, width, at, panel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.transpose(rows, width, at, panel),
+            Self::Portable => simd_portable::transpose(rows, width, at, panel),
+        }
+    }
+
+    /// Whole blocks of 4-bit codes, each under its scale: `out[i] = round(values[code i]·scale)`.
+    pub(super) fn decode_blocks(
+        self,
+        codes: &[u8],
+        scales: &[f32],
+        values: &[f32; 16],
+        rounding: DType,
+        block: usize,
+        out: &mut [f32],
+    ) {
+        assert!(block.is_multiple_of(2) && out.len() == scales.len() * block && codes.len() * 2 == out.len());
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self {
+            return isa.decode_blocks(codes, scales, values, rounding, block, out);
+        }
+        let mut table = [0.0; 16];
+        for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block)).zip(scales) {
+            scaled_table(self, &mut table, values, scale, rounding);
+            self.look_up(codes, &table, out);
+        }
+    }
+
+    /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
+    pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
+        assert_eq!(codes.len(), out.len().div_ceil(2), "two codes a byte");
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.look_up(codes, table, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.look_up(codes, table, out),
+            Self::Portable => simd_portable::look_up(codes, table, out),
+        }
+    }
+}
+
+/// The first `M·N` sums as `[M, N]`.
+fn rectangle<const M: usize, const N: usize>(sums: &mut Sums) -> &mut [[f32; N]; M] {
+    let rows = sums.as_chunks_mut::<N>().0;
+    rows.first_chunk_mut().expect("no tile is larger than `Sums`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sums;
+    use crate::cpu::path::Path;
+
+    #[test]
+    fn every_tile_and_look_up_agrees_with_a_loop() {
+        for isa in [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter_map(Path::isa) {
+            let (mr, nr, depth) = (isa.mr(), isa.nr(), 37);
+            let a: Vec<f32> = (0..depth * mr).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
+            let b: Vec<f32> = (0..depth * nr).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
+            for (rows, cols) in (1..=mr).flat_map(|rows| (1..=nr).map(move |cols| (rows, cols))) {
+                let mut sums: Sums = [f32::NAN; 448];
+                isa.tile(&a, &b, rows, cols, &mut sums);
+                for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+                    let want: f32 = (0..depth).map(|d| a[d * mr + r] * b[d * nr + c]).sum();
+                    assert_eq!(sums[r * nr + c], want, "{isa:?} {rows}x{cols} at ({r}, {c})");
+                }
+            }
+            let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.5);
+            for n in 0..130_usize {
+                let codes: Vec<u8> = (0..n).map(|i| (i * 37 + 5) as u8).take(n.div_ceil(2)).collect();
+                let mut out = vec![f32::NAN; n];
+                isa.look_up(&codes, &table, &mut out);
+                for (i, &x) in out.iter().enumerate() {
+                    let code = if i % 2 == 0 { codes[i / 2] >> 4 } else { codes[i / 2] & 15 };
+                    assert_eq!(x, table[usize::from(code)], "{isa:?} element {i} of {n}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The backend for processors: threads, vectors, weights decoded inside the product.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `path.rs` | which kernels a processor runs |
+//! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
+//! | `pool.rs` | threads and scratch memory |
+//! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
+//! | the others | the operations, named as in `reference/` |
+//!
+//! Results do not depend on the number of threads: see `pool.rs`.
+
+// Bodies of `vectorized!` are compiled for an instruction set only if everything they call is inlined into them.
+#![allow(clippy::inline_always)]
+
+mod attention;
+mod attention_bwd;
+mod columns;
+mod dropout;
+mod embed;
+mod exp;
+mod gated;
+mod gemm;
+mod kernel;
+mod linear;
+mod loss;
+mod norm;
+mod optim;
+mod pack;
+mod path;
+mod pool;
+mod rope;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512;
+mod simd_dispatch;
+mod simd_portable;
+mod source;
+
+pub use path::Path;
+
+use self::gemm::{Epilogue, Side};
+use self::pool::Pool;
+use self::simd_dispatch::Isa;
+use self::source::Source;
+use crate::backend::{
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
+    Turn, Write,
+};
+use crate::error::{Error, Result};
+use crate::host::{self, View, ViewMut};
+use crate::shapes;
+use crate::tensor::{In, Out, Tensor};
+use crate::weight::{FrozenWeight, Matrix};
+use std::sync::Arc;
+
+/// Changes when the arithmetic of the kernels does, and with it the last bits of results.
+const KERNELS: u32 = 1;
+
+/// A processor with some of its threads.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    pool: Arc<Pool>,
+    path: Path,
+    isa: Isa,
+}
+
+impl Cpu {
+    /// `threads` threads on the best path of this processor.
+    pub fn new(threads: usize) -> Result<Self> {
+        Self::with_path(threads, Path::best())
+    }
+
+    /// `threads` threads on this path; [`Error::Unavailable`] where the processor lacks what it needs.
+    pub fn with_path(threads: usize, path: Path) -> Result<Self> {
+        let isa = path.isa().ok_or_else(|| Error::Unavailable {
+            reason: format!("this processor cannot run the {} kernels", path.name()),
+        })?;
+        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa })
+    }
+
+    /// The vector features of this processor that matter here.
+    pub fn features() -> Vec<&'static str> {
+        path::features()
+    }
+
+    /// The kernels in use.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.count()
+    }
+}
+
+impl Backend for Cpu {
+    type Buf = Vec<f32>;
+    type Weight = Arc<FrozenWeight>;
+    const NAME: &'static str = "cpu";
+
+    fn fingerprint(&self) -> String {
+        format!("cpu {} threads={} kernels={KERNELS}", self.path.name(), self.pool.count())
+    }
+
+    fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
+        Ok(Tensor::from_buf(host::zeros("zeros", rows, cols)?, rows, cols))
+    }
+
+    fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
+        shapes::upload(t, data)?;
+        t.buf.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>> {
+        Ok(t.buf.clone())
+    }
+
+    fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()> {
+        shapes::same("copy", &y, &x)?;
+        columns::copy(&self.pool, ViewMut::of(y), View::of(x), write);
+        Ok(())
+    }
+
+    fn fill(&self, y: Out<Self>, value: f32) -> Result<()> {
+        shapes::window("fill", &y)?;
+        columns::each_row(&self.pool, ViewMut::of(y), |_, y| y.fill(value));
+        Ok(())
+    }
+
+    fn scale(&self, y: Out<Self>, s: f32) -> Result<()> {
+        shapes::window("scale", &y)?;
+        columns::each_row(&self.pool, ViewMut::of(y), |_, y| y.iter_mut().for_each(|y| *y *= s));
+        Ok(())
+    }
+
+    fn weight(&self, w: FrozenWeight) -> Result<Arc<FrozenWeight>> {
+        w.check()?;
+        Ok(Arc::new(w))
+    }
+
+    fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
+        w.shape()
+    }
+
+    fn linear(
+        &self,
+        y: Out<Self>,
+        x: In<Self>,
+        w: Matrix<Self>,
+        bias: Option<&Tensor<Self>>,
+        write: Write,
+    ) -> Result<()> {
+        shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
+        let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
+        linear::linear(&self.pool, self.isa, ViewMut::of(y), View::of(x), Source::of(w), epilogue);
+        Ok(())
+    }
+
+    fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
+        shapes::linear_bwd_input(&dx, &dy, Source::of(w).dims())?;
+        linear::linear_bwd_input(&self.pool, self.isa, ViewMut::of(dx), View::of(dy), Source::of(w), write);
+        Ok(())
+    }
+
+    fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()> {
+        let k = shapes::gemm(&y, &a, &b)?;
+        let (left, right) = (View::of(a.x), Source::Dense(View::of(b.x)));
+        let epilogue = Epilogue { alpha, ..Epilogue::plain(write) };
+        if b.transposed && !a.transposed {
+            linear::linear(&self.pool, self.isa, ViewMut::of(y), left, right, epilogue);
+        } else {
+            let a = Side { source: Source::Dense(left), transposed: a.transposed };
+            let b = Side { source: right, transposed: b.transposed };
+            gemm::gemm(&self.pool, self.isa, ViewMut::of(y), a, b, k, epilogue);
+        }
+        Ok(())
+    }
+
+    fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
+        shapes::embed(&y, tokens, Source::of(table).dims())?;
+        embed::embed(&self.pool, self.isa, ViewMut::of(y), tokens, Source::of(table), scale);
+        Ok(())
+    }
+
+    fn embed_bwd(&self, dtable: &mut Tensor<Self>, dy: In<Self>, tokens: &[u32], scale: f32) -> Result<()> {
+        shapes::embed_bwd(dtable, &dy, tokens)?;
+        embed::embed_bwd(&self.pool, ViewMut::whole(dtable), View::of(dy), tokens, scale);
+        Ok(())
+    }
+
+    fn rms_norm(
+        &self,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        x: In<Self>,
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        shapes::rms_norm(&y, rstd, &x, w)?;
+        norm::rms_norm(&self.pool, self.isa, ViewMut::of(y), ViewMut::whole(rstd), View::of(x), &w.buf, *params);
+        Ok(())
+    }
+
+    fn rms_norm_bwd(
+        &self,
+        dx: Out<Self>,
+        dw: Option<&mut Tensor<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        w: &Tensor<Self>,
+        rstd: &Tensor<Self>,
+        params: &NormParams,
+        write: Write,
+    ) -> Result<()> {
+        shapes::rms_norm_bwd(&dx, dw.as_deref(), &dy, &x, w, rstd)?;
+        let dw = dw.map(|dw| dw.buf.as_mut_slice());
+        norm::rms_norm_bwd(
+            &self.pool,
+            self.isa,
+            ViewMut::of(dx),
+            dw,
+            View::of(dy),
+            View::of(x),
+            &w.buf,
+            View::whole(rstd),
+            *params,
+            write,
+        );
+        Ok(())
+    }
+
+    fn rope(
+        &self,
+        x: Out<Self>,
+        table: &Tensor<Self>,
+        positions: &[u32],
+        params: &RopeParams,
+        turn: Turn,
+    ) -> Result<()> {
+        shapes::rope(&x, table, positions, params)?;
+        rope::rope(&self.pool, self.isa, ViewMut::of(x), View::whole(table), positions, params, turn);
+        Ok(())
+    }
+
+    fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
+        shapes::attention(&y, lse, &qkv, params)?;
+        attention::attention(&self.pool, self.isa, ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
+        Ok(())
+    }
+
+    fn attention_bwd(
+        &self,
+        dqkv: Out<Self>,
+        dy: In<Self>,
+        y: In<Self>,
+        lse: &Tensor<Self>,
+        qkv: In<Self>,
+        params: &AttentionParams,
+    ) -> Result<()> {
+        shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
+        let (dqkv, lse) = (ViewMut::of(dqkv), View::whole(lse));
+        attention_bwd::attention_bwd(&self.pool, self.isa, dqkv, View::of(dy), View::of(y), lse, View::of(qkv), params);
+        Ok(())
+    }
+
+    fn attention_cached(
+        &self,
+        y: Out<Self>,
+        cache: &mut Tensor<Self>,
+        qkv: In<Self>,
+        segments: &[CachedSegment],
+        params: &AttentionParams,
+    ) -> Result<()> {
+        shapes::attention_cached(&y, cache, &qkv, segments, params)?;
+        attention::attention_cached(
+            &self.pool,
+            self.isa,
+            ViewMut::of(y),
+            ViewMut::whole(cache),
+            View::of(qkv),
+            segments,
+            params,
+        );
+        Ok(())
+    }
+
+    fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
+        shapes::gated("gated", &h, &gate_up)?;
+        gated::gated(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), act);
+        Ok(())
+    }
+
+    fn gated_bwd(&self, dgate_up: Out<Self>, dh: In<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
+        shapes::gated("gated_bwd", &dh, &gate_up)?;
+        shapes::gated("gated_bwd", &dh, &dgate_up)?;
+        gated::gated_bwd(&self.pool, self.isa, ViewMut::of(dgate_up), View::of(dh), View::of(gate_up), act);
+        Ok(())
+    }
+
+    fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
+        shapes::dropout(&y, &x, params)?;
+        dropout::dropout(&self.pool, self.isa, ViewMut::of(y), View::of(x), params, write);
+        Ok(())
+    }
+
+    fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()> {
+        shapes::row_of("sum_rows", "out", out, &dy)?;
+        columns::sum_rows(&self.pool, &mut out.buf, View::of(dy));
+        Ok(())
+    }
+
+    fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_columns", &y, &x)?;
+        shapes::row_of("scale_columns", "s", s, &x)?;
+        columns::scale_columns(&self.pool, ViewMut::of(y), View::of(x), &s.buf, write);
+        Ok(())
+    }
+
+    fn column_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("column_dots", &a, &b)?;
+        shapes::row_of("column_dots", "out", out, &a)?;
+        columns::column_dots(&self.pool, &mut out.buf, View::of(a), View::of(b));
+        Ok(())
+    }
+
+    fn row_squares(&self, out: &mut Tensor<Self>, w: Matrix<Self>) -> Result<()> {
+        shapes::is("row_squares", "out", out, (1, Source::of(w).dims().0))?;
+        columns::row_squares(&self.pool, self.isa, &mut out.buf, Source::of(w));
+        Ok(())
+    }
+
+    fn dora_norm(
+        &self,
+        out: &mut Tensor<Self>,
+        squares: &Tensor<Self>,
+        projected: &Tensor<Self>,
+        gram: &Tensor<Self>,
+        b: &Tensor<Self>,
+        s: f32,
+    ) -> Result<()> {
+        shapes::dora_norm(out, squares, projected, gram, b)?;
+        let (projected, gram, b) = (View::whole(projected), View::whole(gram), View::whole(b));
+        columns::dora_norm(&self.pool, &mut out.buf, &squares.buf, projected, gram, b, s);
+        Ok(())
+    }
+
+    fn divide(&self, y: &mut Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<()> {
+        shapes::same("divide", y, a)?;
+        shapes::same("divide", y, b)?;
+        columns::divide(&self.pool, &mut y.buf, &a.buf, &b.buf);
+        Ok(())
+    }
+
+    fn head_loss(
+        &self,
+        loss: &mut Tensor<Self>,
+        correct: &mut Tensor<Self>,
+        dx: Option<Out<Self>>,
+        dw: Option<&mut Tensor<Self>>,
+        x: In<Self>,
+        w: Matrix<Self>,
+        targets: &[i32],
+        params: &LossParams,
+    ) -> Result<()> {
+        shapes::head_loss(loss, correct, dx.as_ref(), dw.as_deref(), &x, Source::of(w).dims(), targets)?;
+        let (dx, dw) = (dx.map(ViewMut::of), dw.map(ViewMut::whole));
+        loss::head_loss(
+            &self.pool,
+            self.isa,
+            &mut loss.buf,
+            &mut correct.buf,
+            dx,
+            dw,
+            View::of(x),
+            Source::of(w),
+            targets,
+            params,
+        );
+        Ok(())
+    }
+
+    fn softcap(&self, x: &mut Tensor<Self>, cap: f32) -> Result<()> {
+        columns::softcap(&self.pool, self.isa, &mut x.buf, cap);
+        Ok(())
+    }
+
+    fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {
+        Ok(optim::sum_squares(&self.pool, self.isa, &x.buf))
+    }
+
+    fn adamw(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut Tensor<Self>,
+        v: &mut Tensor<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+    ) -> Result<()> {
+        shapes::adamw(p, m, v, g, params.step)?;
+        optim::adamw(&self.pool, self.isa, &mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! Operands rearranged into panels that the register tile reads from front to back.
+//!
+//! A panel is `width` lanes wide (rows of the left operand, columns of the right one) and `depth`
+//! long: element `(d, lane)` lies at `d·width + lane`. Lanes beyond the operand are zero.
+
+use super::simd_dispatch::Isa;
+use super::source::Source;
+use std::ops::Range;
+
+/// Longest run of elements that is decoded at once.
+pub(super) const DECODE: usize = 512;
+
+/// How the source lies to the panels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Along {
+    /// A row of the source is a lane.
+    Lanes,
+    /// A row of the source is one step of the depth.
+    Depth,
+}
+
+/// Length of the panels that cover `lanes` lanes.
+pub(super) fn packed_len(lanes: usize, width: usize, depth: usize) -> usize {
+    lanes.next_multiple_of(width) * depth
+}
+
+/// Pack `lanes` x `depth` of `source` into consecutive panels of `width`.
+pub(super) fn pack(
+    isa: Isa,
+    source: Source,
+    along: Along,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    out: &mut [f32],
+) {
+    if depth.is_empty() {
+        return;
+    }
+    let panels = out[..packed_len(lanes.len(), width, depth.len())].chunks_exact_mut(width * depth.len());
+    match along {
+        Along::Lanes => {
+            for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
+                lane_by_lane(isa, source, first..lanes.end.min(first + width), depth.clone(), width, panel);
+            }
+        }
+        Along::Depth => {
+            let mut panels: Vec<&mut [f32]> = panels.collect();
+            // Whole panels, so that a run starts where a panel does.
+            let step = DECODE / width * width;
+            for from in lanes.clone().step_by(step) {
+                let run = from..lanes.end.min(from + step);
+                let first = (from - lanes.start) / width;
+                step_by_step(isa, source, run, depth.clone(), width, &mut panels[first..]);
+            }
+        }
+    }
+}
+
+/// Eight lanes at a time through a small square, so that neither side is read or written with gaps for long.
+fn lane_by_lane(isa: Isa, source: Source, lanes: Range<usize>, depth: Range<usize>, width: usize, panel: &mut [f32]) {
+    if lanes.len() < width {
+        panel.fill(0.0);
+    }
+    let mut buffers = [[0.0; DECODE]; 8];
+    for from in depth.clone().step_by(DECODE) {
+        let run = from..depth.end.min(from + DECODE);
+        let panel = &mut panel[(from - depth.start) * width..][..run.len() * width];
+        for first in lanes.clone().step_by(8) {
+            let count = (lanes.end - first).min(8);
+            let mut rows: [&[f32]; 8] = [&[]; 8];
+            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
+                *row = source.read(isa, lane, run.clone(), buffer);
+            }
+            if count == 8 {
+                isa.transpose(&rows, width, first - lanes.start, panel);
+            } else {
+                for (i, row) in rows[..count].iter().enumerate() {
+                    for (step, &x) in panel.chunks_exact_mut(width).zip(*row) {
+                        step[first - lanes.start + i] = x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn step_by_step(
+    isa: Isa,
+    source: Source,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    panels: &mut [&mut [f32]],
+) {
+    let mut buffer = [0.0; DECODE];
+    for (d, row) in depth.enumerate() {
+        let row = source.read(isa, row, lanes.clone(), &mut buffer);
+        for (panel, part) in panels.iter_mut().zip(row.chunks(width)) {
+            let step = &mut panel[d * width..][..width];
+            step[..part.len()].copy_from_slice(part);
+            step[part.len()..].fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Along, pack, packed_len};
+    use crate::cpu::path::Path;
+    use crate::cpu::source::Source;
+    use crate::host::View;
+
+    #[test]
+    fn both_ways_of_packing_put_every_element_where_it_belongs() {
+        let isa = Path::best().isa().expect("the best path runs");
+        for (lanes, depth, width) in [(1, 1, 4), (14, 5, 14), (33, 700, 16), (70, 9, 32), (600, 3, 32), (29, 33, 14)] {
+            let value = |lane: usize, d: usize| (lane * 1000 + d) as f32;
+            let by_lane: Vec<f32> = (0..lanes).flat_map(|l| (0..depth).map(move |d| value(l, d))).collect();
+            let by_depth: Vec<f32> = (0..depth).flat_map(|d| (0..lanes).map(move |l| value(l, d))).collect();
+            let sources = [
+                (Source::Dense(View::dense(&by_lane, lanes, depth)), Along::Lanes),
+                (Source::Dense(View::dense(&by_depth, depth, lanes)), Along::Depth),
+            ];
+            for (source, along) in sources {
+                let mut out = vec![f32::NAN; packed_len(lanes, width, depth)];
+                pack(isa, source, along, 0..lanes, 0..depth, width, &mut out);
+                for (i, &x) in out.iter().enumerate() {
+                    let (panel, d, lane) = (i / (width * depth), i / width % depth, i % width);
+                    let lane = panel * width + lane;
+                    let want = if lane < lanes { value(lane, d) } else { 0.0 };
+                    assert_eq!(x, want, "{along:?} {lanes}x{depth} width {width}: lane {lane}, step {d}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Which kernels this processor runs: chosen by its features, never by a timing.
+
+use super::simd_dispatch::Isa;
+
+/// A set of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// 512-bit vectors.
+    Avx512,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// What the compiler makes of plain loops on any processor.
+    Portable,
+}
+
+/// The paths, best first, with what each needs.
+const PATHS: [(Path, &str, &[&str]); 3] = [
+    (Path::Avx512, "avx512", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
+    (Path::Avx2, "avx2", &["avx2", "fma"]),
+    (Path::Portable, "portable", &[]),
+];
+
+impl Path {
+    /// The best this processor can run.
+    pub fn best() -> Self {
+        PATHS.iter().map(|row| row.0).find(|path| path.available()).unwrap_or(Self::Portable)
+    }
+
+    /// The path of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        PATHS.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// Its name in fingerprints and on the command line.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Whether this processor has what it needs.
+    pub fn available(self) -> bool {
+        let features = features();
+        self.row().2.iter().all(|need| features.contains(need))
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static [&'static str]) {
+        let [avx512, avx2, portable] = &PATHS;
+        match self {
+            Self::Avx512 => avx512,
+            Self::Avx2 => avx2,
+            Self::Portable => portable,
+        }
+    }
+
+    /// The proof that it can run, if it can.
+    pub(super) fn isa(self) -> Option<Isa> {
+        match self {
+            Self::Avx512 => Isa::avx512(),
+            Self::Avx2 => Isa::avx2(),
+            Self::Portable => Some(Isa::Portable),
+        }
+    }
+}
+
+/// The vector features of this processor that matter to kernels.
+pub(super) fn features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! detect {
+            ($($name:tt),*) => {$(
+                if std::arch::is_x86_feature_detected!($name) {
+                    found.push($name);
+                }
+            )*};
+        }
+        detect!(
+            "sse4.2",
+            "avx",
+            "f16c",
+            "fma",
+            "avx2",
+            "avxvnni",
+            "avx512f",
+            "avx512bw",
+            "avx512dq",
+            "avx512vl",
+            "avx512vnni",
+            "avx512bf16"
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        found.push("neon");
+    }
+    found.shrink_to_fit();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PATHS, Path};
+
+    #[test]
+    fn every_path_is_found_by_its_name_and_some_path_always_runs() {
+        for (path, name, _) in PATHS {
+            assert_eq!((Path::from_name(name), path.name()), (Some(path), name));
+            assert_eq!(path.isa().is_some(), path.available(), "{name}");
+        }
+        assert_eq!(Path::from_name("sse9"), None);
+        assert!(Path::best().available() && Path::Portable.available());
+    }
+}

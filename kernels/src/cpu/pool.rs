@@ -1,0 +1,143 @@
+//! Threads and scratch memory of one processor backend.
+//!
+//! Work is cut into pieces by its size alone, never by the number of threads, and no sum is split
+//! between pieces: which thread runs what cannot change a bit.
+
+use crate::error::{Error, Result};
+use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Elements that one task of an element-wise operation takes: small enough to share, large enough to be worth it.
+const ELEMENTS_PER_TASK: usize = 1 << 15;
+
+/// Unused buffers kept for the next call.
+const KEPT_BUFFERS: usize = 64;
+
+/// A thread pool of its own, and buffers that calls borrow.
+pub(crate) struct Pool {
+    /// `None` with a single thread: the caller's.
+    threads: Option<ThreadPool>,
+    count: usize,
+    free: Mutex<Vec<Vec<f32>>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({})", self.count)
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        let unavailable = |reason: String| Error::Unavailable { reason };
+        let threads = match count {
+            0 => return Err(unavailable("at least one thread is needed to compute".into())),
+            1 => None,
+            _ => {
+                let builder = rayon::ThreadPoolBuilder::new().num_threads(count);
+                let pool = builder.thread_name(|i| format!("kernels-{i}")).build();
+                Some(pool.map_err(|e| unavailable(format!("{count} threads could not be started: {e}")))?)
+            }
+        };
+        Ok(Self { threads, count, free: Mutex::new(Vec::new()) })
+    }
+
+    /// How many threads compute.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// `task` on every item, in any order.
+    pub(crate) fn each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Send + Sync) {
+        match &self.threads {
+            Some(threads) if items.len() > 1 => {
+                threads.install(|| items.into_par_iter().with_max_len(1).for_each(task));
+            }
+            _ => items.into_iter().for_each(task),
+        }
+    }
+
+    /// Borrow `len` floats. What they hold is anything.
+    pub(crate) fn scratch(&self, len: usize) -> Scratch<'_> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        // The smallest that is large enough, or else the largest, to grow.
+        let fit =
+            |buffer: &Vec<f32>| if buffer.len() >= len { (0, buffer.len()) } else { (1, usize::MAX - buffer.len()) };
+        let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
+        let mut buffer = best.map_or_else(Vec::new, |i| free.swap_remove(i));
+        drop(free);
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
+        Scratch { pool: self, buffer, len }
+    }
+}
+
+/// Rows of `cols` columns that one task of an element-wise operation takes.
+pub(crate) fn rows_per_task(cols: usize) -> usize {
+    (ELEMENTS_PER_TASK / cols.max(1)).max(1)
+}
+
+/// Floats borrowed from a [`Pool`].
+pub(crate) struct Scratch<'a> {
+    pool: &'a Pool,
+    buffer: Vec<f32>,
+    len: usize,
+}
+
+impl Deref for Scratch<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT_BUFFERS {
+            free.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pool;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn every_item_runs_once() {
+        for threads in [1, 3] {
+            let pool = Pool::new(threads).expect("threads");
+            let sum = AtomicUsize::new(0);
+            pool.each((1..=100).collect(), |i| {
+                sum.fetch_add(i, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 5050);
+        }
+    }
+
+    #[test]
+    fn scratch_is_used_again_and_has_the_length_asked_for() {
+        let pool = Pool::new(1).expect("threads");
+        let first = pool.scratch(100).as_ptr();
+        assert_eq!(pool.scratch(50).len(), 50);
+        assert_eq!(pool.scratch(100).as_ptr(), first);
+        let (a, b) = (pool.scratch(10), pool.scratch(10));
+        assert_ne!(a.as_ptr(), b.as_ptr());
+    }
+
+    #[test]
+    fn no_threads_is_refused() {
+        assert!(Pool::new(0).is_err());
+    }
+}

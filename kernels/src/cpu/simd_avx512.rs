@@ -1,0 +1,163 @@
+//! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
+
+use super::simd_avx2::Avx2;
+use crate::weight::DType;
+use std::arch::x86_64::{
+    __m512, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_permutex2var_ps,
+    _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_storeu_ps,
+};
+
+/// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(Avx2);
+
+/// Rows and columns of the tile, 28 of the 32 registers.
+pub(super) const MR: usize = 14;
+pub(super) const NR: usize = 32;
+const LANES: usize = 16;
+
+#[expect(clippy::unused_self, reason = "the receiver is the proof")]
+impl Avx512 {
+    pub(super) fn detect() -> Option<Self> {
+        let found = std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512dq")
+            && std::arch::is_x86_feature_detected!("avx512vl");
+        Avx2::detect().filter(|_| found).map(Self)
+    }
+
+    /// The narrower instruction set, which every such processor has too.
+    pub(super) fn avx2(self) -> Avx2 {
+        self.0
+    }
+
+    /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.
+    pub(super) fn tile(self, a: &[[f32; MR]], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
+        // SAFETY: `self` proves the features the functions are compiled for.
+        unsafe {
+            match (rows.div_ceil(2), cols <= LANES) {
+                (..=1, true) => tile::<2, 1>(a, b, sums),
+                (..=1, false) => tile::<2, 2>(a, b, sums),
+                (2, true) => tile::<4, 1>(a, b, sums),
+                (2, false) => tile::<4, 2>(a, b, sums),
+                (3..=4, true) => tile::<8, 1>(a, b, sums),
+                (3..=4, false) => tile::<8, 2>(a, b, sums),
+                (_, true) => tile::<MR, 1>(a, b, sums),
+                (_, false) => tile::<MR, 2>(a, b, sums),
+            }
+        }
+    }
+
+    /// Whole blocks, each under its scale: `out[i] = round(values[code i]·scale)`.
+    pub(super) fn decode_blocks(
+        self,
+        codes: &[u8],
+        scales: &[f32],
+        values: &[f32; 16],
+        rounding: DType,
+        block: usize,
+        out: &mut [f32],
+    ) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { decode_blocks(codes, scales, values, rounding, block, out) }
+    }
+
+    /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
+    pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { look_up(codes, table, out) }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load(from: &[f32; LANES]) -> __m512 {
+    // SAFETY: the reference covers the 16 floats that an unaligned load reads.
+    unsafe { _mm512_loadu_ps(from.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store(to: &mut [f32; LANES], x: __m512) {
+    // SAFETY: the reference covers the 16 floats that an unaligned store writes.
+    unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+}
+
+/// The first `R` rows and `W` vectors of the tile.
+#[target_feature(enable = "avx512f")]
+fn tile<const R: usize, const W: usize>(a: &[[f32; MR]], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
+    let mut acc = [[_mm512_setzero_ps(); W]; R];
+    for (a, b) in a.iter().zip(b) {
+        let b = b.as_chunks().0;
+        let mut columns = [_mm512_setzero_ps(); W];
+        for w in 0..W {
+            columns[w] = load(&b[w]);
+        }
+        for r in 0..R {
+            let row = _mm512_set1_ps(a[r]);
+            for w in 0..W {
+                acc[r][w] = _mm512_fmadd_ps(row, columns[w], acc[r][w]);
+            }
+        }
+    }
+    for (sums, acc) in sums.iter_mut().zip(acc) {
+        for (sums, acc) in sums.as_chunks_mut().0.iter_mut().zip(acc) {
+            store(sums, acc);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn decode_blocks(codes: &[u8], scales: &[f32], values: &[f32; 16], rounding: DType, block: usize, out: &mut [f32]) {
+    let values = load(values);
+    for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block)).zip(scales) {
+        spread(codes, round(_mm512_mul_ps(values, _mm512_set1_ps(scale)), rounding), out);
+    }
+}
+
+/// `x` rounded to the nearest number of `dtype`, ties to even.
+#[target_feature(enable = "avx512f")]
+fn round(x: __m512, dtype: DType) -> __m512 {
+    match dtype {
+        DType::F32 => x,
+        DType::F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)),
+        DType::BF16 => {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let carried = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+            let rounded = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_srli_epi32::<16>(carried)));
+            _mm512_mask_mov_ps(rounded, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x)
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn look_up(codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
+    spread(codes, load(table), out);
+}
+
+/// `out[i] = values[code i]`
+#[target_feature(enable = "avx512f")]
+fn spread(codes: &[u8], values: __m512, out: &mut [f32]) {
+    // Element by element from the first operand (0..16) and the second (16..32).
+    let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    let (runs, odd) = out.as_chunks_mut::<{ 2 * LANES }>();
+    let (bytes, odd_bytes) = codes.split_at(runs.len() * LANES);
+    for (bytes, run) in bytes.as_chunks::<LANES>().0.iter().zip(runs) {
+        // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
+        let low = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        // The permutation reads the low four bits of each index and ignores the others.
+        let odd = _mm512_permutexvar_ps(low, values);
+        let even = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(low), values);
+        let run = run.as_chunks_mut().0;
+        store(&mut run[0], _mm512_permutex2var_ps(even, first, odd));
+        store(&mut run[1], _mm512_permutex2var_ps(even, second, odd));
+    }
+    if !odd.is_empty() {
+        let mut table = [0.0; LANES];
+        store(&mut table, values);
+        super::simd_portable::look_up(odd_bytes, &table, odd);
+    }
+}

@@ -1,0 +1,76 @@
+//! One function body compiled for every instruction set, and the choice between them.
+
+#[cfg(target_arch = "x86_64")]
+use super::{simd_avx2::Avx2, simd_avx512::Avx512};
+
+/// An instruction set that this processor has: its variants hold proofs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Isa {
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// 256-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// Whatever the target promises.
+    Portable,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Isa {
+    pub(super) fn avx512() -> Option<Self> {
+        Avx512::detect().map(Self::Avx512)
+    }
+
+    pub(super) fn avx2() -> Option<Self> {
+        Avx2::detect().map(Self::Avx2)
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Isa {
+    pub(super) fn avx512() -> Option<Self> {
+        None
+    }
+
+    pub(super) fn avx2() -> Option<Self> {
+        None
+    }
+}
+
+/// Compiles a safe function once per instruction set and lets the first argument choose.
+///
+/// The compiler vectorises the loops of the body. Sums keep their written order and products are
+/// never fused, so the bits are the same whichever copy runs.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::cpu::simd_dispatch::Isa, $($arg: $type),*) $(-> $out)? {
+            #[inline(always)]
+            fn portable($($arg: $type),*) $(-> $out)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($arg: $type),*) $(-> $out)? {
+                portable($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $type),*) $(-> $out)? {
+                portable($($arg),*)
+            }
+
+            match isa {
+                // SAFETY: an `Avx512` is made only by `Avx512::detect`, which found every feature enabled above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd_dispatch::Isa::Avx512(_) => unsafe { avx512($($arg),*) },
+                // SAFETY: an `Avx2` is made only by `Avx2::detect`, which found every feature enabled above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd_dispatch::Isa::Avx2(_) => unsafe { avx2($($arg),*) },
+                $crate::cpu::simd_dispatch::Isa::Portable => portable($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use vectorized;

@@ -1,0 +1,240 @@
+//! Where a product reads its operands: dense tensors, or frozen weights decoded on the way.
+
+use super::Cpu;
+use super::simd_dispatch::{Isa, vectorized};
+use crate::host::View;
+use crate::quant::decode::code_table;
+use crate::weight::{DType, FourBit, FrozenWeight, Matrix};
+use std::ops::Range;
+
+/// A matrix that can be read row by row.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// f32 in memory.
+    Dense(View<'a>),
+    /// These rows of a weight in storage.
+    Stored(&'a FrozenWeight, usize, usize),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn of(w: Matrix<'a, Cpu>) -> Self {
+        match w {
+            Matrix::Dense(t) => Self::Dense(View::whole(t)),
+            Matrix::Frozen(w) => Self::Stored(w, 0, w.shape().0),
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Dense(x) => x.rows(),
+            Self::Stored(_, _, rows) => *rows,
+        }
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        match self {
+            Self::Dense(x) => x.cols(),
+            Self::Stored(w, ..) => w.shape().1,
+        }
+    }
+
+    pub(super) fn dims(&self) -> (usize, usize) {
+        (self.rows(), self.cols())
+    }
+
+    /// Rows `row..row + rows` of it.
+    pub(super) fn rows_from(self, row: usize, rows: usize) -> Self {
+        match self {
+            Self::Dense(x) => Self::Dense(x.rows_from(row, rows)),
+            Self::Stored(w, first, all) => {
+                assert!(row + rows <= all, "rows {row}+{rows} of {all}");
+                Self::Stored(w, first + row, rows)
+            }
+        }
+    }
+
+    /// Part of row `row`: where it lies, or decoded into `buffer`.
+    pub(super) fn read<'b>(&self, isa: Isa, row: usize, cols: Range<usize>, buffer: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match *self {
+            Self::Dense(x) => &x.row(row)[cols],
+            Self::Stored(w, first, _) => {
+                let buffer = &mut buffer[..cols.len()];
+                decode(isa, w, (first + row) * w.shape().1 + cols.start, buffer);
+                buffer
+            }
+        }
+    }
+}
+
+/// Elements `start .. start + out.len()` of `w`; the same numbers as [`crate::quant::decode`].
+pub(super) fn decode(isa: Isa, w: &FrozenWeight, start: usize, out: &mut [f32]) {
+    match w {
+        FrozenWeight::Dense { bytes, dtype, .. } => {
+            let size = dtype.size();
+            dense(isa, &bytes.as_slice()[start * size..(start + out.len()) * size], *dtype, out);
+        }
+        FrozenWeight::FourBit(w) => four_bit(isa, w, start, out),
+    }
+}
+
+/// An f16 without tables or branches: the exponent moves by a product, which also makes subnormals right.
+#[inline(always)]
+fn widen_f16(bits: u16) -> f32 {
+    const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
+    let magnitude = u32::from(bits & 0x7FFF);
+    let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();
+    let special = 0x7F80_0000 | (magnitude << 13);
+    let magnitude = if magnitude >= 0x7C00 { special } else { finite };
+    f32::from_bits(magnitude | (u32::from(bits & 0x8000) << 16))
+}
+
+vectorized! {
+    fn dense(bytes: &[u8], dtype: DType, out: &mut [f32]) {
+        match dtype {
+            DType::F32 => {
+                for (y, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *y = f32::from_le_bytes(*b);
+                }
+            }
+            DType::F16 => {
+                for (y, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *y = widen_f16(u16::from_le_bytes(*b));
+                }
+            }
+            DType::BF16 => {
+                for (y, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *y = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+                }
+            }
+        }
+    }
+}
+
+/// `x` rounded to the nearest bf16, ties to even.
+#[inline(always)]
+fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = f32::from_bits(bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) & 0xFFFF_0000);
+    if x.is_nan() { x } else { rounded }
+}
+
+/// `x` rounded to the nearest f16, ties to even.
+#[inline(always)]
+fn round_to_f16(x: f32) -> f32 {
+    let (bits, magnitude) = (x.to_bits(), x.abs());
+    let normal = f32::from_bits(bits.wrapping_add(0x0FFF + ((bits >> 13) & 1)) & 0xFFFF_E000);
+    // Next to 0.75 an f32 has the spacing of the subnormals of f16.
+    let subnormal = ((magnitude + 0.75) - 0.75).copysign(x);
+    let finite = if magnitude < 6.103_515_6e-5 { subnormal } else { normal };
+    let bounded = if magnitude >= 65_520.0 { f32::INFINITY.copysign(x) } else { finite };
+    if x.is_nan() { x } else { bounded }
+}
+
+vectorized! {
+    /// The 16 values a code can have under `scale`, rounded: see [`crate::quant::decode::block_table`].
+    pub(super) fn scaled_table(out: &mut [f32; 16], values: &[f32; 16], scale: f32, rounding: DType) {
+        match rounding {
+            DType::F32 => *out = values.map(|x| x * scale),
+            DType::F16 => *out = values.map(|x| round_to_f16(x * scale)),
+            DType::BF16 => *out = values.map(|x| round_to_bf16(x * scale)),
+        }
+    }
+}
+
+/// Blocks whose scales are looked up together.
+const BLOCKS: usize = 32;
+
+/// Whole blocks go to the processor's own kernel, several at a time; what is left is decoded code by code.
+fn four_bit(isa: Isa, w: &FourBit, mut at: usize, mut out: &mut [f32]) {
+    let codes = w.codes.as_slice();
+    let values = code_table(w.kind);
+    while !out.is_empty() {
+        let block = at / w.block;
+        let whole = if at.is_multiple_of(w.block) && w.block.is_multiple_of(2) { out.len() / w.block } else { 0 };
+        if whole > 0 {
+            let count = whole.min(BLOCKS);
+            let (head, tail) = std::mem::take(&mut out).split_at_mut(count * w.block);
+            let mut scales = [0.0; BLOCKS];
+            w.absmax.run(block, &mut scales[..count]);
+            isa.decode_blocks(&codes[at / 2..][..head.len() / 2], &scales[..count], values, w.rounding, w.block, head);
+            at += head.len();
+            out = tail;
+            continue;
+        }
+        let run = out.len().min((block + 1) * w.block - at);
+        let (mut head, tail) = std::mem::take(&mut out).split_at_mut(run);
+        let mut table = [0.0; 16];
+        scaled_table(isa, &mut table, values, w.absmax.get(block), w.rounding);
+        let mut from = at;
+        if from % 2 == 1 {
+            head[0] = table[usize::from(codes[from / 2] & 15)];
+            head = &mut head[1..];
+            from += 1;
+        }
+        isa.look_up(&codes[from / 2..][..head.len().div_ceil(2)], &table, head);
+        at += run;
+        out = tail;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decode, round_to_bf16, round_to_f16, widen_f16};
+    use crate::cpu::path::Path;
+    use crate::quant;
+    use crate::quant::decode::round_to;
+    use crate::weight::{DType, FourBitKind, FrozenWeight};
+    use half::f16;
+
+    #[test]
+    fn rounding_without_branches_is_rounding() {
+        // Every exponent with fractions around the ties of both types, and the special numbers.
+        let fractions = (0..1 << 11).flat_map(|i| [0, 1, 0x0FFF, 0x1000, 0x1001].map(|low| (i << 12) | low));
+        let fractions: Vec<u32> = fractions.filter(|f| f < &(1 << 23)).collect();
+        for sign_and_exponent in 0..1 << 9 {
+            for fraction in &fractions {
+                let x = f32::from_bits((sign_and_exponent << 23) | fraction);
+                for (dtype, rounded) in [(DType::F16, round_to_f16(x)), (DType::BF16, round_to_bf16(x))] {
+                    let want = round_to(x, dtype);
+                    let same = rounded.to_bits() == want.to_bits() || (rounded.is_nan() && want.is_nan());
+                    assert!(same, "{dtype:?} of {x:e}: {rounded:e}, not {want:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_f16_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let want = f16::from_bits(bits).to_f32();
+            let got = widen_f16(bits);
+            assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{bits:#06x}: {got} {want}");
+        }
+    }
+
+    #[test]
+    fn every_path_decodes_any_run_to_the_same_bits() {
+        let (rows, cols) = (5, 333);
+        let data: Vec<f32> = (0..rows * cols).map(|i| ((i * 7919) % 1013) as f32 / 500.0 - 1.0).collect();
+        for isa in [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter_map(Path::isa) {
+            for (i, block) in [64, 32, 10, 7, 4096].into_iter().enumerate() {
+                let rounding = [DType::BF16, DType::F16, DType::F32][i % 3];
+                let kind = [FourBitKind::Nf4, FourBitKind::Fp4][i % 2];
+                let w = quant::quantize(&data, rows, cols, kind, block, i % 2 == 0, rounding);
+                let w = FrozenWeight::FourBit(w);
+                for (start, len) in [(0, rows * cols), (1, 1000), (63, 66), (64, 640), (333, 333), (1664, 1), (9, 0)] {
+                    let (mut got, mut want) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+                    decode(isa, &w, start, &mut got);
+                    quant::decode(&w, start, &mut want);
+                    assert!(
+                        got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())),
+                        "{isa:?} block {block} {rounding:?} {start}+{len}"
+                    );
+                }
+            }
+        }
+    }
+}

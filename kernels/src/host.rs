@@ -1,0 +1,213 @@
+//! Windows of matrices in ordinary memory, for the backends whose buffer is a `Vec<f32>`.
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::tensor::{In, Out, Tensor, Window};
+use std::ops::Range;
+
+/// A window to read.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// From the first element of the window to its last.
+    data: &'a [f32],
+    stride: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> View<'a> {
+    /// A window of a tensor.
+    pub(crate) fn of<B: Backend<Buf = Vec<f32>>>(x: In<'a, B>) -> Self {
+        let stride = x.tensor.cols();
+        Self { data: &x.tensor.buf[span(&x.at, stride)], stride, rows: x.at.rows, cols: x.at.cols }
+    }
+
+    /// A whole tensor.
+    pub(crate) fn whole<B: Backend<Buf = Vec<f32>>>(t: &'a Tensor<B>) -> Self {
+        Self::of(t.view())
+    }
+
+    /// `data` as `[rows, cols]`.
+    pub(crate) fn dense(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "a dense view covers its slice");
+        Self { data, stride: cols, rows, cols }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `i`.
+    pub(crate) fn row(&self, i: usize) -> &'a [f32] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        &self.data[i * self.stride..][..self.cols]
+    }
+
+    /// Columns `col..col + cols` of every row.
+    pub(crate) fn columns(&self, col: usize, cols: usize) -> Self {
+        assert!(col + cols <= self.cols, "columns {col}+{cols} of {}", self.cols);
+        let data = if self.rows == 0 { self.data } else { &self.data[col..self.data.len() - (self.cols - col - cols)] };
+        Self { data, cols, ..*self }
+    }
+
+    /// Rows `row..row + rows`.
+    pub(crate) fn rows_from(&self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.rows, "rows {row}+{rows} of {}", self.rows);
+        let data = if rows == 0 || self.cols == 0 {
+            &[]
+        } else {
+            &self.data[row * self.stride..(row + rows - 1) * self.stride + self.cols]
+        };
+        Self { data, rows, ..*self }
+    }
+
+    /// Element `(i, j)`.
+    pub(crate) fn at(&self, i: usize, j: usize) -> f32 {
+        self.row(i)[j]
+    }
+}
+
+/// A window to write.
+pub(crate) struct ViewMut<'a> {
+    data: &'a mut [f32],
+    stride: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> ViewMut<'a> {
+    /// A window of a tensor.
+    #[expect(clippy::needless_pass_by_value, reason = "it is the exclusive borrow that moves")]
+    pub(crate) fn of<B: Backend<Buf = Vec<f32>>>(y: Out<'a, B>) -> Self {
+        let stride = y.tensor.cols();
+        Self { data: &mut y.tensor.buf[span(&y.at, stride)], stride, rows: y.at.rows, cols: y.at.cols }
+    }
+
+    /// A whole tensor.
+    pub(crate) fn whole<B: Backend<Buf = Vec<f32>>>(t: &'a mut Tensor<B>) -> Self {
+        Self::of(t.view_mut())
+    }
+
+    /// `data` as `[rows, cols]`.
+    pub(crate) fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "a dense view covers its slice");
+        Self { data, stride: cols, rows, cols }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `i`.
+    pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        &mut self.data[i * self.stride..][..self.cols]
+    }
+
+    /// Every row in turn. A window without columns has no rows to give.
+    pub(crate) fn into_rows(self) -> impl ExactSizeIterator<Item = &'a mut [f32]> {
+        let cols = self.cols;
+        self.data.chunks_mut(self.stride.max(1)).map(move |row| &mut row[..cols])
+    }
+
+    /// Columns `col..col + cols` of every row.
+    pub(crate) fn columns(self, col: usize, cols: usize) -> Self {
+        assert!(col + cols <= self.cols, "columns {col}+{cols} of {}", self.cols);
+        let end = if self.rows == 0 || self.cols == 0 { col } else { self.data.len() - (self.cols - col - cols) };
+        let data = if end == col { &mut [] } else { &mut self.data[col..end] };
+        Self { data, stride: self.stride, rows: self.rows, cols }
+    }
+
+    /// Rows `row..row + rows`.
+    pub(crate) fn rows_from(self, row: usize, rows: usize) -> Self {
+        assert!(row + rows <= self.rows, "rows {row}+{rows} of {}", self.rows);
+        let data = if rows == 0 || self.cols == 0 {
+            &mut []
+        } else {
+            &mut self.data[row * self.stride..(row + rows - 1) * self.stride + self.cols]
+        };
+        Self { data, stride: self.stride, rows, cols: self.cols }
+    }
+
+    /// Blocks of at most `step` rows, each with the number of its first row.
+    pub(crate) fn blocks(self, step: usize) -> Vec<(usize, ViewMut<'a>)> {
+        let Self { data, stride, rows, cols } = self;
+        let firsts = (0..rows).step_by(step);
+        let block = |(data, first): (&'a mut [f32], usize)| {
+            (first, ViewMut { data, stride, rows: step.min(rows - first), cols })
+        };
+        data.chunks_mut((step * stride).max(1)).zip(firsts).map(block).collect()
+    }
+
+    /// Tiles of at most `col_step` columns for each of the row ranges, which ascend without overlap.
+    pub(crate) fn tiles(self, ranges: impl IntoIterator<Item = Range<usize>>, col_step: usize) -> Vec<Tile<'a>> {
+        let n_cols = self.cols;
+        let mut rows = self.into_rows().enumerate().peekable();
+        let mut tiles = Vec::new();
+        for range in ranges {
+            let first = tiles.len();
+            tiles.extend((0..n_cols).step_by(col_step).map(|col| Tile { row: range.start, col, rows: Vec::new() }));
+            while let Some((i, row)) = rows.next_if(|(i, _)| *i < range.end) {
+                if i < range.start {
+                    continue;
+                }
+                for (tile, part) in tiles[first..].iter_mut().zip(row.chunks_mut(col_step)) {
+                    tile.rows.push(part);
+                }
+            }
+        }
+        tiles
+    }
+
+    /// Written to the end: from here on it is read.
+    pub(crate) fn into_view(self) -> View<'a> {
+        View { data: self.data, stride: self.stride, rows: self.rows, cols: self.cols }
+    }
+
+    /// The same window for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> ViewMut<'_> {
+        ViewMut { data: self.data, stride: self.stride, rows: self.rows, cols: self.cols }
+    }
+}
+
+/// A rectangle of a matrix that one task writes.
+pub(crate) struct Tile<'a> {
+    /// Its first row.
+    pub(crate) row: usize,
+    /// Its first column.
+    pub(crate) col: usize,
+    /// What it covers of each row.
+    pub(crate) rows: Vec<&'a mut [f32]>,
+}
+
+/// The elements from the first of the window to its last.
+fn span(at: &Window, stride: usize) -> Range<usize> {
+    if at.rows == 0 || at.cols == 0 {
+        return 0..0;
+    }
+    let start = at.row * stride + at.col;
+    start..start + (at.rows - 1) * stride + at.cols
+}
+
+/// `rows * cols` zeros, or [`Error::OutOfMemory`].
+pub(crate) fn zeros(op: &'static str, rows: usize, cols: usize) -> Result<Vec<f32>> {
+    let count = rows.saturating_mul(cols);
+    let mut data = Vec::new();
+    if data.try_reserve_exact(count).is_err() {
+        return Err(Error::OutOfMemory { op, bytes: count.saturating_mul(size_of::<f32>()) });
+    }
+    data.resize(count, 0.0);
+    Ok(data)
+}

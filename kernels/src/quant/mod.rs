@@ -1,0 +1,19 @@
+//! Block formats of frozen weights: how stored bytes become numbers, and back.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `nf4.rs`, `fp4.rs` | the two 4-bit code tables |
+//! | `double.rs` | scales that are themselves quantised |
+//! | `decode.rs` | any run of elements of a frozen weight as f32 |
+//! | `encode.rs` | f32 to 4-bit codes |
+//!
+//! Bytes and numbers are those of bitsandbytes on a processor, bit for bit.
+
+pub mod decode;
+pub mod double;
+pub mod encode;
+pub mod fp4;
+pub mod nf4;
+
+pub use decode::{decode, dequantize, dequantize_row};
+pub use encode::quantize;

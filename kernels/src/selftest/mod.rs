@@ -1,0 +1,135 @@
+//! Whether this machine computes correctly: every operation of a backend against [`Reference`], at run time.
+//!
+//! Part of the program, not of its tests: a driver, a compiler or a processor that its authors never saw is
+//! judged where it is. The inputs are new numbers each time, drawn from a seed, so that many machines together
+//! see more than any list of cases. What decides is the normalised mean square error, and that nothing but the
+//! output was written, and that the same call twice gives the same bits.
+//!
+//! Shapes are chosen so that no output is a single sum that could cancel to nearly nothing: there a correct
+//! f32 backend may be as far from the reference as it likes.
+
+mod answers;
+mod attention;
+mod columns;
+mod dropout;
+mod embed;
+mod gated;
+mod linear;
+mod loss;
+mod memory;
+mod norm;
+mod optim;
+mod rig;
+mod rope;
+mod weights;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::reference::Reference;
+use rig::{Record, Rig};
+
+/// Largest normalised mean square error of a backend that computes in f32.
+const ALLOWED: f64 = 1e-9;
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// The operation, the shapes, the output.
+    pub name: String,
+    /// How far off: a normalised mean square error, or a number of elements. Infinite where there is no answer.
+    pub error: f64,
+    /// The largest error that passes.
+    pub allowed: f64,
+}
+
+impl Check {
+    /// Whether the error is one that is allowed. Not a number is not.
+    pub fn passed(&self) -> bool {
+        self.error <= self.allowed
+    }
+}
+
+/// One call of one operation.
+trait Case {
+    /// The operation's own name, then what distinguishes the call.
+    fn name(&self) -> String;
+    /// Draw the inputs, call the operation, hand over the outputs.
+    fn run<B: Backend>(&self, rig: &mut Rig<B>) -> Result<()>;
+}
+
+/// Compare every operation of `be` with the reference, on inputs drawn from `seed`.
+pub fn run<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
+    let mut suite = Suite { be, seed, asked: 0, checks: answers::checks(seed) };
+    suite.ask(memory::memory());
+    suite.ask(memory::copies());
+    suite.ask(linear::linear());
+    suite.ask(linear::backward());
+    suite.ask(linear::gemm());
+    suite.ask(embed::embed());
+    suite.ask(embed::backward());
+    suite.ask(norm::norm());
+    suite.ask(norm::backward());
+    suite.ask(rope::rope());
+    suite.ask(attention::attention());
+    suite.ask(attention::backward());
+    suite.ask(attention::cached());
+    suite.ask(gated::gated());
+    suite.ask(gated::backward());
+    suite.ask(dropout::dropout());
+    suite.ask(columns::columns());
+    suite.ask(columns::row_squares());
+    suite.ask(columns::dora_norm());
+    suite.ask(loss::head());
+    suite.ask(loss::softcap());
+    suite.ask(optim::sum_squares());
+    suite.ask(optim::adamw());
+    suite.checks
+}
+
+struct Suite<'a, B: Backend> {
+    be: &'a B,
+    seed: u64,
+    /// Cases so far: each has inputs of its own.
+    asked: u64,
+    checks: Vec<Check>,
+}
+
+impl<B: Backend> Suite<'_, B> {
+    fn ask(&mut self, cases: Vec<impl Case>) {
+        for case in cases {
+            self.asked += 1;
+            let seed = self.seed ^ self.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let name = case.name();
+            let records = (call(&Reference, seed, &case), call(self.be, seed, &case), call(self.be, seed, &case));
+            match records {
+                (Ok(want), Ok(got), Ok(again)) => self.checks.extend(judge(&name, &want, &got, &again)),
+                (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) => {
+                    self.checks.push(Check { name: format!("{name}: {e}"), error: f64::INFINITY, allowed: 0.0 });
+                }
+            }
+        }
+    }
+}
+
+fn call<B: Backend>(be: &B, seed: u64, case: &impl Case) -> Result<Record> {
+    let mut rig = Rig::new(be, seed);
+    case.run(&mut rig)?;
+    Ok(rig.into_record())
+}
+
+fn judge(name: &str, want: &Record, got: &Record, again: &Record) -> Vec<Check> {
+    let outputs = want.outputs.iter().zip(&got.outputs).map(|((output, want), (_, got))| Check {
+        name: format!("{name}: {output}"),
+        error: rig::nmse(got, want),
+        allowed: ALLOWED,
+    });
+    let mut checks: Vec<Check> = outputs.collect();
+    let count = |what: &str, count: usize| Check { name: format!("{name}: {what}"), error: count as f64, allowed: 0.0 };
+    checks.push(count("elements written beside the output", got.strayed + again.strayed));
+    let pairs = got.outputs.iter().zip(&again.outputs);
+    checks.push(count("bits that differ when repeated", pairs.map(|(a, b)| rig::different(&a.1, &b.1)).sum()));
+    checks
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! Writing a dataset in another layout, with what was left out beside it (S3.2, `data convert`).
+//!
+//! Every output is JSONL, one row on each line, and appears whole or not at all.
+
+use crate::dataset::{Dataset, RejectedKind, path_as_text};
+use crate::split::split_prompts;
+use crate::{duplicates, fingerprint, row_defects};
+use peft_plan::{Example, Fault, Result, Role, Row, Turn};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The layout to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// `{"messages": [{"role", "content"}]}`; nothing is lost.
+    Messages,
+    /// `{"instruction", "input", "output"}`, with `system` and `history` where there are any.
+    Alpaca,
+    /// `{"conversations": [{"from", "value"}]}`.
+    Sharegpt,
+    /// `{"text"}`: the turns joined by double newlines (S1.2).
+    Text,
+}
+
+impl FromStr for Target {
+    type Err = Fault;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "messages" => Ok(Self::Messages),
+            "alpaca" => Ok(Self::Alpaca),
+            "sharegpt" => Ok(Self::Sharegpt),
+            "text" => Ok(Self::Text),
+            _ => {
+                let detail = format!("the layout `{name}` is not known; known are messages, alpaca, sharegpt, text");
+                Err(Fault::new("PS-CFG-001", detail))
+            }
+        }
+    }
+}
+
+/// What to change on the way.
+#[derive(Clone, Debug, Default)]
+pub struct ConvertOptions {
+    /// Leave out rows that copy an earlier one (up to case and spacing).
+    pub deduplicate: bool,
+    /// Leave out garbled text, leaked chat markers, disordered conversations and wordless answers.
+    pub quality_filter: bool,
+    /// System prompt for conversations that have none.
+    pub include_system: Option<String>,
+    /// Share of the rows to write to a second file.
+    pub validation_split: f64,
+    /// Which rows those are.
+    pub seed: u64,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConvertReport {
+    /// The layout.
+    pub to: Target,
+    /// The file that was asked for.
+    #[serde(serialize_with = "path_as_text")]
+    pub out: PathBuf,
+    /// Rows in it.
+    pub rows: usize,
+    /// The file with the rows held out, if there are any.
+    #[serde(serialize_with = "optional_path_as_text")]
+    pub validation: Option<PathBuf>,
+    /// Rows in it.
+    pub validation_rows: usize,
+    /// The file with what was left out, if anything was.
+    #[serde(serialize_with = "optional_path_as_text")]
+    pub rejected: Option<PathBuf>,
+    /// Records in it.
+    pub rejected_rows: usize,
+    /// Of these, copies of an earlier row.
+    pub duplicates: usize,
+    /// Of these, left out by the quality filter.
+    pub filtered: usize,
+    /// What the layout could not hold.
+    pub notes: Vec<String>,
+}
+
+// The shape of the function is `serde`'s.
+#[expect(clippy::ref_option)]
+fn optional_path_as_text<S: serde::Serializer>(path: &Option<PathBuf>, out: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => path_as_text(path, out),
+        None => out.serialize_none(),
+    }
+}
+
+/// A record for the file of what was left out.
+#[derive(Serialize)]
+struct Aside<'a> {
+    #[serde(serialize_with = "path_as_text")]
+    file: &'a Path,
+    line: usize,
+    kind: RejectedKind,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excerpt: Option<&'a str>,
+    #[serde(flatten)]
+    row: Option<Value>,
+}
+
+/// Write `dataset` to `out`, and where needed `STEM.validation.jsonl` and `STEM.rejected.jsonl`
+/// beside it.
+pub fn convert(dataset: &Dataset, to: Target, out: &Path, options: &ConvertOptions) -> Result<ConvertReport> {
+    refuse_overwriting_input(dataset, out)?;
+    let mut aside: Vec<(usize, RejectedKind, String)> = Vec::new();
+    let copies = if options.deduplicate { duplicates::exact(&dataset.rows) } else { Vec::new() };
+    let mut kept: Vec<&Row> = Vec::new();
+    let mut lost_flags = 0;
+    for (index, row) in dataset.rows.iter().enumerate() {
+        if let Some(first) = copies.get(index).copied().flatten() {
+            let reason = format!("a copy of line {}", dataset.rows[first].line);
+            aside.push((index, RejectedKind::Duplicate, reason));
+            continue;
+        }
+        let unfit = if options.quality_filter { row_defects::filter_reason(row) } else { None };
+        if let Some(reason) = unfit.or_else(|| does_not_fit(to, &row.example)) {
+            aside.push((index, RejectedKind::Filtered, reason));
+            continue;
+        }
+        lost_flags += usize::from(loses_flags(to, &row.example));
+        kept.push(row);
+    }
+    if kept.is_empty() {
+        let detail = format!("all {} rows were left out, nothing was written", dataset.rows.len());
+        return Err(Fault::new("PS-DATA-005", detail));
+    }
+    let prompts: Vec<_> = kept.iter().map(|row| fingerprint::of_prompt(&row.example)).collect();
+    let parts = split_prompts(&prompts, options.validation_split, options.seed);
+    let system = options.include_system.as_deref();
+    let rendered = |index: &usize| render(to, &with_system(&kept[*index].example, system));
+    write(out, parts.train.iter().map(rendered))?;
+    let validation = (!parts.validation.is_empty()).then(|| beside(out, "validation"));
+    if let Some(path) = &validation {
+        write(path, parts.validation.iter().map(rendered))?;
+    }
+    let rejected_rows = dataset.rejected.len() + aside.len();
+    let rejected = (rejected_rows > 0).then(|| beside(out, "rejected"));
+    if let Some(path) = &rejected {
+        write(path, records_aside(dataset, &aside))?;
+    }
+    let mut notes = Vec::new();
+    if lost_flags > 0 {
+        notes.push(format!(
+            "which turns are trained on was lost in {lost_flags} rows; only `messages` and `sharegpt` hold it"
+        ));
+    }
+    let of_kind = |wanted| aside.iter().filter(|(_, kind, _)| *kind == wanted).count();
+    Ok(ConvertReport {
+        to,
+        out: absolute(out),
+        rows: parts.train.len(),
+        validation: validation.as_deref().map(absolute),
+        validation_rows: parts.validation.len(),
+        rejected: rejected.as_deref().map(absolute),
+        rejected_rows,
+        duplicates: of_kind(RejectedKind::Duplicate),
+        filtered: of_kind(RejectedKind::Filtered),
+        notes,
+    })
+}
+
+/// What was left out, when reading and here.
+fn records_aside<'a>(
+    dataset: &'a Dataset,
+    aside: &'a [(usize, RejectedKind, String)],
+) -> impl Iterator<Item = Aside<'a>> {
+    let file = move |index: usize| dataset.files.get(index).map_or(Path::new(""), |file| &file.path);
+    let read = dataset.rejected.iter().map(move |rejected| Aside {
+        file: file(rejected.file),
+        line: rejected.line,
+        kind: rejected.kind,
+        reason: &rejected.reason,
+        excerpt: Some(&rejected.excerpt),
+        row: None,
+    });
+    let here = aside.iter().map(move |(index, kind, reason)| {
+        let row = &dataset.rows[*index];
+        Aside {
+            file: file(row.file),
+            line: row.line,
+            kind: *kind,
+            reason,
+            excerpt: None,
+            row: Some(render(Target::Messages, &row.example)),
+        }
+    });
+    read.chain(here)
+}
+
+fn refuse_overwriting_input(dataset: &Dataset, out: &Path) -> Result<()> {
+    let outputs = [out.to_path_buf(), beside(out, "validation"), beside(out, "rejected")];
+    for output in outputs.iter().filter_map(|path| path.canonicalize().ok()) {
+        if dataset.files.iter().any(|file| file.path.canonicalize().is_ok_and(|path| path == output)) {
+            let detail = format!("`{}` is one of the files that are read; write to another file", output.display());
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+    }
+    Ok(())
+}
+
+/// `data.jsonl` to `data.WHAT.jsonl`.
+fn beside(out: &Path, what: &str) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}.{what}.jsonl"))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn write<T: Serialize>(path: &Path, records: impl Iterator<Item = T>) -> Result<()> {
+    let written = durable::write_file_with(path, |out| {
+        for record in records {
+            serde_json::to_writer(&mut *out, &record).map_err(io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    });
+    written.map(|_| ()).map_err(|error| Fault::io("write", path, error))
+}
+
+/// The example with `prompt` in front, if it is a conversation without a system prompt.
+fn with_system<'a>(example: &'a Example, prompt: Option<&str>) -> Cow<'a, Example> {
+    match (prompt, example) {
+        (Some(prompt), Example::Messages(turns)) if turns.iter().all(|turn| turn.role != Role::System) => {
+            let system = Turn::new(Role::System, prompt);
+            Cow::Owned(Example::Messages(std::iter::once(system).chain(turns.iter().cloned()).collect()))
+        }
+        _ => Cow::Borrowed(example),
+    }
+}
+
+/// Why `to` cannot hold a row.
+fn does_not_fit(to: Target, example: &Example) -> Option<String> {
+    match (to, example) {
+        (Target::Messages | Target::Text, _) | (Target::Sharegpt, Example::Messages(_)) => None,
+        (Target::Alpaca | Target::Sharegpt, Example::Text(_)) => {
+            Some("plain text has no question and answer".to_owned())
+        }
+        (Target::Alpaca, Example::Messages(turns)) => {
+            let turns = spoken(turns);
+            let alternates = turns.len().is_multiple_of(2)
+                && turns.chunks(2).all(|pair| pair[0].role == Role::User && pair[1].role == Role::Assistant);
+            let single = matches!(turns, [only] if only.role == Role::Assistant);
+            (!alternates && !single).then(|| "`alpaca` holds only questions and answers in turn".to_owned())
+        }
+    }
+}
+
+/// The turns after a leading system prompt.
+fn spoken(turns: &[Turn]) -> &[Turn] {
+    match turns {
+        [first, rest @ ..] if first.role == Role::System => rest,
+        all => all,
+    }
+}
+
+fn loses_flags(to: Target, example: &Example) -> bool {
+    let Example::Messages(turns) = example else { return false };
+    matches!(to, Target::Alpaca | Target::Text) && turns.iter().any(|turn| turn.train.is_some())
+}
+
+/// One row in the layout `to`.
+fn render(to: Target, example: &Example) -> Value {
+    let turns = match example {
+        Example::Text(text) => return json!({ "text": text }),
+        Example::Messages(turns) => turns,
+    };
+    match to {
+        Target::Messages => {
+            let list: Vec<Value> =
+                turns.iter().map(|turn| object("role", turn.role.as_str(), "content", turn)).collect();
+            json!({ "messages": list })
+        }
+        Target::Sharegpt => {
+            let name = |role| match role {
+                Role::System => "system",
+                Role::User => "human",
+                Role::Assistant => "gpt",
+                Role::Tool => "tool",
+            };
+            let list: Vec<Value> = turns.iter().map(|turn| object("from", name(turn.role), "value", turn)).collect();
+            json!({ "conversations": list })
+        }
+        Target::Text => {
+            let contents: Vec<&str> = turns.iter().map(|turn| turn.content.as_str()).collect();
+            json!({ "text": contents.join("\n\n") })
+        }
+        Target::Alpaca => alpaca(turns),
+    }
+}
+
+fn object(role_key: &str, role: &str, content_key: &str, turn: &Turn) -> Value {
+    let mut fields = Map::new();
+    fields.insert(role_key.to_owned(), role.into());
+    fields.insert(content_key.to_owned(), turn.content.as_str().into());
+    if let Some(train) = turn.train {
+        fields.insert("train".to_owned(), train.into());
+    }
+    Value::Object(fields)
+}
+
+fn alpaca(turns: &[Turn]) -> Value {
+    let spoken = spoken(turns);
+    let (history, last) = spoken.split_at(spoken.len().saturating_sub(2));
+    let (question, answer) = match last {
+        [question, answer] => (question.content.as_str(), answer.content.as_str()),
+        [answer] => ("", answer.content.as_str()),
+        _ => ("", ""),
+    };
+    let mut fields = Map::new();
+    fields.insert("instruction".to_owned(), question.into());
+    fields.insert("input".to_owned(), "".into());
+    fields.insert("output".to_owned(), answer.into());
+    if spoken.len() < turns.len() {
+        fields.insert("system".to_owned(), turns[0].content.as_str().into());
+    }
+    if !history.is_empty() {
+        let pairs: Vec<Value> = history.chunks(2).map(|pair| json!([pair[0].content, pair[1].content])).collect();
+        fields.insert("history".to_owned(), Value::Array(pairs));
+    }
+    Value::Object(fields)
+}

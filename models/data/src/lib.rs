@@ -1,0 +1,38 @@
+//! Files of any shape to conversations, with a quality report.
+//!
+//! A file passes through four stages, each a file or two here: bytes become UTF-8 text
+//! (`source`, `encoding`), text becomes records (`container` and one reader per container),
+//! records become [`peft_plan::Example`]s (`shape`, `import`, `turns`), and whole datasets are
+//! split, inspected and converted. Nothing here knows about tokens or models.
+
+mod bad_line;
+mod collect;
+mod columns;
+mod container;
+mod convert;
+mod dataset;
+mod delimited;
+mod duplicates;
+mod encoding;
+mod fingerprint;
+mod import;
+mod inspect;
+mod json_document;
+mod json_lines;
+mod lines;
+mod private_data;
+mod prose;
+mod read;
+mod row_defects;
+mod shape;
+mod signature;
+mod source;
+mod split;
+mod turns;
+
+pub use convert::{ConvertOptions, ConvertReport, Target, convert};
+pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use import::json_instruction;
+pub use inspect::{Inspection, Issue, IssueExample, Severity, inspect};
+pub use read::{BadLine, ReadOptions, read};
+pub use split::{Split, split};

@@ -1,0 +1,509 @@
+//! What was asked: the run configuration of `RUN.json`, and only that.
+//!
+//! Every field may be left out, `null` or `"auto"`; the planner fills it (`resolve.rs`). The same file
+//! is a preset, an export and what a run stores. Unknown fields are refused by name, with the nearest
+//! known name.
+
+use crate::fault::{Fault, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// A run, as asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunConfig {
+    /// Always `peft-studio/run`.
+    pub schema: Option<String>,
+    /// Version of the schema.
+    pub version: Option<u32>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// What the model is for.
+    pub use_case: Option<String>,
+    /// The base model.
+    pub model: ModelRef,
+    /// The examples.
+    pub dataset: DatasetRef,
+    /// What is trained.
+    pub adapter: AdapterConfig,
+    /// How the frozen base is stored.
+    pub quantization: QuantizationConfig,
+    /// How it is trained.
+    pub training: TrainingConfig,
+    /// When it is evaluated.
+    pub evaluation: EvaluationConfig,
+    /// When it is saved.
+    pub checkpoint: CheckpointConfig,
+    /// What happens when it goes wrong.
+    pub guards: GuardConfig,
+}
+
+/// The base model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelRef {
+    /// A directory, a Hugging Face id, or `starter`.
+    pub id: Option<String>,
+    /// Branch, tag or commit of a Hugging Face repository.
+    pub revision: Option<String>,
+}
+
+/// The examples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatasetRef {
+    /// One file.
+    pub path: Option<String>,
+    /// Several files instead.
+    pub sources: Vec<SourceRef>,
+    /// Force a row shape instead of detecting it.
+    pub format: Option<String>,
+    /// Which column is what: `user`, `assistant`, `system`, `text` or `messages` to a column's name.
+    pub columns: Option<BTreeMap<String, String>>,
+    /// Share of the rows that is held out, 0 to 0.5.
+    pub validation_split: Option<f64>,
+    /// The model's own (`auto`), a built-in name, or a file.
+    pub chat_template: Option<String>,
+    /// Put before every conversation that has no system turn.
+    pub system_prompt: Option<String>,
+}
+
+/// One of several files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceRef {
+    /// The file.
+    pub path: Option<String>,
+    /// A dataset of the Hugging Face hub instead.
+    pub hub: Option<String>,
+    /// Which part of it.
+    pub split: Option<String>,
+    /// How often its rows are drawn, relative to the others.
+    pub weight: Option<f64>,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdapterConfig {
+    /// `lora`, `qlora`, `dora`, `qdora` or `full`.
+    pub method: Option<Method>,
+    /// Rank of the adapters.
+    pub rank: Option<usize>,
+    /// Numerator of their scaling.
+    pub alpha: Option<f64>,
+    /// Dropout on the adapters' input.
+    pub dropout: Option<f64>,
+    /// Scale by `alpha / √rank` instead of `alpha / rank`.
+    pub use_rslora: Option<bool>,
+    /// An adapter directory to continue from.
+    pub init_from: Option<String>,
+    /// Learning rate of B over that of A (LoRA+).
+    pub lora_plus_ratio: Option<f64>,
+    /// Modules trained whole beside the adapters.
+    pub modules_to_save: Vec<String>,
+    /// `all-linear`, a list of names, or a regular expression over full paths.
+    pub target_modules: Option<TargetModules>,
+}
+
+/// Training method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Low-rank adapters on the weights as they are.
+    Lora,
+    /// Low-rank adapters on a 4-bit base.
+    Qlora,
+    /// Weight-decomposed adapters.
+    Dora,
+    /// Weight-decomposed adapters on a 4-bit base.
+    Qdora,
+    /// Every weight.
+    Full,
+}
+
+impl Method {
+    /// The base is held in 4 bit.
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Self::Qlora | Self::Qdora)
+    }
+
+    /// Magnitude vectors are trained too.
+    pub fn is_dora(self) -> bool {
+        matches!(self, Self::Dora | Self::Qdora)
+    }
+}
+
+/// Which linear modules carry an adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// Names or full paths; a module matches when its path equals an entry or ends with `.entry`.
+    List(Vec<String>),
+    /// `all-linear`, or a regular expression that must match a whole path.
+    Pattern(String),
+}
+
+/// How the frozen base is stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuantizationConfig {
+    /// `nf4` or `fp4`.
+    pub format: Option<String>,
+    /// Quantise the scales too.
+    pub double_quantization: Option<bool>,
+}
+
+/// How it is trained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrainingConfig {
+    /// `sft`.
+    pub objective: Option<String>,
+    /// Passes over the data.
+    pub epochs: Option<f64>,
+    /// Stop after this many optimizer steps instead.
+    pub max_steps: Option<u64>,
+    /// Examples (packed rows with `packing`) computed together.
+    pub micro_batch_size: Option<usize>,
+    /// Micro-batches a step.
+    pub gradient_accumulation: Option<usize>,
+    /// Longest example in tokens; longer ones are cut, keeping the stop token.
+    pub max_sequence_length: Option<usize>,
+    /// Fill rows with several examples; attention stays inside each.
+    pub packing: Option<bool>,
+    /// `assistant` or `all`.
+    pub train_on: Option<TrainOn>,
+    /// Peak learning rate.
+    pub learning_rate: Option<f64>,
+    /// Shape of the learning rate over time.
+    pub scheduler: Option<Scheduler>,
+    /// Share of the steps in which the rate rises.
+    pub warmup_ratio: Option<f64>,
+    /// Decoupled weight decay.
+    pub weight_decay: Option<f64>,
+    /// Decay of the second moment of AdamW.
+    pub adam_beta2: Option<f64>,
+    /// `adamw`.
+    pub optimizer: Option<String>,
+    /// Clip the gradient to this norm; 0: never.
+    pub max_gradient_norm: Option<f64>,
+    /// Noise on the embeddings.
+    pub neftune_alpha: Option<f64>,
+    /// `f32`.
+    pub precision: Option<String>,
+    /// Recompute activations in the backward pass.
+    pub activation_checkpointing: Option<bool>,
+    /// Seed of everything random.
+    pub seed: Option<u64>,
+}
+
+/// Which tokens are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainOn {
+    /// Assistant turns and their stop tokens.
+    Assistant,
+    /// The whole sequence.
+    All,
+}
+
+/// Shape of the learning rate over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// Flat after the warm-up.
+    Constant,
+    /// Straight down to 0.
+    Linear,
+    /// Half a cosine down to 0.
+    Cosine,
+    /// Warm-up, stable, decay: flat, then straight down to 0 over the last fifth.
+    Wsd,
+}
+
+/// When it is evaluated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvaluationConfig {
+    /// Every so many steps; `null`: about ten times a run.
+    pub every_steps: Option<u64>,
+    /// Stop after so many evaluations without a better loss.
+    pub early_stopping_patience: Option<u32>,
+}
+
+/// When it is saved.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckpointConfig {
+    /// Every so many steps.
+    pub every_steps: Option<u64>,
+    /// And at least every so many seconds.
+    pub every_seconds: Option<f64>,
+    /// Full states kept; the small adapter of every checkpoint stays.
+    pub keep: Option<usize>,
+}
+
+/// What happens when it goes wrong.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuardConfig {
+    /// `pause` or `continue`.
+    pub on_divergence: Option<String>,
+    /// `clip_and_rewind` or `continue`.
+    pub on_gradient_explosion: Option<String>,
+    /// Share of the memory that may be planned for.
+    pub memory_limit_fraction: Option<f64>,
+}
+
+impl RunConfig {
+    /// Read a configuration; unknown fields and impossible types are faults that name the field.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| Fault::new("PS-CFG-001", format!("The run file is not valid JSON: {e}")).caused_by(e))?;
+        Self::from_value(value)
+    }
+
+    /// Like [`RunConfig::from_json`], from a parsed document.
+    pub fn from_value(mut value: Value) -> Result<Self> {
+        check_known(&value, &template(), "")?;
+        auto_to_null(&mut value);
+        if let Some(schema) = value.get("schema").and_then(Value::as_str)
+            && schema != "peft-studio/run"
+        {
+            return Err(Fault::new("PS-CFG-001", format!("`schema` is `{schema}`; a run file says `peft-studio/run`")));
+        }
+        if let Some(version) = value.get("version").and_then(Value::as_u64)
+            && version > 1
+        {
+            return Err(Fault::new(
+                "PS-CFG-001",
+                format!("This run file has version {version}; this program knows version 1"),
+            ));
+        }
+        let mut errors = Vec::new();
+        prune_nulls(&mut value);
+        let config: Self = match serde_json::from_value(value.clone()) {
+            Ok(config) => config,
+            Err(e) => {
+                find_bad_field(&value, &mut errors);
+                let place = errors.pop().map_or_else(String::new, |p| format!(" in `{p}`"));
+                return Err(
+                    Fault::new("PS-CFG-001", format!("The run file has an impossible value{place}: {e}")).caused_by(e)
+                );
+            }
+        };
+        Ok(config)
+    }
+
+    /// Apply `--set key=value`: a dotted path and a JSON value (or plain text).
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let Some((key, raw)) = assignment.split_once('=') else {
+            return Err(Fault::new(
+                "PS-CFG-001",
+                format!("`--set {assignment}` has no `=`; write key=value, such as training.epochs=2"),
+            ));
+        };
+        let parsed: Value = serde_json::from_str(raw).unwrap_or_else(|_| Value::String(raw.to_owned()));
+        let mut patch = parsed;
+        for part in key.trim().rsplit('.') {
+            let mut object = Map::new();
+            object.insert(part.to_owned(), patch);
+            patch = Value::Object(object);
+        }
+        check_known(&patch, &template(), "")?;
+        let mut whole = serde_json::to_value(&*self).expect("a configuration is plain data");
+        merge(&mut whole, patch);
+        *self = Self::from_value(whole)
+            .map_err(|f| Fault::new(f.code, format!("`--set {assignment}` cannot be used. {}", f.detail)))?;
+        Ok(())
+    }
+
+    /// The document with every field, for storing and showing.
+    pub fn to_value(&self) -> Value {
+        let mut value = serde_json::to_value(self).expect("a configuration is plain data");
+        value["schema"] = Value::from("peft-studio/run");
+        value["version"] = Value::from(1);
+        value
+    }
+
+    /// The dataset's files, whichever way they were given.
+    pub fn dataset_paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.dataset.path.iter().cloned().collect();
+        paths.extend(self.dataset.sources.iter().filter_map(|s| s.path.clone()));
+        paths
+    }
+}
+
+/// A document that has every known field.
+fn template() -> Value {
+    let mut config = RunConfig::default();
+    config.dataset.sources.push(SourceRef::default());
+    serde_json::to_value(config).expect("a configuration is plain data")
+}
+
+/// Refuse the first field of `value` that `known` does not have.
+fn check_known(value: &Value, known: &Value, path: &str) -> Result<()> {
+    match (value, known) {
+        (Value::Object(object), Value::Object(fields)) => {
+            for (key, inner) in object {
+                let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match fields.get(key) {
+                    Some(field) => check_known(inner, field, &here)?,
+                    None => return Err(unknown_field(&here, key, known)),
+                }
+            }
+            Ok(())
+        }
+        (Value::Array(items), Value::Array(kinds)) => {
+            let Some(kind) = kinds.first() else {
+                return Ok(());
+            };
+            items.iter().enumerate().try_for_each(|(i, item)| check_known(item, kind, &format!("{path}[{i}]")))
+        }
+        // A list would be taken for a section with nothing set in it.
+        (Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_), Value::Object(_))
+            if value != "auto" =>
+        {
+            let place = if path.is_empty() { "A run file".to_owned() } else { format!("`{path}`") };
+            Err(Fault::new(
+                "PS-CFG-001",
+                format!("{place} is a section of settings, written {{\"name\": value}}; here it is {value}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unknown_field(path: &str, key: &str, siblings: &Value) -> Fault {
+    let mut names = Vec::new();
+    all_paths(&template(), "", &mut names);
+    let direct = siblings.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let best = |candidates: &[String], tail: bool| {
+        candidates
+            .iter()
+            .map(|c| {
+                let name = if tail { c.rsplit('.').next().unwrap_or(c) } else { c };
+                (strsim::jaro_winkler(key, name), c.clone())
+            })
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    let near = match (best(&direct, false), best(&names, true)) {
+        (Some((d, name)), Some((a, _))) if d + 0.05 >= a => {
+            path.rsplit_once('.').map_or(name.clone(), |(parent, _)| format!("{parent}.{name}"))
+        }
+        (_, Some((_, name))) => name,
+        _ => String::new(),
+    };
+    Fault::new("PS-CFG-002", format!("There is no setting `{path}`. Did you mean `{near}`?"))
+        .action(format!("Use `{near}`"), None)
+}
+
+fn all_paths(value: &Value, path: &str, names: &mut Vec<String>) {
+    if let Value::Object(object) = value {
+        for (key, inner) in object {
+            let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            all_paths(inner, &here, names);
+            names.push(here);
+        }
+    }
+}
+
+/// `"auto"` means the same as leaving a field out.
+fn auto_to_null(value: &mut Value) {
+    match value {
+        Value::String(s) if s == "auto" => *value = Value::Null,
+        Value::Object(object) => object.values_mut().for_each(auto_to_null),
+        Value::Array(items) => items.iter_mut().for_each(auto_to_null),
+        _ => {}
+    }
+}
+
+/// A section given as `null` is a section left out.
+fn prune_nulls(value: &mut Value) {
+    if let Value::Object(object) = value {
+        object.retain(|_, v| !v.is_null());
+        object.values_mut().for_each(prune_nulls);
+    }
+}
+
+/// Which field does not deserialise: try every one alone.
+fn find_bad_field(value: &Value, found: &mut Vec<String>) {
+    let Some(sections) = value.as_object() else {
+        return;
+    };
+    for (section, inner) in sections {
+        let alone = |v: Value| serde_json::from_value::<RunConfig>(serde_json::json!({ section: v })).is_err();
+        match inner.as_object() {
+            Some(fields) => {
+                for (field, v) in fields {
+                    let mut one = Map::new();
+                    one.insert(field.clone(), v.clone());
+                    if alone(Value::Object(one)) {
+                        found.push(format!("{section}.{field}"));
+                        return;
+                    }
+                }
+            }
+            None if alone(inner.clone()) => {
+                found.push(section.clone());
+                return;
+            }
+            None => {}
+        }
+    }
+}
+
+fn merge(base: &mut Value, patch: Value) {
+    match (base, patch) {
+        (Value::Object(base), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, patch) => *base = patch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_field_names_the_nearest() {
+        let fault = RunConfig::from_json(r#"{"training":{"learnin_rate":1e-4}}"#).expect_err("unknown");
+        assert_eq!(fault.code, "PS-CFG-002");
+        assert!(fault.detail.contains("training.learning_rate"), "{}", fault.detail);
+        let fault = RunConfig::from_json(r#"{"learning_rate":1e-4}"#).expect_err("unknown");
+        assert!(fault.detail.contains("training.learning_rate"), "{}", fault.detail);
+    }
+
+    #[test]
+    fn auto_null_and_absent_are_the_same() {
+        let a = RunConfig::from_json(r#"{"training":{"epochs":"auto","seed":null}}"#).expect("valid");
+        assert_eq!(a, RunConfig::default());
+    }
+
+    #[test]
+    fn set_changes_one_field_and_checks_it() {
+        let mut c = RunConfig::default();
+        c.set("training.epochs=2").expect("known");
+        c.set("adapter.target_modules=[\"q_proj\"]").expect("known");
+        c.set("model.id=some/where").expect("known");
+        assert_eq!(c.training.epochs, Some(2.0));
+        assert_eq!(c.adapter.target_modules, Some(TargetModules::List(vec!["q_proj".into()])));
+        assert_eq!(c.set("training.epoch=2").expect_err("unknown").code, "PS-CFG-002");
+        let fault = c.set("adapter.rank=many").expect_err("type");
+        assert_eq!(fault.code, "PS-CFG-001");
+        assert!(fault.detail.contains("adapter.rank"), "{}", fault.detail);
+    }
+
+    #[test]
+    fn a_written_configuration_reads_back() {
+        let mut c = RunConfig::default();
+        c.set("adapter.method=qdora").expect("known");
+        let again = RunConfig::from_value(c.to_value()).expect("valid");
+        assert_eq!(again.adapter, c.adapter);
+    }
+}

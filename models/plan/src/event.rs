@@ -1,0 +1,172 @@
+//! What a run says while it goes: the events of the command line, letter for letter.
+
+use crate::fault::Action;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// An interval of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Optimistic.
+    pub low: f64,
+    /// Most likely.
+    pub expected: f64,
+    /// Pessimistic.
+    pub high: f64,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The run begins.
+    Started(Started),
+    /// An optimizer step is done.
+    Step(StepMetrics),
+    /// The held-out rows were scored.
+    Evaluation(Evaluation),
+    /// Something went strange.
+    Anomaly {
+        /// Step at which it was noticed.
+        step: u64,
+        /// Which kind.
+        kind: String,
+        /// One plain sentence.
+        message: String,
+        /// What can be done.
+        actions: Vec<Action>,
+        /// What was done.
+        taken: String,
+    },
+    /// The state is safe on disk.
+    Checkpoint {
+        /// Step it holds.
+        step: u64,
+        /// Its directory, absolute.
+        path: String,
+        /// Its size.
+        bytes: u64,
+        /// How long saving took.
+        seconds: f64,
+    },
+    /// The run halted and can be resumed.
+    Paused {
+        /// Last step done.
+        step: u64,
+    },
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// Step of the checkpoint.
+        step: u64,
+    },
+    /// The run was ended early; its adapter is written.
+    Stopped {
+        /// Last step done.
+        step: u64,
+    },
+    /// The run is complete.
+    Finished(Finished),
+    /// The run broke.
+    Failed {
+        /// The fault, as on stderr.
+        error: serde_json::Value,
+    },
+}
+
+/// The run begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// Id of the run.
+    pub run: String,
+    /// Its name.
+    pub name: String,
+    /// `cpu` or `cuda`.
+    pub backend: String,
+    /// The device, and whatever of it could change a bit of the result.
+    pub device: String,
+    /// Parameters of the base.
+    pub parameters_total: u64,
+    /// Parameters that are trained.
+    pub parameters_trainable: u64,
+    /// Optimizer steps planned.
+    pub total_steps: u64,
+    /// Training examples.
+    pub examples: u64,
+    /// Held-out examples.
+    pub validation_examples: u64,
+    /// Trained tokens of one pass.
+    pub tokens_per_epoch: u64,
+    /// Examples that were cut to the sequence length.
+    pub truncated_examples: u64,
+    /// Planned peak memory.
+    pub memory_plan_bytes: u64,
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// From 1.
+    pub step: u64,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean loss over the step's trained tokens, nats.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Rate of this step.
+    pub learning_rate: f64,
+    /// Trained tokens of this step.
+    pub tokens: u64,
+    /// Tokens (trained or not) computed a second in this step.
+    pub tokens_per_second: f64,
+    /// Peak resident memory of the process so far.
+    pub memory_bytes: u64,
+    /// Time left.
+    pub eta_seconds: Interval,
+}
+
+/// The held-out rows were scored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// After this step; 0 is the untouched base.
+    pub step: u64,
+    /// Mean loss over trained tokens, nats.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Share of trained tokens whose largest logit is the target.
+    pub token_accuracy: f64,
+}
+
+/// The run is complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Last step.
+    pub step: u64,
+    /// Active time, pauses left out.
+    pub seconds: f64,
+    /// Loss of the last step.
+    pub loss: f64,
+    /// Last held-out loss.
+    pub validation_loss: Option<f64>,
+    /// 0 to 100, once the run is scored.
+    pub quality_score: Option<f64>,
+    /// What to try next.
+    pub suggestions: Vec<String>,
+    /// Directory of the adapter (or of the model, with `full`), absolute.
+    pub adapter: String,
+    /// Version number within the project.
+    pub version: Option<u64>,
+}
+
+/// Takes events; `Break` asks the run to save and halt.
+pub trait EventSink {
+    /// One event has happened.
+    fn emit(&mut self, event: &RunEvent) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(&RunEvent) -> ControlFlow<()>> EventSink for F {
+    fn emit(&mut self, event: &RunEvent) -> ControlFlow<()> {
+        self(event)
+    }
+}

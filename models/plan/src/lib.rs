@@ -1,0 +1,24 @@
+//! The vocabulary of a run: configuration, families, schedules, events. Pure: no files, no clock,
+//! no threads, no device. Everything that can be decided from values is decided here.
+
+pub mod config;
+pub mod conversation;
+pub mod event;
+pub mod family;
+pub mod fault;
+pub mod memory;
+pub mod order;
+pub mod resolve;
+pub mod rope;
+pub mod schedule;
+pub mod spec;
+
+pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
+pub use conversation::{Example, Role, Row, Turn};
+pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, StepMetrics};
+pub use fault::{Action, Fault, Result};
+pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
+pub use order::OrderParams;
+pub use resolve::{Facts, TrainingPlan};
+pub use schedule::LrSchedule;
+pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

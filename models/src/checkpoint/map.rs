@@ -1,0 +1,22 @@
+//! The memory map of a file: the only `unsafe` of this crate.
+
+use memmap2::Mmap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The bytes of a file, read when touched.
+pub(crate) fn map(path: &Path) -> io::Result<Arc<Mmap>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder, not a file"));
+    }
+    // SAFETY: the map is read-only and private to this process, and every use of it goes through a
+    // bounds-checked slice of its length. What remains is that another program may change the file
+    // while it is mapped: changed numbers are plain data to us, since every byte pattern is a valid
+    // `u8` and nothing is decided from a header after it was checked; a file cut short ends the
+    // process with a bus error. Model files are replaced by rename, which leaves the map intact.
+    let map = unsafe { Mmap::map(&file) }?;
+    Ok(Arc::new(map))
+}

@@ -1,0 +1,312 @@
+//! A linear module: frozen or trained weight, and at most one adapter on it.
+//!
+//! `y = W·x + b + s·B·A·dropout(x)`, with DoRA `y = (m/n)∘(W·x + s·B·A·x) + b` where
+//! `n = ‖W + s·B·A‖` by row takes no gradient (Liu et al. 2024, section 4.3; PEFT agrees).
+
+use super::param::Param;
+use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Result, Tensor, Write};
+use std::ops::Range;
+
+/// The matrix of a module.
+pub enum Weights<B: Backend> {
+    /// As the checkpoint stores it.
+    Frozen(B::Weight),
+    /// Dense and trained (`full`).
+    Trained(Param<B>),
+}
+
+impl<B: Backend> Weights<B> {
+    /// To multiply with.
+    pub fn matrix(&self) -> Matrix<'_, B> {
+        match self {
+            Self::Frozen(w) => Matrix::Frozen(w),
+            Self::Trained(p) => Matrix::Dense(&p.value),
+        }
+    }
+}
+
+/// A vector of a module: bias or norm gain, `[1, n]`.
+pub type Vector<B> = Param<B>;
+
+/// DoRA's part of an adapter.
+pub struct Magnitude<B: Backend> {
+    /// `m`, `[1, out]`.
+    pub m: Param<B>,
+    /// `‖W‖²` by row, `[1, out]`.
+    pub squares: Tensor<B>,
+    /// `n`, `[1, out]`, of the current A and B.
+    pub norm: Tensor<B>,
+    /// `m / n`.
+    pub ratio: Tensor<B>,
+}
+
+/// A low-rank adapter (Hu et al. 2021).
+pub struct Lora<B: Backend> {
+    /// `[rank, in]`.
+    pub a: Param<B>,
+    /// `[out, rank]`.
+    pub b: Param<B>,
+    /// With DoRA.
+    pub magnitude: Option<Magnitude<B>>,
+    /// Multiplies `B·A`.
+    pub scaling: f32,
+    /// Probability of dropping an input of A while training.
+    pub dropout: f32,
+    /// Index among the model's adapters: a dropout stream of its own.
+    pub index: u64,
+}
+
+/// What the backward pass needs of one module's forward pass.
+pub struct LinearActs<B: Backend> {
+    /// `A·dropout(x)`, `[rows, rank]`.
+    pub xa: Tensor<B>,
+    /// DoRA: `W·x + s·B·A·x` before the magnitude, `[rows, out]`.
+    pub pre: Tensor<B>,
+}
+
+impl<B: Backend> LinearActs<B> {
+    /// Empty; grows with its first use.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(Self { xa: be.zeros(0, 0)?, pre: be.zeros(0, 0)? })
+    }
+}
+
+/// Buffers that no result stays in.
+pub struct LinearScratch<B: Backend> {
+    dropped: Tensor<B>,
+    difference: Tensor<B>,
+    gradient: Tensor<B>,
+    dxa: Tensor<B>,
+    row: Tensor<B>,
+    ones: Tensor<B>,
+}
+
+impl<B: Backend> LinearScratch<B> {
+    /// Empty; grows with its first use.
+    pub fn new(be: &B) -> Result<Self> {
+        let empty = || be.zeros(0, 0);
+        Ok(Self {
+            dropped: empty()?,
+            difference: empty()?,
+            gradient: empty()?,
+            dxa: empty()?,
+            row: empty()?,
+            ones: empty()?,
+        })
+    }
+}
+
+/// What one pass over the model has in common.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Rows on which adapters act; the others see the base alone.
+    pub adapters: Range<usize>,
+    /// While training: seed and the stream of this micro-step.
+    pub dropout: Option<(u64, u64)>,
+}
+
+impl Pass {
+    fn dropout_of<B: Backend>(&self, lora: &Lora<B>) -> Option<Dropout> {
+        let (seed, stream) = self.dropout?;
+        (lora.dropout > 0.0).then_some(Dropout { p: lora.dropout, seed, stream: (stream << 16) | lora.index })
+    }
+}
+
+/// A linear module of a block.
+pub struct Linear<B: Backend> {
+    /// Full path, e.g. `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// Output features.
+    pub out_features: usize,
+    /// Input features.
+    pub in_features: usize,
+    /// `[out, in]`.
+    pub weight: Weights<B>,
+    /// `[1, out]`.
+    pub bias: Option<Vector<B>>,
+    /// The adapter, if this module is a target.
+    pub lora: Option<Lora<B>>,
+}
+
+impl<B: Backend> Linear<B> {
+    /// Refresh what depends on the adapter's values and not on the input. Once before the first pass of a step.
+    pub fn prepare(&mut self, be: &B) -> Result<()> {
+        let Some(lora) = &mut self.lora else { return Ok(()) };
+        let Some(magnitude) = &mut lora.magnitude else { return Ok(()) };
+        let rank = lora.a.value.rows();
+        let mut projected = be.zeros(rank, self.out_features)?;
+        be.linear(projected.view_mut(), lora.a.value.view(), self.weight.matrix(), None, Write::Set)?;
+        let mut gram = be.zeros(rank, rank)?;
+        let a = lora.a.value.view();
+        be.gemm(gram.view_mut(), Operand::plain(a), Operand::transposed(a), 1.0, Write::Set)?;
+        let Magnitude { m, squares, norm, ratio } = magnitude;
+        be.dora_norm(norm, squares, &projected, &gram, &lora.b.value, lora.scaling)?;
+        be.divide(ratio, &m.value, norm)
+    }
+
+    /// y: `[rows, out]`, x: `[rows, in]`.
+    pub fn forward(
+        &self,
+        be: &B,
+        mut y: Out<B>,
+        x: In<B>,
+        acts: &mut LinearActs<B>,
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let w = self.weight.matrix();
+        let bias = self.bias.as_ref().map(|b| &b.value);
+        let rows = pass.adapters.clone();
+        let lora = match &self.lora {
+            Some(lora) if !rows.is_empty() => lora,
+            _ => return be.linear(y, x, w, bias, Write::Set),
+        };
+        let dropout = pass.dropout_of(lora);
+        let x_adapter = x.rows(rows.clone());
+        if let Some(dropout) = &dropout {
+            be.reshape(&mut scratch.dropped, rows.len(), self.in_features)?;
+            be.dropout(scratch.dropped.view_mut(), x_adapter, dropout, Write::Set)?;
+        }
+        let xd = if dropout.is_some() { scratch.dropped.view() } else { x_adapter };
+        // xa = xd·Aᵀ
+        be.reshape(&mut acts.xa, rows.len(), lora.a.value.rows())?;
+        be.gemm(acts.xa.view_mut(), Operand::plain(xd), Operand::transposed(lora.a.value.view()), 1.0, Write::Set)?;
+        let xa = acts.xa.view();
+        let b = lora.b.value.view();
+        let Some(magnitude) = &lora.magnitude else {
+            be.linear(y.by_ref(), x, w, bias, Write::Set)?;
+            // y += s·xa·Bᵀ
+            return be.gemm(y.rows(rows), Operand::plain(xa), Operand::transposed(b), lora.scaling, Write::Add);
+        };
+        be.reshape(&mut acts.pre, rows.len(), self.out_features)?;
+        if dropout.is_some() {
+            // PEFT drops the input of the whole decomposed product, and adds W·x − W·xd undecomposed.
+            be.reshape(&mut scratch.difference, rows.len(), self.in_features)?;
+            be.copy(scratch.difference.view_mut(), scratch.dropped.view(), Write::Set)?;
+            be.scale(scratch.difference.view_mut(), -1.0)?;
+            be.copy(scratch.difference.view_mut(), x_adapter, Write::Add)?;
+            be.linear(y.by_ref(), scratch.difference.view(), w, None, Write::Set)?;
+            be.linear(acts.pre.view_mut(), scratch.dropped.view(), w, None, Write::Set)?;
+        } else {
+            be.linear(y.by_ref(), x, w, None, Write::Set)?;
+            let mine = y.by_ref().rows(rows.clone());
+            be.copy(acts.pre.view_mut(), In { tensor: mine.tensor, at: mine.at }, Write::Set)?;
+        }
+        be.gemm(acts.pre.view_mut(), Operand::plain(acts.xa.view()), Operand::transposed(b), lora.scaling, Write::Add)?;
+        let write = if dropout.is_some() { Write::Add } else { Write::Set };
+        be.scale_columns(y.by_ref().rows(rows), acts.pre.view(), &magnitude.ratio, write)?;
+        if let Some(bias) = bias {
+            // y += 1·b
+            be.reshape(&mut scratch.ones, x.at.rows, 1)?;
+            be.fill(scratch.ones.view_mut(), 1.0)?;
+            be.gemm(y, Operand::plain(scratch.ones.view()), Operand::plain(bias.view()), 1.0, Write::Add)?;
+        }
+        Ok(())
+    }
+
+    /// The same lines, upside down. `dx` is left out where nothing below is trained.
+    pub fn backward(
+        &mut self,
+        be: &B,
+        dx: Option<(Out<B>, Write)>,
+        dy: In<B>,
+        x: In<B>,
+        acts: &LinearActs<B>,
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let Self { weight, bias, lora, out_features, in_features, .. } = self;
+        if let Some(grad) = bias.as_mut().and_then(Param::grad) {
+            be.sum_rows(grad, dy)?;
+        }
+        if let Weights::Trained(w) = weight
+            && let Some(grad) = w.grad()
+        {
+            // dW += dyᵀ·x
+            be.gemm(grad.view_mut(), Operand::transposed(dy), Operand::plain(x), 1.0, Write::Add)?;
+        }
+        let w = weight.matrix();
+        let Some(lora) = lora else {
+            return match dx {
+                Some((dx, write)) => be.linear_bwd_input(dx, dy, w, write),
+                None => Ok(()),
+            };
+        };
+        let rows = dy.at.rows;
+        let dropout = pass.dropout_of(lora);
+        if let Some(dropout) = &dropout {
+            be.reshape(&mut scratch.dropped, rows, *in_features)?;
+            be.dropout(scratch.dropped.view_mut(), x, dropout, Write::Set)?;
+        }
+        // g = dy, with DoRA (m/n)∘dy
+        if let Some(magnitude) = &mut lora.magnitude {
+            let Magnitude { m, norm, ratio, .. } = magnitude;
+            if let Some(grad) = m.grad() {
+                // dm += Σ dy∘pre / n
+                be.reshape(&mut scratch.row, 1, *out_features)?;
+                be.fill(scratch.row.view_mut(), 0.0)?;
+                be.column_dots(&mut scratch.row, dy, acts.pre.view())?;
+                let mut quotient = be.zeros(1, *out_features)?;
+                be.divide(&mut quotient, &scratch.row, norm)?;
+                be.copy(grad.view_mut(), quotient.view(), Write::Add)?;
+            }
+            be.reshape(&mut scratch.gradient, rows, *out_features)?;
+            be.scale_columns(scratch.gradient.view_mut(), dy, ratio, Write::Set)?;
+        }
+        let decomposed = lora.magnitude.is_some();
+        let xd = if dropout.is_some() { scratch.dropped.view() } else { x };
+        let s = lora.scaling;
+        {
+            let g = if decomposed { scratch.gradient.view() } else { dy };
+            // dB += s·gᵀ·xa
+            if let Some(grad) = lora.b.grad() {
+                be.gemm(grad.view_mut(), Operand::transposed(g), Operand::plain(acts.xa.view()), s, Write::Add)?;
+            }
+            // dxa = s·g·B
+            be.reshape(&mut scratch.dxa, rows, lora.b.value.cols())?;
+            be.gemm(scratch.dxa.view_mut(), Operand::plain(g), Operand::plain(lora.b.value.view()), s, Write::Set)?;
+        }
+        // dA += dxaᵀ·xd
+        if let Some(grad) = lora.a.grad() {
+            be.gemm(grad.view_mut(), Operand::transposed(scratch.dxa.view()), Operand::plain(xd), 1.0, Write::Add)?;
+        }
+        let Some((mut dx, write)) = dx else { return Ok(()) };
+        let a = Operand::plain(lora.a.value.view());
+        let Some(dropout) = &dropout else {
+            // dx = g·W + dxa·A
+            let g = if decomposed { scratch.gradient.view() } else { dy };
+            be.linear_bwd_input(dx.by_ref(), g, w, write)?;
+            return be.gemm(dx, Operand::plain(scratch.dxa.view()), a, 1.0, Write::Add);
+        };
+        // dx = dy·W + mask∘(dxa·A [+ (g − dy)·W])
+        be.linear_bwd_input(dx.by_ref(), dy, w, write)?;
+        be.reshape(&mut scratch.difference, rows, *in_features)?;
+        be.gemm(scratch.difference.view_mut(), Operand::plain(scratch.dxa.view()), a, 1.0, Write::Set)?;
+        if decomposed {
+            be.scale(scratch.gradient.view_mut(), -1.0)?;
+            be.copy(scratch.gradient.view_mut(), dy, Write::Add)?;
+            be.scale(scratch.gradient.view_mut(), -1.0)?;
+            be.linear_bwd_input(scratch.difference.view_mut(), scratch.gradient.view(), w, Write::Add)?;
+        }
+        be.dropout(dx, scratch.difference.view(), dropout, Write::Add)
+    }
+
+    /// Everything trained in this module, in a fixed order.
+    pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
+        if let Weights::Trained(w) = &mut self.weight {
+            into.push(w);
+        }
+        if let Some(bias) = &mut self.bias
+            && bias.moments.is_some()
+        {
+            into.push(bias);
+        }
+        if let Some(lora) = &mut self.lora {
+            into.push(&mut lora.a);
+            into.push(&mut lora.b);
+            if let Some(magnitude) = &mut lora.magnitude {
+                into.push(&mut magnitude.m);
+            }
+        }
+    }
+}

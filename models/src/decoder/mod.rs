@@ -1,0 +1,405 @@
+//! The decoder, written once: embedding, blocks, final norm, head; forward, backward, cached.
+//!
+//! A family is a [`ModelSpec`]; nothing here asks for its name. A batch is a flat list of tokens cut into
+//! segments, so there is no padding anywhere.
+
+mod build;
+mod layer;
+mod linear;
+mod param;
+
+pub use build::{BuildOptions, build, initial_a};
+pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
+pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
+pub use param::{Moments, Param};
+
+use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
+use peft_plan::{ModelSpec, RopeScaling};
+
+/// A flat batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Token ids of all segments, one after the other.
+    pub tokens: Vec<u32>,
+    /// The token each position predicts, or [`peft_kernels::IGNORE_INDEX`].
+    pub targets: Vec<i32>,
+    /// The sequences.
+    pub segments: Vec<Segment>,
+    /// Treat every sequence as at least this long where the rotary embedding depends on the length (longrope), as
+    /// other frameworks do with a padded batch. 0: each sequence by its own length.
+    pub context: usize,
+}
+
+impl Batch {
+    /// Append one sequence. `trained[i]` says whether token `i` is learnt; it is predicted from position `i - 1`.
+    pub fn push(&mut self, ids: &[u32], trained: &[bool]) {
+        self.segments.push(Segment { start: self.tokens.len(), len: ids.len() });
+        self.tokens.extend_from_slice(ids);
+        for i in 1..=ids.len() {
+            let learn = i < ids.len() && trained[i];
+            self.targets.push(if learn { ids[i] as i32 } else { peft_kernels::IGNORE_INDEX });
+        }
+    }
+
+    /// Positions that have a target.
+    pub fn trained_tokens(&self) -> u64 {
+        self.targets.iter().filter(|&&t| t >= 0).count() as u64
+    }
+}
+
+/// What a pass keeps for its backward pass.
+pub struct Activations<B: Backend> {
+    /// Residual stream before each block, and after the last.
+    inputs: Vec<Tensor<B>>,
+    /// One per block, or a single one where activations are recomputed.
+    layers: Vec<LayerActs<B>>,
+    normed: Tensor<B>,
+    rstd: Tensor<B>,
+    scratch: LayerScratch<B>,
+    dx: Tensor<B>,
+    dnormed: Tensor<B>,
+    loss: Tensor<B>,
+    correct: Tensor<B>,
+}
+
+/// Scores of a batch: per row, zero where there is no target.
+#[derive(Clone, Debug, Default)]
+pub struct Scores {
+    /// Cross entropy, nats.
+    pub loss: Vec<f32>,
+    /// 1 where the largest logit is the target.
+    pub correct: Vec<f32>,
+}
+
+impl Scores {
+    /// Sum of the losses, in f64 and in row order.
+    pub fn total_loss(&self) -> f64 {
+        self.loss.iter().map(|&l| f64::from(l)).sum()
+    }
+
+    /// Number of right predictions.
+    pub fn total_correct(&self) -> f64 {
+        self.correct.iter().map(|&c| f64::from(c)).sum()
+    }
+}
+
+/// The decoder on one device.
+pub struct Decoder<B: Backend> {
+    /// The device.
+    pub be: B,
+    /// The architecture.
+    pub spec: ModelSpec,
+    /// `[vocab, hidden]`
+    pub embedding: Weights<B>,
+    /// The blocks.
+    pub layers: Vec<Layer<B>>,
+    /// Gain of the last norm.
+    pub norm: Vector<B>,
+    /// `[vocab, hidden]`; absent where the head is the embedding.
+    pub head: Option<Weights<B>>,
+    /// Rotary tables, one per rope of the spec.
+    tables: Vec<Tensor<B>>,
+    /// Positions the tables hold.
+    positions: usize,
+}
+
+/// Keys and values of every layer for a number of slots (rows).
+pub struct KvCache<B: Backend> {
+    layers: Vec<Tensor<B>>,
+}
+
+impl<B: Backend> Decoder<B> {
+    fn norm_params(&self) -> NormParams {
+        NormParams { eps: self.spec.norm_eps as f32, offset: self.spec.norm_offset as f32 }
+    }
+
+    /// Empty activations. `recompute`: keep only the residual stream between blocks.
+    pub fn activations(&self, recompute: bool) -> Result<Activations<B>> {
+        let be = &self.be;
+        let kept = if recompute { 1 } else { self.layers.len() };
+        let modules = self.spec.modules.len();
+        Ok(Activations {
+            inputs: (0..=self.layers.len()).map(|_| be.zeros(0, 0)).collect::<Result<_>>()?,
+            layers: (0..kept).map(|_| LayerActs::new(be, modules)).collect::<Result<_>>()?,
+            normed: be.zeros(0, 0)?,
+            rstd: be.zeros(0, 0)?,
+            scratch: LayerScratch::new(be)?,
+            dx: be.zeros(0, 0)?,
+            dnormed: be.zeros(0, 0)?,
+            loss: be.zeros(0, 0)?,
+            correct: be.zeros(0, 0)?,
+        })
+    }
+
+    /// Refresh what depends on adapters alone. Once after they change.
+    pub fn prepare(&mut self) -> Result<()> {
+        for layer in &mut self.layers {
+            for linear in &mut layer.linears {
+                linear.prepare(&self.be)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Make sure the rotary tables reach `positions`.
+    ///
+    /// With longrope a table holds the short frequencies and, behind them, the long ones: a sequence longer than
+    /// the original context uses the second half for all of its tokens, whatever else is in the batch.
+    pub fn reserve_positions(&mut self, positions: usize) -> Result<()> {
+        if positions <= self.positions {
+            return Ok(());
+        }
+        let positions = positions.next_multiple_of(64).min(self.spec.max_positions.max(positions));
+        let rotary = self.spec.rotary_dim;
+        self.tables = self
+            .spec
+            .ropes
+            .iter()
+            .map(|rope| {
+                let mut rows = peft_plan::rope::table(rope, rotary, positions, 1);
+                if let RopeScaling::LongRope { .. } = rope.scaling {
+                    rows.extend(peft_plan::rope::table(rope, rotary, positions, usize::MAX));
+                }
+                self.be.tensor(rows.len() / rotary.max(1), rotary, &rows)
+            })
+            .collect::<Result<_>>()?;
+        self.positions = positions;
+        Ok(())
+    }
+
+    /// Rows of the rotary table for `len` tokens from `past` of a sequence that will have `total` tokens.
+    fn position_rows(&self, rope: usize, past: usize, len: usize, total: usize, into: &mut Vec<u32>) {
+        let long = match &self.spec.ropes[rope].scaling {
+            RopeScaling::LongRope { original, .. } if total > *original => self.positions,
+            _ => 0,
+        };
+        into.extend((past + long..past + long + len).map(|p| p as u32));
+    }
+
+    fn batch_positions(&mut self, batch: &Batch) -> Result<Vec<Vec<u32>>> {
+        let segments = &batch.segments;
+        let longest = segments.iter().map(|s| s.len).max().unwrap_or(0);
+        self.reserve_positions(longest)?;
+        Ok((0..self.spec.ropes.len())
+            .map(|rope| {
+                let mut rows = Vec::new();
+                for s in segments {
+                    self.position_rows(rope, 0, s.len, s.len.max(batch.context), &mut rows);
+                }
+                rows
+            })
+            .collect())
+    }
+
+    fn run_layers(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        positions: &[Vec<u32>],
+        pass: &Pass,
+    ) -> Result<()> {
+        let Self { be, spec, embedding, layers, tables, .. } = self;
+        be.reshape(&mut acts.inputs[0], batch.tokens.len(), spec.hidden_size)?;
+        be.embed(acts.inputs[0].view_mut(), &batch.tokens, embedding.matrix(), spec.embedding_scale as f32)?;
+        for (i, layer) in layers.iter_mut().enumerate() {
+            layer.set_segments(&batch.segments);
+            let rope = spec.layers[i].rope;
+            let at = Positions { rows: &positions[rope], table: &tables[rope] };
+            let (before, after) = acts.inputs.split_at_mut(i + 1);
+            let slot = i.min(acts.layers.len() - 1);
+            let slot = if acts.layers.len() == 1 { 0 } else { slot };
+            let x = before[i].view();
+            layer.forward(
+                be,
+                Some(&mut after[0]),
+                x,
+                &mut acts.layers[slot],
+                &mut acts.scratch,
+                &at,
+                Attend::Batch,
+                pass,
+            )?;
+        }
+        let last = layers.len();
+        let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
+        be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
+        be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
+        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)
+    }
+
+    /// Loss of every position; no gradients.
+    pub fn score(&mut self, acts: &mut Activations<B>, batch: &Batch, adapters: bool) -> Result<Scores> {
+        let rows = batch.tokens.len();
+        let positions = self.batch_positions(batch)?;
+        let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
+        self.run_layers(acts, batch, &positions, &pass)?;
+        self.head_loss(acts, batch, None)
+    }
+
+    fn head_loss(&mut self, acts: &mut Activations<B>, batch: &Batch, gradient_scale: Option<f32>) -> Result<Scores> {
+        let Self { be, spec, embedding, head, .. } = self;
+        let rows = batch.tokens.len();
+        let params =
+            LossParams { softcap: spec.logit_softcap.map(|c| c as f32), gradient_scale: gradient_scale.unwrap_or(0.0) };
+        be.reshape(&mut acts.loss, rows, 1)?;
+        be.reshape(&mut acts.correct, rows, 1)?;
+        be.reshape(&mut acts.dnormed, rows, spec.hidden_size)?;
+        let weights = head.as_mut().unwrap_or(embedding);
+        let (matrix, dw) = match weights {
+            Weights::Frozen(w) => (peft_kernels::Matrix::Frozen(&*w), None),
+            Weights::Trained(p) => (peft_kernels::Matrix::Dense(&p.value), p.moments.as_mut().map(|m| &mut m.grad)),
+        };
+        let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
+        be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
+        Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
+    }
+
+    /// Forward and backward: gradients are added, times `gradient_scale`.
+    pub fn train_pass(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        gradient_scale: f32,
+        dropout: (u64, u64),
+    ) -> Result<Scores> {
+        let rows = batch.tokens.len();
+        let positions = self.batch_positions(batch)?;
+        let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
+        self.run_layers(acts, batch, &positions, &pass)?;
+        let scores = self.head_loss(acts, batch, Some(gradient_scale))?;
+
+        let norm = self.norm_params();
+        let Self { be, spec, embedding, layers, tables, norm: gain, .. } = self;
+        let recompute = acts.layers.len() == 1 && layers.len() > 1;
+        let embedding_trained = matches!(embedding, Weights::Trained(_));
+        be.reshape(&mut acts.dx, rows, spec.hidden_size)?;
+        let top = acts.inputs[layers.len()].view();
+        layer::norm_bwd(be, acts.dx.view_mut(), gain, acts.dnormed.view(), top, &acts.rstd, &norm, Write::Set)?;
+        // Below the lowest block that trains anything no gradient is needed.
+        let lowest = if embedding_trained { None } else { layers.iter_mut().position(has_params) };
+        for i in (lowest.unwrap_or(0)..layers.len()).rev() {
+            let rope = spec.layers[i].rope;
+            let at = Positions { rows: &positions[rope], table: &tables[rope] };
+            let x = acts.inputs[i].view();
+            let slot = if recompute { 0 } else { i };
+            if recompute && i + 1 < layers.len() {
+                layers[i].forward(be, None, x, &mut acts.layers[0], &mut acts.scratch, &at, Attend::Batch, &pass)?;
+            }
+            layers[i].backward(
+                be,
+                &mut acts.dx,
+                x,
+                &acts.layers[slot],
+                &mut acts.scratch,
+                &at,
+                lowest == Some(i),
+                &pass,
+            )?;
+        }
+        if let Weights::Trained(p) = embedding
+            && let Some(grad) = p.grad()
+        {
+            be.embed_bwd(grad, acts.dx.view(), &batch.tokens, spec.embedding_scale as f32)?;
+        }
+        Ok(scores)
+    }
+
+    /// Logits of every position, for checks on small models: `[rows, vocab]`.
+    pub fn logits(&mut self, acts: &mut Activations<B>, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
+        let rows = batch.tokens.len();
+        let positions = self.batch_positions(batch)?;
+        let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
+        self.run_layers(acts, batch, &positions, &pass)?;
+        self.project(acts.normed.view())
+    }
+
+    fn project(&self, x: In<B>) -> Result<Vec<f32>> {
+        let mut logits = self.be.zeros(x.at.rows, self.spec.vocab_size)?;
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        self.be.linear(logits.view_mut(), x, head.matrix(), None, Write::Set)?;
+        if let Some(cap) = self.spec.logit_softcap {
+            self.be.softcap(&mut logits, cap as f32)?;
+        }
+        self.be.download(&logits)
+    }
+
+    /// Room for `slots` tokens in every layer.
+    pub fn kv_cache(&self, slots: usize) -> Result<KvCache<B>> {
+        let columns = 2 * self.spec.kv_dim();
+        Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
+    }
+
+    /// Continue sequences by the given tokens and return the logits after the last of each segment,
+    /// `[segments, vocab]`. `totals`: how long each sequence may become (longrope decides by it).
+    /// Adapters act on the rows `adapters`.
+    pub fn continue_cached(
+        &mut self,
+        acts: &mut Activations<B>,
+        cache: &mut KvCache<B>,
+        tokens: &[u32],
+        segments: &[CachedSegment],
+        totals: &[usize],
+        adapters: std::ops::Range<usize>,
+    ) -> Result<Vec<f32>> {
+        let longest = segments.iter().zip(totals).map(|(s, &t)| (s.past + s.len).max(t)).max().unwrap_or(0);
+        self.reserve_positions(longest)?;
+        let positions: Vec<Vec<u32>> = (0..self.spec.ropes.len())
+            .map(|rope| {
+                let mut rows = Vec::new();
+                for (s, &total) in segments.iter().zip(totals) {
+                    self.position_rows(rope, s.past, s.len, total, &mut rows);
+                }
+                rows
+            })
+            .collect();
+        let pass = Pass { adapters, dropout: None };
+        let Self { be, spec, embedding, layers, tables, .. } = self;
+        be.reshape(&mut acts.inputs[0], tokens.len(), spec.hidden_size)?;
+        be.embed(acts.inputs[0].view_mut(), tokens, embedding.matrix(), spec.embedding_scale as f32)?;
+        for (i, layer) in layers.iter_mut().enumerate() {
+            let rope = spec.layers[i].rope;
+            let at = Positions { rows: &positions[rope], table: &tables[rope] };
+            // Two buffers in turn: nothing is kept for a backward pass.
+            let (first, second) = acts.inputs.split_at_mut(1);
+            let (x, y) = if i % 2 == 0 { (&mut first[0], &mut second[0]) } else { (&mut second[0], &mut first[0]) };
+            let attend = Attend::Cached { cache: &mut cache.layers[i], segments };
+            layer.forward(be, Some(y), x.view(), &mut acts.layers[0], &mut acts.scratch, &at, attend, &pass)?;
+        }
+        let last = &acts.inputs[layers.len() % 2];
+        let n = segments.len();
+        be.reshape(&mut acts.dx, n, spec.hidden_size)?;
+        for (i, s) in segments.iter().enumerate() {
+            let row = s.start + s.len - 1;
+            be.copy(acts.dx.view_mut().rows(i..i + 1), last.view().rows(row..row + 1), Write::Set)?;
+        }
+        be.reshape(&mut acts.normed, n, spec.hidden_size)?;
+        be.reshape(&mut acts.rstd, n, 1)?;
+        let norm = self.norm_params();
+        self.be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.dx.view(), &self.norm.value, &norm)?;
+        self.project(acts.normed.view())
+    }
+
+    /// Everything trained, in a fixed order.
+    pub fn params_mut(&mut self) -> Vec<&mut Param<B>> {
+        let mut params = Vec::new();
+        if let Weights::Trained(p) = &mut self.embedding {
+            params.push(p);
+        }
+        for layer in &mut self.layers {
+            layer.params_mut(&mut params);
+        }
+        if self.norm.moments.is_some() {
+            params.push(&mut self.norm);
+        }
+        if let Some(Weights::Trained(p)) = &mut self.head {
+            params.push(p);
+        }
+        params
+    }
+}
+
+fn has_params<B: Backend>(layer: &mut Layer<B>) -> bool {
+    let mut params = Vec::new();
+    layer.params_mut(&mut params);
+    !params.is_empty()
+}

@@ -1,0 +1,311 @@
+//! A whole model as a folder that other programs read: safetensors written tensor by tensor.
+//!
+//! Only one tensor is in memory at a time, however large the model. The folder appears whole, with
+//! a manifest of hashes, or not at all: a source that turns out damaged halfway leaves nothing.
+
+use crate::checkpoint::{Checkpoint, StoredTensor};
+use durable::Manifest;
+use peft_kernels::{DType, FrozenWeight, quant};
+use peft_plan::{Fault, Result};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Tensors that describe a 4-bit weight, by the end of their names; the dense weight replaces them.
+const FOUR_BIT_COMPANIONS: &[&str] = &[
+    ".weight.absmax",
+    ".weight.quant_map",
+    ".weight.nested_absmax",
+    ".weight.nested_quant_map",
+    ".weight.quant_state.bitsandbytes__nf4",
+    ".weight.quant_state.bitsandbytes__fp4",
+];
+
+/// Files that belong to the model and do not change with its weights.
+const COPIED: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "LICENSE",
+    "LICENSE.txt",
+    "LICENSE.md",
+    "NOTICE",
+    "NOTICE.txt",
+    "USE_POLICY.md",
+];
+
+/// One tensor that will be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its name in [`Checkpoint`]'s terms.
+    pub canonical: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl OutTensor {
+    fn bytes(&self) -> Option<u64> {
+        let elements = self.shape.iter().try_fold(1u64, |n, dim| n.checked_mul(*dim as u64))?;
+        Some(elements.checked_mul(self.dtype.bitsize() as u64)? / 8)
+    }
+}
+
+/// What a model folder is made of, its tensors apart.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Type of all weights, and what `config.json` will say.
+    pub dtype: DType,
+    /// Most bytes of one weight file; a larger model is cut into shards.
+    pub shard_bytes: Option<u64>,
+    /// Further files by plain name; one that the base model has too is taken from here.
+    pub extra_files: Vec<(String, Vec<u8>)>,
+}
+
+/// The tensors of `base` once its weights are in `dtype`: names as in its files, 4-bit weights
+/// dense, no copy of the head where it is tied.
+pub fn tensors_of(base: &Checkpoint, dtype: DType) -> Result<Vec<OutTensor>> {
+    let mut tensors = Vec::new();
+    for (canonical, stored) in base.tensors() {
+        let companion = FOUR_BIT_COMPANIONS.iter().any(|end| canonical.ends_with(end));
+        if companion || (base.spec().tied && canonical == "lm_head.weight") {
+            continue;
+        }
+        let (kind, shape) = match base.four_bit_shape(canonical)? {
+            Some((rows, cols)) => (out_type(dtype), vec![rows, cols]),
+            None if stored.float().is_ok() => (out_type(dtype), stored.shape.clone()),
+            None => (stored.dtype, stored.shape.clone()),
+        };
+        let (name, canonical) = (stored.stored_name.clone(), canonical.to_owned());
+        tensors.push(OutTensor { name, canonical, dtype: kind, shape });
+    }
+    Ok(tensors)
+}
+
+/// The content of `tensor` as `base` has it, in the type that will be written.
+pub fn base_bytes(base: &Checkpoint, tensor: &OutTensor) -> Result<Vec<u8>> {
+    let missing = || Fault::new("PS-MODEL-003", format!("The model has no tensor `{}`.", tensor.canonical));
+    let stored: &StoredTensor = base.tensor(&tensor.canonical).ok_or_else(missing)?;
+    let four_bit = base.four_bit_shape(&tensor.canonical)?.is_some();
+    if !four_bit && stored.dtype == tensor.dtype {
+        return Ok(stored.bytes.as_slice().to_vec());
+    }
+    let values = match four_bit.then(|| base.frozen(&tensor.canonical)).transpose()? {
+        Some(FrozenWeight::FourBit(weight)) => quant::dequantize(&weight),
+        Some(FrozenWeight::Dense { .. }) | None => stored.to_f32()?,
+    };
+    let dtype = crate::checkpoint::header::float(tensor.dtype).ok_or_else(missing)?;
+    Ok(narrow(dtype, &values))
+}
+
+/// Numbers in a type, little-endian; rounded to nearest, ties to even.
+pub fn narrow(dtype: DType, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        DType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        DType::F16 => values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
+        DType::BF16 => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+    }
+}
+
+/// Write the model `tensors` to the folder `out`, which must not exist or be empty.
+///
+/// `produce` gives the content of one tensor at a time; what it cannot produce stops everything.
+/// `config.json` is that of `base` with the type changed and the quantisation taken out, and the
+/// tokenizer's files are copied byte for byte.
+pub fn write_model(
+    out: &Path,
+    base: &Checkpoint,
+    tensors: &[OutTensor],
+    options: &Options,
+    mut produce: impl FnMut(&OutTensor) -> Result<Vec<u8>>,
+) -> Result<Manifest> {
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    durable::create_directories(parent).map_err(|error| Fault::io("create the folder", parent, error))?;
+    let shards = shards(tensors, options.shard_bytes)?;
+    let mut stopped = None;
+    let written = durable::commit_directory(out, |folder| {
+        let count = shards.len();
+        for (i, shard) in shards.iter().enumerate() {
+            folder.file(&shard_name(i, count), |file| {
+                write_tensors(file, shard, |tensor| {
+                    produce(tensor).and_then(|bytes| expect_length(tensor, bytes)).map_err(|fault| {
+                        stopped = Some(fault);
+                        io::Error::other("a tensor could not be produced")
+                    })
+                })
+            })?;
+        }
+        if count > 1 {
+            folder.file("model.safetensors.index.json", |file| file.write_all(index(&shards).as_bytes()))?;
+        }
+        let config = pretty(&merged_config(base.config(), options.dtype));
+        folder.file("config.json", |file| file.write_all(config.as_bytes()))?;
+        for (name, bytes) in &options.extra_files {
+            folder.file(name, |file| file.write_all(bytes))?;
+        }
+        for name in COPIED.iter().filter(|name| !options.extra_files.iter().any(|(extra, _)| extra == *name)) {
+            copy(base.dir(), name, folder)?;
+        }
+        Ok(())
+    });
+    written.map_err(|error| match (stopped, error.kind()) {
+        (Some(fault), _) => fault,
+        (None, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => Fault::new(
+            "PS-CFG-001",
+            format!("`{}` already holds files. Give a folder that does not exist yet.", out.display()),
+        ),
+        (None, _) => Fault::io("write the model to", out, error),
+    })
+}
+
+fn expect_length(tensor: &OutTensor, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if tensor.bytes() == Some(bytes.len() as u64) {
+        return Ok(bytes);
+    }
+    let detail = format!(
+        "The tensor `{}` came to {} bytes, not what its shape {:?} needs.",
+        tensor.name,
+        bytes.len(),
+        tensor.shape
+    );
+    Err(Fault::new("PS-EXP-002", detail))
+}
+
+fn copy(from: Option<&Path>, name: &str, folder: &mut durable::Writer) -> io::Result<()> {
+    let Some(dir) = from else { return Ok(()) };
+    match File::open(dir.join(name)) {
+        Ok(mut source) => folder.file(name, |file| io::copy(&mut source, file).map(drop)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `config` for weights in `dtype`; nothing else is changed, so that readers of any version agree.
+pub fn merged_config(config: &Value, dtype: DType) -> Value {
+    let name = match dtype {
+        DType::F32 => "float32",
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+    };
+    let mut config = config.clone();
+    let has_type = |map: &Map<String, Value>| map.contains_key("dtype") || map.contains_key("torch_dtype");
+    let update = |map: &mut Map<String, Value>| {
+        map.shift_remove("quantization_config");
+        for key in ["dtype", "torch_dtype"] {
+            if let Some(value) = map.get_mut(key) {
+                *value = json!(name);
+            }
+        }
+    };
+    if let Some(map) = config.as_object_mut() {
+        update(map);
+        let mut typed = has_type(map);
+        if let Some(text) = map.get_mut("text_config").and_then(Value::as_object_mut) {
+            update(text);
+            typed |= has_type(text);
+        }
+        if !typed {
+            map.insert("dtype".to_owned(), json!(name));
+        }
+    }
+    config
+}
+
+/// Write one safetensors file: header, then each tensor's bytes as `produce` gives them.
+///
+/// Tensors are laid out as the reference writer does, widest type first and then by name: the
+/// same tensors make the same file, and every tensor is aligned to its type.
+pub(crate) fn write_tensors<'a>(
+    file: &mut dyn Write,
+    tensors: &[&'a OutTensor],
+    mut produce: impl FnMut(&'a OutTensor) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    let mut order = tensors.to_vec();
+    order.sort_by(|a, b| (b.dtype.bitsize(), &a.name).cmp(&(a.dtype.bitsize(), &b.name)));
+    let mut header = json!({"__metadata__": {"format": "pt"}});
+    let mut at = 0;
+    for tensor in &order {
+        let bytes = tensor.bytes().ok_or_else(|| io::Error::other("a tensor is too large"))?;
+        let end = at + bytes;
+        header[&tensor.name] =
+            json!({"dtype": format!("{:?}", tensor.dtype), "shape": tensor.shape, "data_offsets": [at, end]});
+        at = end;
+    }
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    for tensor in order {
+        file.write_all(&produce(tensor)?)?;
+    }
+    Ok(())
+}
+
+/// Cut `tensors` into files of at most `most` bytes; a tensor above that has a file of its own.
+fn shards(tensors: &[OutTensor], most: Option<u64>) -> Result<Vec<Vec<&OutTensor>>> {
+    let mut names = BTreeSet::new();
+    let mut shards: Vec<Vec<&OutTensor>> = vec![Vec::new()];
+    let mut filled = 0u64;
+    for tensor in tensors {
+        if !names.insert(&tensor.name) {
+            return Err(Fault::new("PS-EXP-002", format!("The tensor `{}` would be written twice.", tensor.name)));
+        }
+        let bytes = tensor
+            .bytes()
+            .ok_or_else(|| Fault::new("PS-EXP-002", format!("The tensor `{}` is too large to write.", tensor.name)))?;
+        let last = shards.len() - 1;
+        if !shards[last].is_empty() && most.is_some_and(|most| filled.saturating_add(bytes) > most) {
+            shards.push(vec![tensor]);
+            filled = bytes;
+        } else {
+            shards[last].push(tensor);
+            filled = filled.saturating_add(bytes);
+        }
+    }
+    Ok(shards)
+}
+
+fn shard_name(i: usize, count: usize) -> String {
+    if count == 1 { "model.safetensors".to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", i + 1) }
+}
+
+fn index(shards: &[Vec<&OutTensor>]) -> String {
+    let all = || shards.iter().enumerate().flat_map(|(i, shard)| shard.iter().map(move |t| (i, *t)));
+    let total: u64 = all().filter_map(|(_, tensor)| tensor.bytes()).sum();
+    let mut files: Vec<(String, String)> =
+        all().map(|(i, tensor)| (tensor.name.clone(), shard_name(i, shards.len()))).collect();
+    files.sort();
+    let map: Map<String, Value> = files.into_iter().map(|(name, file)| (name, Value::String(file))).collect();
+    pretty(&json!({"metadata": {"total_size": total}, "weight_map": map}))
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// The file's name for a type.
+pub(crate) fn out_type(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+    }
+}
+
+#[cfg(test)]
+mod tests;

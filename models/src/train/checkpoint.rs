@@ -1,0 +1,147 @@
+//! The full state of a run on disk, whole or not at all (B2, S4.13.4).
+//!
+//! A checkpoint directory holds `parameters.safetensors`, `moments.safetensors`, `state.json` and a manifest with
+//! hashes. There is no random state: order and dropout are pure functions of seed and step.
+
+use crate::adapter::NamedTensors;
+use crate::decoder::Decoder;
+use crate::fault::device;
+use crate::peft_format::{adapter_tensors_bytes, read_tensors};
+use peft_kernels::Backend;
+use peft_plan::{Fault, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Everything of a run that is not a tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Trained tokens so far.
+    pub tokens: u64,
+    /// Active time so far.
+    pub seconds: f64,
+    /// Loss of the last step.
+    pub loss: f64,
+    /// Held-out loss of the last evaluation.
+    pub validation_loss: Option<f64>,
+    /// Step and loss of the best evaluation.
+    pub best: Option<(u64, f64)>,
+    /// Evaluations since the best one.
+    pub evaluations_without_gain: u32,
+    /// What must be the same for the bits to be the same: plan, data, base, backend.
+    pub fingerprint: BTreeMap<String, String>,
+}
+
+/// Where the checkpoints of a run are.
+pub fn directory(run: &Path) -> PathBuf {
+    run.join("checkpoints")
+}
+
+/// Where the checkpoint of `step` is.
+pub fn path(run: &Path, step: u64) -> PathBuf {
+    directory(run).join(format!("step-{step}"))
+}
+
+/// Write the state of `decoder`; returns the directory and its size in bytes.
+pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) -> Result<(PathBuf, u64)> {
+    let target = path(run, state.step);
+    let io = |e| Fault::io("save the checkpoint", &target, e);
+    durable::create_directories(&directory(run)).map_err(io)?;
+    let be = decoder.be.clone();
+    let mut parameters = NamedTensors::new();
+    let mut moments = NamedTensors::new();
+    for p in decoder.params_mut() {
+        let get = |t| be.download(t).map_err(device);
+        parameters.insert(p.name.clone(), (p.file_shape(), get(&p.value)?));
+        if let Some(m) = &p.moments {
+            moments.insert(format!("{}.m", p.name), (p.file_shape(), get(&m.m)?));
+            moments.insert(format!("{}.v", p.name), (p.file_shape(), get(&m.v)?));
+        }
+    }
+    let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
+    let manifest = durable::replace_directory(&target, |writer| {
+        writer.file("parameters.safetensors", |f| f.write_all(&adapter_tensors_bytes(&parameters)))?;
+        writer.file("moments.safetensors", |f| f.write_all(&adapter_tensors_bytes(&moments)))?;
+        writer.file("state.json", |f| f.write_all(&json))
+    })
+    .map_err(io)?;
+    Ok((target, manifest.bytes()))
+}
+
+/// Steps that have a checkpoint directory, newest first.
+pub fn steps(run: &Path) -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(directory(run)) else { return Vec::new() };
+    let mut steps: Vec<u64> =
+        entries.filter_map(|e| e.ok()?.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).collect();
+    steps.sort_unstable_by(|a, b| b.cmp(a));
+    steps
+}
+
+/// The newest checkpoint that is whole, and how many damaged ones were passed over.
+pub fn newest_good(run: &Path) -> Result<(Option<RunState>, usize)> {
+    durable::remove_leftovers(&directory(run)).or_else(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(Fault::io("tidy", &directory(run), e)),
+    })?;
+    let mut damaged = 0;
+    for step in steps(run) {
+        match read_state(&path(run, step)) {
+            Ok(state) if state.step == step => return Ok((Some(state), damaged)),
+            _ => damaged += 1,
+        }
+    }
+    Ok((None, damaged))
+}
+
+fn read_state(path: &Path) -> Result<RunState> {
+    let damaged =
+        |what: String| Fault::new("PS-CKPT-001", format!("The checkpoint `{}` is damaged: {what}", path.display()));
+    durable::verify_directory(path).map_err(|d| damaged(d.to_string()))?;
+    let text = std::fs::read(path.join("state.json")).map_err(|e| Fault::io("read", &path.join("state.json"), e))?;
+    serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))
+}
+
+/// Put the tensors of checkpoint `step` into `decoder`.
+pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> Result<RunState> {
+    let from = path(run, step);
+    let state = read_state(&from)?;
+    let parameters = read_tensors(&from.join("parameters.safetensors"))?;
+    let moments = read_tensors(&from.join("moments.safetensors"))?;
+    let be = decoder.be.clone();
+    let mut used = 0;
+    for p in decoder.params_mut() {
+        let shape = p.file_shape();
+        let find = |tensors: &NamedTensors, name: &str| match tensors.get(name) {
+            Some((s, data)) if *s == shape => Ok(data.clone()),
+            _ => Err(Fault::new(
+                "PS-CKPT-002",
+                format!("The checkpoint does not hold `{name}` in the shape that the run needs"),
+            )),
+        };
+        be.upload(&mut p.value, &find(&parameters, &p.name)?).map_err(device)?;
+        if let Some(m) = &mut p.moments {
+            be.upload(&mut m.m, &find(&moments, &format!("{}.m", p.name))?).map_err(device)?;
+            be.upload(&mut m.v, &find(&moments, &format!("{}.v", p.name))?).map_err(device)?;
+        }
+        used += 1;
+    }
+    if used != parameters.len() {
+        return Err(Fault::new("PS-CKPT-002", "The checkpoint holds tensors that the run does not train"));
+    }
+    decoder.prepare().map_err(device)?;
+    Ok(state)
+}
+
+/// Delete full states beyond the newest `keep`, never fewer than one. `newest` was just saved: whatever claims to
+/// be newer was damaged and passed over, and must not count.
+pub fn prune(run: &Path, newest: u64, keep: usize) -> Result<Vec<u64>> {
+    let (damaged, good): (Vec<u64>, Vec<u64>) = steps(run).into_iter().partition(|&step| step > newest);
+    let old: Vec<u64> = damaged.into_iter().chain(good.into_iter().skip(keep.max(1))).collect();
+    for &step in &old {
+        let path = path(run, step);
+        std::fs::remove_dir_all(&path).map_err(|e| Fault::io("delete", &path, e))?;
+    }
+    Ok(old)
+}

@@ -1,0 +1,349 @@
+//! The training loop: batches in, events out.
+//!
+//! The loop computes, emits events and obeys; it prints nothing and knows no store. Detectors, the recorder and
+//! the terminal are sinks.
+
+pub mod checkpoint;
+mod score;
+mod step;
+
+pub use checkpoint::RunState;
+pub use score::{Totals, score};
+pub use step::{StepOutcome, optimizer_step};
+
+use crate::adapter;
+use crate::decoder::{Activations, Batch, Decoder};
+use crate::fault::device;
+use peft_kernels::Backend;
+use peft_plan::order::{StepBatches, epoch_steps};
+use peft_plan::{Evaluation, EventSink, Fault, Finished, Interval, Result, RunEvent, StepMetrics, TrainingPlan};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// One rendered example: token ids and which of them are learnt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokens {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Learnt or only read.
+    pub trained: Vec<bool>,
+}
+
+/// Something asked of a live run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Save and halt; the run can be resumed.
+    Pause,
+    /// Save, write the adapter, and end.
+    Stop,
+    /// Like [`Request::Pause`], because of Ctrl-C.
+    Interrupt,
+}
+
+/// How a run came to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunOutcome {
+    /// All steps done (or early stopping).
+    Finished(Finished),
+    /// Halted on request.
+    Paused(u64),
+    /// Ended on request; the adapter is written.
+    Stopped(u64),
+    /// Halted by Ctrl-C.
+    Interrupted(u64),
+}
+
+/// Writes the finished adapter or model; returns its directory.
+pub type WriteResult<'a, B> = dyn FnMut(&mut Decoder<B>) -> Result<PathBuf> + 'a;
+
+/// Everything a run needs besides the decoder.
+pub struct Trainer<'a, B: Backend> {
+    /// The complete plan.
+    pub plan: &'a TrainingPlan,
+    /// Training examples.
+    pub train: &'a [Tokens],
+    /// Held-out examples.
+    pub validation: &'a [Tokens],
+    /// The run's directory.
+    pub directory: &'a Path,
+    /// What must be equal for a resume to be exact.
+    pub fingerprint: BTreeMap<String, String>,
+    /// Asked between steps.
+    pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Called at the end.
+    pub write_result: &'a mut WriteResult<'a, B>,
+    /// Peak resident memory of the process, bytes.
+    pub peak_memory: fn() -> u64,
+}
+
+/// Walks the steps of all epochs without holding more than one epoch's order.
+struct Schedule<'a> {
+    lengths: Vec<usize>,
+    plan: &'a TrainingPlan,
+    epoch: u64,
+    steps: Vec<StepBatches>,
+    /// Steps of all epochs before this one.
+    before: u64,
+}
+
+impl<'a> Schedule<'a> {
+    fn new(examples: &[Tokens], plan: &'a TrainingPlan) -> Self {
+        let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
+        let steps = epoch_steps(&lengths, &plan.order(), 0);
+        Self { lengths, plan, epoch: 0, steps, before: 0 }
+    }
+
+    /// The batches of step `step` (from 1) and how many epochs are done after it.
+    fn at(&mut self, step: u64) -> (&StepBatches, f64) {
+        if step <= self.before {
+            *self = Self {
+                epoch: 0,
+                before: 0,
+                steps: epoch_steps(&self.lengths, &self.plan.order(), 0),
+                lengths: std::mem::take(&mut self.lengths),
+                plan: self.plan,
+            };
+        }
+        while step > self.before + self.steps.len() as u64 {
+            self.before += self.steps.len() as u64;
+            self.epoch += 1;
+            self.steps = epoch_steps(&self.lengths, &self.plan.order(), self.epoch);
+        }
+        let index = (step - self.before - 1) as usize;
+        (&self.steps[index], self.epoch as f64 + (index + 1) as f64 / self.steps.len() as f64)
+    }
+}
+
+/// The flat batch of some examples.
+pub fn batch_of(examples: &[Tokens], indices: &[usize]) -> Batch {
+    let mut batch = Batch::default();
+    for &i in indices {
+        batch.push(&examples[i].ids, &examples[i].trained);
+    }
+    batch
+}
+
+/// What the loop carries from step to step.
+struct Progress {
+    state: RunState,
+    /// Active seconds of earlier sessions.
+    earlier_seconds: f64,
+    started: Instant,
+    last_saved: Instant,
+    saved_step: Option<u64>,
+    session_steps: u64,
+    /// Slowest and fastest steps of this session, seconds.
+    step_seconds: Vec<f64>,
+}
+
+impl Progress {
+    fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.started.elapsed().as_secs_f64()
+    }
+
+    fn eta(&self, left: u64) -> Interval {
+        let n = self.step_seconds.len().max(1) as f64;
+        // Only this session's rate counts; the first step warms caches and is left out once there are others.
+        let recent = &self.step_seconds
+            [self.step_seconds.len().saturating_sub(50).max(usize::from(self.step_seconds.len() > 1))..];
+        let mean = recent.iter().sum::<f64>() / recent.len().max(1) as f64;
+        let expected = mean * left as f64;
+        let spread = (0.05 + 0.15 / n.sqrt()).min(0.2);
+        Interval { low: expected * (1.0 - spread), expected, high: expected * (1.0 + spread) }
+    }
+}
+
+impl<B: Backend> Trainer<'_, B> {
+    /// Train until the plan is done or a request or the sink ends it. `resume`: continue from this state, which
+    /// has been restored into `decoder`.
+    pub fn run(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        sink: &mut dyn EventSink,
+        resume: Option<RunState>,
+    ) -> Result<RunOutcome> {
+        let mut acts = decoder.activations(self.plan.recompute).map_err(device)?;
+        let mut schedule = Schedule::new(self.train, self.plan);
+        let rates = self.plan.schedule();
+        let resumed = resume.is_some();
+        let state = resume.unwrap_or_else(|| RunState {
+            step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            loss: f64::NAN,
+            validation_loss: None,
+            best: None,
+            evaluations_without_gain: 0,
+            fingerprint: self.fingerprint.clone(),
+        });
+        let now = Instant::now();
+        let mut progress = Progress {
+            earlier_seconds: state.seconds,
+            saved_step: resumed.then_some(state.step),
+            state,
+            started: now,
+            last_saved: now,
+            session_steps: 0,
+            step_seconds: Vec::new(),
+        };
+        let mut halt = None;
+        while progress.state.step < self.plan.total_steps {
+            if let Some(request) = (self.request)().or(halt.take()) {
+                return self.halted(request, decoder, sink, &mut progress);
+            }
+            let step = progress.state.step + 1;
+            let begun = Instant::now();
+            let (batches, epoch) = schedule.at(step);
+            let rate = rates.at(step);
+            let outcome = optimizer_step(decoder, &mut acts, self.train, batches, self.plan, step, rate)?;
+            progress.session_steps += 1;
+            let seconds = begun.elapsed().as_secs_f64();
+            progress.step_seconds.push(seconds);
+            progress.state.step = step;
+            progress.state.tokens += outcome.tokens;
+            progress.state.loss = outcome.loss;
+            let event = RunEvent::Step(StepMetrics {
+                step,
+                epoch,
+                loss: outcome.loss,
+                gradient_norm: outcome.gradient_norm,
+                learning_rate: rate,
+                tokens: outcome.tokens,
+                tokens_per_second: outcome.computed_tokens as f64 / seconds,
+                memory_bytes: (self.peak_memory)(),
+                eta_seconds: progress.eta(self.plan.total_steps - step),
+            });
+            if sink.emit(&event) == ControlFlow::Break(()) {
+                halt = Some(Request::Interrupt);
+            }
+            let last = step == self.plan.total_steps;
+            if !self.validation.is_empty()
+                && (last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every)))
+            {
+                self.evaluate(decoder, &mut acts, sink, &mut progress)?;
+                let patience = self.plan.early_stopping_patience.unwrap_or(u32::MAX);
+                if progress.state.evaluations_without_gain >= patience {
+                    break;
+                }
+            }
+            let due = self.plan.checkpoint_every_steps.is_some_and(|n| step.is_multiple_of(n))
+                || progress.last_saved.elapsed().as_secs_f64() >= self.plan.checkpoint_every_seconds;
+            if due || last {
+                self.save(decoder, sink, &mut progress)?;
+            }
+        }
+        self.finished(decoder, sink, &mut progress)
+    }
+
+    fn evaluate(
+        &self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        decoder.prepare().map_err(device)?;
+        let totals = score(decoder, acts, self.validation, true)?;
+        let state = &mut progress.state;
+        let loss = totals.mean_loss();
+        state.validation_loss = Some(loss);
+        if state.best.is_none_or(|(_, best)| loss < best) {
+            state.best = Some((state.step, loss));
+            state.evaluations_without_gain = 0;
+            let path = self.directory.join("best.safetensors");
+            if self.plan.method != peft_plan::Method::Full {
+                let bytes = crate::peft_format::adapter_tensors_bytes(&adapter::tensors(decoder)?);
+                durable::write_file(&path, &bytes).map_err(|e| Fault::io("save the best adapter", &path, e))?;
+            }
+        } else {
+            state.evaluations_without_gain += 1;
+        }
+        let event = Evaluation { step: state.step, loss, perplexity: loss.exp(), token_accuracy: totals.accuracy() };
+        let _continue = sink.emit(&RunEvent::Evaluation(event));
+        Ok(())
+    }
+
+    fn save(&self, decoder: &mut Decoder<B>, sink: &mut dyn EventSink, progress: &mut Progress) -> Result<()> {
+        if progress.saved_step == Some(progress.state.step) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        progress.state.seconds = progress.seconds();
+        let (path, bytes) = checkpoint::save(self.directory, decoder, &progress.state)?;
+        if self.plan.method != peft_plan::Method::Full {
+            let small = self.directory.join("adapters").join(format!("step-{}.safetensors", progress.state.step));
+            let bytes = crate::peft_format::adapter_tensors_bytes(&adapter::tensors(decoder)?);
+            let io = |e| Fault::io("save the adapter", &small, e);
+            durable::create_directories(&self.directory.join("adapters")).map_err(io)?;
+            durable::write_file(&small, &bytes).map_err(io)?;
+        }
+        checkpoint::prune(self.directory, progress.state.step, self.plan.checkpoint_keep)?;
+        progress.saved_step = Some(progress.state.step);
+        progress.last_saved = Instant::now();
+        let _continue = sink.emit(&RunEvent::Checkpoint {
+            step: progress.state.step,
+            path: path.display().to_string(),
+            bytes,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    fn halted(
+        &mut self,
+        request: Request,
+        decoder: &mut Decoder<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<RunOutcome> {
+        if progress.state.step > 0 {
+            self.save(decoder, sink, progress)?;
+        }
+        let step = progress.state.step;
+        if request == Request::Stop {
+            decoder.prepare().map_err(device)?;
+            (self.write_result)(decoder)?;
+            let _continue = sink.emit(&RunEvent::Stopped { step });
+            return Ok(RunOutcome::Stopped(step));
+        }
+        let _continue = sink.emit(&RunEvent::Paused { step });
+        Ok(if request == Request::Pause { RunOutcome::Paused(step) } else { RunOutcome::Interrupted(step) })
+    }
+
+    fn finished(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<RunOutcome> {
+        decoder.prepare().map_err(device)?;
+        let early = progress.state.step < self.plan.total_steps;
+        if early && self.plan.method != peft_plan::Method::Full {
+            // Early stopping: what is kept is the best, not the last.
+            let path = self.directory.join("best.safetensors");
+            let best = crate::peft_format::read_tensors(&path)?;
+            let be = decoder.be.clone();
+            for p in decoder.params_mut() {
+                if let Some((_, data)) = best.get(&p.name) {
+                    be.upload(&mut p.value, data).map_err(device)?;
+                }
+            }
+            decoder.prepare().map_err(device)?;
+        }
+        let path = (self.write_result)(decoder)?;
+        let finished = Finished {
+            step: progress.state.step,
+            seconds: progress.seconds(),
+            loss: progress.state.loss,
+            validation_loss: progress.state.validation_loss,
+            quality_score: None,
+            suggestions: Vec::new(),
+            adapter: path.display().to_string(),
+            version: None,
+        };
+        let _continue = sink.emit(&RunEvent::Finished(finished.clone()));
+        Ok(RunOutcome::Finished(finished))
+    }
+}

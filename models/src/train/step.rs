@@ -1,0 +1,83 @@
+//! One optimizer step: micro-batches, clipping, AdamW.
+
+use super::{Tokens, batch_of};
+use crate::decoder::{Activations, Decoder};
+use crate::fault::device;
+use peft_kernels::{AdamW, Backend};
+use peft_plan::order::StepBatches;
+use peft_plan::{Fault, Result, TrainingPlan};
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean loss over the step's trained tokens.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Trained tokens.
+    pub tokens: u64,
+    /// Tokens that went through the model.
+    pub computed_tokens: u64,
+}
+
+/// Run the micro-batches of `step` (from 1), clip, update.
+///
+/// The loss is the mean over all trained tokens of the step, however they are spread over micro-batches.
+pub fn optimizer_step<B: Backend>(
+    decoder: &mut Decoder<B>,
+    acts: &mut Activations<B>,
+    examples: &[Tokens],
+    batches: &StepBatches,
+    plan: &TrainingPlan,
+    step: u64,
+    rate: f64,
+) -> Result<StepOutcome> {
+    let batches: Vec<_> = batches.iter().map(|micro| batch_of(examples, micro)).collect();
+    let tokens: u64 = batches.iter().map(crate::decoder::Batch::trained_tokens).sum();
+    let computed_tokens: u64 = batches.iter().map(|b| b.tokens.len() as u64).sum();
+    let gradient_scale = 1.0 / tokens.max(1) as f32;
+    let be = decoder.be.clone();
+    decoder.prepare().map_err(device)?;
+    for p in decoder.params_mut() {
+        p.zero_grad(&be).map_err(device)?;
+    }
+    let mut total = 0.0;
+    for (micro, batch) in batches.iter().enumerate() {
+        // 2¹⁶ micro-steps a step are far more than any plan has.
+        let stream = (step << 16) | micro as u64;
+        let scores = decoder.train_pass(acts, batch, gradient_scale, (plan.seed, stream)).map_err(device)?;
+        total += scores.total_loss();
+    }
+    let loss = total / tokens.max(1) as f64;
+    let mut squares = 0.0;
+    for p in decoder.params_mut() {
+        if let Some(grad) = p.grad() {
+            squares += be.sum_squares(grad).map_err(device)?;
+        }
+    }
+    let gradient_norm = squares.sqrt();
+    if !loss.is_finite() || !gradient_norm.is_finite() {
+        return Err(Fault::new(
+            "PS-TRAIN-002",
+            format!(
+                "At step {step} the {} is no longer a number; nothing of this step was kept",
+                if loss.is_finite() { "gradient" } else { "loss" }
+            ),
+        ));
+    }
+    let clip =
+        if plan.max_gradient_norm > 0.0 { (plan.max_gradient_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
+    let params = AdamW {
+        learning_rate: rate as f32,
+        beta1: 0.9,
+        beta2: plan.adam_beta2 as f32,
+        eps: 1e-8,
+        weight_decay: plan.weight_decay as f32,
+        step: step as u32,
+        gradient_scale: clip as f32,
+    };
+    for p in decoder.params_mut() {
+        p.step(&be, &params).map_err(device)?;
+    }
+    Ok(StepOutcome { loss, gradient_norm, tokens, computed_tokens })
+}

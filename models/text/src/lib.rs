@@ -1,0 +1,24 @@
+//! Conversations to token ids and loss mask (D2, D3).
+//!
+//! One function, [`Tokenizer::render`], is used for training, chat, evaluation and every export, so
+//! that BOS, end-of-turn tokens and what is learnt cannot disagree between them. Chat templates are
+//! untrusted programs: they run with a bounded number of instructions, bounded recursion and bounded
+//! output, and what people write inside a conversation can never become a control token.
+
+mod answers;
+mod decoder;
+mod markers;
+mod model_files;
+mod render;
+mod rendered;
+mod special;
+mod spelling;
+mod template;
+mod tokenizer;
+
+pub use decoder::Decoder;
+pub use render::RenderOptions;
+pub use rendered::{Mark, Rendered};
+pub use special::SpecialToken;
+pub use template::ChatTemplate;
+pub use tokenizer::{Parts, Tokenizer};

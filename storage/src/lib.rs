@@ -1,0 +1,29 @@
+//! Runs, metrics and checkpoints in `SQLite`, shared by every process of the program.
+//!
+//! The window, a training process and the command line open the same file at the same time.
+//! A [`Store`] is one connection: open one per thread. What is large lives beside the database
+//! (see [`DataDir`]); a row is written only after the files it names are whole on the disk.
+
+mod checkpoints;
+mod commands;
+mod error;
+mod events;
+mod metrics;
+mod migrate;
+mod paths;
+mod run_id;
+mod run_list;
+mod run_lock;
+mod runs;
+mod store;
+
+pub use checkpoints::Checkpoint;
+pub use commands::{Command, CommandKind};
+pub use events::Event;
+pub use metrics::{Evaluation, StepMetrics};
+pub use paths::DataDir;
+pub use run_id::RunId;
+pub use run_list::{RunFilter, RunSort};
+pub use run_lock::RunLock;
+pub use runs::{NewRun, Outcome, Run, Start, Status};
+pub use store::Store;

@@ -1,0 +1,165 @@
+//! Causal grouped-query attention: windows, soft caps, several sequences, a cache.
+
+use crate::harness::{Case, Field, Outputs, dot, is_gradient, nmse, noise, tensor, unset};
+use peft_kernels::reference::Reference;
+use peft_kernels::{AttentionParams, Backend, CachedSegment, Heads, Result, Segment, Write};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Attention {
+    rows: usize,
+    heads: (usize, usize, usize),
+    window: Option<usize>,
+    softcap: Option<f32>,
+    segments: &'static [(usize, usize)],
+}
+
+impl Attention {
+    fn params(&self) -> AttentionParams {
+        let (n_heads, n_kv_heads, head_dim) = self.heads;
+        AttentionParams {
+            heads: Heads { n_heads, n_kv_heads, head_dim },
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: self.window,
+            softcap: self.softcap,
+            segments: self.segments.iter().map(|&(start, len)| Segment { start, len }).collect(),
+        }
+    }
+}
+
+impl Case for Attention {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        let (rows, params) = (self.rows, self.params());
+        let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
+        let qkv = Field::noise(be, 1, rows, width);
+        let mut y = Field::output(be, rows, q_dim, Write::Set);
+        let mut lse = unset(be, rows, params.heads.n_heads);
+        be.attention(y.view_mut(), &mut lse, qkv.view(), &params)?;
+        let dy = Field::noise(be, 2, rows, q_dim);
+        let mut dqkv = Field::output(be, rows, width, Write::Set);
+        be.attention_bwd(dqkv.view_mut(), dy.view(), y.view(), &lse, qkv.view(), &params)?;
+        Ok(vec![("y", y.take(be)), ("lse", be.download(&lse)?), ("dqkv", dqkv.take(be))])
+    }
+}
+
+pub(crate) fn attention() -> Vec<Attention> {
+    let mut cases = Vec::new();
+    let shapes: [(usize, &[(usize, usize)]); 7] = [
+        (1, &[(0, 1)]),
+        (5, &[(0, 5)]),
+        (7, &[(1, 3), (5, 2)]),
+        (33, &[(0, 33)]),
+        (129, &[(0, 60), (60, 69)]),
+        (200, &[(3, 150), (160, 0), (170, 29)]),
+        (300, &[(0, 300)]),
+    ];
+    for (rows, segments) in shapes {
+        for (i, heads) in [(1, 1, 4), (4, 1, 8), (2, 2, 33), (4, 2, 64)].into_iter().enumerate() {
+            let window = [None, Some(1), Some(4), Some(70)][(rows + i) % 4];
+            let softcap = [None, Some(1.5)][(rows / 2 + i) % 2];
+            cases.push(Attention { rows, heads, window, softcap, segments });
+        }
+    }
+    cases.push(Attention { rows: 70, heads: (2, 1, 256), window: None, softcap: Some(50.0), segments: &[(0, 70)] });
+    cases.push(Attention { rows: 290, heads: (3, 1, 128), window: Some(65), softcap: None, segments: &[(0, 290)] });
+    cases
+}
+
+/// Generation: `past` rows are stored first, the rest attends to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached {
+    heads: (usize, usize, usize),
+    window: Option<usize>,
+    softcap: Option<f32>,
+    /// Of each sequence: rows the slot holds already, rows that come.
+    sequences: &'static [(usize, usize)],
+}
+
+impl Cached {
+    fn layout(&self) -> (AttentionParams, Vec<CachedSegment>, usize, usize) {
+        let whole = Attention { rows: 0, heads: self.heads, window: self.window, softcap: self.softcap, segments: &[] };
+        let (mut start, mut slot, mut segments) = (1, 2, Vec::new());
+        for &(past, len) in self.sequences {
+            segments.push(CachedSegment { start, len, slot, past });
+            start += len + 1;
+            slot += past + len + 3;
+        }
+        (whole.params(), segments, start, slot)
+    }
+}
+
+impl Case for Cached {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        let (params, segments, rows, slots) = self.layout();
+        let qkv = Field::noise(be, 1, rows, params.heads.qkv_dim());
+        let mut y = Field::output(be, rows, params.heads.q_dim(), Write::Set);
+        let mut cache = tensor(be, 2, slots, 2 * params.heads.kv_dim());
+        be.attention_cached(y.view_mut(), &mut cache, qkv.view(), &segments, &params)?;
+        Ok(vec![("y", y.take(be)), ("cache", be.download(&cache)?)])
+    }
+}
+
+pub(crate) fn cached() -> Vec<Cached> {
+    let mut cases = Vec::new();
+    let all: [&[(usize, usize)]; 5] =
+        [&[(0, 1)], &[(0, 7), (9, 1)], &[(130, 1), (64, 2), (1, 1)], &[(100, 33)], &[(0, 0), (5, 3)]];
+    for sequences in all {
+        for (i, heads) in [(1, 1, 5), (4, 1, 16), (4, 4, 64), (6, 2, 128)].into_iter().enumerate() {
+            let (window, softcap) = ([None, Some(3), Some(66), None][i], [None, None, Some(2.0), Some(5.0)][i]);
+            cases.push(Cached { heads, window, softcap, sequences });
+        }
+    }
+    cases
+}
+
+pub(crate) fn gradient() {
+    let be = Reference;
+    for (heads, window, softcap) in [
+        ((1, 1, 4), None, None),
+        ((4, 2, 2), Some(3), None),
+        ((2, 1, 4), None, Some(0.8)),
+        ((3, 3, 2), Some(2), Some(1.1)),
+    ] {
+        let case = Attention { rows: 8, heads, window, softcap, segments: &[(0, 5), (6, 2)] };
+        let params = case.params();
+        let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
+        let (qkv, g) = (noise(1, 8 * width), noise(2, 8 * q_dim));
+        let forward = |qkv: &[f32]| {
+            let (qkv, mut y) = (Field::holding(&be, 8, width, qkv), Field::output(&be, 8, q_dim, Write::Set));
+            let mut lse = unset(&be, 8, params.heads.n_heads);
+            be.attention(y.view_mut(), &mut lse, qkv.view(), &params).expect("shapes fit");
+            (y, lse)
+        };
+        let (y, lse) = forward(&qkv);
+        let (dy, x) = (Field::holding(&be, 8, q_dim, &g), Field::holding(&be, 8, width, &qkv));
+        let mut dqkv = Field::output(&be, 8, width, Write::Set);
+        be.attention_bwd(dqkv.view_mut(), dy.view(), y.view(), &lse, x.view(), &params).expect("shapes fit");
+        is_gradient("attention dqkv", &qkv, &dqkv.take(&be), |qkv| dot(&forward(qkv).0.take(&be), &g));
+    }
+}
+
+/// A sequence generated in pieces equals the sequence at once.
+pub(crate) fn cache_equals_whole<B: Backend>(be: &B) {
+    let case = Attention { rows: 40, heads: (4, 2, 16), window: Some(21), softcap: None, segments: &[(0, 40)] };
+    let params = case.params();
+    let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
+    let qkv = tensor(be, 1, 40, width);
+    let (mut whole, mut lse) = (unset(be, 40, q_dim), unset(be, 40, 4));
+    be.attention(whole.view_mut(), &mut lse, qkv.view(), &params).expect("shapes fit");
+    let (mut pieces, mut cache) = (unset(be, 40, q_dim), unset(be, 64, 2 * params.heads.kv_dim()));
+    let mut past = 0;
+    for len in [13, 1, 1, 20, 5] {
+        let rows = past..past + len;
+        let segment = CachedSegment { start: 0, len, slot: 7, past };
+        be.attention_cached(
+            pieces.view_mut().rows(rows.clone()),
+            &mut cache,
+            qkv.view().rows(rows),
+            &[segment],
+            &params,
+        )
+        .expect("shapes fit");
+        past += len;
+    }
+    let error = nmse(&be.download(&pieces).expect("download"), &be.download(&whole).expect("download"));
+    assert!(error < 1e-11, "error {error:e}");
+}

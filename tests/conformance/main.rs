@@ -1,0 +1,132 @@
+//! One conformance suite for every backend.
+//!
+//! Chain of trust: finite differences check the backward operations of `reference` (module `gradients`),
+//! `reference` checks every other backend, operation by operation. Adding a backend is one line of `backends!`;
+//! adding an operation is one struct in the file of its name.
+//!
+//! Every run is hostile: outputs that are set hold NaN before, outputs that are added to hold noise, everything
+//! outside a window holds sentinels that must survive, every call is made twice and must give the same bits.
+
+mod attention;
+mod columns;
+mod dropout;
+mod embed;
+mod gated;
+mod harness;
+mod linear;
+mod loss;
+mod norm;
+mod optim;
+mod refusals;
+mod rope;
+mod weights;
+
+use peft_kernels::Backend;
+use peft_kernels::cpu::{Cpu, Path};
+use peft_kernels::reference::Reference;
+
+/// What the tests of a backend do when this machine lacks it.
+#[expect(clippy::print_stderr, reason = "a skipped test must say so")]
+fn with<B: Backend>(backend: peft_kernels::Result<B>, test: impl Fn(&B)) {
+    match backend {
+        Ok(backend) => test(&backend),
+        Err(peft_kernels::Error::Unavailable { reason }) => eprintln!("skipped: {reason}"),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// One module of tests for each `name: Result<backend>`.
+macro_rules! backends {
+    ($($name:ident: $backend:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            backends! { tests $backend;
+                linear => |be| harness::conforms(be, &linear::linear());
+                gemm => |be| harness::conforms(be, &linear::gemm());
+                rms_norm => |be| harness::conforms(be, &norm::norm());
+                rope => |be| harness::conforms(be, &rope::rope());
+                attention => |be| harness::conforms(be, &attention::attention());
+                attention_cached => |be| harness::conforms(be, &attention::cached());
+                attention_in_pieces_equals_attention_at_once => |be| attention::cache_equals_whole(be);
+                gated => |be| harness::conforms(be, &gated::gated());
+                embed => |be| harness::conforms(be, &embed::embed());
+                head_loss => |be| harness::conforms(be, &loss::head());
+                columns => |be| harness::conforms(be, &columns::columns());
+                row_squares => |be| harness::conforms(be, &columns::row_squares());
+                dora_norm => |be| harness::conforms(be, &columns::dora());
+                dropout => |be| harness::conforms(be, &dropout::dropout());
+                dropout_mask_follows_the_counter => |be| dropout::mask_follows_the_counter(be);
+                adamw => |be| harness::conforms(be, &optim::steps());
+                adamw_agrees_with_hand_computation => |be| optim::agrees_with_hand_computation(be);
+                sum_of_squares_shows_bad_numbers => |be| optim::bad_numbers_show(be);
+                wrong_outputs_are_refused => |be| refusals::wrong_outputs(be);
+                wrong_blocks_are_refused => |be| refusals::wrong_blocks(be);
+                wrong_attention_is_refused => |be| refusals::wrong_attention(be);
+                damaged_weights_are_refused => |be| refusals::damaged_weights(be);
+                too_much_memory_is_an_error => |be| refusals::too_much_memory(be);
+            }
+        }
+    )*};
+    (tests $backend:expr; $($test:ident => |$be:ident| $body:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            with($backend, |$be| $body);
+        }
+    )*};
+}
+
+backends! {
+    reference: Ok(Reference);
+    cpu: Cpu::new(2);
+    avx2: Cpu::with_path(1, Path::Avx2);
+    portable: Cpu::with_path(3, Path::Portable);
+}
+
+/// How many threads share the work is no part of a result (G2).
+#[test]
+fn results_of_the_processor_do_not_depend_on_its_threads() {
+    let one = Cpu::new(1).expect("a processor");
+    for threads in [2, 3] {
+        let more = Cpu::new(threads).expect("a processor");
+        harness::same_bits(&one, &more, &linear::linear());
+        harness::same_bits(&one, &more, &linear::gemm());
+        harness::same_bits(&one, &more, &norm::norm());
+        harness::same_bits(&one, &more, &attention::attention());
+        harness::same_bits(&one, &more, &attention::cached());
+        harness::same_bits(&one, &more, &loss::head());
+        harness::same_bits(&one, &more, &columns::columns());
+        harness::same_bits(&one, &more, &optim::steps());
+    }
+}
+
+mod gradients {
+    #[test]
+    fn linear() {
+        crate::linear::gradient();
+    }
+    #[test]
+    fn rms_norm() {
+        crate::norm::gradient();
+    }
+    #[test]
+    fn rope() {
+        crate::rope::gradient();
+    }
+    #[test]
+    fn attention() {
+        crate::attention::gradient();
+    }
+    #[test]
+    fn gated() {
+        crate::gated::gradient();
+    }
+    #[test]
+    fn head_loss() {
+        crate::loss::gradient();
+    }
+    #[test]
+    fn dora_norm_is_the_norm_of_the_sum() {
+        crate::columns::dora_norm_is_the_norm_of_the_sum();
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests that see everything: conformance, parity, the command line, the layering.
+
+pub mod home;

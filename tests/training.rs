@@ -1,0 +1,17 @@
+//! Training as a whole, on models of a few thousand weights: what a step computes, what a run leaves, what a
+//! resumed run repeats.
+
+#[path = "training/gradients.rs"]
+mod gradients;
+#[path = "training/learning.rs"]
+mod learning;
+#[path = "training/merged.rs"]
+mod merged;
+#[path = "training/resumed.rs"]
+mod resumed;
+#[path = "training/sampled.rs"]
+mod sampled;
+#[path = "training/steps.rs"]
+mod steps;
+#[path = "training/tiny.rs"]
+mod tiny;
