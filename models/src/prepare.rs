@@ -8,6 +8,7 @@ use peft_text::{RenderOptions, Rendered};
 /// Rendered examples, before the sequence length is decided.
 pub struct Prepared {
     rendered: Vec<Rendered>,
+    rows: Vec<u32>,
 }
 
 /// Examples ready to train on.
@@ -30,7 +31,7 @@ pub fn render(base: &BaseModel, rows: &[Row], indices: &[usize], options: &Rende
                 .map_err(|fault| Fault { detail: format!("Line {}: {}", rows[i].line, fault.detail), ..fault })
         })
         .collect::<Result<_>>()?;
-    Ok(Prepared { rendered })
+    Ok(Prepared { rendered, rows: indices.iter().map(|&i| i as u32).collect() })
 }
 
 impl Prepared {
@@ -42,14 +43,14 @@ impl Prepared {
     /// Cut to `max_length`, keeping stop tokens; leave out what has nothing to learn.
     pub fn cut(self, max_length: usize) -> Cut {
         let mut cut = Cut { examples: Vec::with_capacity(self.rendered.len()), truncated: 0, dropped: 0 };
-        for rendered in self.rendered {
+        for (rendered, row) in self.rendered.into_iter().zip(self.rows) {
             let long = rendered.ids.len() > max_length;
             let kept = if long { rendered.truncate(max_length) } else { Some(rendered) };
             match kept {
                 // The first token has nothing before it to be predicted from.
                 Some(r) if r.trained.iter().skip(1).any(|&t| t) => {
                     cut.truncated += u64::from(long);
-                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained });
+                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained, row });
                 }
                 _ => cut.dropped += 1,
             }

@@ -42,6 +42,7 @@ pub(crate) fn examples(vocabulary: usize, count: usize) -> Vec<Tokens> {
             Tokens {
                 ids: (0..length).map(|_| random.below(vocabulary) as u32).collect(),
                 trained: (0..length).map(|i| i >= length / 3).collect(),
+                row: e as u32,
             }
         })
         .collect()

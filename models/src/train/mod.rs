@@ -29,6 +29,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Learnt or only read.
     pub trained: Vec<bool>,
+    /// Which row of the dataset it was made from: an index into the rows as read.
+    pub row: u32,
 }
 
 /// Something asked of a live run.
