@@ -10,7 +10,7 @@ use crate::encoding::Charset;
 use crate::import::{self, Refusal};
 use crate::read::{BadLine as OnBadLine, Plan};
 use crate::shape::{self, Shape};
-use crate::turns;
+use crate::{tools, turns};
 use peft_plan::{Example, Fault, Result, Role, Row, Turn};
 use serde_json::{Map, Value};
 use std::io;
@@ -218,13 +218,19 @@ impl<'p> Collector<'p> {
     }
 
     fn import(&mut self, line: usize, fields: Map<String, Value>, excerpt: &dyn Fn() -> String) {
-        let fields = canonical(fields);
+        let mut fields = canonical(fields);
         self.records += 1;
-        self.tool_lists += usize::from(fields.get("tools").is_some_and(|tools| !tools.is_null()));
+        let tools = tools::take(&mut fields);
         let read = self.read_row(fields).and_then(|example| import::check(&example).map(|()| example));
         match read {
             Ok(mut example) => {
                 self.add_system_prompt(&mut example);
+                if let (Some(tools), Example::Messages(turns)) = (tools, &mut example)
+                    && let Some(first) = turns.first_mut()
+                {
+                    self.tool_lists += 1;
+                    first.extra_mut().tools = tools;
+                }
                 self.rows.push(Row { file: self.file, line, example });
             }
             Err(refusal) => self.reject(line, refusal, excerpt()),
@@ -353,7 +359,7 @@ impl<'p> Collector<'p> {
             self.notes.push(format!("the rows have different layouts: {}", parts.join(", ")));
         }
         if self.tool_lists > 0 {
-            self.notes.push(format!("descriptions of tools in {} rows are not used", self.tool_lists));
+            self.notes.push(format!("{} rows offer tools", self.tool_lists));
         }
         if shape == "text" && !self.columns.is_empty() {
             let unused: Vec<String> =

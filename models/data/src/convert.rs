@@ -280,9 +280,11 @@ fn render(to: Target, example: &Example) -> Value {
     };
     match to {
         Target::Messages => {
-            let list: Vec<Value> =
-                turns.iter().map(|turn| object("role", turn.role.as_str(), "content", turn)).collect();
-            json!({ "messages": list })
+            let list: Vec<Value> = turns.iter().map(message).collect();
+            match peft_plan::tools_of(turns) {
+                [] => json!({ "messages": list }),
+                tools => json!({ "messages": list, "tools": tools }),
+            }
         }
         Target::Sharegpt => {
             let name = |role| match role {
@@ -295,17 +297,27 @@ fn render(to: Target, example: &Example) -> Value {
             json!({ "conversations": list })
         }
         Target::Text => {
-            let contents: Vec<&str> = turns.iter().map(|turn| turn.content.as_str()).collect();
+            let contents: Vec<Cow<'_, str>> = turns.iter().map(Turn::as_text).collect();
             json!({ "text": contents.join("\n\n") })
         }
         Target::Alpaca => alpaca(turns),
     }
 }
 
+/// A turn as it was read, with its calls.
+fn message(turn: &Turn) -> Value {
+    let mut fields = serde_json::to_value(turn).expect("a turn is plain data");
+    if let Some(fields) = fields.as_object_mut() {
+        // The tools stand beside the messages.
+        fields.shift_remove("tools");
+    }
+    fields
+}
+
 fn object(role_key: &str, role: &str, content_key: &str, turn: &Turn) -> Value {
     let mut fields = Map::new();
     fields.insert(role_key.to_owned(), role.into());
-    fields.insert(content_key.to_owned(), turn.content.as_str().into());
+    fields.insert(content_key.to_owned(), turn.as_text().into());
     if let Some(train) = turn.train {
         fields.insert("train".to_owned(), train.into());
     }
@@ -316,9 +328,9 @@ fn alpaca(turns: &[Turn]) -> Value {
     let spoken = spoken(turns);
     let (history, last) = spoken.split_at(spoken.len().saturating_sub(2));
     let (question, answer) = match last {
-        [question, answer] => (question.content.as_str(), answer.content.as_str()),
-        [answer] => ("", answer.content.as_str()),
-        _ => ("", ""),
+        [question, answer] => (question.as_text(), answer.as_text()),
+        [answer] => ("".into(), answer.as_text()),
+        _ => ("".into(), "".into()),
     };
     let mut fields = Map::new();
     fields.insert("instruction".to_owned(), question.into());

@@ -266,7 +266,7 @@ fn single_rows(rows: &[Row]) -> Vec<Issue> {
         if let Some(disorder) = row_defects::role_order(&row.example) {
             order.add(row, format!("the conversation {disorder}"));
         }
-        let found: Vec<(Kind, String)> = row_defects::texts(&row.example).flat_map(private_data::find).collect();
+        let found: Vec<(Kind, String)> = row_defects::texts(&row.example).flat_map(|text| private_data::find(&text)).collect();
         let first = |secret: bool| found.iter().find(|(kind, _)| kind.is_secret() == secret);
         for (tally, secret) in [(&mut secrets, true), (&mut personal, false)] {
             if let Some((kind, masked)) = first(secret) {
@@ -324,18 +324,18 @@ fn answers(rows: &[Row]) -> Vec<Issue> {
     for row in rows {
         let Some(answer) = row_defects::answer(row) else { continue };
         total += 1;
-        same.entry(fingerprint::of_text(answer)).or_insert((0, row)).0 += 1;
-        if row_defects::is_one_word(answer) {
-            short.add(row, bad_line::excerpt(answer));
+        same.entry(fingerprint::of_text(&answer)).or_insert((0, row)).0 += 1;
+        if row_defects::is_one_word(&answer) {
+            short.add(row, bad_line::excerpt(&answer));
         }
-        if row_defects::stops_mid_sentence(answer) {
-            cut.add(row, ending(answer));
+        if row_defects::stops_mid_sentence(&answer) {
+            cut.add(row, ending(&answer));
         }
     }
     let often = |count: usize| count as f64 > SERIOUS * total as f64;
     let commonest = same.into_values().max_by_key(|(count, row)| (*count, std::cmp::Reverse(row.line)));
     let repeated = commonest.filter(|(count, _)| often(*count) && *count > 2).and_then(|(count, row)| {
-        let text = bad_line::excerpt(row_defects::answer(row).unwrap_or_default());
+        let text = bad_line::excerpt(&row_defects::answer(row).unwrap_or_default());
         let examples = vec![IssueExample { file: row.file, line: row.line, text }];
         let message = format!(
             "have the same answer ({}%). The model learns to give it to everything",

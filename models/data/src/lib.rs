@@ -28,6 +28,7 @@ mod shape;
 mod signature;
 mod source;
 mod split;
+mod tools;
 mod turns;
 
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};

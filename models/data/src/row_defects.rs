@@ -2,6 +2,7 @@
 
 use peft_plan::{Example, Role, Row, Turn};
 use regex::Regex;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// Strings that chat templates and prompt formats put around turns.
@@ -40,18 +41,18 @@ static MOJIBAKE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// All texts of a row.
-pub(crate) fn texts(example: &Example) -> impl Iterator<Item = &str> {
+pub(crate) fn texts(example: &Example) -> impl Iterator<Item = Cow<'_, str>> {
     let (text, turns) = match example {
-        Example::Text(text) => (Some(text.as_str()), [].as_slice()),
+        Example::Text(text) => (Some(Cow::Borrowed(text.as_str())), [].as_slice()),
         Example::Messages(turns) => (None, turns.as_slice()),
     };
-    text.into_iter().chain(turns.iter().map(|turn| turn.content.as_str()))
+    text.into_iter().chain(turns.iter().map(Turn::as_text))
 }
 
 /// The last answer of a conversation.
-pub(crate) fn answer(row: &Row) -> Option<&str> {
+pub(crate) fn answer(row: &Row) -> Option<Cow<'_, str>> {
     let Example::Messages(turns) = &row.example else { return None };
-    turns.iter().rfind(|turn| turn.role == Role::Assistant).map(|turn| turn.content.as_str())
+    turns.iter().rfind(|turn| turn.role == Role::Assistant).map(Turn::as_text)
 }
 
 /// The place of garbled characters, with a little around it.
@@ -60,7 +61,7 @@ pub(crate) fn garbled(example: &Example) -> Option<String> {
         if text.is_ascii() {
             return None;
         }
-        let find = MOJIBAKE.find(text)?;
+        let find = MOJIBAKE.find(&text)?;
         let before: String = text[..find.start()].chars().rev().take(12).collect();
         let before: String = before.chars().rev().collect();
         let after: String = text[find.start()..].chars().take(14).collect();
@@ -131,7 +132,7 @@ pub(crate) fn filter_reason(row: &Row) -> Option<String> {
     let silent = |text: &str| !text.chars().any(char::is_alphanumeric);
     let empty = match &row.example {
         Example::Text(text) => silent(text),
-        Example::Messages(_) => answer(row).is_some_and(silent),
+        Example::Messages(_) => answer(row).is_some_and(|answer| silent(&answer)),
     };
     empty.then(|| "there are no words to learn".to_owned())
 }

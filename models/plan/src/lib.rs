@@ -14,7 +14,7 @@ pub mod schedule;
 pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
-pub use conversation::{Example, Role, Row, Turn};
+pub use conversation::{Example, Role, Row, Turn, TurnExtra, tools_of};
 pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, StepMetrics};
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
