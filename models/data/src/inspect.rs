@@ -266,7 +266,8 @@ fn single_rows(rows: &[Row]) -> Vec<Issue> {
         if let Some(disorder) = row_defects::role_order(&row.example) {
             order.add(row, format!("the conversation {disorder}"));
         }
-        let found: Vec<(Kind, String)> = row_defects::texts(&row.example).flat_map(|text| private_data::find(&text)).collect();
+        let found: Vec<(Kind, String)> =
+            row_defects::texts(&row.example).flat_map(|text| private_data::find(&text)).collect();
         let first = |secret: bool| found.iter().find(|(kind, _)| kind.is_secret() == secret);
         for (tally, secret) in [(&mut secrets, true), (&mut personal, false)] {
             if let Some((kind, masked)) = first(secret) {

@@ -46,7 +46,9 @@ pub(crate) fn calls(number: usize, fields: &mut Map<String, Value>) -> Result<Ve
         Some(value) => listed(value)
             .ok_or_else(|| Refusal::shape(format!("turn {number} has `tool_calls` that are not a list of calls")))?,
     };
-    calls.extend(fields.get("function_call").and_then(|call| listed(&Value::Array(vec![call.clone()]))).unwrap_or_default());
+    calls.extend(
+        fields.get("function_call").and_then(|call| listed(&Value::Array(vec![call.clone()]))).unwrap_or_default(),
+    );
     let nameless = || Refusal::shape(format!("turn {number} calls a tool without a name"));
     calls.into_iter().map(|call| normal(call).ok_or_else(nameless)).collect()
 }

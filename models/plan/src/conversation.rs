@@ -172,8 +172,7 @@ mod tests {
         let text = serde_json::to_string(&turn).expect("plain data");
         assert_eq!(serde_json::from_str::<Turn>(&text).expect("just written"), turn);
         assert!(!turn.is_blank());
-        let words =
-            "<think>\nHm.\n</think>\n\n<tool_call>\n{\"name\":\"f\",\"arguments\":{\"x\":1}}\n</tool_call>";
+        let words = "<think>\nHm.\n</think>\n\n<tool_call>\n{\"name\":\"f\",\"arguments\":{\"x\":1}}\n</tool_call>";
         assert_eq!(turn.as_text(), words);
     }
 }

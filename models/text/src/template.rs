@@ -13,8 +13,8 @@ use crate::spelling::Controls;
 use crate::tokenizer::Tokenizer;
 use date::Date;
 use environment::Failure;
-use minijinja::{Environment, Value};
 use message::NoWords;
+use minijinja::{Environment, Value};
 use peft_plan::{Fault, Result, Role, Turn, tools_of};
 use std::path::Path;
 use std::sync::Arc;
@@ -261,7 +261,7 @@ impl Compiled {
         let has = |read: Option<Unmarked>, part: Part| {
             read.is_some_and(|read| read.marks.iter().any(|(_, kind)| matches!(kind, Kind::Part(_, of) if *of == part)))
         };
-        for no_words in [NoWords::Null, NoWords::Empty] {
+        for no_words in [NoWords::Missing, NoWords::Null, NoWords::Empty] {
             self.writes_calls = Some(no_words);
             if has(self.probe_turns(&[question.clone(), calling.clone()], false), Part::Call) {
                 break;
@@ -350,5 +350,9 @@ impl Session<'_> {
 
 /// The position after the last mark of a content in `read`.
 pub(crate) fn last_content_mark(read: &Unmarked) -> Option<usize> {
-    read.marks.iter().filter(|(_, kind)| matches!(kind, Kind::Start(_) | Kind::End(_) | Kind::Part(..))).map(|(at, _)| *at).max()
+    read.marks
+        .iter()
+        .filter(|(_, kind)| matches!(kind, Kind::Start(_) | Kind::End(_) | Kind::Part(..)))
+        .map(|(at, _)| *at)
+        .max()
 }

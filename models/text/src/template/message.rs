@@ -8,9 +8,11 @@ use serde_json::json;
 /// What stands for the content of an answer that only calls tools, where the data says `null`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoWords {
-    /// `none`, as in the data.
+    /// Nothing, as transformers does it.
+    Missing,
+    /// `none`, for templates that ask for it.
     Null,
-    /// An empty text, for templates that fail on `none`.
+    /// An empty text, for templates that cannot do without.
     Empty,
 }
 
@@ -26,12 +28,17 @@ pub(crate) fn value(turn: &Turn, no_words: NoWords, mark: Option<usize>) -> Valu
     let Some(extra) = &turn.extra else {
         return Value::from_pairs([("role", Value::from(turn.role.as_str())), ("content", content)]);
     };
-    let is_null = extra.null_content && turn.content.is_empty() && no_words == NoWords::Null;
-    let content = if is_null { Value::from(()) } else { content };
-    let mut pairs = vec![("role", Value::from(turn.role.as_str())), ("content", content)];
+    let mut pairs = vec![("role", Value::from(turn.role.as_str()))];
+    match no_words {
+        NoWords::Missing if extra.null_content && turn.content.is_empty() => {}
+        NoWords::Null if extra.null_content && turn.content.is_empty() => pairs.push(("content", Value::from(()))),
+        _ => pairs.push(("content", content)),
+    }
     if let Some(reasoning) = &extra.reasoning {
         let marked = mark.map(|at| marked_part(reasoning, at, Part::Reasoning));
-        pairs.push(("reasoning_content", Value::from(marked.as_deref().unwrap_or(reasoning))));
+        let reasoning = Value::from(marked.as_deref().unwrap_or(reasoning));
+        // Both names are in use.
+        pairs.extend([("thinking", reasoning.clone()), ("reasoning_content", reasoning)]);
     }
     if !extra.tool_calls.is_empty() {
         let calls: Vec<Value> = extra.tool_calls.iter().map(|call| call_value(call, mark)).collect();
@@ -51,12 +58,29 @@ fn call_value(call: &serde_json::Value, mark: Option<usize>) -> Value {
     {
         *name = marked_part(text, at, Part::Call).into();
     }
-    Value::from_serialize(&call)
+    of_json(&call)
+}
+
+/// A JSON value; the parser that made it bounds how deep it nests.
+fn of_json(value: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::from(()),
+        Json::Bool(is) => Value::from(*is),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(whole)) => Value::from(whole),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(list) => list.iter().map(of_json).collect(),
+        Json::Object(fields) => Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), of_json(value)))),
+    }
 }
 
 /// The descriptions of tools, `none` where there are none.
 pub(crate) fn tools(tools: &[serde_json::Value]) -> Value {
-    if tools.is_empty() { Value::from(()) } else { Value::from_serialize(tools) }
+    if tools.is_empty() { Value::from(()) } else { tools.iter().map(of_json).collect() }
 }
 
 /// A question, an answer to it that calls a tool, and one that thinks first.
