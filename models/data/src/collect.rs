@@ -5,6 +5,7 @@
 
 use crate::bad_line::{self, BadLine};
 use crate::columns::{self, Mapping};
+use crate::compressed::{self, Compression};
 use crate::dataset::{FileReport, Rejected, RejectedKind};
 use crate::encoding::Charset;
 use crate::import::{self, Refusal};
@@ -33,6 +34,7 @@ pub(crate) struct Collector<'p> {
     file: usize,
     path: &'p Path,
     plan: &'p Plan,
+    compression: Option<Compression>,
     pub(crate) rows: Vec<Row>,
     pub(crate) rejected: Vec<Rejected>,
     held: Vec<Held>,
@@ -68,6 +70,7 @@ impl<'p> Collector<'p> {
             file,
             path,
             plan,
+            compression: None,
             rows: Vec::new(),
             rejected: Vec::new(),
             held: Vec::new(),
@@ -94,7 +97,20 @@ impl<'p> Collector<'p> {
 
     /// Reading the file failed.
     pub(crate) fn io(&self, error: io::Error) -> Fault {
-        Fault::io("read", self.path, error)
+        match self.compression {
+            Some(compression) => compressed::fault(self.path, compression, error),
+            None => Fault::io("read", self.path, error),
+        }
+    }
+
+    /// What is read comes out of a compressed file.
+    pub(crate) fn compressed(&mut self, compression: Compression) {
+        self.compression = Some(compression);
+        self.notes.push(format!("compressed with {}", compression.name()));
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.compression.is_some()
     }
 
     pub(crate) fn note(&mut self, note: String) {

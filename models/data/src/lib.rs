@@ -8,6 +8,7 @@
 mod bad_line;
 mod collect;
 mod columns;
+mod compressed;
 mod container;
 mod convert;
 mod dataset;
@@ -28,6 +29,7 @@ mod shape;
 mod signature;
 mod source;
 mod split;
+mod table;
 mod tools;
 mod turns;
 
@@ -37,3 +39,4 @@ pub use import::json_instruction;
 pub use inspect::{Inspection, Issue, IssueExample, Severity, inspect};
 pub use read::{BadLine, ReadOptions, read};
 pub use split::{Split, split};
+pub use table::is_guarded;
