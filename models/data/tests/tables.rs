@@ -98,7 +98,8 @@ fn damaged_tables_are_faults() {
                 std::fs::write(&path, &bytes).expect("written");
                 faults += usize::from(open(path.clone()).is_err());
             }
-            std::fs::write(&path, &whole[..at]).expect("written");
+            // Less than the signature is a very short text.
+            std::fs::write(&path, &whole[..at.max(4)]).expect("written");
             assert!(open(path.clone()).is_err(), "{name} cut at {at}");
         }
     }
