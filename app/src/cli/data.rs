@@ -4,8 +4,8 @@ use super::args::{ConvertArgs, DataCommand, InspectArgs};
 use super::context::Context;
 use super::output::{self, note, printable};
 use super::quantity::count;
-use crate::jobs::open_model;
 use crate::jobs::setup::render_options;
+use crate::jobs::{open_model, sources};
 use peft_data::{BadLine, ConvertOptions, ConvertReport, FileReport, Inspection, Issue, ReadOptions, Severity, Target};
 use peft_plan::{Example, Fault, Row, TrainOn, Turn};
 use serde::Serialize;
@@ -39,7 +39,7 @@ fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
     let InspectArgs { files, model, columns, format } = args;
     let options =
         ReadOptions { format: format.clone(), columns: columns.iter().cloned().collect(), ..ReadOptions::default() };
-    let inspection = peft_data::inspect(files, &options)?;
+    let inspection = peft_data::inspect(&sources::files_of(files)?, &options)?;
     let counts = match model {
         Some(model) => token_counts(model, &inspection.preview)?,
         None => vec![None; inspection.preview.len()],
@@ -96,7 +96,7 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
             _ => String::new(),
         };
         lines.extend([String::new(), format!("  {}.{counts}", index + 1)]);
-        let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.content));
+        let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.as_text()));
         lines.extend(row.messages.iter().map(turn));
         lines.extend(row.text.iter().map(|plain| format!("    text       {}", shortened(plain))));
     }
@@ -156,7 +156,7 @@ fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
         // What cannot be read is kept aside, and counted in the report.
         on_bad_line: BadLine::Skip,
     };
-    let dataset = peft_data::read(files, &options)?;
+    let dataset = peft_data::read(&sources::files_of(files)?, &options)?;
     let options = ConvertOptions {
         deduplicate: *deduplicate,
         quality_filter: *quality_filter,

@@ -3,7 +3,7 @@
 use super::args::EvaluateArgs;
 use super::context::Context;
 use super::output;
-use crate::jobs::{open_model, setup};
+use crate::jobs::{open_model, setup, sources};
 use peft_data::{BadLine, ReadOptions};
 use peft_models::engine::Engine;
 use peft_models::prepare::render;
@@ -20,7 +20,7 @@ pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
     let base = open_model(&args.model)?;
     let engine = Engine::open(&context.backend, context.threads)?;
     let options = ReadOptions { on_bad_line: BadLine::Fail, ..ReadOptions::default() };
-    let dataset = peft_data::read(&args.data, &options)?;
+    let dataset = peft_data::read(&sources::files_of(&args.data)?, &options)?;
     let render_options = setup::render_options(&base, args.chat_template.as_deref(), TrainOn::Assistant, None)?;
     let indices: Vec<usize> = (0..dataset.rows.len()).collect();
     let rendered = render(&base, &dataset.rows, &indices, &render_options)?;

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod model;
 pub mod run;
 pub mod setup;
+pub mod sources;
 
 pub use model::open_model;
 pub use run::{RunRequest, resume, start};

@@ -55,7 +55,7 @@ fn is_hub_id(id: &str) -> bool {
 }
 
 /// Where the Hugging Face cache may be, most specific first.
-fn hub_caches() -> Vec<PathBuf> {
+pub(super) fn hub_caches() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let home = || directories::BaseDirs::new().map(|d| d.home_dir().join(".cache/huggingface/hub"));
     variable("HF_HUB_CACHE").into_iter().chain(variable("HF_HOME").map(|h| h.join("hub"))).chain(home()).collect()

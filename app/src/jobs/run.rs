@@ -34,6 +34,7 @@ const MARKER: &str = "run.json";
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     let RunRequest { mut config, out } = request;
+    super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     let engine = Engine::open(&context.backend, context.threads)?;

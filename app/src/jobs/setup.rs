@@ -1,14 +1,16 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
 use super::open_model;
-use peft_data::{BadLine, Dataset, ReadOptions, Split};
+use super::sources::{self, Sourced};
+use peft_data::{BadLine, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, render};
 use peft_models::train::Tokens;
-use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_plan::{
+    Example, Facts, Fault, Method, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve, tools_of,
+};
 use peft_text::{ChatTemplate, RenderOptions};
-use std::path::PathBuf;
 
 /// A run, ready to start.
 pub struct Setup {
@@ -34,15 +36,14 @@ pub struct Setup {
 const DATE: &str = "2024-07-26";
 
 /// The data of a configuration.
-pub fn read_data(config: &RunConfig) -> Result<Dataset> {
-    let paths: Vec<PathBuf> = config.dataset_paths().into_iter().map(PathBuf::from).collect();
+pub fn read_data(config: &RunConfig) -> Result<Sourced> {
     let options = ReadOptions {
         format: config.dataset.format.clone(),
         columns: config.dataset.columns.clone().unwrap_or_default(),
         system_prompt: config.dataset.system_prompt.clone(),
         on_bad_line: BadLine::Fail,
     };
-    peft_data::read(&paths, &options)
+    sources::read(config, &options)
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -64,9 +65,10 @@ pub fn render_options(
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
     let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
-    let dataset = read_data(config)?;
+    let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
-    let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
+    let mut notes = found;
+    notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
         notes.push(format!("{n} rows were left out, the first on line {}: {}", first.line, first.reason));
@@ -85,16 +87,29 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
-    let train = render(&base, &dataset.rows, &train, &options)?;
+    let train_rows = train;
+    let train = render(&base, &dataset.rows, &train_rows, &options)?;
+    let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
+    let offering = dataset.rows.iter().filter(offers).count();
+    if offering > 0 && !options.template.writes_tools() {
+        notes.push(format!(
+            "{offering} rows describe tools, and the chat layout does not write such descriptions: they are not learnt from"
+        ));
+    }
     let validation = render(&base, &dataset.rows, &validation, &options)?;
     let plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
         config.dataset.validation_split = Some(fraction);
-        let facts =
-            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
-        resolve::resolve(&config, &facts)?
+        let facts = Facts {
+            spec: base.spec(),
+            stored_in_4bit: base.stored_in_4bit(),
+            lengths: &train.lengths(),
+            weights: &resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32)),
+            threads,
+        };
+        TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
     };
     check_targets(&plan, &base)?;
     let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);

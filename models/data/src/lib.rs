@@ -16,6 +16,7 @@ mod delimited;
 mod duplicates;
 mod encoding;
 mod fingerprint;
+mod hub;
 mod import;
 mod inspect;
 mod json_document;
@@ -35,6 +36,7 @@ mod turns;
 
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use hub::{HubDataset, Located};
 pub use import::json_instruction;
 pub use inspect::{Inspection, Issue, IssueExample, Severity, inspect};
 pub use read::{BadLine, ReadOptions, read};

@@ -151,12 +151,7 @@ struct Opened<'a> {
 
 impl Opened<'_> {
     /// Read text that begins with `prefix` and goes on with `rest`: its container, its encoding, whether it is empty.
-    fn text(
-        &self,
-        prefix: &[u8],
-        rest: impl Read,
-        out: &mut Collector<'_>,
-    ) -> Result<(&'static str, Charset, bool)> {
+    fn text(&self, prefix: &[u8], rest: impl Read, out: &mut Collector<'_>) -> Result<(&'static str, Charset, bool)> {
         let Self { path, plan, size } = *self;
         if let Some(kind) = signature::of(prefix) {
             return Err(not_text(path, kind));

@@ -43,7 +43,8 @@ pub fn is_guarded() -> bool {
 /// Read every row of the table in `file`.
 pub(crate) fn read(file: File, out: &mut Collector<'_>) -> Result<()> {
     let path = out.path().to_path_buf();
-    let reader = guarded(|| SerializedFileReader::new(file).map_err(|error| damaged(&path, &error.to_string())), &path)?;
+    let reader =
+        guarded(|| SerializedFileReader::new(file).map_err(|error| damaged(&path, &error.to_string())), &path)?;
     check(&reader, &path)?;
     let mut rows = guarded(|| Ok(RowIter::from_file_into(Box::new(reader))), &path)?;
     let mut number = 0;

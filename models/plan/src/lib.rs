@@ -21,6 +21,6 @@ pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, St
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
-pub use resolve::{Facts, TrainingPlan};
+pub use resolve::{Facts, SourceWeight, TrainingPlan};
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

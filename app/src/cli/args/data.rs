@@ -19,7 +19,7 @@ pub enum DataCommand {
     after_help = "Example:\n  peft-studio data inspect examples.csv --columns user=question --columns assistant=reply"
 )]
 pub struct InspectArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Count tokens as this model does: a folder, or `starter`
@@ -38,7 +38,7 @@ pub struct InspectArgs {
 #[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
                         --deduplicate --validation-split 0.1")]
 pub struct ConvertArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Format to write

@@ -29,7 +29,7 @@ pub struct EvaluateArgs {
     /// Folder of an adapter to put on the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// File with examples; repeat it for several
+    /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset", required = true)]
     pub data: Vec<PathBuf>,
     /// Layout of conversations: auto (that of the model), the name of a built-in one, or a file
