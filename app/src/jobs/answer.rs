@@ -48,10 +48,7 @@ impl<'a> Answerer<'a> {
         system: Option<&str>,
     ) -> Result<Self> {
         let render = render_options(base, template, TrainOn::Assistant, system)?;
-        let mut stop_ids = base.tokenizer().stop_ids().to_vec();
-        stop_ids.extend_from_slice(render.template.stop_ids());
-        stop_ids.sort_unstable();
-        stop_ids.dedup();
+        let stop_ids = stop_ids(base, &render);
         Ok(Self { base, session, render, stop_ids })
     }
 
@@ -104,6 +101,15 @@ impl<'a> Answerer<'a> {
             tokens_per_second: if decode_seconds > 0.0 { later as f64 / decode_seconds } else { 0.0 },
         })
     }
+}
+
+/// Tokens that end an answer.
+pub fn stop_ids(base: &BaseModel, render: &RenderOptions) -> Vec<u32> {
+    let mut stop_ids = base.tokenizer().stop_ids().to_vec();
+    stop_ids.extend_from_slice(render.template.stop_ids());
+    stop_ids.sort_unstable();
+    stop_ids.dedup();
+    stop_ids
 }
 
 /// The word for a stop reason in JSON.

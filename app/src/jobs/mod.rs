@@ -1,6 +1,7 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod evaluate;
 pub mod model;
 pub mod run;
 pub mod setup;

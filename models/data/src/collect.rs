@@ -237,15 +237,21 @@ impl<'p> Collector<'p> {
         let mut fields = canonical(fields);
         self.records += 1;
         let tools = tools::take(&mut fields);
+        let schema = tools::schema(&fields);
         let read = self.read_row(fields).and_then(|example| import::check(&example).map(|()| example));
         match read {
             Ok(mut example) => {
                 self.add_system_prompt(&mut example);
-                if let (Some(tools), Example::Messages(turns)) = (tools, &mut example)
+                if let Example::Messages(turns) = &mut example
                     && let Some(first) = turns.first_mut()
                 {
-                    self.tool_lists += 1;
-                    first.extra_mut().tools = tools;
+                    if let Some(tools) = tools {
+                        self.tool_lists += 1;
+                        first.extra_mut().tools = tools;
+                    }
+                    if schema.is_some() {
+                        first.extra_mut().schema = schema;
+                    }
                 }
                 self.rows.push(Row { file: self.file, line, example });
             }

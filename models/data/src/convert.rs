@@ -281,10 +281,16 @@ fn render(to: Target, example: &Example) -> Value {
     match to {
         Target::Messages => {
             let list: Vec<Value> = turns.iter().map(message).collect();
-            match peft_plan::tools_of(turns) {
-                [] => json!({ "messages": list }),
-                tools => json!({ "messages": list, "tools": tools }),
+            let mut row = json!({ "messages": list });
+            // What is about the whole conversation stands beside it.
+            let tools = peft_plan::tools_of(turns);
+            if !tools.is_empty() {
+                row["tools"] = tools.into();
             }
+            if let Some(schema) = peft_plan::schema_of(turns) {
+                row["json_schema"] = schema.clone();
+            }
+            row
         }
         Target::Sharegpt => {
             let name = |role| match role {
@@ -308,8 +314,8 @@ fn render(to: Target, example: &Example) -> Value {
 fn message(turn: &Turn) -> Value {
     let mut fields = serde_json::to_value(turn).expect("a turn is plain data");
     if let Some(fields) = fields.as_object_mut() {
-        // The tools stand beside the messages.
         fields.shift_remove("tools");
+        fields.shift_remove("json_schema");
     }
     fields
 }

@@ -16,6 +16,22 @@ pub(crate) fn take(fields: &mut Map<String, Value>) -> Option<Vec<Value>> {
     Some(tools.into_iter().map(|tool| if column == "functions" { wrapped(tool) } else { tool }).collect())
 }
 
+/// The JSON schema that the answer of a record must fit, if a column holds one.
+pub(crate) fn schema(fields: &Map<String, Value>) -> Option<Value> {
+    let column = ["json_schema", "schema", "response_format"].iter().find_map(|name| fields.get(*name))?;
+    let value = match column {
+        Value::String(text) => serde_json::from_str(text).ok()?,
+        other => other.clone(),
+    };
+    // `OpenAI` wraps it.
+    let inner = ["/json_schema/schema", "/schema"].iter().find_map(|place| value.pointer(place).cloned());
+    let schema = inner.unwrap_or(value);
+    ["type", "properties", "anyOf", "oneOf", "$ref", "enum"]
+        .iter()
+        .any(|key| schema.get(key).is_some())
+        .then_some(schema)
+}
+
 /// A list of at least one object, perhaps written as JSON in a string, or as a list of such strings.
 fn listed(value: &Value) -> Option<Vec<Value>> {
     let list = match value {

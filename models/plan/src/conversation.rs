@@ -65,6 +65,9 @@ pub struct TurnExtra {
     /// Descriptions of the tools that the whole conversation may use; with its first turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Value>,
+    /// What the answer must fit, as a JSON schema; with the first turn, for evaluation.
+    #[serde(rename = "json_schema", skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
     /// The data says `null` where the content should be, which some layouts tell from an empty one.
     #[serde(skip)]
     pub null_content: bool,
@@ -123,6 +126,11 @@ impl Turn {
         }
         Cow::Owned(text)
     }
+}
+
+/// The JSON schema that the answer of a conversation must fit, if the data names one.
+pub fn schema_of(turns: &[Turn]) -> Option<&Value> {
+    turns.iter().find_map(|turn| turn.extra.as_ref()?.schema.as_ref())
 }
 
 /// The tools that a conversation may use.

@@ -7,6 +7,7 @@ pub mod event;
 pub mod family;
 pub mod fault;
 pub mod import;
+pub mod judge;
 pub mod memory;
 pub mod order;
 pub mod preset;
@@ -16,7 +17,7 @@ pub mod schedule;
 pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
-pub use conversation::{Example, Role, Row, Turn, TurnExtra, tools_of};
+pub use conversation::{Example, Role, Row, Turn, TurnExtra, schema_of, tools_of};
 pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, StepMetrics};
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};

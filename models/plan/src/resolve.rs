@@ -283,14 +283,6 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(v) = config.guards.memory_limit_fraction {
         in_range("guards.memory_limit_fraction", v, 0.05, 1.0)?;
     }
-    for source in &config.dataset.sources {
-        if source.hub.is_some() || source.split.is_some() || source.weight.is_some_and(|w| (w - 1.0).abs() > 1e-9) {
-            return Err(Fault::new(
-                "PS-CFG-001",
-                "`dataset.sources` can only name local files by `path` in this version, each with weight 1",
-            ));
-        }
-    }
     Ok(())
 }
 

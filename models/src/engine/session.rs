@@ -24,6 +24,8 @@ pub trait Session {
     ) -> Result<Generated>;
     /// Score examples with or without the adapter.
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals>;
+    /// The same, example by example.
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>>;
 }
 
 struct Loaded<B: Backend> {
@@ -43,6 +45,10 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals> {
         train::score(&mut self.decoder, &mut self.acts, examples, adapters)
+    }
+
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>> {
+        train::score_each(&mut self.decoder, &mut self.acts, examples, adapters)
     }
 }
 

@@ -4,10 +4,12 @@
 //! the terminal are sinks.
 
 pub mod checkpoint;
+mod each;
 mod score;
 mod step;
 
 pub use checkpoint::RunState;
+pub use each::score_each;
 pub use score::{Totals, score};
 pub use step::{StepOutcome, optimizer_step};
 

@@ -72,7 +72,7 @@ fn escape(turn: &mut Turn, controls: &Controls, spelled: &mut bool) {
     };
     text(&mut turn.content);
     let Some(extra) = &mut turn.extra else { return };
-    let TurnExtra { tool_calls, reasoning, name, tool_call_id, tools, null_content: _ } = &mut **extra;
+    let TurnExtra { tool_calls, reasoning, name, tool_call_id, tools, schema: _, null_content: _ } = &mut **extra;
     [reasoning, name, tool_call_id].into_iter().flatten().for_each(&mut text);
     tool_calls.iter_mut().chain(tools).for_each(|value| escape_value(value, &mut text));
 }
