@@ -21,12 +21,16 @@ fn make(path: &str, rows: u64) -> std::io::Result<()> {
     };
     for row in 0..rows {
         let base = if row % 100 == 99 { row - 50 } else { row };
-        let words = |from: u64, count: u64| (0..count).map(|i| word(base * 1_000 + from + i)).collect::<Vec<_>>().join(" ");
+        let words =
+            |from: u64, count: u64| (0..count).map(|i| word(base * 1_000 + from + i)).collect::<Vec<_>>().join(" ");
         let (question, mut answer) = (words(0, 12), words(100, 45));
         if base != row {
             answer.push_str(" indeed");
         }
-        writeln!(out, "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{question}?\"}},{{\"role\":\"assistant\",\"content\":\"{answer}.\"}}]}}")?;
+        writeln!(
+            out,
+            "{{\"messages\":[{{\"role\":\"user\",\"content\":\"{question}?\"}},{{\"role\":\"assistant\",\"content\":\"{answer}.\"}}]}}"
+        )?;
     }
     out.flush()
 }
@@ -40,7 +44,16 @@ fn main() {
         return;
     }
     let files: Vec<PathBuf> = words.iter().map(PathBuf::from).collect();
-    let bytes: u64 = files.iter().map(|file| std::fs::metadata(file).expect("a file").len()).sum();
+    let bytes: u64 =
+        files.iter().filter(|file| file.is_file()).map(|file| std::fs::metadata(file).expect("a file").len()).sum();
+    if words.first().is_some_and(|word| word == "read") {
+        let begun = Instant::now();
+        let dataset = peft_data::read(&files[1..], &ReadOptions::default()).expect("it can be read");
+        let seconds = begun.elapsed().as_secs_f64();
+        writeln!(out, "{} rows read in {seconds:.2} s, peak {} MiB", dataset.rows.len(), peak())
+            .expect("stdout is there");
+        return;
+    }
     let begun = Instant::now();
     let inspection = inspect(&files, &ReadOptions::default()).expect("it can be inspected");
     let seconds = begun.elapsed().as_secs_f64();

@@ -29,14 +29,31 @@ const LISTED_COLUMNS: usize = 100;
 /// Columns named in a message.
 const NAMED_COLUMNS: usize = 12;
 
+/// Where rows go while files are read.
+pub(crate) trait RowSink {
+    /// A usable row.
+    fn row(&mut self, row: Row);
+    /// A record that is left out.
+    fn rejected(&mut self, rejected: Rejected);
+    /// Whether nothing that may come is of interest.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
 /// What is known of one file while it is read.
 pub(crate) struct Collector<'p> {
     file: usize,
     path: &'p Path,
     plan: &'p Plan,
     compression: Option<Compression>,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) rejected: Vec<Rejected>,
+    sink: &'p mut dyn RowSink,
+    /// Rows that went to the sink.
+    usable: usize,
+    /// Kinds of rejections there were.
+    kinds: Vec<RejectedKind>,
+    /// Place and reason of the first record of an unknown layout.
+    first_unknown: Option<(usize, String)>,
     held: Vec<Held>,
     held_bytes: usize,
     decided: bool,
@@ -65,14 +82,16 @@ struct Held {
 }
 
 impl<'p> Collector<'p> {
-    pub(crate) fn new(file: usize, path: &'p Path, plan: &'p Plan) -> Self {
+    pub(crate) fn new(file: usize, path: &'p Path, plan: &'p Plan, sink: &'p mut dyn RowSink) -> Self {
         Self {
             file,
             path,
             plan,
             compression: None,
-            rows: Vec::new(),
-            rejected: Vec::new(),
+            sink,
+            usable: 0,
+            kinds: Vec::new(),
+            first_unknown: None,
             held: Vec::new(),
             held_bytes: 0,
             decided: false,
@@ -107,6 +126,11 @@ impl<'p> Collector<'p> {
     pub(crate) fn compressed(&mut self, compression: Compression) {
         self.compression = Some(compression);
         self.notes.push(format!("compressed with {}", compression.name()));
+    }
+
+    /// Whether whoever gets the rows has enough.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sink.is_done()
     }
 
     pub(crate) fn is_compressed(&self) -> bool {
@@ -186,7 +210,8 @@ impl<'p> Collector<'p> {
     pub(crate) fn prose(&mut self, line: usize, text: String) {
         self.recognised(Shape::Text("text").name());
         self.records += 1;
-        self.rows.push(Row { file: self.file, line, example: Example::Text(text) });
+        self.usable += 1;
+        self.sink.row(Row { file: self.file, line, example: Example::Text(text) });
     }
 
     /// Vote on the layout and import what was held back.
@@ -253,7 +278,8 @@ impl<'p> Collector<'p> {
                         first.extra_mut().schema = schema;
                     }
                 }
-                self.rows.push(Row { file: self.file, line, example });
+                self.usable += 1;
+                self.sink.row(Row { file: self.file, line, example });
             }
             Err(refusal) => self.reject(line, refusal, excerpt()),
         }
@@ -303,7 +329,13 @@ impl<'p> Collector<'p> {
     }
 
     fn reject(&mut self, line: usize, Refusal { kind, reason }: Refusal, excerpt: String) {
-        self.rejected.push(Rejected { file: self.file, line, kind, reason, excerpt });
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+        if kind == RejectedKind::UnknownShape && self.first_unknown.is_none() {
+            self.first_unknown = Some((line, reason.clone()));
+        }
+        self.sink.rejected(Rejected { file: self.file, line, kind, reason, excerpt });
     }
 
     fn listed_columns(&self) -> String {
@@ -320,8 +352,8 @@ impl<'p> Collector<'p> {
         if !self.decided && !self.held.is_empty() {
             self.decide()?;
         }
-        let rejected = |kind| self.rejected.iter().any(|rejected| rejected.kind == kind);
-        if !self.rows.is_empty() || self.records == 0 || rejected(RejectedKind::NoAnswer) {
+        let rejected = |kind| self.kinds.contains(&kind);
+        if self.usable > 0 || self.records == 0 || rejected(RejectedKind::NoAnswer) {
             return Ok(());
         }
         if self.layouts.iter().any(|(name, _)| *name == Shape::Preference.name()) {
@@ -345,11 +377,10 @@ impl<'p> Collector<'p> {
     }
 
     fn unknown_fault(&self) -> Fault {
-        let reason = self.rejected.iter().find(|r| r.kind == RejectedKind::UnknownShape);
-        let detail = match (reason, &self.plan.shape) {
+        let detail = match (&self.first_unknown, &self.plan.shape) {
             // The columns are known, something in them is not.
-            (Some(first), _) if !self.layouts.is_empty() => {
-                format!("`{}`, row {}: {}", self.path.display(), first.line, first.reason)
+            (Some((line, reason)), _) if !self.layouts.is_empty() => {
+                format!("`{}`, row {line}: {reason}", self.path.display())
             }
             (_, Some(name)) => {
                 let columns = self.listed_columns();
@@ -396,7 +427,7 @@ impl<'p> Collector<'p> {
             format: format.to_owned(),
             shape: shape.to_owned(),
             confidence,
-            rows: self.rows.len(),
+            rows: self.usable,
             columns: std::mem::take(&mut self.columns),
             encoding: charset.name(),
             notes: std::mem::take(&mut self.notes),

@@ -1,14 +1,14 @@
 //! Files to a [`Dataset`]: opens each, finds out what it is, and judges the whole at the end.
 
-use crate::collect::Collector;
+use crate::collect::{Collector, RowSink};
 use crate::columns::Mapping;
 use crate::compressed::Compression;
 use crate::container::{self, Container};
-use crate::dataset::{Dataset, Rejected, RejectedKind};
+use crate::dataset::{Dataset, FileReport, Rejected, RejectedKind};
 use crate::encoding::Charset;
 use crate::source::{HashingReader, PREFIX};
 use crate::{delimited, encoding, json_document, json_lines, prose, shape, signature, table};
-use peft_plan::{Fault, Result};
+use peft_plan::{Fault, Result, Row};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -96,16 +96,35 @@ impl Plan {
 /// Raises PS-DATA-001 (not a dataset), 002 (broken line), 003 (unknown columns), 004 (no answers),
 /// 005 (nothing usable), 008 (unreadable encoding) and 012 (unpacks to too much).
 pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset> {
-    let plan = Plan::resolve(options)?;
     let mut dataset = Dataset::default();
-    for (index, path) in paths.iter().enumerate() {
-        read_file(index, path, &plan, &mut dataset)?;
-    }
-    judge(&dataset, paths, plan.on_bad_line)?;
+    dataset.files = read_into(paths, options, &mut Kept { rows: &mut dataset.rows, rejected: &mut dataset.rejected })?;
+    judge(&dataset, paths, options.on_bad_line)?;
     Ok(dataset)
 }
 
-fn read_file(index: usize, path: &Path, plan: &Plan, dataset: &mut Dataset) -> Result<()> {
+/// A sink that keeps everything.
+struct Kept<'a> {
+    rows: &'a mut Vec<Row>,
+    rejected: &'a mut Vec<Rejected>,
+}
+
+impl RowSink for Kept<'_> {
+    fn row(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    fn rejected(&mut self, rejected: Rejected) {
+        self.rejected.push(rejected);
+    }
+}
+
+/// Read `paths` in order into `sink`, holding no more than a piece of them; what each file is.
+pub(crate) fn read_into(paths: &[PathBuf], options: &ReadOptions, sink: &mut dyn RowSink) -> Result<Vec<FileReport>> {
+    let plan = Plan::resolve(options)?;
+    paths.iter().enumerate().map(|(index, path)| read_file(index, path, &plan, sink)).collect()
+}
+
+fn read_file(index: usize, path: &Path, plan: &Plan, sink: &mut dyn RowSink) -> Result<FileReport> {
     let failed = |error| Fault::io("read", path, error);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -115,7 +134,7 @@ fn read_file(index: usize, path: &Path, plan: &Plan, dataset: &mut Dataset) -> R
     }
     let mut raw = HashingReader::new(File::open(path).map_err(failed)?);
     let prefix = raw.prefix().map_err(failed)?;
-    let mut out = Collector::new(index, path, plan);
+    let mut out = Collector::new(index, path, plan, sink);
     let opened = Opened { path, plan, size: metadata.len() };
     let (format, charset, is_empty) = if prefix.starts_with(table::SIGNATURE) {
         table::read(File::open(path).map_err(failed)?, &mut out)?;
@@ -136,10 +155,7 @@ fn read_file(index: usize, path: &Path, plan: &Plan, dataset: &mut Dataset) -> R
     if is_empty {
         report.notes.push("the file is empty".to_owned());
     }
-    dataset.files.push(report);
-    dataset.rows.append(&mut out.rows);
-    dataset.rejected.append(&mut out.rejected);
-    Ok(())
+    Ok(report)
 }
 
 /// A file that is being read.
@@ -189,7 +205,7 @@ fn not_text(path: &Path, kind: &str) -> Fault {
 }
 
 /// Whether there is enough to learn from, and nothing is missing that training needs (S1.9).
-fn judge(dataset: &Dataset, paths: &[PathBuf], on_bad_line: BadLine) -> Result<()> {
+pub(crate) fn judge(dataset: &Dataset, paths: &[PathBuf], on_bad_line: BadLine) -> Result<()> {
     let unanswered: Vec<&Rejected> =
         dataset.rejected.iter().filter(|rejected| rejected.kind == RejectedKind::NoAnswer).collect();
     let total = dataset.rows.len() + dataset.rejected.len();

@@ -53,7 +53,7 @@ pub(crate) fn read(file: File, out: &mut Collector<'_>) -> Result<()> {
             || rows.next().transpose().map_err(|error| damaged(&path, &format!("after row {number}, {error}"))),
             &path,
         )?;
-        let Some(row) = next else { return Ok(()) };
+        let Some(row) = next.filter(|_| !out.is_done()) else { return Ok(()) };
         number += 1;
         let (fields, size) = record(row, out);
         let source = fields.clone();

@@ -66,43 +66,65 @@ pub fn f1(answer: &str, expected: &str) -> f64 {
 /// What the answers of a dataset are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// A few short ones that come again and again, the most frequent first.
-    Set(Vec<String>),
+    /// A few short ones that come again and again, each with its rows, the most frequent first.
+    Set(Vec<(String, usize)>),
     /// All the same.
     Single(String),
     /// Anything.
     Free,
 }
 
-/// Whether `answers` are labels.
-pub fn labels(answers: &[&str]) -> Labels {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for answer in answers.iter().map(|answer| spoken(answer)) {
-        if let Some(&at) = places.get(answer) {
-            counts[at].1 += 1;
-            continue;
+/// Answers counted as long as they may be labels.
+#[derive(Clone, Debug, Default)]
+pub struct LabelCounts {
+    counts: Vec<(String, usize)>,
+    total: usize,
+    is_free: bool,
+}
+
+impl LabelCounts {
+    /// Another answer.
+    pub fn add(&mut self, answer: &str) {
+        if self.is_free {
+            return;
         }
-        let is_short = answer.chars().count() <= LONGEST_LABEL.0
+        self.total += 1;
+        let answer = spoken(answer);
+        if let Some((_, count)) = self.counts.iter_mut().find(|(label, _)| label == answer) {
+            *count += 1;
+            return;
+        }
+        let is_short = answer.len() <= 4 * LONGEST_LABEL.0
+            && answer.chars().count() <= LONGEST_LABEL.0
             && answer.split_whitespace().count() <= LONGEST_LABEL.1
             && !answer.contains('\n');
-        if !is_short || counts.len() == MOST_LABELS {
-            return Labels::Free;
+        self.is_free = !is_short || self.counts.len() == MOST_LABELS;
+        self.counts.push((answer.to_owned(), 1));
+    }
+
+    /// What they are.
+    pub fn finish(mut self) -> Labels {
+        let Self { counts, total, is_free } = &mut self;
+        match counts.as_slice() {
+            _ if *is_free => return Labels::Free,
+            [(only, count)] if *count > 1 => return Labels::Single(only.clone()),
+            counts if counts.len() < 2 || *total < ROWS_PER_LABEL * counts.len() => return Labels::Free,
+            // Results of sums repeat, too.
+            counts if counts.len() > 5 && counts.iter().all(|(label, _)| label.parse::<f64>().is_ok()) => {
+                return Labels::Free;
+            }
+            _ => {}
         }
-        places.insert(answer, counts.len());
-        counts.push((answer, 1));
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Labels::Set(std::mem::take(counts))
     }
-    match counts.as_slice() {
-        [(only, count)] if *count > 1 => return Labels::Single((*only).to_owned()),
-        counts if counts.len() < 2 || answers.len() < ROWS_PER_LABEL * counts.len() => return Labels::Free,
-        _ => {}
-    }
-    // Results of sums repeat, too.
-    if counts.len() > 5 && counts.iter().all(|(label, _)| label.parse::<f64>().is_ok()) {
-        return Labels::Free;
-    }
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    Labels::Set(counts.into_iter().map(|(label, _)| label.to_owned()).collect())
+}
+
+/// Whether `answers` are labels.
+pub fn labels(answers: &[&str]) -> Labels {
+    let mut counts = LabelCounts::default();
+    answers.iter().for_each(|answer| counts.add(answer));
+    counts.finish()
 }
 
 /// Which of `labels` an answer is, in any case and with punctuation around it.
@@ -221,7 +243,7 @@ mod tests {
         };
         let mut answers = repeat(&["yes", "no"], 5);
         answers.push(" no ");
-        assert_eq!(labels(&answers), Labels::Set(vec!["no".to_owned(), "yes".to_owned()]));
+        assert_eq!(labels(&answers), Labels::Set(vec![("no".to_owned(), 6), ("yes".to_owned(), 5)]));
         assert_eq!(labels(&repeat(&["spam"], 9)), Labels::Single("spam".to_owned()));
         assert_eq!(labels(&repeat(&["yes", "no"], 2)), Labels::Free);
         assert_eq!(labels(&repeat(&["a sentence that is far too long to be a label of anything"], 9)), Labels::Free);

@@ -53,6 +53,18 @@ pub struct ConvertArgs {
     /// Leave out copies of earlier examples
     #[arg(long)]
     pub deduplicate: bool,
+    /// Also leave out examples that nearly repeat an earlier one
+    #[arg(long)]
+    pub deduplicate_near: bool,
+    /// Put garbled characters right, such as Ã¼ for ü
+    #[arg(long)]
+    pub repair: bool,
+    /// Replace keys, card and account numbers, e-mail addresses and telephone numbers by placeholders
+    #[arg(long)]
+    pub redact: bool,
+    /// Leave out examples with more characters
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub max_characters: Option<usize>,
     /// Leave out examples that are not good for training
     #[arg(long)]
     pub quality_filter: bool,

@@ -93,7 +93,7 @@ pub fn evaluate(
     let labels = match given {
         Some(labels) => labels,
         None => match judge::labels(&expected) {
-            Labels::Set(labels) => labels,
+            Labels::Set(labels) => labels.into_iter().map(|(label, _)| label).collect(),
             Labels::Single(label) => {
                 report.notes.push(format!(
                     "All {} answers are `{label}`: whoever always says it is always right, so there is no label accuracy",

@@ -12,6 +12,8 @@ mod card;
 mod pattern;
 mod splits;
 
+pub(crate) use splits::split_of;
+
 use peft_plan::{Fault, Result};
 use std::path::{Path, PathBuf};
 

@@ -62,7 +62,7 @@ pub(super) fn infer(files: &[String]) -> Vec<(String, Vec<String>)> {
 }
 
 /// The split that a name speaks of: the word nearest to its end counts.
-fn split_of(file: &str) -> Option<String> {
+pub(crate) fn split_of(file: &str) -> Option<String> {
     if let Some(found) = SHARD.captures(file) {
         return Some(found[1].to_owned());
     }
