@@ -50,7 +50,7 @@ impl Prepared {
                 // The first token has nothing before it to be predicted from.
                 Some(r) if r.trained.iter().skip(1).any(|&t| t) => {
                     cut.truncated += u64::from(long);
-                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained, row });
+                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained, row, pair: None });
                 }
                 _ => cut.dropped += 1,
             }

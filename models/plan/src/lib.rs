@@ -8,6 +8,7 @@ pub mod family;
 pub mod fault;
 pub mod memory;
 pub mod order;
+pub mod preference;
 pub mod resolve;
 pub mod rope;
 pub mod schedule;
@@ -19,6 +20,7 @@ pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, St
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
+pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};
