@@ -2,3 +2,10 @@
 
 #[path = "preference/golden.rs"]
 mod golden;
+#[path = "preference/learning.rs"]
+mod learning;
+#[path = "preference/passes.rs"]
+mod passes;
+#[path = "training/tiny.rs"]
+#[expect(dead_code, reason = "shared with the tests of training")]
+mod tiny;
