@@ -6,6 +6,8 @@ mod golden;
 mod learning;
 #[path = "preference/passes.rs"]
 mod passes;
+#[path = "preference/program.rs"]
+mod program;
 #[path = "training/tiny.rs"]
 #[expect(dead_code, reason = "shared with the tests of training")]
 mod tiny;

@@ -29,11 +29,7 @@ pub struct Cut {
 pub fn render(base: &BaseModel, rows: &[Row], indices: &[usize], options: &RenderOptions) -> Result<Prepared> {
     let rendered = indices
         .iter()
-        .map(|&i| {
-            base.tokenizer()
-                .render(&rows[i].example, options)
-                .map_err(|fault| at_line(&rows[i], fault))
-        })
+        .map(|&i| base.tokenizer().render(&rows[i].example, options).map_err(|fault| at_line(&rows[i], fault)))
         .collect::<Result<_>>()?;
     Ok(Prepared { rendered, rows: indices.iter().map(|&i| i as u32).collect() })
 }

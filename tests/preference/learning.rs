@@ -77,7 +77,9 @@ fn every_objective_learns_what_is_preferred_and_tells_so() {
         let events = job.finish();
         let losses = losses(&events);
         let first: f64 = losses[0].1;
-        if objective == "dpo" && plan.preference.as_ref().is_some_and(|p| p.loss == peft_plan::preference::PairLoss::Sigmoid) {
+        if objective == "dpo"
+            && plan.preference.as_ref().is_some_and(|p| p.loss == peft_plan::preference::PairLoss::Sigmoid)
+        {
             assert!((first - std::f64::consts::LN_2).abs() < 1e-6, "{name}: the first step has not moved: {first}");
         }
         let evaluations = evaluations(&events);
@@ -95,18 +97,17 @@ fn every_objective_learns_what_is_preferred_and_tells_so() {
             let loaded = held_out(&base, home.path(), validation, wants);
             let beta = plan.preference.as_ref().expect("a preference").beta / 0.1;
             let (ours, theirs) = (loaded.margin.expect("a margin") * beta, last.margin.expect("a margin"));
-            assert!((ours - theirs).abs() < 1e-3 * theirs.abs().max(1.0), "{name}: {ours} on disk, {theirs} in the run");
+            assert!(
+                (ours - theirs).abs() < 1e-3 * theirs.abs().max(1.0),
+                "{name}: {ours} on disk, {theirs} in the run"
+            );
         }
     }
 }
 
 #[test]
 fn halted_runs_leave_the_bytes_of_runs_that_were_not_b2() {
-    for (objective, more) in [
-        ("dpo", &["adapter.dropout=0.2"][..]),
-        ("orpo", &[]),
-        ("kto", &["adapter.method=dora"]),
-    ] {
+    for (objective, more) in [("dpo", &["adapter.dropout=0.2"][..]), ("orpo", &[]), ("kto", &["adapter.method=dora"])] {
         let base = base("llama");
         let rows = pairs(320, 17, objective == "kto", 9);
         let (train, validation) = rows.split_at(12);

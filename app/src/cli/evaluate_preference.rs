@@ -4,7 +4,7 @@ use super::args::EvaluateArgs;
 use super::context::Context;
 use super::output;
 use crate::jobs::setup;
-use peft_data::{Dataset, Split};
+use peft_data::Dataset;
 use peft_models::base::BaseModel;
 use peft_models::engine::Engine;
 use peft_models::prepare::{CutPairs, render_pairs};
@@ -13,7 +13,7 @@ use peft_plan::{Example, Fault, Objective, PreferencePlan, Result, TrainOn};
 use serde_json::{Value, json};
 
 /// The objective that rows are for, if they compare answers.
-pub fn objective_of(dataset: &Dataset) -> Option<Objective> {
+pub(super) fn objective_of(dataset: &Dataset) -> Option<Objective> {
     let any = |fits: fn(&Example) -> bool| dataset.rows.iter().any(|row| fits(&row.example));
     if any(|e| matches!(e, Example::Preference { .. })) {
         return Some(Objective::Dpo);
@@ -22,22 +22,26 @@ pub fn objective_of(dataset: &Dataset) -> Option<Objective> {
 }
 
 fn scores(scores: &PreferenceScores) -> Value {
-    let metrics = scores.metrics();
     json!({
         "loss": scores.answers.mean_loss(),
         "perplexity": scores.answers.mean_loss().exp(),
         "token_accuracy": scores.answers.accuracy(),
-        "preference_loss": scores.loss,
-        "preference_accuracy": metrics.accuracy,
-        "chosen_reward": metrics.chosen_reward,
-        "rejected_reward": metrics.rejected_reward,
-        "margin": metrics.margin,
         "chosen_is_likelier": scores.likelier,
     })
 }
 
+/// What only a tuned model has: the base is the reference, and compared with itself it prefers nothing.
+fn rewards(document: &mut Value, scores: &PreferenceScores) {
+    let metrics = scores.metrics();
+    document["preference_loss"] = json!(scores.loss);
+    document["preference_accuracy"] = json!(metrics.accuracy);
+    document["chosen_reward"] = json!(metrics.chosen_reward);
+    document["rejected_reward"] = json!(metrics.rejected_reward);
+    document["margin"] = json!(metrics.margin);
+}
+
 /// Score the rows of a file. The reference is the base: rewards say how far the adapter moved from it.
-pub fn run(
+pub(super) fn run(
     context: &Context,
     args: &EvaluateArgs,
     base: &BaseModel,
@@ -48,13 +52,13 @@ pub fn run(
     let render_options = setup::render_options(base, args.chat_template.as_deref(), TrainOn::Assistant, None)?;
     let indices: Vec<usize> = (0..dataset.rows.len()).collect();
     // For scoring, answers that all have one label are as good as any.
-    let comparable = |&i: &usize| match (objective, &dataset.rows[i].example) {
-        (_, Example::Preference { .. }) => true,
-        (Objective::Kto, Example::Rated { .. }) => true,
+    let comparable = |&i: &usize| match &dataset.rows[i].example {
+        Example::Preference { .. } => true,
+        Example::Rated { .. } => objective == Objective::Kto,
         _ => false,
     };
-    let split = Split { train: indices.into_iter().filter(comparable).collect(), validation: Vec::new() };
-    let pairs = render_pairs(base, &dataset.rows, &split.train, &render_options, objective)?;
+    let indices: Vec<usize> = indices.into_iter().filter(comparable).collect();
+    let pairs = render_pairs(base, &dataset.rows, &indices, &render_options, objective)?;
     let limit = args.max_sequence_length.unwrap_or(base.spec().max_positions).min(base.spec().max_positions);
     let CutPairs { examples, truncated, .. } = pairs.cut(limit);
     if examples.is_empty() {
@@ -63,9 +67,12 @@ pub fn run(
     let plan = PreferencePlan::new(objective);
     let mut session = engine.session(base, args.adapter.as_deref(), None)?;
     let untuned = session.score_preferences(&examples, &plan, false)?;
-    let tuned =
-        if args.adapter.is_some() { session.score_preferences(&examples, &plan, true)? } else { untuned };
+    let is_tuned = args.adapter.is_some();
+    let tuned = if is_tuned { session.score_preferences(&examples, &plan, true)? } else { untuned };
     let mut document = scores(&tuned);
+    if is_tuned {
+        rewards(&mut document, &tuned);
+    }
     document["objective"] = json!(objective.name());
     document["tokens"] = json!(tuned.answers.tokens);
     document["examples"] = json!(examples.len());
@@ -78,13 +85,14 @@ pub fn run(
         output::line(&format!("{} {what}", examples.len()));
         output::line("                          tuned       base");
         let number = |value: Option<f64>| value.map_or_else(|| format!("{:>10}", "-"), |v| format!("{v:>10.4}"));
-        let (t, b) = (tuned.metrics(), untuned.metrics());
+        let metrics = tuned.metrics();
+        let reward = |value: Option<f64>| value.filter(|_| is_tuned);
         for (name, tuned, base) in [
-            ("preference loss", Some(tuned.loss), Some(untuned.loss)),
-            ("preferences right", Some(t.accuracy), Some(b.accuracy)),
+            ("preference loss", reward(Some(tuned.loss)), None),
+            ("preferences right", reward(Some(metrics.accuracy)), None),
+            ("reward of chosen", reward(metrics.chosen_reward), None),
+            ("reward of rejected", reward(metrics.rejected_reward), None),
             ("chosen is likelier", tuned.likelier, untuned.likelier),
-            ("reward of chosen", t.chosen_reward, b.chosen_reward),
-            ("reward of rejected", t.rejected_reward, b.rejected_reward),
             ("loss of chosen", Some(tuned.answers.mean_loss()), Some(untuned.answers.mean_loss())),
         ] {
             if tuned.is_some() || base.is_some() {

@@ -6,7 +6,9 @@ use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::Tokens;
-use peft_plan::{Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_plan::{
+    Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+};
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
 

@@ -247,8 +247,8 @@ impl<'p> Collector<'p> {
             return import::import(shape, fields);
         }
         let asks = shape::PROMPTS.iter().any(|name| fields.contains_key(*name));
-        let one_sided = self.voted == Some(Shape::Preference)
-            && (fields.contains_key("chosen") || fields.contains_key("rejected"));
+        let one_sided =
+            self.voted == Some(Shape::Preference) && (fields.contains_key("chosen") || fields.contains_key("rejected"));
         if one_sided || asks && self.voted.is_some_and(Shape::has_answer_column) {
             return Err(Refusal::no_answer());
         }
@@ -264,9 +264,7 @@ impl<'p> Collector<'p> {
     fn add_system_prompt(&self, example: &mut Example) {
         if let (
             Some(prompt),
-            Example::Messages(turns)
-            | Example::Preference { prompt: turns, .. }
-            | Example::Rated { prompt: turns, .. },
+            Example::Messages(turns) | Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. },
         ) = (&self.plan.system_prompt, example)
             && turns.iter().all(|turn| turn.role != Role::System)
         {

@@ -71,12 +71,7 @@ pub(crate) fn rated(mut fields: Fields) -> Result<Example, Refusal> {
 }
 
 /// Both answers to a prompt; where they are whole conversations, the prompt is what they share.
-pub(crate) fn compare(
-    system: String,
-    prompt: Vec<Turn>,
-    chosen: Value,
-    rejected: Value,
-) -> Result<Example, Refusal> {
+pub(crate) fn compare(system: String, prompt: Vec<Turn>, chosen: Value, rejected: Value) -> Result<Example, Refusal> {
     let (mut chosen, mut rejected) = (answer_of(chosen, prompt.is_empty())?, answer_of(rejected, prompt.is_empty())?);
     if chosen.is_empty() || rejected.is_empty() {
         return Err(Refusal::no_answer());
@@ -206,7 +201,11 @@ fn transcript(text: &str) -> Option<Vec<Turn>> {
     starts.sort_unstable_by_key(|start| start.0);
     let ends = starts.iter().skip(1).map(|start| start.0).chain([text.len()]);
     Some(
-        starts.iter().zip(ends).map(|((at, marker, role), end)| Turn::new(*role, text[at + marker.len()..end].trim())).collect(),
+        starts
+            .iter()
+            .zip(ends)
+            .map(|((at, marker, role), end)| Turn::new(*role, text[at + marker.len()..end].trim()))
+            .collect(),
     )
 }
 
@@ -279,10 +278,7 @@ pub fn select(rows: &[Row], split: Split, objective: Objective) -> PlanResult<Se
     let left = split.train.len() + split.validation.len() - kept.train.len() - kept.validation.len();
     if left > 0 {
         let what = if objective == Objective::Sft { "are preferences" } else { "hold no preference" };
-        notes.push(format!(
-            "{left} rows {what} and were left out: `training.objective` is {}",
-            objective.name()
-        ));
+        notes.push(format!("{left} rows {what} and were left out: `training.objective` is {}", objective.name()));
     }
     if objective == Objective::Kto {
         check_labels(rows, &kept.train)?;

@@ -432,7 +432,8 @@ mod tests {
                 let loss = |a: f64, b: f64| pair(&plan, &answer(a, -8.0, 4), &answer(b, -7.5, 3)).loss;
                 let term = pair(&plan, &answer(a, -8.0, 4), &answer(b, -7.5, 3));
                 let h = 1e-5;
-                let measured = [(loss(a + h, b) - loss(a - h, b)) / (2.0 * h), (loss(a, b + h) - loss(a, b - h)) / (2.0 * h)];
+                let measured =
+                    [(loss(a + h, b) - loss(a - h, b)) / (2.0 * h), (loss(a, b + h) - loss(a, b - h)) / (2.0 * h)];
                 for (slope, measured) in term.slopes.iter().zip(measured) {
                     assert!((slope - measured).abs() < 1e-7, "{plan:?} {a} {b}: {slope} {measured}");
                 }

@@ -269,7 +269,8 @@ impl Work<'_> {
                 }
                 let weight = -slopes[at] * self.share;
                 for row in Sequences::positions(segment, answer) {
-                    weights[row] = (if whole && at % per_segment == 0 { self.whole_share } else { 0.0 } + weight) as f32;
+                    weights[row] =
+                        (if whole && at % per_segment == 0 { self.whole_share } else { 0.0 } + weight) as f32;
                 }
             }
             weights

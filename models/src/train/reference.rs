@@ -6,8 +6,8 @@
 //! Each example is scored once a process, when it is needed first, together with the examples of its micro-batch in the
 //! first epoch. So what it scores does not depend on when it is asked for, and a resumed run finds the same bits.
 
-use super::preference::{PreferenceScores, score_all, score_pairs, summarise};
 use super::Tokens;
+use super::preference::{PreferenceScores, score_all, score_pairs, summarise};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
@@ -37,7 +37,8 @@ impl Reference {
         if adapters_only && !continued {
             return Ok(Self::default());
         }
-        let initial = decoder.params_mut().iter().map(|p| be.download(&p.value).map_err(device)).collect::<Result<_>>()?;
+        let initial =
+            decoder.params_mut().iter().map(|p| be.download(&p.value).map_err(device)).collect::<Result<_>>()?;
         Ok(Self { initial: Some(initial), ..Self::default() })
     }
 
@@ -87,8 +88,7 @@ impl Reference {
     ) -> Result<PreferenceScores> {
         let none = vec![[0.0; 2]; if preference.has_reference() { 0 } else { examples.len() }];
         let scored = score_all(decoder, acts, examples, preference, true)?;
-        let references =
-            if none.is_empty() { self.of_validation(decoder, acts, examples, preference)? } else { &none };
+        let references = if none.is_empty() { self.of_validation(decoder, acts, examples, preference)? } else { &none };
         Ok(summarise(preference, examples, &scored, references))
     }
 
