@@ -157,10 +157,6 @@ fn check_all<B: Backend>(be: &B, wanted: &dyn Fn(&str) -> bool) {
     let initial = read_tensors(&fixtures().join("preference/initial.safetensors")).expect("a fixture");
     for name in document["cases"].as_object().expect("cases").keys().filter(|name| wanted(name)) {
         let errors = check(be, &document, &initial, name);
-        println!(
-            "{name}: loss {:.1e}, rewards {:.1e}, gradients {:.1e}, updates {:.1e}",
-            errors[0], errors[1], errors[2], errors[3]
-        );
         assert!(errors.iter().all(|error| *error < WITHIN), "{name}: {errors:?}");
     }
 }

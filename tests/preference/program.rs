@@ -17,7 +17,8 @@ fn pairs(count: usize) -> Vec<Value> {
 }
 
 fn jsonl(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 fn events(home: &Home, arguments: &[&str]) -> Vec<Value> {
@@ -141,7 +142,7 @@ fn rows_and_objectives_that_do_not_fit_are_refused_before_anything_runs() {
     for (setting, objective) in [
         ("training.preference_beta=0", "dpo"),
         ("training.label_smoothing=0.7", "dpo"),
-        ("training.preference_beta=0.1", "sft"),
+        ("training.label_smoothing=0.1", "sft"),
         ("adapter.method=full", "dpo"),
         ("training.packing=true", "orpo"),
     ] {

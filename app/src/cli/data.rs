@@ -109,11 +109,11 @@ fn token_counts(model: &str, rows: &[Row]) -> Result<Vec<Option<(usize, usize)>>
     Ok(counts.collect())
 }
 
+/// All and trained tokens.
+type Counts = Result<(usize, usize), Fault>;
+
 /// Tokens of a row; of a pair those of both conversations, of which only the answers are learnt.
-fn counted(
-    example: &Example,
-    one: &dyn Fn(&Example) -> Result<(usize, usize), Fault>,
-) -> Result<(usize, usize), Fault> {
+fn counted(example: &Example, one: &dyn Fn(&Example) -> Counts) -> Counts {
     let Example::Preference { prompt, chosen, rejected } = example else { return one(example) };
     let mut total = (0, 0);
     for answer in [chosen, rejected] {

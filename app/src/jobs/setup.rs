@@ -80,7 +80,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     };
     let seed = config.training.seed.unwrap_or(42);
     let objective = Objective::of(config);
-    let selected = peft_data::select(&dataset.rows, peft_data::split(&dataset.rows, fraction, seed), objective)?;
+    let selected = peft_data::select(&dataset.rows, &peft_data::split(&dataset.rows, fraction, seed), objective)?;
     notes.extend(selected.notes);
     let Split { train, validation } = selected.split;
     let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);

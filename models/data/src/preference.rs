@@ -229,7 +229,9 @@ fn check_answer(answer: &[Turn]) -> Result<(), Refusal> {
 
 /// Turns of an answer: who speaks decides what is learnt.
 fn plain(mut answer: Vec<Turn>) -> Vec<Turn> {
-    answer.iter_mut().for_each(|turn| turn.train = None);
+    for turn in &mut answer {
+        turn.train = None;
+    }
     answer
 }
 
@@ -266,7 +268,7 @@ fn fits(example: &Example, objective: Objective) -> bool {
 }
 
 /// Keep the rows that `objective` can learn from. Where there is none, or all of them say the same, it is a fault.
-pub fn select(rows: &[Row], split: Split, objective: Objective) -> PlanResult<Selected> {
+pub fn select(rows: &[Row], split: &Split, objective: Objective) -> PlanResult<Selected> {
     let keep = |indices: &[usize]| -> Vec<usize> {
         indices.iter().copied().filter(|&i| fits(&rows[i].example, objective)).collect()
     };
@@ -435,14 +437,14 @@ mod tests {
 
     #[test]
     fn every_objective_takes_its_rows_and_names_the_objective_of_others() {
+        use Objective::{Dpo, Kto, Orpo, Sft};
         let pair = || read(json!({"prompt": "q", "chosen": "a", "rejected": "b"})).expect("a pair");
         let rated = |label: bool| read(json!({"prompt": "q", "completion": "a", "label": label})).expect("rated");
         let talk = || Example::Messages(vec![Turn::new(Role::User, "q"), Turn::new(Role::Assistant, "a")]);
         let with = |examples: Vec<Example>, objective| {
             let (rows, split) = rows(examples);
-            select(&rows, split, objective).map(|selected| (selected.split.train, selected.notes.len()))
+            select(&rows, &split, objective).map(|selected| (selected.split.train, selected.notes.len()))
         };
-        use Objective::{Dpo, Kto, Orpo, Sft};
         assert_eq!(with(vec![talk(), pair(), talk()], Sft).expect("talks"), (vec![0, 2], 1));
         assert_eq!(with(vec![talk(), pair()], Dpo).expect("a pair"), (vec![1], 1));
         assert_eq!(with(vec![rated(true), rated(false)], Sft).expect("the wanted one"), (vec![0], 1));

@@ -49,8 +49,9 @@ pub(crate) fn answer(row: &Row) -> Option<&str> {
     // Of a pair the better one.
     let turns = match &row.example {
         Example::Text(_) => return None,
-        Example::Messages(turns) => turns,
-        Example::Preference { chosen: turns, .. } | Example::Rated { answer: turns, .. } => turns,
+        Example::Messages(turns) | Example::Preference { chosen: turns, .. } | Example::Rated { answer: turns, .. } => {
+            turns
+        }
     };
     turns.iter().rfind(|turn| turn.role == Role::Assistant).map(|turn| turn.content.as_str())
 }

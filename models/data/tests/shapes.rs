@@ -182,7 +182,7 @@ fn chosen_answers_can_be_mapped_but_are_not_taken_silently() {
     let dataset = try_read(&[line], &ReadOptions::default()).expect("preference pairs");
     assert!(matches!(dataset.rows[0].example, Example::Preference { .. }));
     let split = peft_data::Split { train: vec![0], validation: Vec::new() };
-    let fault = peft_data::select(&dataset.rows, split, peft_plan::Objective::Sft).expect_err("nothing to copy");
+    let fault = peft_data::select(&dataset.rows, &split, peft_plan::Objective::Sft).expect_err("nothing to copy");
     assert_eq!(fault.code, "PS-CFG-001");
     assert!(fault.detail.contains("chosen"), "{}", fault.detail);
     let columns =
@@ -196,7 +196,7 @@ fn undesired_answers_are_not_learnt() {
     let lines = [r#"{"prompt":"q","completion":"a","label":true}"#, r#"{"prompt":"q","completion":"b","label":false}"#];
     let dataset = try_read(&lines, &ReadOptions::default()).expect("known");
     let split = peft_data::Split { train: vec![0, 1], validation: Vec::new() };
-    let kept = peft_data::select(&dataset.rows, split, peft_plan::Objective::Sft).expect("one is wanted");
+    let kept = peft_data::select(&dataset.rows, &split, peft_plan::Objective::Sft).expect("one is wanted");
     assert_eq!((kept.split.train, kept.notes.len()), (vec![0], 1));
     // Read by another name, as before.
     let options = ReadOptions { format: Some("prompt-completion".to_owned()), ..ReadOptions::default() };

@@ -1,7 +1,7 @@
 //! Preference tuning as pure functions: settings, and the losses with their gradients.
 //!
-//! DPO (Rafailov et al. 2023, arXiv 2305.18290) with its variants IPO (Azar et al. 2023, 2310.12036), hinge (SLiC, Zhao
-//! et al. 2023, 2305.10425), conservative (label smoothing) and robust DPO (Ray Chowdhury et al. 2024, 2403.00409); ORPO
+//! DPO (Rafailov et al. 2023, arXiv 2305.18290) with its variants IPO (Azar et al. 2023, 2310.12036), hinge (`SLiC`,
+//! Zhao et al. 2023, 2305.10425), conservative (label smoothing) and robust DPO (Ray Chowdhury et al. 2024, 2403.00409); ORPO
 //! (Hong et al. 2024, 2403.07691); KTO (Ethayarajh et al. 2024, 2402.01306). Where the papers leave a choice, TRL 1.16.0
 //! is followed; `tests/fixtures/preference/` holds its numbers.
 
@@ -136,12 +136,11 @@ pub fn check(config: &RunConfig) -> Result<()> {
         }
         Ok(())
     };
-    use Objective::{Dpo, Kto, Orpo};
-    belongs("training.preference_beta", t.preference_beta.is_some(), &[Dpo, Orpo, Kto])?;
-    belongs("training.preference_loss", t.preference_loss.is_some(), &[Dpo])?;
-    belongs("training.label_smoothing", t.label_smoothing.is_some(), &[Dpo])?;
-    belongs("training.kto_desirable_weight", t.kto_desirable_weight.is_some(), &[Kto])?;
-    belongs("training.kto_undesirable_weight", t.kto_undesirable_weight.is_some(), &[Kto])?;
+    // `preference_beta` may stand in any run file: configurations of other programs carry it along.
+    belongs("training.preference_loss", t.preference_loss.is_some(), &[Objective::Dpo])?;
+    belongs("training.label_smoothing", t.label_smoothing.is_some(), &[Objective::Dpo])?;
+    belongs("training.kto_desirable_weight", t.kto_desirable_weight.is_some(), &[Objective::Kto])?;
+    belongs("training.kto_undesirable_weight", t.kto_undesirable_weight.is_some(), &[Objective::Kto])?;
     if !objective.is_preference() {
         return Ok(());
     }
@@ -453,10 +452,10 @@ mod tests {
         let plan = PreferencePlan::new(Objective::Dpo);
         let term = pair(&plan, &answer(-5.0, -5.0, 3), &answer(-9.0, -9.0, 3));
         assert!((term.loss - std::f64::consts::LN_2).abs() < 1e-15);
-        assert_eq!(term.slopes, [-0.05, 0.05]);
+        assert!((term.slopes[0] + 0.05).abs() < 1e-15 && (term.slopes[1] - 0.05).abs() < 1e-15, "{term:?}");
         let mut totals = PreferenceTotals::default();
         totals.pair(&term);
-        assert_eq!(totals.metrics().accuracy, 0.0, "equal rewards decide nothing");
+        assert!(totals.metrics().accuracy.abs() < 1e-15, "equal rewards decide nothing");
         assert_eq!(totals.metrics().margin, Some(0.0));
     }
 
@@ -478,16 +477,18 @@ mod tests {
 
     #[test]
     fn the_divergence_is_a_mean_that_is_never_negative() {
-        assert_eq!(divergence(&[answer(-1.0, -3.0, 1), answer(-2.0, -3.0, 1)]), 1.5);
-        assert_eq!(divergence(&[answer(-9.0, -3.0, 1)]), 0.0);
-        assert_eq!(divergence(&[]), 0.0);
+        let mean = divergence(&[answer(-1.0, -3.0, 1), answer(-2.0, -3.0, 1)]);
+        assert!((mean - 1.5).abs() < 1e-15, "{mean}");
+        assert!(divergence(&[answer(-9.0, -3.0, 1)]).abs() < 1e-15 && divergence(&[]).abs() < 1e-15);
     }
 
     #[test]
     fn impossible_settings_are_refused_by_name() {
         let fault = |settings: &[&str]| {
             let mut config = RunConfig::default();
-            settings.iter().for_each(|s| config.set(s).expect("a known setting"));
+            for setting in settings {
+                config.set(setting).expect("a known setting");
+            }
             check(&config).err().map(|fault| (fault.code, fault.detail))
         };
         assert_eq!(fault(&[]), None);
@@ -501,7 +502,7 @@ mod tests {
             (&["training.objective=dpo", "training.label_smoothing=0.5"], "training.label_smoothing"),
             (&["training.objective=dpo", "training.preference_loss=cosine"], "training.preference_loss"),
             (&["training.objective=kto", "training.kto_desirable_weight=-1"], "kto_desirable_weight"),
-            (&["training.preference_beta=0.2"], "training.preference_beta"),
+            (&["training.label_smoothing=0.2"], "training.label_smoothing"),
             (&["training.objective=orpo", "training.label_smoothing=0.1"], "training.label_smoothing"),
             (&["training.objective=dpo", "training.kto_undesirable_weight=1"], "kto_undesirable_weight"),
             (&["training.objective=dpo", "adapter.method=full"], "adapter.method"),

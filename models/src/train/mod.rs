@@ -261,15 +261,13 @@ impl<B: Backend> Trainer<'_, B> {
         progress: &mut Progress,
     ) -> Result<()> {
         decoder.prepare().map_err(device)?;
-        let (totals, loss, preference) = match (&mut self.reference, &self.plan.preference) {
-            (Some(reference), Some(plan)) => {
-                let scores = reference.evaluate(decoder, acts, self.validation, plan)?;
-                (scores.answers, scores.loss, Some(scores.metrics()))
-            }
-            _ => {
-                let totals = score(decoder, acts, self.validation, true)?;
-                (totals, totals.mean_loss(), None)
-            }
+        let plan = self.plan.preference.as_ref();
+        let (totals, loss, preference) = if let (Some(reference), Some(plan)) = (&mut self.reference, plan) {
+            let scores = reference.evaluate(decoder, acts, self.validation, plan)?;
+            (scores.answers, scores.loss, Some(scores.metrics()))
+        } else {
+            let totals = score(decoder, acts, self.validation, true)?;
+            (totals, totals.mean_loss(), None)
         };
         let state = &mut progress.state;
         state.validation_loss = Some(loss);

@@ -56,7 +56,9 @@ impl Reference {
             self.micro = epoch_steps(&lengths, order, 0).into_iter().flatten().collect();
             self.home = vec![0; examples.len()];
             for (at, micro) in self.micro.iter().enumerate() {
-                micro.iter().for_each(|&i| self.home[i] = at);
+                for &i in micro {
+                    self.home[i] = at;
+                }
             }
             self.known = vec![None; examples.len()];
         }
