@@ -8,6 +8,7 @@ pub mod chat;
 pub mod context;
 pub mod error;
 pub mod evaluate;
+mod evaluate_preference;
 pub mod export;
 pub mod interrupt;
 pub mod memory;

@@ -52,6 +52,7 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
         None => Ok(()),
     };
     set("adapter.method", args.method.clone())?;
+    set("training.objective", args.objective.clone())?;
     set("adapter.rank", args.rank.map(|v| v.to_string()))?;
     set("adapter.alpha", args.alpha.map(|v| v.to_string()))?;
     set("adapter.dropout", args.dropout.map(|v| v.to_string()))?;

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod import;
 pub mod memory;
 pub mod order;
+pub mod preference;
 pub mod preset;
 pub mod resolve;
 pub mod rope;
@@ -21,6 +22,7 @@ pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, St
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
+pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

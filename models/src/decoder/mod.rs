@@ -7,6 +7,7 @@ mod build;
 mod layer;
 mod linear;
 mod param;
+mod weighted;
 
 pub use build::{BuildOptions, build, initial_a};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
@@ -262,11 +263,22 @@ impl<B: Backend> Decoder<B> {
         gradient_scale: f32,
         dropout: (u64, u64),
     ) -> Result<Scores> {
+        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_loss(acts, batch, Some(gradient_scale)))
+    }
+
+    /// Forward, the head's gradient by `head`, and the way back.
+    fn learn(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        dropout: (u64, u64),
+        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<Scores>,
+    ) -> Result<Scores> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
         self.run_layers(acts, batch, &positions, &pass)?;
-        let scores = self.head_loss(acts, batch, Some(gradient_scale))?;
+        let scores = head(self, acts)?;
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, layers, tables, norm: gain, .. } = self;

@@ -44,6 +44,9 @@ pub struct TrainArgs {
     /// What is trained: lora (a small adapter), qlora (the same on a 4-bit model), dora, qdora, or full
     #[arg(long, value_name = "METHOD", value_parser = ["lora", "qlora", "dora", "qdora", "full"])]
     pub method: Option<String>,
+    /// What is learned from: sft (answers to copy), dpo or orpo (chosen and rejected answers), kto (rated answers)
+    #[arg(long, value_name = "NAME", value_parser = ["sft", "dpo", "orpo", "kto"])]
+    pub objective: Option<String>,
     /// Size of the adapter: a higher rank learns more and uses more memory
     #[arg(long, value_name = "N", aliases = ["lora-rank", "lora-r"])]
     pub rank: Option<usize>,
