@@ -132,7 +132,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.layer_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);

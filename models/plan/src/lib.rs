@@ -21,4 +21,7 @@ pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;
-pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};
+pub use spec::{
+    Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,
+    RopeSpec,
+};
