@@ -148,7 +148,8 @@ pub(crate) fn gradient() {
 
 /// A sequence generated in pieces equals the sequence at once.
 pub(crate) fn cache_equals_whole<B: Backend>(be: &B) {
-    let case = Attention { rows: 40, heads: (4, 2, 16), window: Some(21), softcap: None, sinks: true, segments: &[(0, 40)] };
+    let case =
+        Attention { rows: 40, heads: (4, 2, 16), window: Some(21), softcap: None, sinks: true, segments: &[(0, 40)] };
     let params = case.params();
     let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
     let qkv = tensor(be, 1, 40, width);

@@ -3,8 +3,8 @@
 use crate::harness::{noise, refused, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, Error, FourBitKind, FrozenWeight,
-    Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, Error, FourBitKind,
+    FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
 };
 
 /// Calls `op` with an output of each wrong size in turn; the output keeps its bits.
