@@ -229,4 +229,6 @@ fn find(keys: &Keys) -> Result<(&'static Family, String)> {
 }
 
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod tests;

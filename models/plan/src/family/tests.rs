@@ -252,7 +252,7 @@ fn unknown_kinds_are_named_with_what_they_lack() {
         assert_eq!(fault.code, "PS-MODEL-002");
         fault.detail
     };
-    assert!(detail("MixtralForCausalLM").contains("mixture of experts"));
+    assert!(detail("FrobnicateMoeForCausalLM").contains("mixture of experts"));
     assert!(detail("GPT2LMHeadModel").contains("learned positions"));
     assert!(detail("FrobnicateForCausalLM").contains("FrobnicateForCausalLM"));
     let hidden = with(small("OddForCausalLM"), "num_local_experts", json!(8));
