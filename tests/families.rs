@@ -2,12 +2,14 @@
 
 use peft_kernels::DType;
 use peft_kernels::cpu::Cpu;
+use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Activations, Batch, BuildOptions, Decoder, build};
 use peft_models::merge::Merger;
 use peft_models::merge_writer::{Options, base_bytes, narrow, tensors_of, write_model};
+use peft_models::peft_format::explicit_targets;
 use peft_models::verify::verify;
-use peft_plan::Result;
+use peft_plan::{Result, TargetModules};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
@@ -138,7 +140,7 @@ fn without_what_is_new_in_a_family_its_reference_is_missed() {
     assert!(!replay("gpt-oss", home.path()).within_tolerance, "the sinks do not matter");
 }
 
-/// OLMo 2 normalises what comes out of attention, and all heads together.
+/// `OLMo` 2 normalises what comes out of attention, and all heads together.
 #[test]
 fn norms_in_other_places_are_other_tensors() {
     let home = changed(
@@ -269,4 +271,34 @@ fn a_router_that_is_not_a_number_gives_a_loss_that_is_not_one() {
         },
     );
     assert!(logits(home.path()).iter().all(|x| x.is_nan()));
+}
+
+/// PEFT takes the names of an ordinary MLP for those of the experts, and matches patterns with the experts' tensors.
+#[test]
+fn adapters_of_a_mixture_are_on_attention_and_named_so_that_peft_finds_them() {
+    let be = Cpu::new(1).expect("a thread");
+    let checkpoint = Checkpoint::open(&fixture("qwen3-moe/model")).expect("a fixture opens");
+    let named = |targets: &TargetModules| match explicit_targets(targets, checkpoint.spec()) {
+        TargetModules::List(names) => names,
+        TargetModules::Pattern(pattern) => panic!("{pattern} is still a pattern"),
+    };
+    let all = TargetModules::Pattern("all-linear".to_owned());
+    assert_eq!(named(&all), ["k_proj", "o_proj", "q_proj", "v_proj"]);
+    let some = named(&TargetModules::Pattern(r".*\.1\..*(q|down)_proj".to_owned()));
+    assert_eq!(some, ["model.layers.1.self_attn.q_proj"]);
+    let spec = AdapterSpec {
+        rank: 2,
+        alpha: 4.0,
+        use_rslora: false,
+        dropout: 0.0,
+        dora: false,
+        targets: all,
+        lora_plus_ratio: None,
+    };
+    let adapter = Some(AdapterSource::Fresh { spec, seed: 1 });
+    let options = BuildOptions { full: false, quantize: None, adapter, trainable: true };
+    let mut decoder = build(&be, &checkpoint, &options).expect("built");
+    let names: Vec<String> = decoder.params_mut().iter().map(|p| p.name.clone()).collect();
+    assert_eq!(names.len(), 3 * 4 * 2);
+    assert!(names.iter().all(|name| name.contains("self_attn")), "{names:?}");
 }

@@ -1,7 +1,9 @@
 //! Which shapes go together: the checks every backend makes before it writes anything.
 
 use crate::IGNORE_INDEX;
-use crate::backend::{AttentionParams, Backend, CachedSegment, Dropout, Heads, Operand, RopeParams, Segment};
+use crate::backend::{
+    AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, Operand, RopeParams, Segment,
+};
 use crate::error::{Error, Result};
 use crate::tensor::{In, Out, Tensor, Window};
 
@@ -263,12 +265,7 @@ pub(crate) fn gated(op: &'static str, h: &impl Dims, gate_up: &impl Dims) -> Res
 }
 
 /// As [`gated`], with a limit above zero.
-pub(crate) fn gated_clamped(
-    op: &'static str,
-    h: &impl Dims,
-    gate_up: &impl Dims,
-    params: &crate::ClampedGate,
-) -> Result<()> {
+pub(crate) fn gated_clamped(op: &'static str, h: &impl Dims, gate_up: &impl Dims, params: ClampedGate) -> Result<()> {
     ensure(op, params.limit > 0.0, || format!("a limit of {}", params.limit))?;
     gated(op, h, gate_up)
 }

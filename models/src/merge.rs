@@ -45,7 +45,7 @@ impl<'a, B: Backend> Merger<'a, B> {
         if let Some(file) = adapter {
             let source = AdapterSource::File { spec: spec_of_file(file), file };
             for i in 0..spec.layers.len() {
-                for m in spec.layer_modules(i) {
+                for m in spec.target_modules(i) {
                     let path = format!("model.layers.{i}.{}", m.name);
                     if let Some(values) = source.values(&path, m.out_features, m.in_features)? {
                         modules.insert(format!("{path}.weight"), values);

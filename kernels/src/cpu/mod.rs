@@ -304,7 +304,7 @@ impl Backend for Cpu {
     }
 
     fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
-        shapes::gated_clamped("gated_clamped", &h, &gate_up, params)?;
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
         gated_clamped::gated_clamped(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), *params);
         Ok(())
     }
@@ -316,7 +316,7 @@ impl Backend for Cpu {
         gate_up: In<Self>,
         params: &ClampedGate,
     ) -> Result<()> {
-        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, params)?;
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
         shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
         let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
         gated_clamped::gated_clamped_bwd(&self.pool, self.isa, dgate_up, dh, View::of(gate_up), *params);

@@ -248,7 +248,7 @@ impl Backend for Reference {
     }
 
     fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
-        shapes::gated_clamped("gated_clamped", &h, &gate_up, params)?;
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
         gated_clamped::gated_clamped(ViewMut::of(h), View::of(gate_up), *params);
         Ok(())
     }
@@ -260,7 +260,7 @@ impl Backend for Reference {
         gate_up: In<Self>,
         params: &ClampedGate,
     ) -> Result<()> {
-        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, params)?;
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
         shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
         let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
         gated_clamped::gated_clamped_bwd(dgate_up, dh, View::of(gate_up), *params);

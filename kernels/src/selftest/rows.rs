@@ -13,13 +13,13 @@ enum Op {
 
 pub(super) struct Rows {
     op: Op,
-    rows: usize,
-    cols: usize,
+    /// Rows and columns.
+    shape: (usize, usize),
 }
 
 impl Case for Rows {
     fn name(&self) -> String {
-        let (rows, cols) = (self.rows, self.cols);
+        let (rows, cols) = self.shape;
         match self.op {
             Op::ScaleRows(write) => format!("scale_rows [{rows}, {cols}], {}", verb(write)),
             Op::RowDots => format!("row_dots [{rows}, {cols}]"),
@@ -27,7 +27,7 @@ impl Case for Rows {
     }
 
     fn run<B: Backend>(&self, rig: &mut Rig<B>) -> Result<()> {
-        let &Self { op, rows, cols } = self;
+        let &Self { op, shape: (rows, cols) } = self;
         let a = rig.input(rows, cols)?;
         match op {
             Op::ScaleRows(write) => {
@@ -46,6 +46,6 @@ impl Case for Rows {
 
 pub(super) fn rows() -> Vec<Rows> {
     let ops = [Op::ScaleRows(Write::Set), Op::ScaleRows(Write::Add), Op::RowDots];
-    let of = |op| [(5, 7), (33, 33), (129, 5), (300, 70)].map(move |(rows, cols)| Rows { op, rows, cols });
+    let of = |op| [(5, 7), (33, 33), (129, 5), (300, 70)].map(move |shape| Rows { op, shape });
     ops.into_iter().flat_map(of).collect()
 }

@@ -20,7 +20,7 @@ pub enum NormPlacement {
     Pre,
     /// Before and after both (Gemma 2 and 3).
     Sandwich,
-    /// After attention and after the MLP only (OLMo 2).
+    /// After attention and after the MLP only (`OLMo` 2).
     Post,
 }
 
@@ -219,9 +219,9 @@ pub struct ModelSpec {
     /// Multiplies embeddings (Gemma: √hidden rounded to the checkpoint's type).
     pub embedding_scale: f64,
     /// Multiplies what attention and MLP add to the residual stream (Granite).
-    pub residual_scale: f64,
+    pub residual_scale: Option<f64>,
     /// Multiplies logits (Granite).
-    pub logit_scale: f64,
+    pub logit_scale: Option<f64>,
     /// Multiplies `q·k`.
     pub attention_scale: f64,
     /// Soft cap of attention scores.
@@ -268,6 +268,24 @@ impl ModelSpec {
     pub fn layer_modules(&self, i: usize) -> impl Iterator<Item = &ModuleSpec> {
         let sparse = self.layers[i].sparse;
         self.modules.iter().filter(move |m| !sparse || !matches!(m.parts[0], Part::Gate | Part::Up | Part::Down))
+    }
+
+    /// The modules of layer `i` that may have adapters.
+    ///
+    /// In a model with experts those of an ordinary MLP may not: PEFT takes their names for the experts'.
+    pub fn target_modules(&self, i: usize) -> impl Iterator<Item = &ModuleSpec> {
+        self.layer_modules(i).filter(|m| self.adaptable(m))
+    }
+
+    /// Whether `module` may have an adapter.
+    pub fn adaptable(&self, module: &ModuleSpec) -> bool {
+        self.experts.is_none() || !matches!(module.parts[0], Part::Gate | Part::Up | Part::Down)
+    }
+
+    /// Names of the modules that may have adapters, without their path.
+    pub fn target_names(&self) -> Vec<&str> {
+        let modules = self.modules.iter().filter(|m| self.adaptable(m));
+        modules.map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect()
     }
 
     /// Lengths of the norm gains of queries and keys, if there are any.

@@ -43,7 +43,7 @@ pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
     if options.adapter.is_some() && adapters == 0 {
-        let names: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+        let names = spec.target_names();
         return Err(Fault::new(
             "PS-CFG-003",
             format!("The target modules match nothing in this model; its modules are {}", names.join(", ")),
@@ -124,8 +124,10 @@ impl<B: Backend> Builder<'_, B> {
         };
         let bias = if module.bias { Some(self.vector(&format!("{path}.bias"), out)?) } else { None };
         let lora = match &self.options.adapter {
-            Some(source) => self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?,
-            None => None,
+            Some(source) if self.spec.adaptable(module) => {
+                self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?
+            }
+            _ => None,
         };
         *adapters += u64::from(lora.is_some());
         Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora })
@@ -230,7 +232,7 @@ impl<B: Backend> Builder<'_, B> {
             },
             rope: spec.layers[i].rope.map(|_| RopeParams { head_dim: spec.head_dim, rotary_dim: spec.rotary_dim }),
             norm: NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 },
-            residual_scale: spec.residual_scale as f32,
+            residual_scale: spec.residual_scale.map(|s| s as f32),
         })
     }
 

@@ -122,11 +122,11 @@ pub struct QkNorm<B: Backend> {
 
 /// A decoder block.
 pub struct Layer<B: Backend> {
-    /// Gain before attention, where there is one (all but OLMo 2).
+    /// Gain before attention, where there is one (all but `OLMo` 2).
     pub input_norm: Option<Vector<B>>,
     /// Gain before the MLP, where there is one.
     pub mlp_norm: Option<Vector<B>>,
-    /// Gains after attention and after the MLP (Gemma 2 and 3, OLMo 2).
+    /// Gains after attention and after the MLP (Gemma 2 and 3, `OLMo` 2).
     pub post_norms: Option<(Vector<B>, Vector<B>)>,
     /// Norm of queries and keys.
     pub qk_norm: Option<QkNorm<B>>,
@@ -143,7 +143,7 @@ pub struct Layer<B: Backend> {
     /// Norm parameters.
     pub norm: NormParams,
     /// Multiplies what attention and MLP add to the residual stream.
-    pub residual_scale: f32,
+    pub residual_scale: Option<f32>,
 }
 
 impl<B: Backend> Layer<B> {
@@ -221,8 +221,8 @@ impl<B: Backend> Layer<B> {
 
     /// `y = x + scale·branch`; the branch may be scaled in place.
     fn add(&self, be: &B, y: &mut Tensor<B>, x: In<B>, branch: &mut Tensor<B>) -> Result<()> {
-        if self.residual_scale != 1.0 {
-            be.scale(branch.view_mut(), self.residual_scale)?;
+        if let Some(scale) = self.residual_scale {
+            be.scale(branch.view_mut(), scale)?;
         }
         be.copy(y.view_mut(), x, Write::Set)?;
         be.copy(y.view_mut(), branch.view(), Write::Add)
@@ -394,12 +394,12 @@ fn branch<'a, B: Backend>(
     be: &B,
     dy: &'a Tensor<B>,
     (wide, scaled): (&'a mut Tensor<B>, &'a mut Tensor<B>),
-    scale: f32,
+    scale: Option<f32>,
     norm_behind: Option<(&mut Vector<B>, &Tensor<B>, &Tensor<B>)>,
     norm: &NormParams,
 ) -> Result<&'a Tensor<B>> {
     let mut dy = dy;
-    if scale != 1.0 {
+    if let Some(scale) = scale {
         be.reshape(scaled, dy.rows(), dy.cols())?;
         be.copy(scaled.view_mut(), dy.view(), Write::Set)?;
         be.scale(scaled.view_mut(), scale)?;

@@ -409,7 +409,7 @@ impl<B: Backend> Decoder<B> {
 
 /// Scale the head's input (or its gradient) so that the logits come out scaled: a head is linear.
 fn scale_logits<B: Backend>(be: &B, spec: &ModelSpec, x: &mut Tensor<B>) -> Result<()> {
-    if spec.logit_scale == 1.0 { Ok(()) } else { be.scale(x.view_mut(), spec.logit_scale as f32) }
+    spec.logit_scale.map_or(Ok(()), |scale| be.scale(x.view_mut(), scale as f32))
 }
 
 fn has_params<B: Backend>(layer: &mut Layer<B>) -> bool {

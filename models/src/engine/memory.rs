@@ -11,7 +11,7 @@ pub fn trainable_parameters(spec: &ModelSpec, plan: &TrainingPlan) -> Result<u64
     }
     let mut total = 0;
     for i in 0..spec.layers.len() {
-        for m in spec.layer_modules(i) {
+        for m in spec.target_modules(i) {
             if peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", m.name))? {
                 total += plan.rank * (m.in_features + m.out_features)
                     + if plan.method.is_dora() { m.out_features } else { 0 };

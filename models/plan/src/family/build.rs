@@ -117,8 +117,8 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
         activation: activation(family, keys, &architecture)?,
         experts,
         embedding_scale,
-        residual_scale: multiplier("residual_multiplier")?,
-        logit_scale: 1.0 / multiplier("logits_scaling")?,
+        residual_scale: not_one(multiplier("residual_multiplier")?),
+        logit_scale: not_one(1.0 / multiplier("logits_scaling")?),
         attention_scale,
         attention_softcap: soft_cap("attn_logit_softcapping", defaults.attention_softcap)?,
         logit_softcap: soft_cap("final_logit_softcapping", defaults.logit_softcap)?,
@@ -133,6 +133,11 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
         modules,
         architecture,
     })
+}
+
+/// A multiplier that multiplies.
+fn not_one(x: f64) -> Option<f64> {
+    Some(x).filter(|x| x.total_cmp(&1.0).is_ne())
 }
 
 fn activation(family: &Family, keys: &Keys, architecture: &str) -> Result<GateActivation> {

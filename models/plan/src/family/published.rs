@@ -9,7 +9,7 @@ use crate::spec::{GateActivation, RopeScaling};
 use serde_json::json;
 
 /// A configuration of `class` with these sizes: vocabulary, width, MLP, layers, heads, key heads.
-fn config(class: &str, [vocabulary, width, mlp, layers, heads, kv]: [usize; 6], more: Value) -> Value {
+fn config(class: &str, [vocabulary, width, mlp, layers, heads, kv]: [usize; 6], more: &Value) -> Value {
     let mut config = json!({
         "architectures": [class], "torch_dtype": "bfloat16", "vocab_size": vocabulary, "hidden_size": width,
         "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads,
@@ -44,36 +44,36 @@ fn gpt_oss() -> Value {
         "attention_bias": true, "rope_theta": 150_000, "rope_scaling": scaling, "swiglu_limit": 7.0,
         "initial_context_length": 4096, "max_position_embeddings": 131_072,
         "quantization_config": {"quant_method": "mxfp4"}});
-    config("GptOssForCausalLM", [201_088, 2880, 2880, 24, 64, 8], more)
+    config("GptOssForCausalLM", [201_088, 2880, 2880, 24, 64, 8], &more)
 }
 
 fn qwen3_moe() -> Value {
     let more = json!({"head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
         "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [], "rope_theta": 1_000_000.0,
         "sliding_window": null, "use_sliding_window": false, "max_window_layers": 48});
-    config("Qwen3MoeForCausalLM", [151_936, 2048, 6144, 48, 32, 4], more)
+    config("Qwen3MoeForCausalLM", [151_936, 2048, 6144, 48, 32, 4], &more)
 }
 
 #[test]
 fn dense_families_have_the_parameters_that_transformers_counts() {
     let gemma = json!({"head_dim": 256, "hidden_act": "gelu", "tie_word_embeddings": true});
-    let gemma = spec(&config("GemmaForCausalLM", [256_000, 2048, 16_384, 18, 8, 1], gemma));
+    let gemma = spec(&config("GemmaForCausalLM", [256_000, 2048, 16_384, 18, 8, 1], &gemma));
     assert_eq!(gemma.parameters(), 2_506_172_416);
     assert_eq!((gemma.activation, gemma.norm_offset), (GateActivation::GeluTanh, 1.0));
     assert_eq!(gemma.attention_scale, 1.0 / 16.0);
 
     let olmo = json!({"rms_norm_eps": 1e-6, "rope_theta": 500_000});
-    let olmo = spec(&config("Olmo2ForCausalLM", [100_352, 4096, 11_008, 32, 32, 32], olmo));
+    let olmo = spec(&config("Olmo2ForCausalLM", [100_352, 4096, 11_008, 32, 32, 32], &olmo));
     assert_eq!(olmo.parameters(), 7_298_617_344);
     assert_eq!(olmo.block_norms(), ["post_attention_layernorm", "post_feedforward_layernorm"]);
     assert_eq!(olmo.qk_norm_widths(), Some((4096, 4096)));
 
     let nemo = json!({"head_dim": 128, "rope_theta": 1_000_000.0, "sliding_window": null});
-    let nemo = spec(&config("MistralForCausalLM", [131_072, 5120, 14_336, 40, 32, 8], nemo));
+    let nemo = spec(&config("MistralForCausalLM", [131_072, 5120, 14_336, 40, 32, 8], &nemo));
     assert_eq!((nemo.parameters(), nemo.q_dim(), nemo.hidden_size), (12_247_782_400, 4096, 5120));
 
     let phi4 = json!({"tie_word_embeddings": true, "partial_rotary_factor": 0.75, "sliding_window": 262_144});
-    let phi4 = spec(&config("Phi3ForCausalLM", [200_064, 3072, 8192, 32, 24, 8], phi4));
+    let phi4 = spec(&config("Phi3ForCausalLM", [200_064, 3072, 8192, 32, 24, 8], &phi4));
     assert_eq!((phi4.parameters(), phi4.rotary_dim), (3_836_021_760, 96));
 }
 
@@ -81,20 +81,20 @@ fn dense_families_have_the_parameters_that_transformers_counts() {
 fn granite_has_four_multipliers() {
     let more = json!({"tie_word_embeddings": true, "attention_multiplier": 0.015_625, "embedding_multiplier": 12.0,
         "residual_multiplier": 0.22, "logits_scaling": 8.0});
-    let mut granite = config("GraniteForCausalLM", [49_155, 2048, 8192, 40, 32, 8], more);
+    let mut granite = config("GraniteForCausalLM", [49_155, 2048, 8192, 40, 32, 8], &more);
     let s = spec(&granite);
     assert_eq!(s.parameters(), 2_533_531_648);
-    assert_eq!((s.attention_scale, s.embedding_scale, s.residual_scale), (0.015_625, 12.0, 0.22));
-    assert_eq!(s.logit_scale, 0.125);
+    assert_eq!((s.attention_scale, s.embedding_scale, s.residual_scale), (0.015_625, 12.0, Some(0.22)));
+    assert_eq!(s.logit_scale, Some(0.125));
     granite["logits_scaling"] = json!(0.0);
     impossible(&granite, "logits_scaling");
-    let plain = spec(&config("GraniteForCausalLM", [100, 64, 64, 1, 4, 4], json!({})));
-    assert_eq!((plain.attention_scale, plain.residual_scale, plain.logit_scale), (1.0, 1.0, 1.0));
+    let plain = spec(&config("GraniteForCausalLM", [100, 64, 64, 1, 4, 4], &json!({})));
+    assert_eq!((plain.attention_scale, plain.residual_scale, plain.logit_scale), (1.0, None, None));
 }
 
 #[test]
 fn every_fourth_layer_of_smollm3_does_not_rotate() {
-    let smollm = |more| config("SmolLM3ForCausalLM", [128_256, 2048, 11_008, 36, 16, 4], more);
+    let smollm = |more: Value| config("SmolLM3ForCausalLM", [128_256, 2048, 11_008, 36, 16, 4], &more);
     let s = spec(&smollm(json!({"tie_word_embeddings": true})));
     assert_eq!(s.parameters(), 3_075_098_624);
     let still = |s: &ModelSpec| (0..36).filter(|i| s.layers[*i].rope.is_none()).collect::<Vec<_>>();
@@ -116,7 +116,7 @@ fn every_fourth_layer_of_smollm3_does_not_rotate() {
 fn olmo_3_stretches_the_layers_that_see_everything() {
     let scaling = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192});
     let more = json!({"rope_scaling": scaling, "rope_theta": 500_000, "max_position_embeddings": 65_536});
-    let s = spec(&config("Olmo3ForCausalLM", [100_278, 4096, 11_008, 8, 32, 32], more));
+    let s = spec(&config("Olmo3ForCausalLM", [100_278, 4096, 11_008, 8, 32, 32], &more));
     let seen: Vec<_> = s.layers.iter().map(|l| (l.window, l.rope)).collect();
     let (window, all) = ((Some(4096), Some(1)), (None, Some(0)));
     assert_eq!(seen, [window, window, window, all, window, window, window, all]);
@@ -133,11 +133,11 @@ fn mixtures_count_all_their_experts() {
     assert_eq!((experts.count, experts.top_k, experts.intermediate_size, experts.normalised), (128, 8, 768, true));
 
     let mixtral = json!({"rope_theta": 1_000_000.0, "num_local_experts": 8, "num_experts_per_tok": 2});
-    let mixtral = spec(&config("MixtralForCausalLM", [32_000, 4096, 14_336, 32, 32, 8], mixtral));
+    let mixtral = spec(&config("MixtralForCausalLM", [32_000, 4096, 14_336, 32, 32, 8], &mixtral));
     assert_eq!(mixtral.parameters(), 46_702_792_704);
     assert!(mixtral.layers.iter().all(|l| l.window.is_none()));
     let olmoe = json!({"num_experts": 64, "num_experts_per_tok": 8, "norm_topk_prob": false});
-    let olmoe = spec(&config("OlmoeForCausalLM", [50_304, 2048, 2048, 16, 16, 16], olmoe));
+    let olmoe = spec(&config("OlmoeForCausalLM", [50_304, 2048, 2048, 16, 16, 16], &olmoe));
     assert_eq!(olmoe.parameters(), 13_361_612_800);
 
     let s = spec(&gpt_oss());
@@ -157,6 +157,7 @@ fn some_layers_of_a_mixture_may_be_dense() {
     let sparse = |i: usize| s.layers[i].sparse;
     assert!(!sparse(0) && sparse(1) && !sparse(2) && sparse(45) && !sparse(47));
     assert_eq!((s.layer_modules(0).count(), s.layer_modules(1).count(), s.modules.len()), (7, 4, 7));
+    assert_eq!((s.target_modules(0).count(), s.target_names().len()), (4, 4), "adapters go to attention alone");
     // The key that newer writers use.
     mixed["num_local_experts"] = mixed["num_experts"].take();
     assert_eq!(spec(&mixed).experts, s.experts);
@@ -185,7 +186,7 @@ fn mixtures_that_cannot_be_are_named() {
 
 #[test]
 fn what_a_family_lacks_is_said() {
-    let small = |class: &str, more: Value| config(class, [100, 64, 64, 2, 4, 2], more);
+    let small = |class: &str, more: Value| config(class, [100, 64, 64, 2, 4, 2], &more);
     refused(&small("OlmoeForCausalLM", json!({"clip_qkv": 8.0})), "clip_qkv");
     refused(&small("MixtralForCausalLM", json!({"router_jitter_noise": 0.1})), "router_jitter_noise");
     refused(&small("Qwen2MoeForCausalLM", json!({})), "an expert that all tokens share");
@@ -199,7 +200,7 @@ fn what_a_family_lacks_is_said() {
 
 #[test]
 fn mistral_small_is_the_text_half_of_its_image_model() {
-    let mut text = config("x", [131_072, 5120, 32_768, 40, 32, 8], json!({"head_dim": 128, "model_type": "mistral"}));
+    let mut text = config("x", [131_072, 5120, 32_768, 40, 32, 8], &json!({"head_dim": 128, "model_type": "mistral"}));
     text.as_object_mut().expect("an object").remove("architectures");
     text["sliding_window"] = Value::Null;
     let whole = json!({"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3",

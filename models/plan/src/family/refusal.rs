@@ -91,8 +91,9 @@ const MXFP4: &str = "mxfp4";
 
 /// Refuse MXFP4 weights of any other family than that which is read so.
 pub(super) fn packing(config: &Value, read: bool) -> Result<()> {
-    let method = config.get("quantization_config").and_then(|q| q.get("quant_method")).and_then(Value::as_str);
-    if method == Some(MXFP4) && !read {
+    let text = config.get("text_config").unwrap_or(config);
+    let packed = |config: &Value| config["quantization_config"]["quant_method"] == MXFP4;
+    if (packed(config) || packed(text)) && !read {
         return Err(Fault::new(
             "PS-MODEL-002",
             "This checkpoint is quantised with `mxfp4`, which is read for gpt-oss alone. \
@@ -130,9 +131,8 @@ pub(super) fn quantisation(config: &Value) -> Result<()> {
              Choose the original model, or a bitsandbytes 4-bit build."
                 .to_owned(),
         ),
-        "bitsandbytes" => Ok(()),
-        // Judged once the family is known.
-        MXFP4 => Ok(()),
+        // Whether MXFP4 is read depends on the family, which is not known yet.
+        "bitsandbytes" | MXFP4 => Ok(()),
         "gptq" => packed("a GPTQ"),
         "awq" => packed("an AWQ"),
         other => refused(format!(
