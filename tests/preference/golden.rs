@@ -159,7 +159,6 @@ fn check_all<B: Backend>(be: &B, wanted: &dyn Fn(&str) -> bool) {
     let initial = read_tensors(&fixtures().join("preference/initial.safetensors")).expect("a fixture");
     for name in document["cases"].as_object().expect("cases").keys().filter(|name| wanted(name)) {
         let errors = check(be, &document, &initial, name);
-        println!("{name} {errors:?}");
         assert!(errors.iter().all(|error| *error < WITHIN), "{name}: {errors:?}");
     }
 }
