@@ -180,7 +180,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.target_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);
@@ -189,7 +189,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
             is_there |= matches(&one, path)?;
         }
         if !is_there {
-            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            let known = spec.target_names();
             return Err(Fault::new(
                 "PS-CFG-003",
                 format!("This model has no module `{name}`; its modules are {}", known.join(", ")),

@@ -25,4 +25,7 @@ pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;
-pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};
+pub use spec::{
+    Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,
+    RopeSpec,
+};

@@ -267,6 +267,12 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             "This checkpoint is stored in 4 bit, and 4-bit weights cannot be trained whole; use adapter.method=qlora or a 16-bit checkpoint",
         ));
     }
+    if method == Method::Full && facts.spec.experts.is_some() {
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The experts of a mixture cannot be trained whole; use adapter.method=lora, which trains its attention",
+        ));
+    }
     let rank = a.rank.unwrap_or(16);
     let smallest = facts.spec.modules.iter().map(|m| m.in_features.min(m.out_features)).min().unwrap_or(1);
     if method != Method::Full && rank > smallest.max(16) * 4 {
