@@ -17,8 +17,10 @@ fn train(home: &Home, name: &str, data: &str, settings: &[&str]) -> String {
 #[test]
 fn runs_are_compared_versioned_and_deleted_s4_11_s4_14() {
     let home = Home::new();
-    let data: String =
-        (0..12).map(|i| format!("{{\"instruction\":\"question {i}\",\"output\":\"answer {i}\"}}\n")).collect();
+    let rows: Vec<String> = (0..12)
+        .map(|i| json!({"instruction": format!("question {i}"), "output": format!("answer {i}")}).to_string())
+        .collect();
+    let data = rows.join("\n");
     let data = home.write("d.jsonl", data);
     let held_out = "dataset.validation_split=0.25";
     let first = train(&home, "first", &data, &["--set", held_out]);
