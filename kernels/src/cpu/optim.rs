@@ -1,8 +1,10 @@
-//! One `AdamW` step, in `PyTorch`'s order, and the norm that clipping needs.
+//! One `AdamW` step, in `PyTorch`'s order, with moments in f32 or in 8 bits, and the norm that clipping needs.
 
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
+use super::Cpu;
 use crate::backend::AdamW;
+use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit};
 
 /// Elements of one task.
 const STEP: usize = 1 << 15;
@@ -49,12 +51,55 @@ pub(super) fn adamw(pool: &Pool, isa: Isa, p: &mut [f32], m: &mut [f32], v: &mut
 
 vectorized! {
     fn update(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
-        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * f.gradient_scale;
-            *m += f.one_minus_beta1 * (g - *m);
-            *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
-            let denominator = v.sqrt() / f.root_correction + f.eps;
-            *p = *p * f.decay - f.step_size * (*m / denominator);
+        step(p, m, v, g, f);
+    }
+}
+
+#[inline(always)]
+fn step(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
+    for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+        let g = g * f.gradient_scale;
+        *m += f.one_minus_beta1 * (g - *m);
+        *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
+        let denominator = v.sqrt() / f.root_correction + f.eps;
+        *p = *p * f.decay - f.step_size * (*m / denominator);
+    }
+}
+
+/// [`adamw`] on blocks whose moments are decoded before and encoded after.
+pub(super) fn adamw_8bit(
+    pool: &Pool,
+    isa: Isa,
+    p: &mut [f32],
+    m: &mut EightBit<Cpu>,
+    v: &mut EightBit<Cpu>,
+    g: &[f32],
+    params: &AdamW,
+) {
+    const BLOCKS: usize = STEP / BLOCK;
+    let factors = Factors::new(params);
+    let m = m.codes.chunks_mut(STEP).zip(m.absmax.buf.chunks_mut(BLOCKS));
+    let v = v.codes.chunks_mut(STEP).zip(v.absmax.buf.chunks_mut(BLOCKS));
+    let tasks = p.chunks_mut(STEP).zip(g.chunks(STEP)).zip(m).zip(v).collect();
+    pool.each(tasks, |(((p, g), m), v)| update_8bit(isa, p, g, m, v, factors));
+}
+
+/// Codes of some blocks and their largest magnitudes.
+type Blocks<'a> = (&'a mut [u8], &'a mut [f32]);
+
+vectorized! {
+    fn update_8bit(p: &mut [f32], g: &[f32], m: Blocks<'_>, v: Blocks<'_>, f: Factors) {
+        let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
+        let (mut first, mut second) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let m = m.0.chunks_mut(BLOCK).zip(m.1);
+        let v = v.0.chunks_mut(BLOCK).zip(v.1);
+        for (((p, g), (m, m_absmax)), (v, v_absmax)) in p.chunks_mut(BLOCK).zip(g.chunks(BLOCK)).zip(m).zip(v) {
+            let (first, second) = (&mut first[..p.len()], &mut second[..p.len()]);
+            signed.decode(first, m, *m_absmax);
+            unsigned.decode(second, v, *v_absmax);
+            step(p, first, second, g, f);
+            *m_absmax = signed.encode(m, first);
+            *v_absmax = unsigned.encode(v, second);
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod order;
 pub mod resolve;
 pub mod rope;
+pub mod saved;
 pub mod schedule;
 pub mod spec;
 
@@ -19,6 +20,6 @@ pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, St
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
-pub use resolve::{Facts, TrainingPlan};
+pub use resolve::{Facts, Optimizer, TrainingPlan};
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

@@ -4,6 +4,7 @@
 //! the terminal are sinks.
 
 pub mod checkpoint;
+mod moments;
 mod score;
 mod step;
 
