@@ -169,7 +169,7 @@ pub fn spec_of_file(file: &AdapterFile) -> AdapterSpec {
         dora: file.config.use_dora,
         targets: file.config.target_modules.clone(),
         lora_plus_ratio: None,
-        modules_to_save: file.config.modules_to_save.clone(),
+        modules_to_save: file.config.saved_names(),
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a, B: Backend> Merger<'a, B> {
         let (mut modules, mut saved) = (BTreeMap::new(), BTreeMap::new());
         if let Some(file) = adapter {
             let source = AdapterSource::File { spec: spec_of_file(file), file };
-            for path in peft_plan::saved::paths(spec, &file.config.modules_to_save)? {
+            for path in peft_plan::saved::paths(spec, &file.config.saved_names())? {
                 let shape = match path.as_str() {
                     EMBEDDING | HEAD => vec![spec.vocab_size, spec.hidden_size],
                     norm => vec![peft_plan::saved::size(spec, norm) as usize],

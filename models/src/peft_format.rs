@@ -140,7 +140,7 @@ fn adapter_name(stored: &str, config: &AdapterConfig) -> Result<String> {
         .map_or(path.clone(), |p| format!("{p}.lora_magnitude_vector"));
     let known = [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"];
     let module = path.strip_suffix(".weight").unwrap_or_default();
-    let is_saved = config.modules_to_save.iter().any(|name| module.ends_with(name.as_str()));
+    let is_saved = config.saved_names().iter().any(|name| module.ends_with(name.as_str()));
     if is_saved || known.iter().any(|suffix| path.ends_with(suffix)) {
         return Ok(format!("{ADAPTER_PREFIX}{path}"));
     }

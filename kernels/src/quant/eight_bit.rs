@@ -101,7 +101,7 @@ mod tests {
         }
         assert_eq!((signed.values[0], signed.values[127], unsigned.values[0]), (-0.992_968_74, 0.0, 0.0));
         // `create_dynamic_map(signed=False)` of bitsandbytes.
-        assert_eq!(unsigned.values[1..4], [3.250_000_3e-7, 7.749_999_9e-7, 2.125e-6]);
+        assert_eq!(unsigned.values[1..4], [3.250_000_3e-7, 7.749_999_9e-7, 2.124_999_8e-6]);
     }
 
     #[test]

@@ -74,6 +74,12 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     let source = match &file {
         Some(file) => {
             let stored = spec_of_file(file);
+            if file.config.keeps_tied() && base.spec().tied {
+                return Err(Fault::new(
+                    "PS-MODEL-002",
+                    "This adapter keeps the embedding and the head one matrix (`ensure_weight_tying`), which is answered with but not trained on here",
+                ));
+            }
             let mut modules_to_save = stored.modules_to_save.clone();
             modules_to_save.extend(spec.modules_to_save.into_iter().filter(|m| !stored.modules_to_save.contains(m)));
             let (dropout, lora_plus_ratio) = (spec.dropout, spec.lora_plus_ratio);

@@ -132,6 +132,20 @@ impl AdapterConfig {
         })
     }
 
+    /// Head and embedding are one matrix in the adapter too (`ensure_weight_tying`).
+    pub fn keeps_tied(&self) -> bool {
+        self.source.get("ensure_weight_tying") == Some(&Value::Bool(true)) && !self.modules_to_save.is_empty()
+    }
+
+    /// Modules trained whole beside the adapters, by the ends of their paths: with those that PEFT ties to them.
+    pub fn saved_names(&self) -> Vec<String> {
+        let mut names = self.modules_to_save.clone();
+        if self.keeps_tied() {
+            names.extend(["embed_tokens", "lm_head"].map(str::to_owned));
+        }
+        names
+    }
+
     /// Rank of the module at `path`.
     pub fn rank_for(&self, path: &str) -> usize {
         self.rank_pattern.iter().find(|(_, regex, _)| regex.is_match(path)).map_or(self.r, |(_, _, rank)| *rank)
