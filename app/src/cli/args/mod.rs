@@ -66,7 +66,7 @@ pub enum Command {
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
-    /// Replay a training run of another program and compare every number
+    /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
