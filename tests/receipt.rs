@@ -78,7 +78,10 @@ fn a_receipt_is_verified_bit_for_bit_and_every_change_is_named_b12() {
     assert_eq!(found["differs"], json!([]));
     let told = home.run(&["verify", "--receipt", &receipt.display().to_string()]);
     assert_eq!(told.status.code(), Some(0));
-    assert!(text(&told.stdout).contains("8 of 8 steps were computed again; their losses agree bit for bit"), "{told:?}");
+    assert!(
+        text(&told.stdout).contains("8 of 8 steps were computed again; their losses agree bit for bit"),
+        "{told:?}"
+    );
     assert_eq!(verdict(&home, 0, &receipt, &["--steps", "0"])["replayed"], 0);
 
     // One byte.

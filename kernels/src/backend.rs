@@ -8,7 +8,7 @@
 //! the same bits.
 
 use crate::error::Result;
-use crate::quant::EightBit;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 
@@ -377,8 +377,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         g: &Tensor<Self>,
         params: &AdamW,
     ) -> Result<()>;
-    /// The same step with moments in 8 bits: decoded, updated, encoded again, block by block. The parameters see the
-    /// moments before they are encoded.
+    /// The same step with moments in 8 bits: decoded, updated, encoded again, block by block; the second moments by
+    /// `rounding`. The parameters see the moments before they are encoded.
     fn adamw_8bit(
         &self,
         p: &mut Tensor<Self>,
@@ -386,5 +386,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
         v: &mut EightBit<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()>;
 }

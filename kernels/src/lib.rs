@@ -31,7 +31,7 @@ pub use backend::{
     RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
-pub use quant::EightBit;
+pub use quant::eight_bit::{EightBit, Rounding};
 pub use tensor::{In, Out, Tensor, Window};
 pub use weight::{Absmax, Bytes, DType, FourBit, FourBitKind, FrozenWeight, Matrix};
 

@@ -1,7 +1,7 @@
 //! Optimizer steps and the norm that clipping needs.
 
 use crate::harness::{Case, Outputs, noise, tensor};
-use peft_kernels::quant::eight_bit::{BLOCK, DynamicMap, EightBit};
+use peft_kernels::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 use peft_kernels::{AdamW, Backend, Result};
 
 #[derive(Debug)]
@@ -52,11 +52,12 @@ pub(crate) struct Steps8 {
     rows: usize,
     cols: usize,
     steps: u32,
+    rounding: Rounding,
 }
 
 impl Case for Steps8 {
     fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
-        let &Self { rows, cols, steps } = self;
+        let &Self { rows, cols, steps, rounding } = self;
         let mut p = tensor(be, 1, rows, cols);
         let (mut m, mut v) = (EightBit::zeros(be, rows * cols)?, EightBit::zeros(be, rows * cols)?);
         for step in 1..=steps {
@@ -70,7 +71,7 @@ impl Case for Steps8 {
                 step,
                 gradient_scale: 0.75,
             };
-            be.adamw_8bit(&mut p, &mut m, &mut v, &g, &params)?;
+            be.adamw_8bit(&mut p, &mut m, &mut v, &g, &params, rounding)?;
         }
         let (first, second) = (decoded(be, &m, DynamicMap::signed())?, decoded(be, &v, DynamicMap::unsigned())?);
         Ok(vec![("p", be.download(&p)?), ("m", first), ("v", second)])
@@ -92,8 +93,13 @@ fn decoded<B: Backend>(be: &B, state: &EightBit<B>, map: &DynamicMap) -> Result<
 }
 
 pub(crate) fn steps_8bit() -> Vec<Steps8> {
-    let shapes = [(1, 1), (5, 7), (33, 129), (130, 1000)];
-    shapes.into_iter().flat_map(|(rows, cols)| [1, 3].map(|steps| Steps8 { rows, cols, steps })).collect()
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 1), (5, 7), (33, 129), (130, 1000)] {
+        for (steps, rounding) in [(1, Rounding::Nearest), (3, Rounding::Nearest), (3, Rounding::Dithered)] {
+            cases.push(Steps8 { rows, cols, steps, rounding });
+        }
+    }
+    cases
 }
 
 /// The first three steps of `torch.optim.AdamW(lr=0.1, weight_decay=0.01)` on 1.0 with gradients 0.5, -1.0, 0.25.

@@ -3,8 +3,8 @@
 use crate::harness::{noise, refused, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, DType, Dropout, EightBit, Error, FourBitKind, FrozenWeight,
-    Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, DType, Dropout, EightBit, Error, FourBitKind,
+    FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Rounding, Segment, Tensor, Turn, Write,
 };
 
 /// Calls `op` with an output of each wrong size in turn; the output keeps its bits.
@@ -114,12 +114,12 @@ pub(crate) fn wrong_blocks<B: Backend>(be: &B) {
     for (m, v, columns) in [(24, 24, 7), (23, 24, 8), (24, 25, 8)] {
         each(be, "adamw_8bit", &[(3, columns)], |p| {
             let state = |len| EightBit::zeros(be, len).expect("memory");
-            be.adamw_8bit(p, &mut state(m), &mut state(v), &x, &adamw(1))
+            be.adamw_8bit(p, &mut state(m), &mut state(v), &x, &adamw(1), Rounding::Nearest)
         });
     }
     each(be, "adamw_8bit", &[(3, 8)], |p| {
         let state = || EightBit::zeros(be, 24).expect("memory");
-        be.adamw_8bit(p, &mut state(), &mut state(), &x, &adamw(0))
+        be.adamw_8bit(p, &mut state(), &mut state(), &x, &adamw(0), Rounding::Nearest)
     });
 }
 

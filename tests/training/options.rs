@@ -166,7 +166,8 @@ fn the_base_keeps_what_an_adapter_replaces() {
         assert_eq!(score(Some(&adapter), false).to_bits(), score(None, false).to_bits(), "{family}");
         assert!(score(Some(&adapter), true) < 0.9 * score(None, false), "{family} learnt");
         let prompt = |row: usize, adapter| Prompt { ids: rows[row].ids.clone(), adapter };
-        let mixed = greedy(&base, Some(&adapter), &[prompt(0, true), prompt(1, false), prompt(2, true), prompt(3, false)]);
+        let mixed =
+            greedy(&base, Some(&adapter), &[prompt(0, true), prompt(1, false), prompt(2, true), prompt(3, false)]);
         let alone = greedy(&base, None, &[prompt(1, false), prompt(3, false)]);
         let tuned = greedy(&base, Some(&adapter), &[prompt(0, true), prompt(2, true)]);
         assert_eq!([&mixed[1], &mixed[3]], [&alone[0], &alone[1]], "{family}: the base");
@@ -178,7 +179,9 @@ fn the_base_keeps_what_an_adapter_replaces() {
 /// One model of base, adapter and replaced modules answers as they did; a tied model is untied by it.
 #[test]
 fn merging_writes_the_modules_that_were_trained_whole() {
-    for (family, save) in [("llama", SAVE), ("llama-tied", SAVE), ("llama-tied", r#"adapter.modules_to_save=["lm_head"]"#)] {
+    for (family, save) in
+        [("llama", SAVE), ("llama-tied", SAVE), ("llama-tied", r#"adapter.modules_to_save=["lm_head"]"#)]
+    {
         let base = base(family);
         let rows = examples(base.spec().vocab_size, 8);
         let home = tempfile::tempdir().expect("a directory");
@@ -191,7 +194,12 @@ fn merging_writes_the_modules_that_were_trained_whole() {
         let merged = BaseModel::open("merged", &out).expect("a model");
         assert!(!merged.spec().tied, "{family}");
         let of = |base: &BaseModel, adapter: Option<&Path>| {
-            engine.session(base, adapter, None).expect("a session").score(&rows, adapter.is_some()).expect("scores").loss
+            engine
+                .session(base, adapter, None)
+                .expect("a session")
+                .score(&rows, adapter.is_some())
+                .expect("scores")
+                .loss
         };
         let (two, one) = (of(&base, Some(&home.path().join("adapter"))), of(&merged, None));
         assert!((two - one).abs() < 1e-4 * two, "{family}, {save}: {two} and {one}");
@@ -208,7 +216,8 @@ fn an_adapter_with_whole_modules_can_be_continued() {
     for directory in [&first, &second] {
         std::fs::create_dir(directory).expect("created");
     }
-    let (_, before) = trained(&base, &rows, &[r#"adapter.modules_to_save=["lm_head"]"#, "training.learning_rate=5e-2"], &first);
+    let (_, before) =
+        trained(&base, &rows, &[r#"adapter.modules_to_save=["lm_head"]"#, "training.learning_rate=5e-2"], &first);
     let from = format!("adapter.init_from={}", first.join("adapter").display());
     let (_, after) = trained(&base, &rows, &[&from, r#"adapter.modules_to_save=["model.norm"]"#], &second);
     let first_loss = |events: &[RunEvent]| losses(events)[0].1;

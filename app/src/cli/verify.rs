@@ -14,10 +14,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<u8> {
     match (&args.receipt, &args.reference, &args.model) {
         (Some(path), _, _) => check_receipt(context, args, path),
         (None, Some(reference), Some(model)) => replay_reference(context, model, reference),
-        (None, ..) => Err(Fault::new(
-            "PS-CFG-001",
-            "Say what to verify: `--model` with `--reference`, or `--receipt`",
-        )),
+        (None, ..) => Err(Fault::new("PS-CFG-001", "Say what to verify: `--model` with `--reference`, or `--receipt`")),
     }
 }
 
@@ -64,7 +61,9 @@ fn describe(verdict: &Verdict) {
     for what in &verdict.differs {
         output::line(match what.as_str() {
             "program" => "This is another build of the program: the last bits of losses may differ.",
-            "backend" => "The run was computed on other hardware, or with other kernels: the last bits of losses may differ.",
+            "backend" => {
+                "The run was computed on other hardware, or with other kernels: the last bits of losses may differ."
+            }
             "base" => "The base model's files are not those of the run.",
             "data" => "The data is not that of the run.",
             "init_from" => "The adapter that the run continued from is not the one of then.",

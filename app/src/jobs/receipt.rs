@@ -6,9 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::progress::Receiver;
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, TrainJob};
-use peft_models::receipt::{
-    HashedFile, Input, Loss, NAME, Program, Receipt, RunSummary, Segment, sha256, sha256_of,
-};
+use peft_models::receipt::{HashedFile, Input, Loss, NAME, Program, Receipt, RunSummary, Segment, sha256, sha256_of};
 use peft_models::train::Request;
 use peft_plan::config::SourceRef;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
@@ -69,9 +67,7 @@ impl Segments {
         let mut segments = read_segments(&self.directory);
         segments.retain(|segment| segment.from_step < step || (step == 0 && segment.from_step == 0));
         let now = Segment { from_step: step, reason: reason.to_owned(), ..self.now.clone() };
-        let same = |last: &Segment| {
-            Segment { from_step: step, reason: now.reason.clone(), ..last.clone() } == now
-        };
+        let same = |last: &Segment| Segment { from_step: step, reason: now.reason.clone(), ..last.clone() } == now;
         if reason == "rewound" || !segments.last().is_some_and(same) {
             segments.push(now);
         }
@@ -104,8 +100,7 @@ fn read_segments(directory: &Path) -> Vec<Segment> {
 pub fn write(store: &Store, run: &Run, setup: &Setup, outcome: &str) -> Result<PathBuf> {
     let run = store.get_run(run.id.as_str())?;
     let (schema, version) = Receipt::schema();
-    let steps: Vec<Loss> =
-        store.metrics(run.id.as_str())?.iter().map(|step| Loss::new(step.step, step.loss)).collect();
+    let steps: Vec<Loss> = store.metrics(run.id.as_str())?.iter().map(|step| Loss::new(step.step, step.loss)).collect();
     let evaluations = store.evaluations(run.id.as_str())?.iter().map(|e| Loss::new(e.step, e.loss)).collect();
     let receipt = Receipt {
         schema,
@@ -235,6 +230,7 @@ pub struct Difference {
 
 /// What the check of a receipt found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own, and a field of what scripts read")]
 pub struct Verdict {
     /// Everything that has to be the same is, and the losses agree.
     pub verified: bool,
@@ -355,7 +351,8 @@ fn configuration(receipt: &Receipt, request: &VerifyRequest) -> Result<RunConfig
 
 /// The same files with the same contents. One that only one side has is a difference.
 fn same_files(now: &[HashedFile], then: &[HashedFile]) -> bool {
-    let sorted = |files: &[HashedFile]| files.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect::<BTreeSet<_>>();
+    let sorted =
+        |files: &[HashedFile]| files.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect::<BTreeSet<_>>();
     sorted(now) == sorted(then)
 }
 

@@ -50,7 +50,7 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
-use crate::quant::EightBit;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -428,9 +428,10 @@ impl Backend for Cpu {
         v: &mut EightBit<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()> {
         shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
-        optim::adamw_8bit(&self.pool, self.isa, &mut p.buf, m, v, &g.buf, params);
+        optim::adamw_8bit(&self.pool, self.isa, &mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! One `AdamW` step, in `PyTorch`'s order, with moments in f32 or in 8 bits, and the norm that clipping needs.
 
+use super::Cpu;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
-use super::Cpu;
 use crate::backend::AdamW;
-use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit};
+use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 
 /// Elements of one task.
 const STEP: usize = 1 << 15;
@@ -75,31 +75,49 @@ pub(super) fn adamw_8bit(
     v: &mut EightBit<Cpu>,
     g: &[f32],
     params: &AdamW,
+    rounding: Rounding,
 ) {
     const BLOCKS: usize = STEP / BLOCK;
     let factors = Factors::new(params);
     let m = m.codes.chunks_mut(STEP).zip(m.absmax.buf.chunks_mut(BLOCKS));
     let v = v.codes.chunks_mut(STEP).zip(v.absmax.buf.chunks_mut(BLOCKS));
-    let tasks = p.chunks_mut(STEP).zip(g.chunks(STEP)).zip(m).zip(v).collect();
-    pool.each(tasks, |(((p, g), m), v)| update_8bit(isa, p, g, m, v, factors));
+    let tasks = p.chunks_mut(STEP).zip(g.chunks(STEP)).zip(m).zip(v).enumerate().collect();
+    pool.each(tasks, |(task, (((p, g), m), v))| {
+        update_8bit(isa, p, g, m, v, factors, rounding, task * STEP, params.step);
+    });
 }
 
 /// Codes of some blocks and their largest magnitudes.
 type Blocks<'a> = (&'a mut [u8], &'a mut [f32]);
 
 vectorized! {
-    fn update_8bit(p: &mut [f32], g: &[f32], m: Blocks<'_>, v: Blocks<'_>, f: Factors) {
+    /// `first` is the number of the first element in its tensor.
+    fn update_8bit(
+        p: &mut [f32],
+        g: &[f32],
+        m: Blocks<'_>,
+        v: Blocks<'_>,
+        f: Factors,
+        rounding: Rounding,
+        first: usize,
+        number: u32,
+    ) {
         let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
-        let (mut first, mut second) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (mut moment, mut square) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let mut at = first;
         let m = m.0.chunks_mut(BLOCK).zip(m.1);
         let v = v.0.chunks_mut(BLOCK).zip(v.1);
         for (((p, g), (m, m_absmax)), (v, v_absmax)) in p.chunks_mut(BLOCK).zip(g.chunks(BLOCK)).zip(m).zip(v) {
-            let (first, second) = (&mut first[..p.len()], &mut second[..p.len()]);
-            signed.decode(first, m, *m_absmax);
-            unsigned.decode(second, v, *v_absmax);
-            step(p, first, second, g, f);
-            *m_absmax = signed.encode(m, first);
-            *v_absmax = unsigned.encode(v, second);
+            let (moment, square) = (&mut moment[..p.len()], &mut square[..p.len()]);
+            signed.decode(moment, m, *m_absmax);
+            unsigned.decode(square, v, *v_absmax);
+            step(p, moment, square, g, f);
+            *m_absmax = signed.encode(m, moment);
+            *v_absmax = match rounding {
+                Rounding::Nearest => unsigned.encode(v, square),
+                Rounding::Dithered => unsigned.encode_dithered(v, square, at, number),
+            };
+            at += p.len();
         }
     }
 }

@@ -18,5 +18,4 @@ pub mod fp4;
 pub mod nf4;
 
 pub use decode::{decode, dequantize, dequantize_row};
-pub use eight_bit::EightBit;
 pub use encode::quantize;

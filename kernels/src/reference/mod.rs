@@ -20,7 +20,8 @@ use crate::backend::{
 };
 use crate::error::Result;
 use crate::host::{self, View, ViewMut};
-use crate::quant::{self, EightBit};
+use crate::quant;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -363,9 +364,10 @@ impl Backend for Reference {
         v: &mut EightBit<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()> {
         shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
-        optim::adamw_8bit(&mut p.buf, m, v, &g.buf, params);
+        optim::adamw_8bit(&mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Reference;
 use crate::backend::AdamW;
-use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit};
+use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 
 /// `p -= lr·wd·p`, `m += (1 - β₁)(g - m)`, `v = β₂v + (1 - β₂)g²`, `p -= lr/c₁ · m / (√v/√c₂ + eps)`
 /// with `cᵢ = 1 - βᵢ^step`.
@@ -30,6 +30,7 @@ pub(super) fn adamw_8bit(
     v: &mut EightBit<Reference>,
     g: &[f32],
     params: &AdamW,
+    rounding: Rounding,
 ) {
     let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
     for (block, (p, g)) in p.chunks_mut(BLOCK).zip(g.chunks(BLOCK)).enumerate() {
@@ -39,6 +40,12 @@ pub(super) fn adamw_8bit(
         unsigned.decode(&mut second, &v.codes[at.clone()], v.absmax.buf[block]);
         adamw(p, &mut first, &mut second, g, params);
         m.absmax.buf[block] = signed.encode(&mut m.codes[at.clone()], &first);
-        v.absmax.buf[block] = unsigned.encode(&mut v.codes[at], &second);
+        v.absmax.buf[block] = match rounding {
+            Rounding::Nearest => unsigned.encode(&mut v.codes[at], &second),
+            Rounding::Dithered => {
+                let first = at.start;
+                unsigned.encode_dithered(&mut v.codes[at], &second, first, params.step)
+            }
+        };
     }
 }

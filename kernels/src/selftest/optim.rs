@@ -4,7 +4,7 @@ use super::Case;
 use super::rig::Rig;
 use crate::backend::{AdamW, Backend};
 use crate::error::Result;
-use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit};
+use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 
 const SHAPES: [(usize, usize); 4] = [(1, 8), (5, 7), (33, 129), (130, 500)];
 
@@ -58,12 +58,13 @@ pub(super) struct Steps8 {
     cols: usize,
     step: u32,
     is_parameter: bool,
+    rounding: Rounding,
 }
 
 impl Case for Steps8 {
     fn name(&self) -> String {
         let what = if self.is_parameter { "parameters" } else { "moments" };
-        format!("adamw_8bit [{}, {}], step {}, {what}", self.rows, self.cols, self.step)
+        format!("adamw_8bit [{}, {}], step {}, {:?}, {what}", self.rows, self.cols, self.step, self.rounding)
     }
 
     fn allowed(&self) -> f64 {
@@ -71,7 +72,7 @@ impl Case for Steps8 {
     }
 
     fn run<B: Backend>(&self, rig: &mut Rig<B>) -> Result<()> {
-        let &Self { rows, cols, step, is_parameter } = self;
+        let &Self { rows, cols, step, is_parameter, rounding } = self;
         let (mut p, g) = (rig.tensor(rows, cols)?, rig.tensor(rows, cols)?);
         let len = rows * cols;
         let mut state = |lowest: u8| -> Result<EightBit<B>> {
@@ -93,7 +94,7 @@ impl Case for Steps8 {
             step,
             gradient_scale: 0.75,
         };
-        rig.be.adamw_8bit(&mut p, &mut m, &mut v, &g, &params)?;
+        rig.be.adamw_8bit(&mut p, &mut m, &mut v, &g, &params, rounding)?;
         if is_parameter {
             return rig.take_tensor("p", &p);
         }
@@ -117,8 +118,16 @@ fn decoded<B: Backend>(be: &B, state: &EightBit<B>, map: &DynamicMap) -> Result<
 
 pub(super) fn adamw_8bit() -> Vec<Steps8> {
     let of = |(rows, cols)| {
-        let case = move |step, is_parameter| Steps8 { rows, cols, step, is_parameter };
-        [case(1, true), case(2, true), case(1000, true), case(1, false), case(1000, false)]
+        let case = move |step, is_parameter, rounding| Steps8 { rows, cols, step, is_parameter, rounding };
+        let (nearest, dithered) = (Rounding::Nearest, Rounding::Dithered);
+        [
+            case(1, true, nearest),
+            case(2, true, dithered),
+            case(1000, true, nearest),
+            case(1, false, dithered),
+            case(1000, false, nearest),
+            case(1000, false, dithered),
+        ]
     };
     SHAPES.into_iter().flat_map(of).collect()
 }

@@ -45,7 +45,8 @@ const INTO_TENSORS: [&str; 10] = [
     "sum_squares",
 ];
 /// Operations that every case needs.
-const MEMORY: [&str; 9] = ["codes", "download", "download_codes", "fingerprint", "reshape", "upload", "weight", "weight_shape", "zeros"];
+const MEMORY: [&str; 9] =
+    ["codes", "download", "download_codes", "fingerprint", "reshape", "upload", "weight", "weight_shape", "zeros"];
 
 fn failed(checks: &[Check]) -> Vec<String> {
     checks.iter().filter(|c| !c.passed()).map(|c| format!("{} ({:e})", c.name, c.error)).collect()

@@ -52,8 +52,10 @@ pub fn paths(spec: &ModelSpec, names: &[String]) -> Result<Vec<String>> {
             None => format!("This model has no module `{name}` that can be trained whole"),
         };
         let known = known(spec).join(", ");
-        return Err(Fault::new("PS-CFG-003", format!("{what}; those that can be are {known}"))
-            .action("Train the embeddings and the head", Some("--set adapter.modules_to_save='[\"embed_tokens\",\"lm_head\"]'".to_owned())));
+        return Err(Fault::new("PS-CFG-003", format!("{what}; those that can be are {known}")).action(
+            "Train the embeddings and the head",
+            Some("--set adapter.modules_to_save='[\"embed_tokens\",\"lm_head\"]'".to_owned()),
+        ));
     }
     Ok(trainable.into_iter().filter(|path| names.iter().any(|name| path.ends_with(name.as_str()))).collect())
 }

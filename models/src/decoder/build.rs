@@ -118,13 +118,12 @@ impl<B: Backend> Builder<'_, B> {
     fn saved_matrix(&self, path: &str) -> Result<Option<Param<B>>> {
         let Some((path, source)) = self.saved_source(path) else { return Ok(None) };
         let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
-        let value = match source.saved(path, &[rows, cols])? {
-            Some(tuned) => self.be.tensor(rows, cols, tuned),
-            None => {
-                // A head that is the embedding begins as that.
-                let name = if self.spec.tied { EMBEDDING } else { path };
-                self.be.tensor(rows, cols, &dense(&self.checkpoint.frozen(&format!("{name}.weight"))?))
-            }
+        let value = if let Some(tuned) = source.saved(path, &[rows, cols])? {
+            self.be.tensor(rows, cols, tuned)
+        } else {
+            // A head that is the embedding begins as that.
+            let name = if self.spec.tied { EMBEDDING } else { path };
+            self.be.tensor(rows, cols, &dense(&self.checkpoint.frozen(&format!("{name}.weight"))?))
         };
         let mut param = Param::frozen(saved_name(path), value.map_err(device)?, false);
         if self.options.trainable {

@@ -429,14 +429,14 @@ impl<B: Backend> Layer<B> {
 
     /// The gains of all norms of this block, in a fixed order.
     pub fn vectors_mut(&mut self) -> Vec<&mut Vector<B>> {
-        Self::vectors(&mut self.input_norm, &mut self.mlp_norm, self.post_norms.as_mut(), self.qk_norm.as_mut())
+        Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm)
     }
 
     fn vectors<'a>(
         input: &'a mut Vector<B>,
         mlp: &'a mut Vector<B>,
-        post: Option<&'a mut (Vector<B>, Vector<B>)>,
-        per_head: Option<&'a mut QkNorm<B>>,
+        post: &'a mut Option<(Vector<B>, Vector<B>)>,
+        per_head: &'a mut Option<QkNorm<B>>,
     ) -> Vec<&'a mut Vector<B>> {
         let mut vectors = vec![input, mlp];
         if let Some((a, b)) = post {
@@ -450,8 +450,7 @@ impl<B: Backend> Layer<B> {
 
     /// Everything used or trained in this block that an adapter's file holds, in a fixed order.
     pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
-        let vectors =
-            Self::vectors(&mut self.input_norm, &mut self.mlp_norm, self.post_norms.as_mut(), self.qk_norm.as_mut());
+        let vectors = Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm);
         into.extend(vectors.into_iter().filter(|p| p.moments.is_some() || p.base.is_some()));
         for linear in &mut self.linears {
             linear.params_mut(into);

@@ -334,16 +334,7 @@ impl<B: Backend> Decoder<B> {
             }
             // The gain of the lowest norm needs the gradient behind it.
             let is_lowest = lowest == Some(i) && layers[i].input_norm.moments.is_none();
-            layers[i].backward(
-                be,
-                &mut acts.dx,
-                x,
-                &acts.layers[slot],
-                &mut acts.scratch,
-                &at,
-                is_lowest,
-                &pass,
-            )?;
+            layers[i].backward(be, &mut acts.dx, x, &acts.layers[slot], &mut acts.scratch, &at, is_lowest, &pass)?;
         }
         if let Some(grad) = embedding_trained {
             be.embed_bwd(grad, acts.dx.view(), &batch.tokens, spec.embedding_scale as f32)?;

@@ -1,6 +1,6 @@
 //! A trained tensor with what the optimizer keeps beside it.
 
-use peft_kernels::{AdamW, Backend, EightBit, Matrix, Result, Tensor};
+use peft_kernels::{AdamW, Backend, EightBit, Matrix, Result, Rounding, Tensor};
 
 /// Gradient of a trained tensor, and what the optimizer remembers of earlier ones.
 pub struct Moments<B: Backend> {
@@ -134,7 +134,7 @@ impl<B: Backend> Param<B> {
         }
         match state {
             OptimizerState::Float { m, v } => be.adamw(&mut self.value, m, v, grad, &own),
-            OptimizerState::EightBit { m, v } => be.adamw_8bit(&mut self.value, m, v, grad, &own),
+            OptimizerState::EightBit { m, v } => be.adamw_8bit(&mut self.value, m, v, grad, &own, Rounding::Dithered),
             OptimizerState::Unused => Ok(()),
         }
     }

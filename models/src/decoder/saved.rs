@@ -86,8 +86,7 @@ impl<B: Backend> Decoder<B> {
         let all_or_none = adapters.is_empty() || adapters.len() == tokens.len();
         if all_or_none || !self.replaces_modules() {
             let tuned = !adapters.is_empty();
-            return self
-                .with_norms(tuned, |d| d.continue_one_side(acts, cache, tokens, segments, totals, adapters));
+            return self.with_norms(tuned, |d| d.continue_one_side(acts, cache, tokens, segments, totals, adapters));
         }
         let vocab = self.spec.vocab_size;
         let mut logits = vec![0.0; segments.len() * vocab];

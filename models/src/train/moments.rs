@@ -76,7 +76,9 @@ impl Moments {
                 Some((found, dimensions, bytes)) if (*found, dimensions.as_slice()) == (dtype, shape) => Ok(bytes),
                 _ => Err(Fault::new(
                     "PS-CKPT-002",
-                    format!("The checkpoint does not hold the optimizer's state of `{name}` in the form that the run needs"),
+                    format!(
+                        "The checkpoint does not hold the optimizer's state of `{name}` in the form that the run needs"
+                    ),
                 )),
             }
         };

@@ -5,7 +5,7 @@ use crate::backend::{
     Turn, Write,
 };
 use crate::error::{Error, Result};
-use crate::quant::EightBit;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::reference::{Decoded, Reference};
 use crate::tensor::{In, Out, Tensor, Window};
 use crate::weight::{FrozenWeight, Matrix};
@@ -430,10 +430,12 @@ impl Backend for Broken {
         v: &mut EightBit<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()> {
         let held = |s: &EightBit<Self>| EightBit { codes: s.codes.clone(), absmax: plain(&s.absmax), len: s.len };
         let (mut first, mut second) = (held(m), held(v));
-        let done = self.whole("adamw_8bit", p, |p| Reference.adamw_8bit(p, &mut first, &mut second, &plain(g), params));
+        let done = self
+            .whole("adamw_8bit", p, |p| Reference.adamw_8bit(p, &mut first, &mut second, &plain(g), params, rounding));
         for (state, held) in [(m, first), (v, second)] {
             (state.codes, state.absmax.buf) = (held.codes, held.absmax.buf);
         }
