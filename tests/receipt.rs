@@ -27,7 +27,9 @@ fn trained(home: &Home, name: &str, steps: u64, more: &[&str]) -> PathBuf {
         "training.micro_batch_size=4",
     ];
     let mut words: Vec<&str> = fixed.into();
-    settings.iter().for_each(|setting| words.extend(["--set", setting]));
+    for setting in &settings {
+        words.extend(["--set", setting]);
+    }
     words.extend(["--threads", "2", "--json"]);
     words.extend(more);
     let output = home.run(&words);
