@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod model;
+pub mod presets;
 pub mod receipt;
 pub mod run;
 pub mod setup;

@@ -10,7 +10,7 @@ use broken::{Broken, Damage};
 use std::collections::BTreeSet;
 
 /// Operations that write into a window.
-const INTO_WINDOWS: [&str; 19] = [
+const INTO_WINDOWS: [&str; 22] = [
     "attention",
     "attention_bwd",
     "attention_cached",
@@ -20,6 +20,8 @@ const INTO_WINDOWS: [&str; 19] = [
     "fill",
     "gated",
     "gated_bwd",
+    "gated_clamped",
+    "gated_clamped_bwd",
     "gemm",
     "head_loss",
     "linear",
@@ -30,15 +32,17 @@ const INTO_WINDOWS: [&str; 19] = [
     "rope",
     "scale",
     "scale_columns",
+    "scale_rows",
 ];
 /// Operations that write into whole tensors, or return a number.
-const INTO_TENSORS: [&str; 10] = [
+const INTO_TENSORS: [&str; 11] = [
     "adamw",
     "adamw_8bit",
     "column_dots",
     "divide",
     "dora_norm",
     "embed_bwd",
+    "row_dots",
     "row_squares",
     "softcap",
     "sum_rows",

@@ -17,7 +17,7 @@ pub const LAST_NORM: &str = "model.norm";
 /// Paths of everything that can be trained whole.
 fn trainable(spec: &ModelSpec) -> Vec<String> {
     let mut paths = vec![EMBEDDING.to_owned()];
-    let per_head: &[&str] = if spec.qk_norm { &["self_attn.q_norm", "self_attn.k_norm"] } else { &[] };
+    let per_head: &[&str] = if spec.qk_norm.is_some() { &["self_attn.q_norm", "self_attn.k_norm"] } else { &[] };
     for i in 0..spec.layers.len() {
         paths.extend(spec.block_norms().iter().chain(per_head).map(|norm| format!("model.layers.{i}.{norm}")));
     }
@@ -31,8 +31,10 @@ fn others(spec: &ModelSpec) -> Vec<String> {
         ["model", "model.layers", "model.rotary_emb", "model.rotary_emb_local"].map(str::to_owned).into();
     for i in 0..spec.layers.len() {
         let fixed = ["", ".self_attn", ".mlp", ".mlp.act_fn", ".mlp.activation_fn"].map(str::to_owned);
+        let experts =
+            spec.experts.iter().flat_map(|experts| [format!(".{}", experts.router), format!(".{}", experts.path)]);
         let linear = spec.modules.iter().map(|m| format!(".{}", m.name));
-        paths.extend(fixed.into_iter().chain(linear).map(|end| format!("model.layers.{i}{end}")));
+        paths.extend(fixed.into_iter().chain(linear).chain(experts).map(|end| format!("model.layers.{i}{end}")));
     }
     paths
 }
@@ -76,8 +78,10 @@ fn known(spec: &ModelSpec) -> Vec<String> {
 pub fn size(spec: &ModelSpec, path: &str) -> u64 {
     let size = if path == EMBEDDING || path == HEAD {
         spec.vocab_size * spec.hidden_size
-    } else if path.ends_with("q_norm") || path.ends_with("k_norm") {
-        spec.head_dim
+    } else if path.ends_with("q_norm") {
+        spec.qk_norm_widths().unwrap_or_default().0
+    } else if path.ends_with("k_norm") {
+        spec.qk_norm_widths().unwrap_or_default().1
     } else {
         spec.hidden_size
     };

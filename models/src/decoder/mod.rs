@@ -4,15 +4,22 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod experts;
 mod layer;
 mod linear;
+mod mlp;
 mod param;
+mod router;
 mod saved;
+mod weighted;
 
 pub use build::{BuildOptions, build, initial_a};
+pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
+pub use mlp::{Gated, Mlp, MlpActs, MlpScratch};
 pub use param::{Moments, OptimizerState, Param};
+pub use router::Routes;
 pub use saved::Saved;
 
 use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
@@ -227,7 +234,7 @@ impl<B: Backend> Decoder<B> {
         }
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.set_segments(&batch.segments);
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let (before, after) = acts.inputs.split_at_mut(i + 1);
             let slot = i.min(acts.layers.len() - 1);
@@ -248,7 +255,8 @@ impl<B: Backend> Decoder<B> {
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
-        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)
+        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)?;
+        scale_logits(be, spec, &mut acts.normed)
     }
 
     /// How much noise each row of a training pass gets: up to `alpha / √(tokens of its sequence · width)`.
@@ -270,7 +278,7 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass)?;
-        self.head_loss(acts, batch, None, &pass)
+        self.head_loss(acts, batch, None, adapters)
     }
 
     fn head_loss(
@@ -278,7 +286,7 @@ impl<B: Backend> Decoder<B> {
         acts: &mut Activations<B>,
         batch: &Batch,
         gradient_scale: Option<f32>,
-        pass: &Pass,
+        tuned: bool,
     ) -> Result<Scores> {
         let Self { be, spec, embedding, head, saved, .. } = self;
         let rows = batch.tokens.len();
@@ -287,14 +295,10 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.loss, rows, 1)?;
         be.reshape(&mut acts.correct, rows, 1)?;
         be.reshape(&mut acts.dnormed, rows, spec.hidden_size)?;
-        let weights = head.as_mut().unwrap_or(embedding);
-        let (matrix, dw) = match (&mut saved.head, weights) {
-            (Some(p), _) if pass.is_tuned() => p.matrix_and_grad(),
-            (_, Weights::Frozen(w)) => (peft_kernels::Matrix::Frozen(&*w), None),
-            (_, Weights::Trained(p)) => p.matrix_and_grad(),
-        };
+        let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -306,11 +310,22 @@ impl<B: Backend> Decoder<B> {
         gradient_scale: f32,
         dropout: (u64, u64),
     ) -> Result<Scores> {
+        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_loss(acts, batch, Some(gradient_scale), true))
+    }
+
+    /// Forward, the head's gradient by `head`, and the way back.
+    fn learn(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        dropout: (u64, u64),
+        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<Scores>,
+    ) -> Result<Scores> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
         self.run_layers(acts, batch, &positions, &pass)?;
-        let scores = self.head_loss(acts, batch, Some(gradient_scale), &pass)?;
+        let scores = head(self, acts)?;
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
@@ -325,7 +340,7 @@ impl<B: Backend> Decoder<B> {
         // Below the lowest block that trains anything no gradient is needed.
         let lowest = if embedding_trained.is_some() { None } else { layers.iter_mut().position(has_params) };
         for i in (lowest.unwrap_or(0)..layers.len()).rev() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let x = acts.inputs[i].view();
             let slot = if recompute { 0 } else { i };
@@ -333,7 +348,8 @@ impl<B: Backend> Decoder<B> {
                 layers[i].forward(be, None, x, &mut acts.layers[0], &mut acts.scratch, &at, Attend::Batch, &pass)?;
             }
             // The gain of the lowest norm needs the gradient behind it.
-            let is_lowest = lowest == Some(i) && layers[i].input_norm.moments.is_none();
+            let gain_is_trained = layers[i].input_norm.as_ref().is_some_and(|gain| gain.moments.is_some());
+            let is_lowest = lowest == Some(i) && !gain_is_trained;
             layers[i].backward(be, &mut acts.dx, x, &acts.layers[slot], &mut acts.scratch, &at, is_lowest, &pass)?;
         }
         if let Some(grad) = embedding_trained {
@@ -395,7 +411,7 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.inputs[0], tokens.len(), spec.hidden_size)?;
         be.embed(acts.inputs[0].view_mut(), tokens, table, spec.embedding_scale as f32)?;
         for (i, layer) in layers.iter_mut().enumerate() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             // Two buffers in turn: nothing is kept for a backward pass.
             let (first, second) = acts.inputs.split_at_mut(1);
@@ -414,6 +430,7 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.rstd, n, 1)?;
         let norm = self.norm_params();
         self.be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.dx.view(), &self.norm.value, &norm)?;
+        scale_logits(&self.be, &self.spec, &mut acts.normed)?;
         self.project(acts.normed.view(), &pass)
     }
 
@@ -436,6 +453,11 @@ impl<B: Backend> Decoder<B> {
         params.extend(&mut self.saved.head);
         params
     }
+}
+
+/// Scale the head's input (or its gradient) so that the logits come out scaled: a head is linear.
+fn scale_logits<B: Backend>(be: &B, spec: &ModelSpec, x: &mut Tensor<B>) -> Result<()> {
+    spec.logit_scale.map_or(Ok(()), |scale| be.scale(x.view_mut(), scale as f32))
 }
 
 fn has_params<B: Backend>(layer: &mut Layer<B>) -> bool {

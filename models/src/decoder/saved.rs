@@ -5,7 +5,7 @@
 //! that is trained becomes one of its own, as in PEFT.
 
 use super::{Activations, Decoder, KvCache, Param, Weights};
-use peft_kernels::{Backend, CachedSegment, Matrix, Result};
+use peft_kernels::{Backend, CachedSegment, Matrix, Result, Tensor};
 use std::ops::Range;
 
 /// The tuned matrices.
@@ -31,6 +31,21 @@ impl<B: Backend> Saved<B> {
     /// The head of a pass; `base` is the embedding where the base has no other.
     pub(super) fn head_or<'a>(&'a self, base: &'a Weights<B>, tuned: bool) -> Matrix<'a, B> {
         either(self.head.as_ref(), base, tuned)
+    }
+}
+
+impl<B: Backend> Saved<B> {
+    /// The head of a pass and where its gradient is added.
+    pub(super) fn head_and_grad<'a>(
+        &'a mut self,
+        base: &'a mut Weights<B>,
+        tuned: bool,
+    ) -> (Matrix<'a, B>, Option<&'a mut Tensor<B>>) {
+        match (&mut self.head, base) {
+            (Some(p), _) if tuned => p.matrix_and_grad(),
+            (_, Weights::Frozen(w)) => (Matrix::Frozen(&*w), None),
+            (_, Weights::Trained(p)) => p.matrix_and_grad(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ fn trained(spec: &ModelSpec, plan: &TrainingPlan) -> Result<Trained> {
     let eight_bit = plan.optimizer == Optimizer::AdamW8bit;
     let mut trained = Trained::default();
     if plan.method == Method::Full {
-        for m in spec.layers.iter().flat_map(|_| &spec.modules) {
+        for m in (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i)) {
             trained.add(m.in_features * m.out_features, eight_bit);
         }
         if !spec.tied {
@@ -34,7 +34,7 @@ fn trained(spec: &ModelSpec, plan: &TrainingPlan) -> Result<Trained> {
         return Ok(trained);
     }
     for i in 0..spec.layers.len() {
-        for m in &spec.modules {
+        for m in spec.target_modules(i) {
             if peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", m.name))? {
                 trained.add(plan.rank * m.in_features, eight_bit);
                 trained.add(plan.rank * m.out_features, eight_bit);
@@ -60,8 +60,9 @@ pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, tokens: usize) -> Resu
     let weight_bytes = match plan.method {
         Method::Full => 0,
         m if m.is_quantized() && !base.stored_in_4bit() => {
-            let linear: usize = spec.modules.iter().map(|m| m.in_features * m.out_features).sum();
-            let linear = (linear * spec.layers.len()) as u64;
+            let modules = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
+            let linear: usize = modules.map(|m| m.in_features * m.out_features).sum();
+            let linear = linear as u64;
             // Half a byte a weight and its scale; everything else stays as stored.
             let dense = base.dense_bytes();
             linear / 2 + linear / 64 + linear / (64 * 64) + stored.saturating_sub(linear * dense)

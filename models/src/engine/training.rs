@@ -7,7 +7,7 @@ use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
 use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{Reference, Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
 use peft_kernels::Backend;
 use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
@@ -103,6 +103,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     if plan.optimizer == Optimizer::AdamW8bit {
         decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
     }
+    // Before anything is restored: what the preferences are measured against.
+    let reference = plan.preference.as_ref().map(|_| Reference::new(&mut decoder, file.is_some())).transpose()?;
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
@@ -163,6 +165,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         train,
         validation,
         directory,
+        reference,
         fingerprint,
         request,
         write_result: &mut write_result,

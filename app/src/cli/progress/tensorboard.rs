@@ -7,7 +7,7 @@
 
 use super::Receiver;
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Evaluation, Fault, RunConfig, RunEvent};
+use peft_plan::{Evaluation, Fault, PreferenceMetrics, RunConfig, RunEvent};
 use peft_storage::Run;
 use std::fs::File;
 use std::io::{self, Write};
@@ -97,7 +97,7 @@ impl Tensorboard {
                 self.restart(now, step + 1)
             }
             RunEvent::Step(step) => {
-                let values = [
+                let mut values = vec![
                     ("loss", step.loss),
                     ("gradient_norm", step.gradient_norm),
                     ("learning_rate", step.learning_rate),
@@ -105,13 +105,24 @@ impl Tensorboard {
                     ("tokens_per_second", step.tokens_per_second),
                     ("memory_bytes", step.memory_bytes as f64),
                 ];
+                if let Some(metrics) = &step.preference {
+                    values.extend(preferences(metrics, ["chosen_reward", "rejected_reward", "margin", "accuracy"]));
+                }
                 self.scalars(now, step.step, &values)
             }
-            RunEvent::Evaluation(Evaluation { step, loss, perplexity, token_accuracy }) => self.scalars(
-                now,
-                *step,
-                &[("eval/loss", *loss), ("eval/perplexity", *perplexity), ("eval/token_accuracy", *token_accuracy)],
-            ),
+            RunEvent::Evaluation(evaluation) => {
+                let Evaluation { step, loss, perplexity, token_accuracy, preference } = evaluation;
+                let mut values = vec![
+                    ("eval/loss", *loss),
+                    ("eval/perplexity", *perplexity),
+                    ("eval/token_accuracy", *token_accuracy),
+                ];
+                if let Some(metrics) = preference {
+                    let tags = ["eval/chosen_reward", "eval/rejected_reward", "eval/margin", "eval/accuracy"];
+                    values.extend(preferences(metrics, tags));
+                }
+                self.scalars(now, *step, &values)
+            }
             _ => Ok(()),
         }
     }
@@ -125,6 +136,13 @@ impl Receiver for Tensorboard {
             Fault::io("write", path, error)
         })
     }
+}
+
+/// What preferences add, under these tags; what an objective does not have is left out.
+fn preferences(metrics: &PreferenceMetrics, tags: [&'static str; 4]) -> impl Iterator<Item = (&'static str, f64)> {
+    let PreferenceMetrics { chosen_reward, rejected_reward, margin, accuracy, .. } = *metrics;
+    let values = [chosen_reward, rejected_reward, margin, Some(accuracy)];
+    tags.into_iter().zip(values).filter_map(|(tag, value)| Some((tag, value?)))
 }
 
 /// `Event { wall_time, step, … }`, with one more field that is encoded already.
@@ -245,6 +263,7 @@ mod tests {
             tokens: 100,
             tokens_per_second: 50.0,
             memory_bytes: 1,
+            preference: None,
             eta_seconds: Interval { low: 0.0, expected: 0.0, high: 0.0 },
         })
     }
