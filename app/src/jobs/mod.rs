@@ -5,6 +5,7 @@ pub mod compare;
 pub mod disposal;
 pub mod model;
 pub mod presets;
+pub mod receipt;
 pub mod run;
 pub mod setup;
 

@@ -9,7 +9,9 @@ use super::layer::{Layer, QkNorm};
 use super::linear::{Linear, Lora, Magnitude, Vector, Weights};
 use super::mlp::{Gated, Mlp};
 use super::param::Param;
+use super::saved::Saved;
 use crate::adapter::AdapterSource;
+use crate::checkpoint::names::ADAPTER_PREFIX;
 use crate::checkpoint::{Checkpoint, ExpertMatrix};
 use crate::engine::Quantization;
 use crate::fault::device;
@@ -18,6 +20,7 @@ use peft_kernels::{
     Activation, AttentionParams, Backend, ClampedGate, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams,
 };
 use peft_plan::order::SplitMix;
+use peft_plan::saved::{EMBEDDING, HEAD};
 use peft_plan::{ExpertsSpec, Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
 use std::ops::Range;
 
@@ -38,7 +41,11 @@ pub struct BuildOptions<'a> {
 pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions) -> Result<Decoder<B>> {
     checkpoint.check()?;
     let spec = checkpoint.spec().clone();
-    let builder = Builder { be, checkpoint, options, spec: &spec };
+    let saved = match &options.adapter {
+        Some(source) => peft_plan::saved::paths(&spec, &source.spec().modules_to_save)?,
+        None => Vec::new(),
+    };
+    let builder = Builder { be, checkpoint, options, spec: &spec, saved };
     let embedding = builder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
@@ -52,8 +59,19 @@ pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions
     let norm = builder.vector("model.norm.weight", spec.hidden_size)?;
     let head =
         if spec.tied { None } else { Some(builder.matrix("lm_head.weight", spec.vocab_size, spec.hidden_size)?) };
-    let mut decoder =
-        Decoder { be: be.clone(), spec: spec.clone(), embedding, layers, norm, head, tables: Vec::new(), positions: 0 };
+    let saved = Saved { embedding: builder.saved_matrix(EMBEDDING)?, head: builder.saved_matrix(HEAD)? };
+    let mut decoder = Decoder {
+        be: be.clone(),
+        spec: spec.clone(),
+        embedding,
+        layers,
+        norm,
+        head,
+        saved,
+        neftune_alpha: 0.0,
+        tables: Vec::new(),
+        positions: 0,
+    };
     decoder.prepare().map_err(device)?;
     Ok(decoder)
 }
@@ -63,6 +81,8 @@ struct Builder<'a, B: Backend> {
     checkpoint: &'a Checkpoint,
     options: &'a BuildOptions<'a>,
     spec: &'a ModelSpec,
+    /// Paths of the modules trained whole beside the adapters.
+    saved: Vec<String>,
 }
 
 impl<B: Backend> Builder<'_, B> {
@@ -72,11 +92,48 @@ impl<B: Backend> Builder<'_, B> {
             return Err(Fault::new("PS-MODEL-005", format!("`{name}` has {} numbers instead of {len}", data.len())));
         }
         let value = self.be.tensor(1, len, &data).map_err(device)?;
+        if let Some((path, source)) = self.saved_source(name.strip_suffix(".weight").unwrap_or(name)) {
+            let tuned = match source.saved(path, &[len])? {
+                Some(tuned) => self.be.tensor(1, len, tuned).map_err(device)?,
+                None => self.be.tensor(1, len, &data).map_err(device)?,
+            };
+            let mut param = Param { base: Some(value), ..Param::frozen(saved_name(path), tuned, true) };
+            if self.options.trainable {
+                // PEFT counts what has one dimension among what LoRA+ speeds up.
+                let rate = source.spec().lora_plus_ratio.unwrap_or(1.0);
+                param.make_trainable(self.be, false, rate).map_err(device)?;
+            }
+            return Ok(param);
+        }
         let mut param = Param::frozen(name.to_owned(), value, true);
         if self.options.full && self.options.trainable {
             param.make_trainable(self.be, false, 1.0).map_err(device)?;
         }
         Ok(param)
+    }
+
+    /// Where the module at `path` comes from, if it is trained whole.
+    fn saved_source<'p>(&self, path: &'p str) -> Option<(&'p str, &AdapterSource<'_>)> {
+        let source = self.options.adapter.as_ref()?;
+        self.saved.iter().any(|saved| saved == path).then_some((path, source))
+    }
+
+    /// The tuned matrix at `path`, dense in f32 whatever the base is.
+    fn saved_matrix(&self, path: &str) -> Result<Option<Param<B>>> {
+        let Some((path, source)) = self.saved_source(path) else { return Ok(None) };
+        let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
+        let value = if let Some(tuned) = source.saved(path, &[rows, cols])? {
+            self.be.tensor(rows, cols, tuned)
+        } else {
+            // A head that is the embedding begins as that.
+            let name = if self.spec.tied { EMBEDDING } else { path };
+            self.be.tensor(rows, cols, &dense(&self.checkpoint.frozen(&format!("{name}.weight"))?))
+        };
+        let mut param = Param::frozen(saved_name(path), value.map_err(device)?, false);
+        if self.options.trainable {
+            param.make_trainable(self.be, true, 1.0).map_err(device)?;
+        }
+        Ok(Some(param))
     }
 
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Weights<B>> {
@@ -266,6 +323,11 @@ impl<B: Backend> Builder<'_, B> {
             d_ff: spec.intermediate_size,
         })
     }
+}
+
+/// The name of a module trained whole in the adapter's file.
+fn saved_name(path: &str) -> String {
+    format!("{ADAPTER_PREFIX}{path}.weight")
 }
 
 /// Columns of each module that makes any of `parts`, in the buffer that holds all of them.

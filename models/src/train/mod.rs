@@ -4,6 +4,7 @@
 //! the terminal are sinks.
 
 pub mod checkpoint;
+mod moments;
 pub mod preference;
 mod reference;
 mod score;

@@ -71,13 +71,13 @@ pub enum Command {
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
-    /// Replay a training run of another program and compare every number
+    /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
     /// Train a model on your examples
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Ask a run to save its state and halt
     Pause(PauseArgs),
     /// Go on with a run that was paused or interrupted
