@@ -4,11 +4,13 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod cache;
 mod layer;
 mod linear;
 mod param;
 
-pub use build::{BuildOptions, build, initial_a};
+pub use build::{BuildOptions, attach, build, initial_a};
+pub use cache::{KeptRows, KvCache};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
 pub use param::{Moments, Param};
@@ -101,11 +103,6 @@ pub struct Decoder<B: Backend> {
     tables: Vec<Tensor<B>>,
     /// Positions the tables hold.
     positions: usize,
-}
-
-/// Keys and values of every layer for a number of slots (rows).
-pub struct KvCache<B: Backend> {
-    layers: Vec<Tensor<B>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -321,12 +318,6 @@ impl<B: Backend> Decoder<B> {
             self.be.softcap(&mut logits, cap as f32)?;
         }
         self.be.download(&logits)
-    }
-
-    /// Room for `slots` tokens in every layer.
-    pub fn kv_cache(&self, slots: usize) -> Result<KvCache<B>> {
-        let columns = 2 * self.spec.kv_dim();
-        Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
     }
 
     /// Continue sequences by the given tokens and return the logits after the last of each segment,
