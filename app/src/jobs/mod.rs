@@ -1,8 +1,12 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod conversation;
+pub mod kept;
+pub mod live;
 pub mod model;
 pub mod run;
+pub mod samples;
 pub mod setup;
 
 pub use model::open_model;

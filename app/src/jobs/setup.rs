@@ -5,7 +5,7 @@ use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, render};
-use peft_models::train::Tokens;
+use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ pub struct Setup {
     pub dataset_hash: String,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// Prompts answered at each evaluation.
+    pub samples: Vec<SamplePrompt>,
 }
 
 /// The date that templates print.
@@ -85,6 +87,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
+    let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
     let train = render(&base, &dataset.rows, &train, &options)?;
     let validation = render(&base, &dataset.rows, &validation, &options)?;
     let plan = if let Some(plan) = frozen {
@@ -120,7 +123,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             plan.max_sequence_length
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes, samples })
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A training run, prepared.
-pub struct TrainJob<'a> {
+pub struct TrainJob<'a, 'q> {
     /// The base.
     pub base: &'a BaseModel,
     /// The complete plan.
@@ -39,7 +39,7 @@ pub struct TrainJob<'a> {
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
     /// Asked after each step: what people ask the model while it trains.
-    pub questions: &'a mut Questions<'a>,
+    pub questions: &'a mut Questions<'a, 'q>,
     /// Prompts answered at each evaluation, and at step 0 by the base.
     pub samples: Option<Samples<'a>>,
     /// Peak resident memory of the process.

@@ -21,13 +21,13 @@ const SHARE: f64 = 0.11;
 const ROWS: usize = 64;
 
 /// A question to a live run.
-pub struct Question {
+pub struct Question<'a> {
     /// One prompt for each column.
     pub prompts: Vec<Prompt>,
     /// How they are answered.
     pub options: GenerateOptions,
     /// Who hears the answer.
-    pub listener: Box<dyn Listener>,
+    pub listener: Box<dyn Listener + 'a>,
 }
 
 /// Hears an answer.
@@ -45,19 +45,19 @@ pub trait Listener {
 }
 
 /// Where the trainer gets its questions from; asked between steps.
-pub type Questions<'a> = dyn FnMut() -> Option<Question> + 'a;
+pub type Questions<'a, 'q> = dyn FnMut() -> Option<Question<'q>> + 'a;
 
 /// Questions that wait, and the one that is being answered.
-pub(super) struct Answering<B: Backend> {
-    waiting: VecDeque<Question>,
-    current: Option<Current<B>>,
+pub(super) struct Answering<'a, B: Backend> {
+    waiting: VecDeque<Question<'a>>,
+    current: Option<Current<'a, B>>,
     /// Seconds that may be spent; negative where more than that was needed at once.
     credit: f64,
     full: bool,
 }
 
-struct Current<B: Backend> {
-    listener: Box<dyn Listener>,
+struct Current<'a, B: Backend> {
+    listener: Box<dyn Listener + 'a>,
     generation: Generation,
     columns: Columns<B>,
     acts: Activations<B>,
@@ -65,7 +65,7 @@ struct Current<B: Backend> {
     has_begun: bool,
 }
 
-impl<B: Backend> Answering<B> {
+impl<'a, B: Backend> Answering<'a, B> {
     /// Nothing was asked. `full`: every weight is trained.
     pub(super) fn new(full: bool) -> Self {
         Self { waiting: VecDeque::new(), current: None, credit: 0.0, full }
@@ -73,7 +73,13 @@ impl<B: Backend> Answering<B> {
 
     /// After a step of `step_seconds`: take questions, and answer for the share of the time that is due.
     /// What goes wrong with an answer is told to whoever asked; the run goes on.
-    pub(super) fn work(&mut self, decoder: &mut Decoder<B>, questions: &mut Questions, step: u64, step_seconds: f64) {
+    pub(super) fn work(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        questions: &mut Questions<'_, 'a>,
+        step: u64,
+        step_seconds: f64,
+    ) {
         while let Some(question) = questions() {
             self.waiting.push_back(question);
         }
@@ -112,7 +118,7 @@ impl<B: Backend> Answering<B> {
         }
     }
 
-    fn begin(&mut self, decoder: &mut Decoder<B>, question: Question, step: u64) {
+    fn begin(&mut self, decoder: &mut Decoder<B>, question: Question<'a>, step: u64) {
         let Question { prompts, options, mut listener } = question;
         let begun = Instant::now();
         let mut columns = Columns::default();
@@ -134,7 +140,7 @@ impl<B: Backend> Answering<B> {
 }
 
 /// Whoever still waits when the run ends is told so.
-impl<B: Backend> Drop for Answering<B> {
+impl<B: Backend> Drop for Answering<'_, B> {
     fn drop(&mut self) {
         let current = self.current.take().map(|current| current.listener);
         let ended = || Fault::new("PS-RUN-003", "The run came to its end before the answer was complete");
@@ -144,7 +150,7 @@ impl<B: Backend> Drop for Answering<B> {
     }
 }
 
-impl<B: Backend> Current<B> {
+impl<B: Backend> Current<'_, B> {
     /// One unit of work; true when the answer is complete.
     fn advance(&mut self, decoder: &mut Decoder<B>) -> Result<bool> {
         let Self { listener, generation, columns, acts, aside, has_begun } = self;

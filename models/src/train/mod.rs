@@ -65,7 +65,7 @@ pub enum RunOutcome {
 pub type WriteResult<'a, B> = dyn FnMut(&mut Decoder<B>) -> Result<PathBuf> + 'a;
 
 /// Everything a run needs besides the decoder.
-pub struct Trainer<'a, B: Backend> {
+pub struct Trainer<'a, 'q, B: Backend> {
     /// The complete plan.
     pub plan: &'a TrainingPlan,
     /// Training examples.
@@ -79,7 +79,7 @@ pub struct Trainer<'a, B: Backend> {
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
     /// Asked after each step: what people ask the model while it trains.
-    pub questions: &'a mut Questions<'a>,
+    pub questions: &'a mut Questions<'a, 'q>,
     /// Prompts answered at each evaluation, and at step 0 by the base.
     pub samples: Option<Samples<'a>>,
     /// Called at the end.
@@ -165,7 +165,7 @@ impl Progress {
     }
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<'_, '_, B> {
     /// Train until the plan is done or a request or the sink ends it. `resume`: continue from this state, which
     /// has been restored into `decoder`.
     pub fn run(

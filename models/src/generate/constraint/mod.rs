@@ -65,9 +65,14 @@ impl Constraints {
                 bytes[id] = text;
             }
         }
+        Self::of_words(bytes, eos)
+    }
+
+    /// A vocabulary by the bytes of its tokens; a token without bytes is never chosen, `eos` only at the end.
+    pub fn of_words(bytes: Vec<Vec<u8>>, eos: u32) -> Result<Self> {
         let mut words = bytes.clone();
         words[eos as usize] = [&[TokTrie::SPECIAL_TOKEN_MARKER][..], b"<end>"].concat();
-        let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, eos), &words);
+        let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, eos), &words);
         let mut factory =
             ParserFactory::new_simple(&(Arc::new(ApproximateTokEnv::new(trie)) as _)).map_err(|e| broken(&e))?;
         factory.quiet();
@@ -172,7 +177,7 @@ impl Constraint {
     }
 
     /// `token` was chosen. True when the answer is complete and nothing can follow.
-    pub(super) fn accept(&mut self, token: u32) -> Result<bool> {
+    pub fn accept(&mut self, token: u32) -> Result<bool> {
         if let Some(bytes) = self.vocabulary.shared.bytes.get(token as usize) {
             self.numbers.read(bytes);
         }
