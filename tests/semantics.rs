@@ -274,8 +274,7 @@ fn greedy_decoding_through_the_cache_equals_transformers() {
         let (prompt, want) = greedy_reference(family);
         let mut decoder = build(&be, &checkpoint(family), &BuildOptions::default()).expect("built");
         let mut acts = decoder.activations(true).expect("activations");
-        let options =
-            GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
+        let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
         let prompts = [Prompt { ids: prompt, adapter: false }];
         let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
         let got = generate(&mut decoder, &mut acts, &prompts, &options, &mut quiet).expect("an answer");

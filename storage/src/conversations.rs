@@ -166,10 +166,8 @@ impl Store {
     /// beginning of its first question.
     pub fn add_messages(&self, conversation: i64, messages: &[NewMessage]) -> Result<u64> {
         let first = self.write(Durability::Committed, |transaction| {
-            let known = transaction.execute(
-                "UPDATE conversations SET updated = ?2 WHERE id = ?1",
-                params![conversation, now()],
-            )?;
+            let known = transaction
+                .execute("UPDATE conversations SET updated = ?2 WHERE id = ?1", params![conversation, now()])?;
             if known == 0 {
                 return Ok(None);
             }
@@ -188,7 +186,8 @@ impl Store {
     pub fn conversation(&self, id: i64) -> Result<(Conversation, Vec<Message>)> {
         let found = self.read(|connection| {
             let snapshot = connection.unchecked_transaction()?;
-            let mut statement = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM conversations c WHERE id = ?1"))?;
+            let mut statement =
+                snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM conversations c WHERE id = ?1"))?;
             let Some(conversation) = statement.query_map([id], Conversation::from_row)?.next().transpose()? else {
                 return Ok(None);
             };

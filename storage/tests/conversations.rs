@@ -58,7 +58,9 @@ fn conversations_are_found_by_their_words_and_by_nothing_else() {
     let store = Store::open(home.path()).unwrap();
     let mut ids = Vec::new();
     for text in ["the red house", "a 50% discount", "under_score"] {
-        let id = store.create_conversation(&NewConversation { model: "m".to_owned(), ..NewConversation::default() }).unwrap();
+        let id = store
+            .create_conversation(&NewConversation { model: "m".to_owned(), ..NewConversation::default() })
+            .unwrap();
         store.add_messages(id, &[said(Role::User, None, "Hello"), said(Role::Assistant, None, text)]).unwrap();
         ids.push(id);
     }

@@ -49,12 +49,23 @@ fn one_question_has_the_fields_of_cli_md() {
     // The first words end the answer; the text before them is there, they are not.
     let words = answer["answer"].as_str().expect("text");
     let stop: String = words.chars().skip(words.chars().count() / 2).take(3).collect();
-    let cut = home.json(&["chat", "--model", "starter", "--prompt", "Who are you?", "--max-new-tokens", "20", "--stop", &stop]);
+    let cut = home.json(&[
+        "chat",
+        "--model",
+        "starter",
+        "--prompt",
+        "Who are you?",
+        "--max-new-tokens",
+        "20",
+        "--stop",
+        &stop,
+    ]);
     assert_eq!(cut["stop_reason"], "stop_string", "{cut}");
     assert_eq!(cut["answer"].as_str(), words.split(&stop).next());
     // With chance: the same seed says the same, another one something else.
     let warm = |seed: &str| {
-        let arguments = ["chat", "--model", "starter", "--prompt", "Tell me a story", "--temperature", "1.2", "--seed", seed];
+        let arguments =
+            ["chat", "--model", "starter", "--prompt", "Tell me a story", "--temperature", "1.2", "--seed", seed];
         home.json(&arguments)["answer"].clone()
     };
     assert_eq!(warm("3"), warm("3"));
@@ -90,12 +101,14 @@ fn an_answer_obeys_the_schema_that_was_typed_or_read() {
     }
 }
 
+/// A command line that talks to the starter.
+fn chat<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["chat", "--model", "starter"], more].concat()
+}
+
 #[test]
 fn impossible_questions_and_settings_are_refused_in_words() {
     let home = Home::new();
-    fn chat<'a>(more: &[&'a str]) -> Vec<&'a str> {
-        [&["chat", "--model", "starter"], more].concat()
-    }
     let long = "word ".repeat(700);
     for (more, code) in [
         (&["--prompt", ""][..], "PS-CFG-001"),
@@ -126,12 +139,13 @@ fn impossible_questions_and_settings_are_refused_in_words() {
 #[test]
 fn a_talk_reuses_what_was_read_forgets_what_does_not_fit_and_is_kept_s4_7_5() {
     let home = Home::new();
-    let question = "Tell me something about the sea and the town and the people who live there.";
-    let lines: Vec<&str> = std::iter::repeat_n(question, 14).collect();
+    let question = "Tell me something about the sea and the town and the people who live there. ".repeat(3);
+    let lines: Vec<&str> = std::iter::repeat_n(question.as_str(), 14).collect();
     let (told, notes) = talk(&home, &["chat", "--model", "starter", "--max-new-tokens", "24"], &lines);
     assert_eq!(told.len(), 14, "{notes}");
     for (turn, answer) in told.iter().enumerate().skip(1) {
-        let (read, reused) = (answer["prompt_tokens"].as_u64().expect("n"), answer["reused_tokens"].as_u64().expect("n"));
+        let (read, reused) =
+            (answer["prompt_tokens"].as_u64().expect("n"), answer["reused_tokens"].as_u64().expect("n"));
         assert!(read <= 512, "turn {turn}: {answer}");
         if answer["dropped_turns"] == 0 {
             assert!(reused * 10 >= read * 4, "turn {turn}: {reused} of {read}");
@@ -156,14 +170,24 @@ fn commands_change_the_talk_and_say_what_they_cannot_do() {
     let file = home.path("talk.jsonl");
     let save = format!("/save {file}");
     let arguments = ["chat", "--model", "starter", "--max-new-tokens", "8"];
-    let lines =
-        ["/system You are a sailor.", "/set temperature=0.5", "/set", "Who are you?", "//help", "/clear", "Hello", &save, "/help"];
+    let lines = [
+        "/system You are a sailor.",
+        "/set temperature=0.5",
+        "/set",
+        "Who are you?",
+        "//help",
+        "/clear",
+        "Hello",
+        &save,
+        "/help",
+    ];
     let (told, notes) = talk(&home, &arguments, &lines);
     assert_eq!(told.len(), 3, "{notes}");
     assert!(notes.contains("temperature=0.5") && notes.contains("/checkpoint"), "{notes}");
     assert_ne!(told[0]["conversation"], told[2]["conversation"], "a cleared talk is another one");
     let saved: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("written")).expect("JSON");
-    let roles: Vec<&str> = saved["messages"].as_array().expect("turns").iter().filter_map(|m| m["role"].as_str()).collect();
+    let roles: Vec<&str> =
+        saved["messages"].as_array().expect("turns").iter().filter_map(|m| m["role"].as_str()).collect();
     assert_eq!(roles, ["system", "user", "assistant"]);
     assert_eq!(saved["messages"][1]["content"], "Hello");
     // What was said with two slashes.
@@ -187,7 +211,8 @@ fn commands_change_the_talk_and_say_what_they_cannot_do() {
 #[test]
 fn any_kept_checkpoint_can_be_talked_to_b8() {
     let home = Home::new();
-    let settings = ["training.max_steps=30", "checkpoint.every_steps=10", "training.learning_rate=3e-2", "checkpoint.keep=1"];
+    let settings =
+        ["training.max_steps=30", "checkpoint.every_steps=10", "training.learning_rate=3e-2", "checkpoint.keep=1"];
     train(&home, "r", &settings);
     let ask = |more: &[&str]| {
         home.json(&[&["chat", "--run", "r", "--prompt", "Say 3", "--max-new-tokens", "12"], more].concat())
@@ -223,13 +248,24 @@ fn a_live_run_answers_itself_and_a_dead_one_is_loaded_b9() {
     let rows: Vec<String> = (0..20).map(|n| format!(r#"{{"instruction":"Say {n}","output":"It is {n}"}}"#)).collect();
     let (data, out) = (home.write("rows.jsonl", rows.join("\n")), home.path("live"));
     let arguments = [
-        "train", "--model", "starter", "--data", &data, "--name", "live", "--out", &out, "--json", "--set",
-        "training.max_steps=100000", "--set", "checkpoint.every_steps=40",
+        "train",
+        "--model",
+        "starter",
+        "--data",
+        &data,
+        "--name",
+        "live",
+        "--out",
+        &out,
+        "--json",
+        "--set",
+        "training.max_steps=100000",
+        "--set",
+        "checkpoint.every_steps=40",
     ];
-    let mut process =
-        home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut process = home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let mut events = BufReader::new(process.stdout.take().expect("piped")).lines();
-    while let Some(line) = events.next() {
+    for line in events.by_ref() {
         let event: Value = serde_json::from_str(&line.expect("readable")).expect("JSON");
         if event["event"] == "checkpoint" {
             break;
@@ -242,7 +278,11 @@ fn a_live_run_answers_itself_and_a_dead_one_is_loaded_b9() {
     let answer = home.json(&[&ask[..], &["--compare"]].concat());
     assert!(answer["step"].as_u64().is_some_and(|step| step >= 40), "the run itself did not answer: {answer}");
     assert!(answer["base"].is_string() && answer["generated_tokens"].as_u64().is_some_and(|n| n <= 10), "{answer}");
-    eprintln!("a live answer in {:.2} s, first token after {}", begun.elapsed().as_secs_f64(), answer["first_token_seconds"]);
+    eprintln!(
+        "a live answer in {:.2} s, first token after {}",
+        begun.elapsed().as_secs_f64(),
+        answer["first_token_seconds"]
+    );
     // The base's column is that of the base.
     let base = home.json(&["chat", "--model", "starter", "--prompt", "Say 3", "--max-new-tokens", "10"]);
     assert_eq!(answer["base"], base["answer"]);

@@ -57,13 +57,16 @@ fn prompts() -> Vec<Prompt> {
     [false, true].map(|adapter| Prompt { ids: (10..19).collect(), adapter }).to_vec()
 }
 
-/// Train; after the steps in `at` somebody asks.
+/// After which step somebody asks what, and who hears the answer.
+type Asked = (u64, Vec<Prompt>, GenerateOptions, Rc<RefCell<Heard>>);
+
+/// Train while somebody asks.
 fn train(
     base: &BaseModel,
     plan: &TrainingPlan,
     rows: &[Tokens],
     directory: &Path,
-    mut asked: Vec<(u64, Vec<Prompt>, GenerateOptions, Rc<RefCell<Heard>>)>,
+    mut asked: Vec<Asked>,
 ) -> Vec<RunEvent> {
     let step = RefCell::new(0);
     let mut events = Vec::new();
@@ -163,7 +166,8 @@ fn whoever_waits_when_the_run_ends_is_told_and_bad_questions_harm_nobody() {
 fn a_full_fine_tune_answers_as_it_is_and_trains_the_same() {
     let base = base("llama");
     let rows = examples(320, 24);
-    let plan = plan(base.spec(), &rows, &["training.max_steps=40", "adapter.method=full", "training.learning_rate=1e-4"]);
+    let plan =
+        plan(base.spec(), &rows, &["training.max_steps=40", "adapter.method=full", "training.learning_rate=1e-4"]);
     let (quiet, asked) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     train(&base, &plan, &rows, quiet.path(), Vec::new());
     let ear = heard(usize::MAX);
@@ -179,11 +183,14 @@ fn a_full_fine_tune_answers_as_it_is_and_trains_the_same() {
 #[ignore = "a measurement of time: alone on a machine"]
 fn training_slows_by_less_than_15_percent_while_it_answers_b9() {
     let base = starter::base();
-    let rows: Vec<Tokens> = examples(2048, 64).into_iter().map(|mut row| {
-        row.ids = row.ids.repeat(6);
-        row.trained = row.trained.repeat(6);
-        row
-    }).collect();
+    let rows: Vec<Tokens> = examples(2048, 64)
+        .into_iter()
+        .map(|mut row| {
+            row.ids = row.ids.repeat(6);
+            row.trained = row.trained.repeat(6);
+            row
+        })
+        .collect();
     let plan = plan(base.spec(), &rows, &["training.max_steps=60", "checkpoint.every_seconds=1e6"]);
     let mut seconds = [Vec::new(), Vec::new()];
     for round in 0..6 {

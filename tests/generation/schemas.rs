@@ -37,13 +37,17 @@ fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
         ("minimum", Value::Number(n)) => n.as_f64() >= want.as_f64(),
         ("maximum", Value::Number(n)) => n.as_f64() <= want.as_f64(),
         ("exclusiveMinimum", Value::Number(n)) => n.as_f64() > want.as_f64(),
-        ("multipleOf", Value::Number(n)) => (n.as_f64().expect("finite") / want.as_f64().expect("finite")).fract() == 0.0,
+        ("multipleOf", Value::Number(n)) => {
+            (n.as_f64().expect("finite") / want.as_f64().expect("finite")).fract() == 0.0
+        }
         ("minLength", Value::String(s)) => s.chars().count() as u64 >= want.as_u64().expect("a count"),
         ("maxLength", Value::String(s)) => s.chars().count() as u64 <= want.as_u64().expect("a count"),
         ("minItems", Value::Array(items)) => items.len() as u64 >= want.as_u64().expect("a count"),
         ("maxItems", Value::Array(items)) => items.len() as u64 <= want.as_u64().expect("a count"),
         ("items", Value::Array(items)) => items.iter().all(|item| is_valid(item, want, root)),
-        ("required", Value::Object(o)) => want.as_array().expect("a list").iter().all(|k| o.contains_key(k.as_str().expect("text"))),
+        ("required", Value::Object(o)) => {
+            want.as_array().expect("a list").iter().all(|k| o.contains_key(k.as_str().expect("text")))
+        }
         ("properties", Value::Object(o)) => o.iter().all(|(k, v)| want.get(k).is_none_or(|s| is_valid(v, s, root))),
         ("additionalProperties", Value::Object(o)) => {
             let known = schema.get("properties");
@@ -124,7 +128,13 @@ fn a_pattern_is_obeyed() {
         let value: Value = serde_json::from_str(&text).expect("JSON");
         let bytes = value.as_str().expect("text").as_bytes();
         let fits = |range: std::ops::Range<usize>, test: fn(&u8) -> bool| bytes[range].iter().all(test);
-        assert!(bytes.len() == 6 && bytes[3] == b'-' && fits(0..3, u8::is_ascii_uppercase) && fits(4..6, u8::is_ascii_digit), "{text}");
+        assert!(
+            bytes.len() == 6
+                && bytes[3] == b'-'
+                && fits(0..3, u8::is_ascii_uppercase)
+                && fits(4..6, u8::is_ascii_digit),
+            "{text}"
+        );
         assert_eq!(stop, StopReason::Stop);
     }
 }
@@ -165,9 +175,7 @@ fn an_answer_without_room_says_so() {
 fn a_schema_that_no_answer_can_meet_is_refused_and_its_place_named() {
     let base = starter::base();
     let constraints = constraints(&base);
-    let required = |schema: Value| {
-        json!({"type": "object", "properties": {"ok": {"type": "null"}, "bad": schema}, "required": ["bad"]})
-    };
+    let required = |schema: Value| json!({"type": "object", "properties": {"ok": {"type": "null"}, "bad": schema}, "required": ["bad"]});
     let bad = [
         (json!(false), ""),
         (json!(3), ""),
@@ -177,17 +185,20 @@ fn a_schema_that_no_answer_can_meet_is_refused_and_its_place_named() {
         (required(json!({"type": "integer", "minimum": 1, "maximum": 6, "multipleOf": 7})), "#/properties/bad"),
         (required(json!({"type": "string", "minLength": 5, "maxLength": 4})), "#/properties/bad"),
         (required(json!({"type": "string", "pattern": "^a{5}$", "maxLength": 4})), "#/properties/bad"),
-        (required(json!({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2})), "#/properties/bad"),
+        (
+            required(json!({"type": "array", "items": {"type": "null"}, "minItems": 3, "maxItems": 2})),
+            "#/properties/bad",
+        ),
         (required(json!({"type": "array", "items": false, "minItems": 1})), "#/properties/bad"),
         (required(json!({"enum": []})), "#/properties/bad"),
         (required(json!(false)), "#"),
         (required(json!({"const": 3, "type": "string"})), "#/properties/bad"),
         (required(json!({"allOf": [{"type": "string"}, {"type": "integer"}]})), "#/properties/bad"),
         (required(json!({"anyOf": []})), "#/properties/bad"),
-        (json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}), "#"),
+        (json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}), "#/properties/a"),
         (json!({"$ref": "#"}), "#"),
-        (json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}), "#"),
-        (json!({"type": "array", "items": {"$ref": "#"}, "minItems": 1}), "#"),
+        (json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}), "#/$defs/b"),
+        (json!({"type": "array", "items": {"$ref": "#"}, "minItems": 1}), "#/items"),
         (json!({"type": "object", "additionalProperties": false, "required": ["a"]}), "#"),
         (json!({"type": "strnig"}), "#"),
         (required(json!({"$ref": "#/$defs/none"})), "#/properties/bad"),
@@ -323,7 +334,11 @@ fn a_step_costs_little_with_150_000_tokens() {
     let mut later = seconds.split_off(first);
     later.sort_by(f64::total_cmp);
     let median = later[later.len() / 2];
-    eprintln!("a mask over 150,000 tokens: median {:.3} ms, longest {:.3} ms", median * 1e3, later[later.len() - 1] * 1e3);
+    eprintln!(
+        "a mask over 150,000 tokens: median {:.3} ms, longest {:.3} ms",
+        median * 1e3,
+        later[later.len() - 1] * 1e3
+    );
     assert!(median < 2e-3, "{median}");
 }
 
@@ -333,7 +348,8 @@ pub(crate) fn write_half_a_billion(folder: &Path) {
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         std::fs::copy(model.join(name), folder.join(name)).expect("copied");
     }
-    let mut config: Value = serde_json::from_slice(&std::fs::read(model.join("config.json")).expect("read")).expect("JSON");
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(model.join("config.json")).expect("read")).expect("JSON");
     for (key, value) in [
         ("hidden_size", 896),
         ("intermediate_size", 4864),

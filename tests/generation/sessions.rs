@@ -39,8 +39,11 @@ fn same_seed_same_answer_whatever_is_decoded_beside_it() {
         let mut session = starter::session(&base, Some(&adapter));
         let together = starter::answers(session.as_mut(), &prompts, &options);
         for (prompt, answer) in prompts.iter().zip(&together) {
-            let alone =
-                starter::answers(starter::session(&base, Some(&adapter)).as_mut(), &[prompt.clone()], &options);
+            let alone = starter::answers(
+                starter::session(&base, Some(&adapter)).as_mut(),
+                std::slice::from_ref(prompt),
+                &options,
+            );
             assert_eq!(&alone[0], answer, "{family}, {} tokens", prompt.ids.len());
         }
     }
@@ -57,9 +60,8 @@ fn the_logits_beside_others_are_those_alone_to_the_bit() {
         let mut logits = Vec::new();
         for past in 0..5 {
             let tokens: Vec<u32> = (0..count).map(|i| (10 + i * 3 + past) as u32).collect();
-            let segments: Vec<_> = (0..count)
-                .map(|i| peft_kernels::CachedSegment { start: i, len: 1, slot: i * 16, past })
-                .collect();
+            let segments: Vec<_> =
+                (0..count).map(|i| peft_kernels::CachedSegment { start: i, len: 1, slot: i * 16, past }).collect();
             let totals = vec![16; count];
             logits = decoder
                 .continue_cached(&mut acts, &mut cache, &tokens, &segments, &totals, count..count)
@@ -84,8 +86,7 @@ fn the_base_column_equals_a_base_only_answer_b9() {
             let mut compared = starter::session(&base, Some(&adapter));
             let both = starter::answers(compared.as_mut(), &[ask(false), ask(true)], &options);
             let alone = starter::answers(open(&base).as_mut(), &[ask(false)], &options);
-            let tuned =
-                starter::answers(starter::session(&base, Some(&adapter)).as_mut(), &[ask(true)], &options);
+            let tuned = starter::answers(starter::session(&base, Some(&adapter)).as_mut(), &[ask(true)], &options);
             assert_eq!(both[0], alone[0], "{question} {seed}");
             assert_eq!(both[1], tuned[0], "{question} {seed}");
             assert_ne!(both[0], both[1], "the adapter changed nothing");
@@ -136,15 +137,15 @@ fn a_conversation_that_was_changed_is_read_again_from_there() {
     let options = GenerateOptions { max_new_tokens: 5, ..GenerateOptions::default() };
     let mut session = open(&base);
     let first = Prompt { ids: some_ids(20, 300, 4), adapter: false };
-    starter::answers(session.as_mut(), &[first.clone()], &options);
+    starter::answers(session.as_mut(), std::slice::from_ref(&first), &options);
     let mut other = first.clone();
     other.ids[12] = (other.ids[12] + 1) % 300;
     let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
-    let again = session.generate(&[other.clone()], &options, &mut quiet).expect("an answer");
+    let again = session.generate(std::slice::from_ref(&other), &options, &mut quiet).expect("an answer");
     assert_eq!(again.answers[0].reused_tokens, 12);
     assert_eq!(again.answers[0].ids, starter::answers(open(&base).as_mut(), &[other], &options)[0]);
     // The same question again: everything but its last token is there.
-    let same = session.generate(&[first.clone()], &options, &mut quiet).expect("an answer");
+    let same = session.generate(std::slice::from_ref(&first), &options, &mut quiet).expect("an answer");
     assert_eq!(same.answers[0].reused_tokens, 12);
     let same = session.generate(&[first], &options, &mut quiet).expect("an answer");
     assert_eq!(same.answers[0].reused_tokens, 19);
@@ -264,9 +265,12 @@ fn impossible_prompts_and_settings_are_refused_and_the_session_lives_on() {
         Sampling { repetition_penalty: 0.0, ..Sampling::default() },
     ] {
         let options = GenerateOptions { sampling, ..warm(1, 4) };
-        assert_eq!(session.generate(&[good.clone()], &options, &mut quiet).expect_err("refused").code, "PS-CFG-001");
+        assert_eq!(
+            session.generate(std::slice::from_ref(&good), &options, &mut quiet).expect_err("refused").code,
+            "PS-CFG-001"
+        );
     }
-    assert_eq!(starter::answers(session.as_mut(), &[good.clone()], &warm(1, 4))[0].len(), 4);
+    assert_eq!(starter::answers(session.as_mut(), std::slice::from_ref(&good), &warm(1, 4))[0].len(), 4);
     assert!(starter::answers(session.as_mut(), &[good], &warm(1, 0))[0].is_empty());
     // An answer may fill the context to its last place.
     let full = Prompt { ids: some_ids(limit - 2, 300, 3), adapter: false };

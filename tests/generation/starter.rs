@@ -59,15 +59,14 @@ pub(crate) fn text(base: &BaseModel, ids: &[u32]) -> String {
 /// An adapter that changes answers; another one for each seed.
 pub(crate) fn adapter(spec: &ModelSpec, rank: usize, seed: u64, dora: bool) -> AdapterFile {
     let mut random = SplitMix::new(seed);
-    let mut some = |n: usize, size: f64| -> Vec<f32> {
-        (0..n).map(|_| ((random.unit() - 0.5) * size) as f32).collect()
-    };
+    let mut some =
+        |n: usize, size: f64| -> Vec<f32> { (0..n).map(|_| ((random.unit() - 0.5) * size) as f32).collect() };
     let mut tensors = Tensors::new();
     for layer in 0..spec.layers.len() {
         for m in &spec.modules {
             let name = |suffix: &str| format!("base_model.model.model.layers.{layer}.{}.{suffix}", m.name);
             let a = some(rank * m.in_features, 0.2);
-            let b = some(m.out_features * rank, 0.2);
+            let b = some(m.out_features * rank, 1.0);
             tensors.insert(name("lora_A.weight"), (vec![rank, m.in_features], a));
             tensors.insert(name("lora_B.weight"), (vec![m.out_features, rank], b));
             if dora {

@@ -85,7 +85,18 @@ impl<'a> Talk<'a> {
         let system = args.system.clone().or_else(|| partner.system.clone());
         let conversation = Conversation::new(columns, system);
         let saves = !args.no_save && store.is_some();
-        Ok(Self { context, store, base, partner, voice, conversation, options, saved: None, saves, last_question: None })
+        Ok(Self {
+            context,
+            store,
+            base,
+            partner,
+            voice,
+            conversation,
+            options,
+            saved: None,
+            saves,
+            last_question: None,
+        })
     }
 
     /// One question. A run that ends while it is asked is talked to as what it left.
@@ -114,7 +125,7 @@ impl<'a> Talk<'a> {
         };
         let answers: &mut dyn Answers = match &mut self.voice {
             Voice::Loaded(answerer) => answerer.as_mut(),
-            Voice::Live(run) => run,
+            Voice::Live(run) => run.as_mut(),
         };
         self.conversation.say(answers, question, &self.options, &mut show)
     }

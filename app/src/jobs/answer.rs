@@ -97,12 +97,8 @@ pub type OnText<'a> = dyn FnMut(usize, &str) -> ControlFlow<()> + 'a;
 /// Whoever answers: a model in this process, or a run in another.
 pub trait Answers {
     /// Answer conversations together, each with or without the adapter.
-    fn ask(
-        &mut self,
-        conversations: &[(&[Turn], bool)],
-        options: &AskOptions,
-        on_text: &mut OnText,
-    ) -> Result<Replies>;
+    fn ask(&mut self, conversations: &[(&[Turn], bool)], options: &AskOptions, on_text: &mut OnText)
+    -> Result<Replies>;
 }
 
 /// How a model reads turns and writes answers.
@@ -156,11 +152,9 @@ impl<'a> Wording<'a> {
             return Ok(Fitted { ids, dropped_turns: 0 });
         }
         let instructions = turns.iter().take_while(|turn| turn.role == Role::System).count();
-        let questions: Vec<usize> =
-            (instructions + 1..turns.len()).filter(|&i| turns[i].role == Role::User).collect();
-        let from = |first: usize| -> Result<Vec<u32>> {
-            self.prompt(&[&turns[..instructions], &turns[first..]].concat())
-        };
+        let questions: Vec<usize> = (instructions + 1..turns.len()).filter(|&i| turns[i].role == Role::User).collect();
+        let from =
+            |first: usize| -> Result<Vec<u32>> { self.prompt(&[&turns[..instructions], &turns[first..]].concat()) };
         // The fewest questions to leave out, by halving: what is left gets shorter with each.
         let (mut low, mut high) = (0, questions.len());
         while low < high {
@@ -198,14 +192,12 @@ impl<'a> Wording<'a> {
     }
 
     fn grammar(&self, form: &Form) -> Result<Grammar> {
-        let constraints = match self.constraints.get() {
-            Some(constraints) => constraints,
-            None => {
-                let (tokenizer, size) = (self.base.tokenizer(), self.base.spec().vocab_size);
-                let made = Constraints::new(tokenizer, size, &self.stop_ids)?;
-                self.constraints.get_or_init(|| made)
-            }
-        };
+        if self.constraints.get().is_none() {
+            let (tokenizer, size) = (self.base.tokenizer(), self.base.spec().vocab_size);
+            let made = Constraints::new(tokenizer, size, &self.stop_ids)?;
+            self.constraints.get_or_init(|| made);
+        }
+        let constraints = self.constraints.get().expect("made just now");
         match form {
             Form::Json => constraints.json(),
             Form::Schema(schema) => constraints.schema(schema),
@@ -214,15 +206,14 @@ impl<'a> Wording<'a> {
 
     /// Empty texts for the answers to `fitted`.
     pub fn texts(&self, fitted: Vec<Fitted>, stop: &[String]) -> Result<Texts<'a>> {
-        let texts =
-            fitted.iter().map(|_| AnswerText::new(self.base.tokenizer(), stop)).collect::<Result<Vec<_>>>()?;
-        Ok(Texts { texts, fitted, failed: None })
+        let texts = fitted.iter().map(|_| AnswerText::new(self.base.tokenizer(), stop)).collect::<Result<Vec<_>>>()?;
+        Ok(Texts { answers: texts, fitted, failed: None })
     }
 }
 
 /// Answers that become text while their tokens come.
 pub struct Texts<'a> {
-    texts: Vec<AnswerText<'a>>,
+    answers: Vec<AnswerText<'a>>,
     fitted: Vec<Fitted>,
     failed: Option<Fault>,
 }
@@ -230,7 +221,7 @@ pub struct Texts<'a> {
 impl Texts<'_> {
     /// Token by token; what can be shown goes to `on_text`.
     pub fn token(&mut self, i: usize, token: u32, on_text: &mut OnText) -> ControlFlow<Halt> {
-        match self.texts[i].push(token) {
+        match self.answers[i].push(token) {
             Ok(shown) => {
                 if !shown.text.is_empty() && on_text(i, &shown.text).is_break() {
                     return ControlFlow::Break(Halt::All);
@@ -256,7 +247,7 @@ impl Texts<'_> {
         let written: usize = answers.iter().map(|a| a.ids.len()).sum();
         let later = written.saturating_sub(answers.len());
         let mut replies = Vec::with_capacity(answers.len());
-        for (i, ((mut text, fitted), answer)) in self.texts.into_iter().zip(self.fitted).zip(answers).enumerate() {
+        for (i, ((mut text, fitted), answer)) in self.answers.into_iter().zip(self.fitted).zip(answers).enumerate() {
             let rest = text.finish()?;
             if !rest.is_empty() {
                 // Whoever had enough hears the end all the same: it was written already.

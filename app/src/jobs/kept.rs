@@ -46,7 +46,10 @@ pub fn read(base: &BaseModel, run: &Run, which: &str) -> Result<(AdapterFile, St
         Fault::new("PS-CKPT-002", "The settings that this run was started with cannot be read").caused_by(e)
     })?;
     if plan.method == Method::Full {
-        return Err(Fault::new("PS-CFG-001", "A full fine-tune keeps no small adapters; only its result can be talked to"));
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "A full fine-tune keeps no small adapters; only its result can be talked to",
+        ));
     }
     let path = match which {
         "best" => run.directory.join("best.safetensors"),

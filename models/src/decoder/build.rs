@@ -120,7 +120,9 @@ impl<B: Backend> Builder<'_, B> {
         };
         let bias = if module.bias { Some(self.vector(&format!("{path}.bias"), out)?) } else { None };
         let lora = match &self.options.adapter {
-            Some(source) => lora(self.be, source, &path, weight.matrix(), (out, inp), *adapters, self.options.trainable)?,
+            Some(source) => {
+                lora(self.be, source, &path, weight.matrix(), (out, inp), *adapters, self.options.trainable)?
+            }
             None => None,
         };
         *adapters += u64::from(lora.is_some());

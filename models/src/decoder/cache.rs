@@ -43,7 +43,8 @@ impl<B: Backend> Decoder<B> {
     /// Whether a sequence of `total` tokens uses the long frequencies of longrope: what was computed for a shorter
     /// one then no longer counts.
     pub fn is_long(&self, total: usize) -> bool {
-        let beyond = |scaling: &RopeScaling| matches!(scaling, RopeScaling::LongRope { original, .. } if total > *original);
+        let beyond =
+            |scaling: &RopeScaling| matches!(scaling, RopeScaling::LongRope { original, .. } if total > *original);
         self.spec.ropes.iter().any(|rope| beyond(&rope.scaling))
     }
 }

@@ -14,12 +14,7 @@ use peft_plan::Result;
 /// A model ready to answer and to be scored.
 pub trait Session {
     /// Answer prompts together; see [`crate::generate`]. What the last answers left in the cache is used again.
-    fn generate(
-        &mut self,
-        prompts: &[Prompt],
-        options: &GenerateOptions,
-        on_token: &mut OnToken,
-    ) -> Result<Generated>;
+    fn generate(&mut self, prompts: &[Prompt], options: &GenerateOptions, on_token: &mut OnToken) -> Result<Generated>;
     /// Score examples with or without the adapter.
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals>;
     /// Answer with another adapter from here on, or with none. Only its tensors move; the base's part of the cache
@@ -40,12 +35,7 @@ struct Loaded<B: Backend> {
 }
 
 impl<B: Backend> Session for Loaded<B> {
-    fn generate(
-        &mut self,
-        prompts: &[Prompt],
-        options: &GenerateOptions,
-        on_token: &mut OnToken,
-    ) -> Result<Generated> {
+    fn generate(&mut self, prompts: &[Prompt], options: &GenerateOptions, on_token: &mut OnToken) -> Result<Generated> {
         generate_with(&mut self.decoder, &mut self.acts, &mut self.columns, prompts, options, on_token)
     }
 

@@ -229,10 +229,15 @@ pub fn kept_adapter(base: &BaseModel, plan: &TrainingPlan, tensors: &Path) -> Re
         spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
     }
     let config = adapter_config(&spec, base, start.as_ref());
-    let tensors = peft_format::read_tensors(tensors)
-        .map_err(|fault| Fault { code: if fault.code == "PS-MODEL-005" { "PS-CKPT-001" } else { fault.code }, ..fault })?;
+    let tensors = peft_format::read_tensors(tensors).map_err(|fault| Fault {
+        code: if fault.code == "PS-MODEL-005" { "PS-CKPT-001" } else { fault.code },
+        ..fault
+    })?;
     if let Some((name, _)) = tensors.iter().find(|(_, (_, values))| values.iter().any(|x| !x.is_finite())) {
-        return Err(Fault::new("PS-CKPT-001", format!("The kept adapter's tensor `{name}` holds values that are not numbers")));
+        return Err(Fault::new(
+            "PS-CKPT-001",
+            format!("The kept adapter's tensor `{name}` holds values that are not numbers"),
+        ));
     }
     Ok(AdapterFile { config, tensors })
 }

@@ -92,7 +92,8 @@ impl<B: Backend> Columns<B> {
                 .max_by_key(|&(shared, c)| (shared, std::cmp::Reverse(c)))
                 .map(|(_, c)| c);
         }
-        let fits = claimed.iter().zip(wanted).all(|(c, (_, total))| c.is_some_and(|c| self.columns[c].capacity >= *total));
+        let fits =
+            claimed.iter().zip(wanted).all(|(c, (_, total))| c.is_some_and(|c| self.columns[c].capacity >= *total));
         if !fits || self.columns.len() > wanted.len().max(KEPT) {
             self.lay_out(decoder, &mut claimed, wanted, limit)?;
         }

@@ -62,6 +62,7 @@ impl Sampling {
         Ok(())
     }
 
+    #[expect(clippy::float_cmp, reason = "exactly the values that change nothing")]
     fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }

@@ -160,9 +160,8 @@ impl<B: Backend> Current<'_, B> {
             return Ok(true);
         }
         aside.exchange(decoder);
-        let advanced = generation.advance(decoder, acts, columns, ROWS, &mut |prompt, token| {
-            listener.token(prompt, token)
-        });
+        let advanced =
+            generation.advance(decoder, acts, columns, ROWS, &mut |prompt, token| listener.token(prompt, token));
         aside.exchange(decoder);
         advanced
     }

@@ -62,7 +62,7 @@ pub struct ChatArgs {
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// Talk to what the run had learned at a step: its number, best or last
-    #[arg(long, value_name = "N|best|last", requires = "run")]
+    #[arg(long, value_name = "N|best|last", requires = "run", conflicts_with = "model")]
     pub checkpoint: Option<String>,
     /// Also show how the model answers without the adapter
     #[arg(long, requires = "tuned")]

@@ -56,7 +56,9 @@ pub(super) fn run(talk: &mut Talk, line: &str) -> Result<Next> {
         }
         "set" if argument.is_empty() => output::note(&settings::shown(&talk.options)),
         "set" => settings::set(&mut talk.options, argument)?,
-        "checkpoint" if argument.is_empty() => return Err(impossible("Name a checkpoint: /checkpoint N, best or last")),
+        "checkpoint" if argument.is_empty() => {
+            return Err(impossible("Name a checkpoint: /checkpoint N, best or last"));
+        }
         "checkpoint" => {
             let begun = Instant::now();
             let Talk { context, store, base, partner, voice, .. } = talk;
@@ -80,7 +82,10 @@ pub(super) fn run(talk: &mut Talk, line: &str) -> Result<Next> {
         "save" => save(talk, argument)?,
         "quit" | "exit" => return Ok(Next::End),
         other => {
-            return Err(Fault::new("PS-CFG-002", format!("There is no command `/{other}`; /help shows those that there are")));
+            return Err(Fault::new(
+                "PS-CFG-002",
+                format!("There is no command `/{other}`; /help shows those that there are"),
+            ));
         }
     }
     Ok(Next::Go)
@@ -123,7 +128,8 @@ fn history(talk: &Talk, words: &str) -> Result<()> {
 }
 
 fn load(talk: &mut Talk, id: &str) -> Result<()> {
-    let id: i64 = id.parse().map_err(|_| impossible(format!("`{id}` is no number; /history shows those that there are")))?;
+    let id: i64 =
+        id.parse().map_err(|_| impossible(format!("`{id}` is no number; /history shows those that there are")))?;
     let Some(store) = talk.store else { return Err(impossible("Conversations are not kept here")) };
     let (conversation, messages) = store.conversation(id)?;
     talk.conversation.set_system(conversation.system);

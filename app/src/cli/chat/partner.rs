@@ -40,7 +40,7 @@ pub(super) enum Voice<'a> {
     /// A model in this process.
     Loaded(Box<Answerer<'a>>),
     /// A run in another.
-    Live(LiveRun<'a>),
+    Live(Box<LiveRun<'a>>),
 }
 
 impl Voice<'_> {
@@ -143,7 +143,7 @@ impl Partner {
         cell: &'a OnceCell<BaseModel>,
     ) -> Result<Voice<'a>> {
         if let (true, Some(run), Some(store)) = (self.live, &self.run, store) {
-            return Ok(Voice::Live(LiveRun::new(store, run.clone())));
+            return Ok(Voice::Live(Box::new(LiveRun::new(store, run.clone()))));
         }
         let base = self.base(cell)?;
         let engine = Engine::open(&context.backend, context.threads)?;

@@ -60,8 +60,9 @@ pub(super) fn set(options: &mut AskOptions, assignment: &str) -> Result<()> {
     let mut changed = options.clone();
     match key.as_str() {
         "max_new_tokens" => {
-            changed.max_new_tokens =
-                value.parse().map_err(|_| impossible(format!("`max_new_tokens` is {value}; a whole number was expected")))?;
+            changed.max_new_tokens = value
+                .parse()
+                .map_err(|_| impossible(format!("`max_new_tokens` is {value}; a whole number was expected")))?;
         }
         "stop" => {
             changed.stop = match serde_json::from_str::<Vec<String>>(value) {
@@ -77,7 +78,10 @@ pub(super) fn set(options: &mut AskOptions, assignment: &str) -> Result<()> {
                 let mut known: Vec<String> =
                     sampling.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
                 known.extend(["max_new_tokens", "stop", "json_schema"].map(str::to_owned));
-                return Err(Fault::new("PS-CFG-002", format!("There is no setting `{key}`; there are {}", known.join(", "))));
+                return Err(Fault::new(
+                    "PS-CFG-002",
+                    format!("There is no setting `{key}`; there are {}", known.join(", ")),
+                ));
             }
             let number: Value = serde_json::from_str(value).unwrap_or(Value::Null);
             sampling[&key] = number;
@@ -121,7 +125,8 @@ mod tests {
     #[test]
     fn settings_change_and_impossible_ones_change_nothing() {
         let mut options = AskOptions::default();
-        for good in ["temperature=0.5", "top-k = 40", "seed=7", "stop=[\"a\",\"b\"]", "json_schema={\"type\":\"null\"}"] {
+        for good in ["temperature=0.5", "top-k = 40", "seed=7", "stop=[\"a\",\"b\"]", "json_schema={\"type\":\"null\"}"]
+        {
             set(&mut options, good).expect(good);
         }
         assert_eq!((options.sampling.temperature, options.sampling.top_k, options.sampling.seed), (0.5, 40, 7));

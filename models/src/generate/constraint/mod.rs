@@ -54,7 +54,10 @@ impl Constraints {
     /// The vocabulary of `tokenizer` for a model with `vocab_size` logits. `eos` stands for every stop token.
     pub fn new(tokenizer: &Tokenizer, vocab_size: usize, stop_ids: &[u32]) -> Result<Self> {
         let Some(&eos) = stop_ids.iter().find(|&&id| (id as usize) < vocab_size) else {
-            return Err(Fault::new("PS-TOK-002", "The model has no token that ends an answer, so none can be complete"));
+            return Err(Fault::new(
+                "PS-TOK-002",
+                "The model has no token that ends an answer, so none can be complete",
+            ));
         };
         let mut bytes = vec![Vec::new(); vocab_size];
         for (id, token) in tokenizer.token_bytes()?.into_iter().enumerate().take(vocab_size) {
@@ -83,7 +86,8 @@ impl Constraints {
     /// A JSON schema as a grammar. PS-CFG-001 names the place of what cannot be done or met.
     pub fn schema(&self, schema: &Value) -> Result<Grammar> {
         schema::check(schema, &|part| self.compile(part).map(drop))?;
-        let fresh = self.compile(schema).map_err(|e| Fault::new("PS-CFG-001", format!("The schema cannot be used: {e}")))?;
+        let fresh =
+            self.compile(schema).map_err(|e| Fault::new("PS-CFG-001", format!("The schema cannot be used: {e}")))?;
         Ok(Grammar { vocabulary: self.clone(), fresh })
     }
 
@@ -104,7 +108,11 @@ impl Constraints {
         };
         let mut schema = if schema.is_object() { schema.clone() } else { json!({"allOf": [schema]}) };
         options.apply_to(&mut schema);
-        let parser = self.shared.factory.create_parser(TopLevelGrammar::from_json_schema(schema)).map_err(|e| format!("{e:#}"))?;
+        let parser = self
+            .shared
+            .factory
+            .create_parser(TopLevelGrammar::from_json_schema(schema))
+            .map_err(|e| format!("{e:#}"))?;
         let mut matcher = Matcher::new(Ok(parser));
         // Reading the first mask tells a grammar that allows nothing.
         matcher.compute_mask().map_err(|e| e.to_string())?;
@@ -115,7 +123,11 @@ impl Constraints {
 impl Grammar {
     /// At the beginning of an answer.
     pub fn start(&self) -> Constraint {
-        Constraint { vocabulary: self.vocabulary.clone(), matcher: self.fresh.deep_clone(), numbers: NumberWatch::default() }
+        Constraint {
+            vocabulary: self.vocabulary.clone(),
+            matcher: self.fresh.deep_clone(),
+            numbers: NumberWatch::default(),
+        }
     }
 }
 
@@ -134,7 +146,8 @@ impl Constraint {
         loop {
             let token = choose(logits, sampling, index);
             let z = logits.get_mut(token as usize).filter(|z| z.is_finite());
-            let (Some(z), true) = (z, self.numbers.refuses(bytes.get(token as usize).map_or(&[], Vec::as_slice))) else {
+            let (Some(z), true) = (z, self.numbers.refuses(bytes.get(token as usize).map_or(&[], Vec::as_slice)))
+            else {
                 let chosen = if logits[token as usize].is_finite() { Some(token) } else { first };
                 return chosen.ok_or_else(dead_end);
             };

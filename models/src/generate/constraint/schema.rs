@@ -142,6 +142,11 @@ fn check_words(object: &Map<String, Value>, place: &str) -> Result<()> {
     if object.get("enum").is_some_and(|values| values.as_array().is_none_or(Vec::is_empty)) {
         return Err(refused(place, "`enum` must list at least one value; no answer can meet it"));
     }
+    for key in ["anyOf", "oneOf"] {
+        if object.get(key).is_some_and(|parts| parts.as_array().is_none_or(Vec::is_empty)) {
+            return Err(refused(place, &format!("`{key}` must list at least one schema; no answer can meet it")));
+        }
+    }
     let count = |key: &str| -> Result<Option<u64>> {
         match object.get(key) {
             None => Ok(None),
@@ -161,7 +166,9 @@ fn check_words(object: &Map<String, Value>, place: &str) -> Result<()> {
     let bound = |key: &str| -> Result<Option<f64>> {
         match object.get(key) {
             None | Some(Value::Bool(_)) => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or_else(|| refused(place, &format!("`{key}` is {value}, no number"))),
+            Some(value) => {
+                value.as_f64().map(Some).ok_or_else(|| refused(place, &format!("`{key}` is {value}, no number")))
+            }
         }
     };
     let low = bound("minimum")?.max_with(bound("exclusiveMinimum")?);
@@ -169,7 +176,10 @@ fn check_words(object: &Map<String, Value>, place: &str) -> Result<()> {
     if let (Some(low), Some(high)) = (low, high)
         && low > high
     {
-        return Err(refused(place, &format!("no answer can meet it: the minimum {low} is more than the maximum {high}")));
+        return Err(refused(
+            place,
+            &format!("no answer can meet it: the minimum {low} is more than the maximum {high}"),
+        ));
     }
     Ok(())
 }
@@ -200,7 +210,8 @@ fn resolve<'a>(schema: &'a Value, reference: &Value, place: &str) -> Result<&'a 
         None => None,
     };
     target.ok_or_else(|| {
-        let why = format!("`$ref` leads to `{text}`, which is not in the schema; references begin with #/ and stay in it");
+        let why =
+            format!("`$ref` leads to `{text}`, which is not in the schema; references begin with #/ and stay in it");
         refused(place, &why)
     })
 }
@@ -221,9 +232,12 @@ fn check_finite(schema: &Value, nodes: &[(String, &Map<String, Value>)]) -> Resu
             break;
         }
     }
-    let endless = nodes.iter().find(|(_, node)| !finite[&key(node)]);
+    // The deepest of them is the one to look at; those around it only demand it.
+    let endless = nodes.iter().rfind(|(_, node)| !finite[&key(node)]);
     match endless {
-        Some((place, _)) => Err(refused(place, "no answer can meet it: what it demands would have to contain itself for ever")),
+        Some((place, _)) => {
+            Err(refused(place, "no answer can meet it: what it demands would have to contain itself for ever"))
+        }
         None => Ok(()),
     }
 }
@@ -260,8 +274,7 @@ fn can_end(schema: &Value, node: &Map<String, Value>, finite: &BTreeMap<usize, b
         "array" => {
             let least = node.get("minItems").and_then(Value::as_u64).unwrap_or(0) as usize;
             let prefix = list("prefixItems").map_or(&[][..], Vec::as_slice);
-            prefix.iter().take(least).all(ends)
-                && (least <= prefix.len() || node.get("items").is_none_or(ends))
+            prefix.iter().take(least).all(ends) && (least <= prefix.len() || node.get("items").is_none_or(ends))
         }
         _ => true,
     })
