@@ -12,6 +12,7 @@ mod events;
 mod metrics;
 mod migrate;
 mod paths;
+mod presets;
 mod run_id;
 mod run_list;
 mod run_lock;
@@ -24,6 +25,7 @@ pub use conversations::{Choice, Conversation, Message, NewConversation, NewMessa
 pub use events::Event;
 pub use metrics::{Evaluation, StepMetrics};
 pub use paths::DataDir;
+pub use presets::StoredPreset;
 pub use run_id::RunId;
 pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;

@@ -5,6 +5,7 @@ pub mod conversation;
 pub mod kept;
 pub mod live;
 pub mod model;
+pub mod presets;
 pub mod run;
 pub mod samples;
 pub mod setup;

@@ -49,18 +49,30 @@ pub fn prompts(config: &RunConfig, base: &BaseModel, rows: &[Row], held_out: &[u
         if chosen.len() >= most {
             break;
         }
-        let Example::Messages(turns) = &rows[row].example else { continue };
-        let Some(last) = turns.iter().rposition(|turn| turn.role == Role::Assistant).filter(|&at| at > 0) else {
-            continue;
-        };
+        let Some((turns, expected)) = question(&rows[row].example) else { continue };
         // A row that the layout refuses is refused where rows are rendered, with its line.
-        let Ok(ids) = wording.prompt(&turns[..last]) else { continue };
+        let Ok(ids) = wording.prompt(turns) else { continue };
         if ids.len() <= room {
-            let expected = Some(turns[last].content.clone());
-            chosen.push(SamplePrompt { prompt: asked(&turns[..last]), ids, expected });
+            chosen.push(SamplePrompt { prompt: asked(turns), ids, expected });
         }
     }
     Ok(chosen)
+}
+
+/// What a row asks, and what it would like to hear.
+fn question(example: &Example) -> Option<(&[Turn], Option<String>)> {
+    let (prompt, answer) = match example {
+        Example::Messages(turns) => {
+            let last = turns.iter().rposition(|turn| turn.role == Role::Assistant)?;
+            (&turns[..last], Some(turns[last].content.clone()))
+        }
+        Example::Preference { prompt, chosen, .. } => (&prompt[..], chosen.first().map(|turn| turn.content.clone())),
+        Example::Rated { prompt, answer, desirable } => {
+            (&prompt[..], answer.first().filter(|_| *desirable).map(|turn| turn.content.clone()))
+        }
+        Example::Text(_) => return None,
+    };
+    (!prompt.is_empty()).then_some((prompt, answer))
 }
 
 /// What a person sees of a prompt: the last question.

@@ -7,9 +7,10 @@ use crate::decoder::{Activations, BuildOptions, Decoder, attach, build};
 use crate::fault::device;
 use crate::generate::{Columns, GenerateOptions, Generated, OnToken, Prompt, generate_with};
 use crate::peft_format::AdapterFile;
+use crate::train::preference::{PreferenceScores, score_all, summarise};
 use crate::train::{self, Tokens, Totals};
 use peft_kernels::Backend;
-use peft_plan::Result;
+use peft_plan::{PreferencePlan, Result};
 
 /// A model ready to answer and to be scored.
 pub trait Session {
@@ -17,6 +18,13 @@ pub trait Session {
     fn generate(&mut self, prompts: &[Prompt], options: &GenerateOptions, on_token: &mut OnToken) -> Result<Generated>;
     /// Score examples with or without the adapter.
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals>;
+    /// Score examples that compare, against the base; `adapters`: the tuned model, or the base itself.
+    fn score_preferences(
+        &mut self,
+        examples: &[Tokens],
+        preference: &PreferencePlan,
+        adapters: bool,
+    ) -> Result<PreferenceScores>;
     /// Answer with another adapter from here on, or with none. Only its tensors move; the base's part of the cache
     /// stays. A fault leaves everything as it was.
     fn switch_adapter(&mut self, adapter: Option<&AdapterFile>) -> Result<()>;
@@ -41,6 +49,19 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals> {
         train::score(&mut self.decoder, &mut self.acts, examples, adapters)
+    }
+
+    fn score_preferences(
+        &mut self,
+        examples: &[Tokens],
+        preference: &PreferencePlan,
+        adapters: bool,
+    ) -> Result<PreferenceScores> {
+        let base = score_all(&mut self.decoder, &mut self.acts, examples, preference, false)?;
+        let references: Vec<[f64; 2]> = base.iter().map(|two| [two[0].logp, two[1].logp]).collect();
+        let scored =
+            if adapters { score_all(&mut self.decoder, &mut self.acts, examples, preference, true)? } else { base };
+        Ok(summarise(preference, examples, &scored, &references))
     }
 
     fn switch_adapter(&mut self, adapter: Option<&AdapterFile>) -> Result<()> {
