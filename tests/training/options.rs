@@ -141,7 +141,8 @@ fn noise_goes_by_the_length_of_each_sequence() {
 fn greedy(base: &BaseModel, adapter: Option<&Path>, prompts: &[Prompt]) -> Vec<Vec<u32>> {
     let engine = Engine::open("cpu", 2).expect("an engine");
     let mut session = engine.session(base, adapter, None).expect("a session");
-    let options = GenerateOptions { sampling: Sampling::default(), max_new_tokens: 12, stop_ids: Vec::new() };
+    let options =
+        GenerateOptions { sampling: Sampling::default(), max_new_tokens: 12, stop_ids: Vec::new(), grammar: None };
     let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
     let generated = session.generate(prompts, &options, &mut quiet).expect("answers");
     generated.answers.into_iter().map(|answer| answer.ids).collect()

@@ -2,11 +2,15 @@
 
 pub mod answer;
 pub mod compare;
+pub mod conversation;
 pub mod disposal;
+pub mod kept;
+pub mod live;
 pub mod model;
 pub mod presets;
 pub mod receipt;
 pub mod run;
+pub mod samples;
 pub mod setup;
 
 pub use model::open_model;
