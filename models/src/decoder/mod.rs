@@ -259,7 +259,6 @@ impl<B: Backend> Decoder<B> {
         };
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -290,6 +289,7 @@ impl<B: Backend> Decoder<B> {
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, layers, tables, norm: gain, .. } = self;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
         let embedding_trained = matches!(embedding, Weights::Trained(_));
         be.reshape(&mut acts.dx, rows, spec.hidden_size)?;
