@@ -295,7 +295,6 @@ impl<B: Backend> Decoder<B> {
         let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -326,6 +325,7 @@ impl<B: Backend> Decoder<B> {
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
         let embedding_trained = match (&mut saved.embedding, embedding) {
             (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
