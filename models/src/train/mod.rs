@@ -4,6 +4,7 @@
 //! the terminal are sinks.
 
 pub mod checkpoint;
+pub mod ledger;
 mod score;
 mod step;
 
@@ -14,6 +15,7 @@ pub use step::{StepOutcome, optimizer_step};
 use crate::adapter;
 use crate::decoder::{Activations, Batch, Decoder};
 use crate::fault::device;
+use ledger::Ledger;
 use peft_kernels::Backend;
 use peft_plan::order::{StepBatches, epoch_steps};
 use peft_plan::{Evaluation, EventSink, Fault, Finished, Interval, Result, RunEvent, StepMetrics, TrainingPlan};
@@ -190,6 +192,7 @@ impl<B: Backend> Trainer<'_, B> {
             session_steps: 0,
             step_seconds: Vec::new(),
         };
+        let mut ledger = Ledger::open(self.directory, progress.state.step)?;
         let mut halt = None;
         while progress.state.step < self.plan.total_steps {
             if let Some(request) = (self.request)().or(halt.take()) {
@@ -200,6 +203,7 @@ impl<B: Backend> Trainer<'_, B> {
             let (batches, epoch) = schedule.at(step);
             let rate = rates.at(step);
             let outcome = optimizer_step(decoder, &mut acts, self.train, batches, self.plan, step, rate)?;
+            ledger.append(step, &outcome.rows)?;
             progress.session_steps += 1;
             let seconds = begun.elapsed().as_secs_f64();
             progress.step_seconds.push(seconds);
@@ -233,6 +237,7 @@ impl<B: Backend> Trainer<'_, B> {
             let due = self.plan.checkpoint_every_steps.is_some_and(|n| step.is_multiple_of(n))
                 || progress.last_saved.elapsed().as_secs_f64() >= self.plan.checkpoint_every_seconds;
             if due || last {
+                ledger.sync()?;
                 self.save(decoder, sink, &mut progress)?;
             }
         }
