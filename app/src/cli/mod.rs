@@ -24,6 +24,7 @@ mod completions;
 mod data;
 mod hardware;
 mod panic;
+mod run_rows;
 mod runs;
 mod table;
 mod welcome;

@@ -6,5 +6,5 @@ pub mod run;
 pub mod setup;
 
 pub use model::open_model;
-pub use run::{RunRequest, resume, start};
+pub use run::{ResumeChanges, RunRequest, resume, start};
 pub use setup::{Setup, prepare};

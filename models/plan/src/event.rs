@@ -91,6 +91,24 @@ pub enum RunEvent {
     },
 }
 
+impl RunEvent {
+    /// Something strange that no detector found.
+    pub fn anomaly(step: u64, kind: &str, message: String, taken: String) -> Self {
+        Self::Anomaly {
+            step,
+            kind: kind.to_owned(),
+            message,
+            actions: Vec::new(),
+            taken,
+            code: None,
+            evidence: BTreeMap::new(),
+            rows: Vec::new(),
+            tensor: None,
+            rewound_to: None,
+        }
+    }
+}
+
 /// The run begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {

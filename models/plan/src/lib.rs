@@ -9,8 +9,10 @@ pub mod fault;
 pub mod findings;
 pub mod memory;
 pub mod order;
+pub mod quality;
 pub mod resolve;
 pub mod rope;
+pub mod run_view;
 pub mod schedule;
 pub mod spec;
 
@@ -20,6 +22,8 @@ pub use event::{Evaluation, EventSink, Finished, Interval, Probe, QualityPart, R
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
+pub use quality::{Quality, assess};
 pub use resolve::{Facts, GuardPlan, Reaction, TrainingPlan};
+pub use run_view::RunView;
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

@@ -6,7 +6,7 @@
 
 use super::Tokens;
 use crate::decoder::{Batch, Scores};
-use peft_plan::findings::RowLoss;
+use peft_plan::findings::{RowLoss, RowVisit};
 use peft_plan::{Fault, Result};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -16,15 +16,6 @@ use std::path::{Path, PathBuf};
 const HEADER: &[u8; RECORD] = b"PEFTROWS\x01\0\0\0\0\0\0\0";
 /// Step, row and tokens as `u32`, loss as `f32`, all little-endian.
 const RECORD: usize = 16;
-
-/// A row's cost in one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Visit {
-    /// The optimizer step.
-    pub step: u64,
-    /// The row.
-    pub row: RowLoss,
-}
 
 /// Where the ledger of the run in `directory` is.
 pub fn path(directory: &Path) -> PathBuf {
@@ -116,14 +107,13 @@ fn fill(from: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn visit(record: &[u8; RECORD]) -> Visit {
+fn visit(record: &[u8; RECORD]) -> RowVisit {
     let word = |i: usize| u32::from_le_bytes([record[4 * i], record[4 * i + 1], record[4 * i + 2], record[4 * i + 3]]);
-    let row = RowLoss { row: word(1), tokens: word(2), loss: f32::from_bits(word(3)) };
-    Visit { step: u64::from(word(0)), row }
+    RowVisit { step: u64::from(word(0)), row: word(1), tokens: word(2), loss: f32::from_bits(word(3)) }
 }
 
 /// Every visit of the run in `directory`, in order; none where it keeps no ledger.
-pub fn read(directory: &Path) -> Result<Vec<Visit>> {
+pub fn read(directory: &Path) -> Result<Vec<RowVisit>> {
     let path = path(directory);
     let mut visits = Vec::new();
     let mut read = || -> io::Result<()> {

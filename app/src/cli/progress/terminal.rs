@@ -83,8 +83,9 @@ impl Receiver for Terminal {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));
             }
             RunEvent::Anomaly { message, taken, .. } => {
-                self.say(&printable(&format!("{message} {taken}")));
+                self.say(&printable(&format!("{message}. In answer: {taken}.")));
             }
+            RunEvent::Probe(_) => {}
             RunEvent::Paused { .. } | RunEvent::Stopped { .. } | RunEvent::Finished(_) | RunEvent::Failed { .. } => {
                 self.end();
             }
