@@ -139,6 +139,7 @@ impl Job<'_> {
             questions: &mut || None,
             samples: None,
             peak_memory: || 0,
+            guard: peft_models::train::GuardJob::default(),
         };
         let mut sink = |event: &RunEvent| {
             events.push(event.clone());

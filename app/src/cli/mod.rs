@@ -29,6 +29,7 @@ mod panic;
 mod presets;
 mod run_compare;
 mod run_log;
+mod run_rows;
 mod runs;
 mod table;
 mod versions;

@@ -3,7 +3,7 @@
 use super::args::{ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
-use crate::jobs::{RunRequest, resume, start};
+use crate::jobs::{ResumeChanges, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig};
@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
-    Ok(report(context, &end.outcome, end.run.id.as_str(), &end.run.directory))
+    report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
@@ -106,8 +106,10 @@ fn adapter_of(dir: &Path) -> Result<String> {
 
 /// Go on with a run.
 pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
-    if let Some(end) = resume(context, &args.run, &args.set)? {
-        return Ok(report(context, &end.outcome, end.run.id.as_str(), &end.run.directory));
+    let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
+    let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
+    if let Some(end) = resume(context, run, &changes)? {
+        return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
     if context.json {
@@ -116,12 +118,15 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> u8 {
+fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> Result<u8> {
     if !context.json {
         match outcome {
             RunOutcome::Finished(f) => {
                 output::line(&format!("Finished after {} steps in {}", f.step, output::duration(f.seconds)));
                 output::line(&format!("Adapter   {}", f.adapter));
+                if let Some(score) = f.quality_score {
+                    output::line(&format!("Quality   {score:.0} of 100; `peft-studio runs show {id}` says why"));
+                }
                 output::line(&format!("Try it    peft-studio chat --run {id} --compare"));
             }
             RunOutcome::Stopped(step) => {
@@ -133,10 +138,22 @@ fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -
             RunOutcome::Paused(step) | RunOutcome::Interrupted(step) => {
                 output::line(&format!("Paused after {step} steps. Go on with: peft-studio resume {id}"));
             }
+            // Told as the reason of the exit code.
+            RunOutcome::Halted(_) => {}
         }
     }
     match outcome {
-        RunOutcome::Interrupted(_) => INTERRUPTED,
-        _ => 0,
+        RunOutcome::Interrupted(_) => Ok(INTERRUPTED),
+        RunOutcome::Halted(finding) => Err(named(finding.fault(), id)),
+        _ => Ok(0),
     }
+}
+
+/// The fault with the run's id where its actions say RUN.
+fn named(mut fault: Fault, id: &str) -> Fault {
+    let actions = std::mem::take(&mut fault.actions);
+    for action in actions {
+        fault = fault.action(action.label, action.command.map(|command| command.replace("RUN", id)));
+    }
+    fault
 }

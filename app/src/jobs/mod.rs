@@ -14,5 +14,5 @@ pub mod samples;
 pub mod setup;
 
 pub use model::open_model;
-pub use run::{RunRequest, resume, start};
+pub use run::{ResumeChanges, RunRequest, resume, start};
 pub use setup::{Setup, prepare};

@@ -355,6 +355,20 @@ impl<B: Backend> Decoder<B> {
         Ok(scores)
     }
 
+    /// Where the last pass was no longer finite first, looking from the bottom up.
+    pub fn first_broken_output(&self, acts: &Activations<B>) -> Result<Option<String>> {
+        let is_broken = |t: &Tensor<B>| Ok(self.be.download(t)?.iter().any(|v| !v.is_finite()));
+        for (i, stream) in acts.inputs.iter().enumerate() {
+            if is_broken(stream)? {
+                return Ok(Some(match i {
+                    0 => "the output of the embedding".to_owned(),
+                    i => format!("the output of layer {}", i - 1),
+                }));
+            }
+        }
+        Ok(if is_broken(&acts.normed)? { Some("the output of the last norm".to_owned()) } else { None })
+    }
+
     /// Logits of every position, for checks on small models: `[rows, vocab]`.
     pub fn logits(&mut self, acts: &mut Activations<B>, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
         let rows = batch.tokens.len();
