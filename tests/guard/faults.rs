@@ -3,6 +3,7 @@
 use crate::world::{World, base};
 use peft_models::base::BaseModel;
 use peft_models::train::Tokens;
+use peft_plan::TargetModules;
 use peft_plan::order::SplitMix;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -83,6 +84,40 @@ pub(crate) fn mask_answers(rows: &mut [Tokens], share: f64, seed: u64) {
             row.trained.iter_mut().enumerate().for_each(|(i, t)| *t = i == last);
         }
     }
+}
+
+/// Every answer is the same.
+pub(crate) fn same_answers(rows: &mut [Tokens]) {
+    let answer = rows[0].ids[answer_at(&rows[0])..].to_vec();
+    for row in rows {
+        let at = answer_at(row);
+        row.ids.truncate(at);
+        row.ids.extend(&answer);
+        row.trained.truncate(at);
+        row.trained.resize(row.ids.len(), true);
+    }
+}
+
+/// An adapter to start from that has exploded.
+pub(crate) fn exploded_adapter(world: &World, size: f32, folder: &Path) {
+    use peft_models::adapter::NamedTensors;
+    use peft_models::peft_format::{AdapterConfig, write_adapter};
+    let mut random = SplitMix::new(3);
+    let mut normal = |scale: f32| scale * ((0..12).map(|_| random.unit()).sum::<f64>() - 6.0) as f32;
+    let mut tensors = NamedTensors::new();
+    let spec = world.base.spec();
+    for layer in 0..spec.layers.len() {
+        for module in &spec.modules {
+            let name = format!("base_model.model.model.layers.{layer}.{}", module.name);
+            let a = (0..8 * module.in_features).map(|_| normal(0.1)).collect();
+            let b = (0..8 * module.out_features).map(|_| normal(size)).collect();
+            tensors.insert(format!("{name}.lora_A.weight"), (vec![8, module.in_features], a));
+            tensors.insert(format!("{name}.lora_B.weight"), (vec![module.out_features, 8], b));
+        }
+    }
+    let targets = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or("").to_owned()).collect();
+    let config = AdapterConfig::new(8, 16.0, TargetModules::List(targets));
+    write_adapter(folder, &config, &tensors).expect("written");
 }
 
 /// The model in `folder`, with the values of some tensors changed.

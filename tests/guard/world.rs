@@ -1,12 +1,15 @@
 //! Models and rows to plant faults into: the starter with its own small world, tiny random models with an invented
 //! cipher.
 
+use peft_data::Split;
 use peft_models::base::{BaseModel, EmbeddedModel};
 use peft_models::prepare::render;
 use peft_models::train::Tokens;
 use peft_plan::order::SplitMix;
 use peft_plan::{Example, Facts, Role, Row, RunConfig, TrainOn, TrainingPlan, Turn, resolve};
 use peft_text::{ChatTemplate, RenderOptions};
+use serde_json::Value;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// What is trained on what, before anything is planted.
@@ -56,21 +59,18 @@ fn row(line: usize, ask: &str, answer: &str) -> Row {
     Row { file: 0, line, example: Example::Messages(turns) }
 }
 
-/// `count` rows, as far as there are so many.
-pub(crate) fn rows(base: &BaseModel, data: Data, count: usize, seed: u64) -> Vec<Tokens> {
+/// Training and held-out rows, `count` together as far as there are so many; those that ask the same are on one side.
+fn rows(base: &BaseModel, data: Data, count: usize, seed: u64) -> (Vec<Tokens>, Vec<Tokens>) {
     let mut random = SplitMix::new(seed);
     let texts: Vec<Row> = match data {
         Data::Cafe => {
-            let all: Vec<serde_json::Value> = peft_starter::sample_rows_jsonl()
+            let all: Vec<Value> = peft_starter::sample_rows_jsonl()
                 .lines()
                 .map(|line| serde_json::from_str(line).expect("the sample is JSON"))
                 .collect();
-            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            all.iter()
-                .take(count)
-                .enumerate()
-                .map(|(n, v)| row(n + 1, &text(&v["instruction"]), &text(&v["output"])))
-                .collect()
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let rows = all.iter().take(count).enumerate();
+            rows.map(|(n, v)| row(n + 1, &text(&v["instruction"]), &text(&v["output"]))).collect()
         }
         Data::Corpus => peft_starter::corpus(9000 + seed, count)
             .enumerate()
@@ -82,26 +82,34 @@ pub(crate) fn rows(base: &BaseModel, data: Data, count: usize, seed: u64) -> Vec
                 row(n + 1, &format!("Say {a} and {b}"), &format!("It is {b} and then {a}"))
             })
             .collect(),
-        Data::Cipher => {
-            let vocabulary = base.spec().vocab_size;
-            return (0..count)
-                .map(|e| {
-                    let length = 4 + random.below(6);
-                    let ask: Vec<u32> = (0..length).map(|_| 20 + random.below(60) as u32).collect();
-                    let answer = ask.iter().map(|&t| (t + 80) % vocabulary as u32);
-                    let ids: Vec<u32> = [5].into_iter().chain(ask.iter().copied()).chain([6]).chain(answer).chain([7]).collect();
-                    let trained = (0..ids.len()).map(|i| i > length + 1).collect();
-                    Tokens { ids, trained, row: e as u32 }
-                })
-                .collect();
-        }
+        Data::Cipher => return cipher(base, count, &mut random),
     };
-    let template = ChatTemplate::resolve("chatml", base.tokenizer()).or_else(|_| ChatTemplate::resolve("plain", base.tokenizer()));
-    let template = ChatTemplate::resolve("auto", base.tokenizer()).or(template).expect("a template");
-    let mut options = RenderOptions::new(template, "2024-07-26");
+    let template = ["auto", "chatml"].iter().find_map(|name| ChatTemplate::resolve(name, base.tokenizer()).ok());
+    let mut options = RenderOptions::new(template.expect("a layout"), "2024-07-26");
     options.train_on = TrainOn::Assistant;
-    let all: Vec<usize> = (0..texts.len()).collect();
-    render(base, &texts, &all, &options).expect("rendered").cut(256).examples
+    let Split { train, validation } = peft_data::split(&texts, 0.1, seed);
+    let rendered = |indices: &[usize]| render(base, &texts, indices, &options).expect("rendered").cut(256).examples;
+    (rendered(&train), rendered(&validation))
+}
+
+/// Questions of a few tokens, each answered by the same tokens in another alphabet.
+fn cipher(base: &BaseModel, count: usize, random: &mut SplitMix) -> (Vec<Tokens>, Vec<Tokens>) {
+    let mut asked = HashSet::new();
+    let mut all = Vec::new();
+    while all.len() < count {
+        let length = 4 + random.below(6);
+        let ask: Vec<u32> = (0..length).map(|_| 20 + random.below(60) as u32).collect();
+        if !asked.insert(ask.clone()) {
+            continue;
+        }
+        let answer: Vec<u32> = ask.iter().map(|t| t + 80).collect();
+        let ids = [&[5], &ask[..], &[6], &answer, &[7]].concat();
+        assert!(ids.iter().all(|&id| (id as usize) < base.spec().vocab_size));
+        let trained = (0..ids.len()).map(|i| i > length + 1).collect();
+        all.push(Tokens { ids, trained, row: all.len() as u32 });
+    }
+    let validation = all.split_off(count - count / 10);
+    (all, validation)
 }
 
 /// The plan that these settings give.
@@ -118,13 +126,7 @@ pub(crate) fn plan(base: &BaseModel, train: &[Tokens], settings: &[String]) -> T
 /// A world without faults.
 pub(crate) fn world(model: &str, data: Data, count: usize, seed: u64, settings: &[&str]) -> World {
     let base = base(model);
-    let mut all = rows(&base, data, count, seed);
-    // Every tenth is held out.
-    let mut random = SplitMix::new(seed ^ 77);
-    for i in (1..all.len()).rev() {
-        all.swap(i, random.below(i + 1));
-    }
-    let validation = all.split_off(all.len() - all.len() / 10);
+    let (train, validation) = rows(&base, data, count, seed);
     let usual = [
         "adapter.rank=8",
         "training.epochs=3",
@@ -134,5 +136,5 @@ pub(crate) fn world(model: &str, data: Data, count: usize, seed: u64, settings: 
     ];
     let mut settings: Vec<String> = usual.iter().chain(settings).map(ToString::to_string).collect();
     settings.push(format!("training.seed={seed}"));
-    World { base, train: all, validation, settings }
+    World { base, train, validation, settings }
 }

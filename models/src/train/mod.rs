@@ -193,7 +193,7 @@ impl<B: Backend> Trainer<'_, B> {
             step: 0,
             tokens: 0,
             seconds: 0.0,
-            loss: f64::NAN,
+            loss: 0.0,
             validation_loss: None,
             best: None,
             evaluations_without_gain: 0,
@@ -257,8 +257,9 @@ impl<B: Backend> Trainer<'_, B> {
             if sink.emit(&event) == ControlFlow::Break(()) {
                 halt = Some(Request::Interrupt);
             }
+            let rows = guard.rows(&mut progress.state.guard, step, &outcome.rows);
             let mut found = guard.observe(&mut progress.state.guard, &event);
-            found.extend(guard.rows(&mut progress.state.guard, step, &outcome.rows));
+            found.extend(rows);
             found.extend(guard.memory(&mut progress.state.guard, step));
             if probe::is_due(self.plan, step) {
                 found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);
