@@ -166,7 +166,7 @@ impl<'a> Guard<'a> {
     /// What the rows of a step cost.
     pub(super) fn rows(&self, state: &mut GuardState, step: u64, rows: &[RowLoss]) -> Option<Finding> {
         let facts = self.facts(state);
-        state.watch.get_or_insert_with(|| Watch::new(&facts)).rows(step, rows, &|row| self.place(row))
+        state.watch.get_or_insert_with(|| Watch::new(&facts)).rows(step, rows, &facts, &|row| self.place(row))
     }
 
     /// The memory after a step.

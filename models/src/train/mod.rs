@@ -285,8 +285,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 halt = Some(Request::Interrupt);
             }
             answering.work(decoder, self.questions, step, seconds);
+            let rows = guard.rows(&mut progress.state.guard, step, &outcome.rows);
             let mut found = guard.observe(&mut progress.state.guard, &event);
-            found.extend(guard.rows(&mut progress.state.guard, step, &outcome.rows));
+            found.extend(rows);
             found.extend(guard.memory(&mut progress.state.guard, step));
             if probe::is_due(self.plan, step) {
                 found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);

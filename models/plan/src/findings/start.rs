@@ -24,7 +24,7 @@ pub struct Start {
 impl Start {
     fn judge(&mut self, step: u64, loss: f64, facts: &RunFacts) -> Option<Finding> {
         let guessing = (facts.vocabulary.max(2) as f64).ln();
-        if self.told || facts.vocabulary == 0 || loss < 2.0 * guessing + 1.0 {
+        if self.told || facts.vocabulary == 0 || !loss.is_finite() || loss < 2.0 * guessing + 1.0 {
             return None;
         }
         self.told = true;

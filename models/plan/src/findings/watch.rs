@@ -4,7 +4,7 @@ use super::{
     Detector, Divergence, Explosion, Finding, FindingKind, MemoryPressure, MemoryReading, Overfitting, Plateau,
     RowLoss, RowWatch, Start,
 };
-use crate::event::RunEvent;
+use crate::event::{RunEvent, StepMetrics};
 use crate::resolve::TrainingPlan;
 use serde::{Deserialize, Serialize};
 
@@ -62,13 +62,20 @@ impl Watch {
         }
     }
 
-    /// One event has happened; what is found, the gravest first.
+    /// One event has happened; what is found, the gravest first. The rows of a step come before the step.
     ///
     /// A gradient that explodes while it is clipped and the loss climbs is the loss's matter: clipping more would not
     /// help, a lower rate does.
     pub fn observe(&mut self, event: &RunEvent, facts: &RunFacts) -> Vec<Finding> {
-        let Self { divergence, explosion, overfitting, plateau, start, memory: _, rows: _ } = self;
-        let climbing = divergence.observe(event, facts);
+        let Self { divergence, explosion, overfitting, plateau, start, memory: _, rows } = self;
+        // A few wild rows raise the loss of their steps; that is their matter and no divergence.
+        let climbing = match event {
+            RunEvent::Step(step) => {
+                let loss = rows.calm_loss(step.step).unwrap_or(step.loss);
+                divergence.observe(&RunEvent::Step(StepMetrics { loss, ..step.clone() }), facts)
+            }
+            other => divergence.observe(other, facts),
+        };
         let exploded = explosion
             .observe(event, facts)
             .filter(|_| facts.max_gradient_norm <= 0.0 || (climbing.is_none() && !divergence.is_rising(facts)));
@@ -83,8 +90,14 @@ impl Watch {
     }
 
     /// What the rows of a step cost.
-    pub fn rows(&mut self, step: u64, rows: &[RowLoss], place: &dyn Fn(u32) -> String) -> Option<Finding> {
-        self.rows.observe(step, rows, place)
+    pub fn rows(
+        &mut self,
+        step: u64,
+        rows: &[RowLoss],
+        facts: &RunFacts,
+        place: &dyn Fn(u32) -> String,
+    ) -> Option<Finding> {
+        self.rows.observe(step, rows, facts, place)
     }
 
     /// The memory at a step.
