@@ -23,10 +23,13 @@ pub mod verify;
 mod completions;
 mod data;
 mod hardware;
+mod models;
 mod panic;
 mod runs;
 mod table;
 mod welcome;
+
+pub(crate) mod transfer;
 
 use args::{Cli, Command};
 use context::Context;
@@ -65,6 +68,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Hardware => hardware::run(context),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
+        Command::Models(args) => models::run(context, args),
         Command::Data(args) => data::run(context, args),
         Command::Train(args) => train::run(context, args),
         Command::Pause(args) => runs::pause(context, args),

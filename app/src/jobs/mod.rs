@@ -1,6 +1,9 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod download;
+pub mod fit;
+pub mod library;
 pub mod model;
 pub mod run;
 pub mod setup;

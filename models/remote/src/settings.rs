@@ -91,16 +91,8 @@ impl Settings {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| set(name).map(|value| value.to_string_lossy().trim().to_owned());
         let folder = |name: &str| set(name).map(|value| expand(PathBuf::from(value), home));
-        let hugging_face = folder("HF_HOME")
-            .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
-            .or_else(|| home.map(|home| home.join(".cache").join("huggingface")));
-        let cache = folder("HF_HUB_CACHE")
-            .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
-            .or_else(|| hugging_face.as_ref().map(|place| place.join("hub")));
-        let Some(cache) = cache else {
-            let detail = "This account has no home folder; name a folder for models with `HF_HOME`.";
-            return Err(Fault::new("PS-FILE-001", detail));
-        };
+        let cache = Self::cache(&variable, home)?;
+        let hugging_face = hugging_face(&folder, home);
         let is_on = |name: &str| text(name).is_some_and(|value| is_true(&value));
         let (token, token_source) = token(&set, &is_on, hugging_face.as_deref(), home);
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
@@ -115,7 +107,7 @@ impl Settings {
         }
         Ok(Self {
             endpoint: endpoint(text("HF_ENDPOINT").as_deref().unwrap_or(ENDPOINT))?,
-            cache: std::path::absolute(&cache).unwrap_or(cache),
+            cache,
             token,
             token_source,
             offline,
@@ -123,6 +115,22 @@ impl Settings {
             patience,
             at_once: 4,
         })
+    }
+
+    /// Where the files of the hub are kept; all that must be known to use what is here.
+    pub fn cache(variable: impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> Result<PathBuf> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let folder = |name: &str| set(name).map(|value| expand(PathBuf::from(value), home));
+        let cache = folder("HF_HUB_CACHE")
+            .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| hugging_face(&folder, home).map(|place| place.join("hub")));
+        match cache {
+            Some(cache) => Ok(std::path::absolute(&cache).unwrap_or(cache)),
+            None => {
+                let detail = "This account has no home folder; name a folder for models with `HF_HOME`.";
+                Err(Fault::new("PS-FILE-001", detail))
+            }
+        }
     }
 
     /// PS-NET-001 where the network is forbidden; asked before the first socket.
@@ -136,6 +144,12 @@ impl Settings {
             .action("Work with the models that are here", Some("peft-studio models list".to_owned()))),
         }
     }
+}
+
+fn hugging_face(folder: &impl Fn(&str) -> Option<PathBuf>, home: Option<&Path>) -> Option<PathBuf> {
+    folder("HF_HOME")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+        .or_else(|| home.map(|home| home.join(".cache").join("huggingface")))
 }
 
 fn endpoint(text: &str) -> Result<Url> {

@@ -5,6 +5,7 @@
 
 mod data;
 mod model;
+mod models;
 mod spelling;
 mod starter;
 mod training;
@@ -12,6 +13,7 @@ mod values;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -53,6 +55,9 @@ pub struct GlobalArgs {
     /// Threads of the processor to use [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = values::threads)]
     pub threads: Option<usize>,
+    /// Never use the network, also where a command would
+    #[arg(long, global = true)]
+    pub offline: bool,
 }
 
 /// The commands.
@@ -68,6 +73,9 @@ pub enum Command {
     Selftest,
     /// Replay a training run of another program and compare every number
     Verify(VerifyArgs),
+    /// Find models, download them, and see whether they fit this computer
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
