@@ -254,7 +254,8 @@ fn reached(crate_name: &str, without: &str) -> BTreeSet<String> {
     let mut uses: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in lock.split("[[package]]").skip(1) {
         let line = |start: &str| package.lines().find(|line| line.starts_with(start)).map(quoted).unwrap_or_default();
-        let needs = package.split("dependencies = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+        let needs =
+            package.split("dependencies = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
         // `name`, or `name version` where there are several.
         let names = needs.lines().filter(|line| line.contains('"')).map(quoted);
         let names = names.map(|name| name.split(' ').next().unwrap_or_default().to_owned());

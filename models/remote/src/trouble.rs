@@ -3,6 +3,7 @@
 use crate::progress::Event;
 use crate::settings::Patience;
 use peft_plan::Fault;
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 /// A try that came to nothing.
@@ -103,23 +104,32 @@ impl Trouble {
 pub(crate) struct Budget<'a> {
     patience: &'a Patience,
     failures: u32,
+    /// How often each kind was among them.
+    kinds: Vec<(Discriminant<Trouble>, u32)>,
     waited: Duration,
 }
 
 impl<'a> Budget<'a> {
     pub(crate) fn new(patience: &'a Patience) -> Self {
-        Self { patience, failures: 0, waited: Duration::ZERO }
+        Self { patience, failures: 0, kinds: Vec::new(), waited: Duration::ZERO }
     }
 
     /// Something arrived since the last trouble: it begins anew.
     pub(crate) fn made_progress(&mut self) {
         self.failures = 0;
+        self.kinds.clear();
     }
 
     /// How long to wait before the next try, or the trouble back where there is none.
     pub(crate) fn next(&mut self, trouble: Trouble) -> Result<(Duration, Event), Trouble> {
         self.failures += 1;
-        if self.failures >= trouble.tries(self.patience) {
+        let kind = discriminant(&trouble);
+        let index = self.kinds.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.kinds.push((kind, 0));
+            self.kinds.len() - 1
+        });
+        self.kinds[index].1 += 1;
+        if self.kinds[index].1 >= trouble.tries(self.patience) || self.failures >= self.patience.attempts {
             return Err(trouble);
         }
         let doubled = self.patience.first_wait * 2_u32.saturating_pow(self.failures - 1).min(1 << 16);
