@@ -96,7 +96,7 @@ fn offline_opens_no_socket_where_a_command_would_b13() {
         &["train", "--model", "owner/name", "--data", &data],
     ];
     for command in commands {
-        let (calls, code, stderr) = sockets(&home, &[command, &["--offline"]].concat(), &[]);
+        let (calls, code, stderr) = sockets(&home, &[command, &["--offline"][..]].concat(), &[]);
         assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
         let (calls, code, stderr) = sockets(&home, command, &[("HF_HUB_OFFLINE", "1")]);
         assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
