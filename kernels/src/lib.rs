@@ -27,8 +27,8 @@ pub mod tensor;
 pub mod weight;
 
 pub use backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, Heads, LossParams, NormParams, Operand,
-    RopeParams, Segment, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
+    Operand, RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
 pub use tensor::{In, Out, Tensor, Window};

@@ -39,13 +39,13 @@ impl<'a, B: Backend> Merger<'a, B> {
         quantize: Option<Quantization>,
     ) -> Result<Self> {
         let spec = checkpoint.spec();
-        let names = |i: usize| spec.modules.iter().map(move |m| format!("model.layers.{i}.{}.weight", m.name));
+        let names = |i: usize| spec.layer_modules(i).map(move |m| format!("model.layers.{i}.{}.weight", m.name));
         let linears = (0..spec.layers.len()).flat_map(names).collect();
         let mut modules = BTreeMap::new();
         if let Some(file) = adapter {
             let source = AdapterSource::File { spec: spec_of_file(file), file };
             for i in 0..spec.layers.len() {
-                for m in &spec.modules {
+                for m in spec.target_modules(i) {
                     let path = format!("model.layers.{i}.{}", m.name);
                     if let Some(values) = source.values(&path, m.out_features, m.in_features)? {
                         modules.insert(format!("{path}.weight"), values);

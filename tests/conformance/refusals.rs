@@ -3,8 +3,8 @@
 use crate::harness::{noise, refused, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, DType, Dropout, Error, FourBitKind, FrozenWeight,
-    Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, Error, FourBitKind,
+    FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
 };
 
 /// Calls `op` with an output of each wrong size in turn; the output keeps its bits.
@@ -46,6 +46,20 @@ pub(crate) fn wrong_outputs<B: Backend>(be: &B) {
     each(be, "gated_bwd", &[(3, 4), (2, 8)], |y| {
         be.gated_bwd(y.view_mut(), x.view(), t(3, 8).view(), Activation::Silu)
     });
+    let clamp = ClampedGate { alpha: 1.7, limit: 7.0 };
+    each(be, "gated_clamped", &[(3, 4), (2, 2)], |y| be.gated_clamped(y.view_mut(), x.view(), &clamp));
+    each(be, "gated_clamped_bwd", &[(3, 4), (2, 8)], |y| {
+        be.gated_clamped_bwd(y.view_mut(), x.view(), t(3, 8).view(), &clamp)
+    });
+    for limit in [0.0, -1.0, f32::NAN] {
+        each(be, "gated_clamped", &[(3, 2)], |y| {
+            be.gated_clamped(y.view_mut(), x.view(), &ClampedGate { alpha: 1.7, limit })
+        });
+    }
+    each(be, "scale_rows", &[(3, 4)], |y| be.scale_rows(y.view_mut(), x.view(), &bias, SET));
+    each(be, "scale_rows", &[(3, 5), (2, 4)], |y| be.scale_rows(y.view_mut(), x.view(), &t(3, 1), SET));
+    each(be, "row_dots", &[(1, 3), (4, 1)], |y| be.row_dots(y, x.view(), x.view()));
+    each(be, "row_dots", &[(3, 1)], |y| be.row_dots(y, x.view(), t(3, 5).view()));
     for p in [1.0, -0.1, f32::NAN] {
         let params = Dropout { p, seed: 1, stream: 1 };
         each(be, "dropout", &[(3, 4)], |y| be.dropout(y.view_mut(), x.view(), &params, SET));
@@ -120,6 +134,7 @@ pub(crate) fn wrong_attention<B: Backend>(be: &B) {
         scale: 1.0,
         window: None,
         softcap: None,
+        sinks: Vec::new(),
         segments: segments.iter().map(|&(start, len)| Segment { start, len }).collect(),
     };
     let qkv = t(5, heads.qkv_dim());
@@ -136,6 +151,7 @@ pub(crate) fn wrong_attention<B: Backend>(be: &B) {
         each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { heads, ..params(&[(0, 5)]) }));
     }
     each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { window: Some(0), ..params(&[(0, 5)]) }));
+    each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { sinks: vec![0.5; 3], ..params(&[(0, 5)]) }));
     each(be, "attention_bwd", &[(5, 24)], |d| {
         be.attention_bwd(d.view_mut(), t(5, 12).view(), t(5, 12).view(), &t(5, 3), qkv.view(), &params(&[(0, 5)]))
     });

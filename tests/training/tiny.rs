@@ -43,6 +43,7 @@ pub(crate) fn examples(vocabulary: usize, count: usize) -> Vec<Tokens> {
                 ids: (0..length).map(|_| random.below(vocabulary) as u32).collect(),
                 trained: (0..length).map(|i| i >= length / 3).collect(),
                 row: e as u32,
+                pair: None,
             }
         })
         .collect()

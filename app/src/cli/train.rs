@@ -21,7 +21,10 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
             let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
             RunConfig::from_json(&text)?
         }
-        None => RunConfig::default(),
+        None => match &args.preset {
+            Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,
+            None => RunConfig::default(),
+        },
     };
     apply_flags(&mut config, args)?;
     if !fetch_model(context, &config)? {
@@ -68,6 +71,7 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
         None => Ok(()),
     };
     set("adapter.method", args.method.clone())?;
+    set("training.objective", args.objective.clone())?;
     set("adapter.rank", args.rank.map(|v| v.to_string()))?;
     set("adapter.alpha", args.alpha.map(|v| v.to_string()))?;
     set("adapter.dropout", args.dropout.map(|v| v.to_string()))?;

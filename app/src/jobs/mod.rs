@@ -5,6 +5,7 @@ pub mod download;
 pub mod fit;
 pub mod library;
 pub mod model;
+pub mod presets;
 pub mod run;
 pub mod setup;
 

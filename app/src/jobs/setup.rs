@@ -5,9 +5,11 @@ use super::open_model;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
-use peft_models::prepare::{Cut, render};
+use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::Tokens;
-use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_plan::{
+    Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+};
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
 
@@ -78,7 +80,10 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         (None, None) => resolve::default_validation_split(dataset.rows.len()),
     };
     let seed = config.training.seed.unwrap_or(42);
-    let Split { train, validation } = peft_data::split(&dataset.rows, fraction, seed);
+    let objective = Objective::of(config);
+    let selected = peft_data::select(&dataset.rows, &peft_data::split(&dataset.rows, fraction, seed), objective)?;
+    notes.extend(selected.notes);
+    let Split { train, validation } = selected.split;
     let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);
     let options = render_options(
         &base,
@@ -86,8 +91,8 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
-    let train = render(&base, &dataset.rows, &train, &options)?;
-    let validation = render(&base, &dataset.rows, &validation, &options)?;
+    let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
+    let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let plan = if let Some(plan) = frozen {
         plan
     } else {
@@ -110,18 +115,61 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     if truncated > 0 {
+        let how = if objective.is_preference() { "lost the beginning of their prompt" } else { "were cut" };
         notes.push(format!(
-            "{truncated} examples are longer than {} tokens and were cut, keeping their stop token",
+            "{truncated} examples are longer than {} tokens and {how}, keeping their stop token",
             plan.max_sequence_length
         ));
     }
     if dropped > 0 {
         notes.push(format!(
-            "{dropped} examples were left out: within {} tokens nothing of their answers was left",
-            plan.max_sequence_length
+            "{dropped} examples were left out: within {} tokens nothing of their answers was left{}",
+            plan.max_sequence_length,
+            if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
     Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+}
+
+/// Rendered rows of either kind.
+enum Ready {
+    /// Answers to copy.
+    Single(Prepared),
+    /// Answers to compare.
+    Pairs(PreparedPairs),
+}
+
+impl Ready {
+    fn new(
+        base: &BaseModel,
+        rows: &[Row],
+        indices: &[usize],
+        options: &RenderOptions,
+        objective: Objective,
+    ) -> Result<Self> {
+        Ok(if objective.is_preference() {
+            Self::Pairs(render_pairs(base, rows, indices, options, objective)?)
+        } else {
+            Self::Single(render(base, rows, indices, options)?)
+        })
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        match self {
+            Self::Single(rows) => rows.lengths(),
+            Self::Pairs(rows) => rows.lengths(),
+        }
+    }
+
+    fn cut(self, max_length: usize) -> Cut {
+        match self {
+            Self::Single(rows) => rows.cut(max_length),
+            Self::Pairs(rows) => {
+                let CutPairs { examples, truncated, dropped } = rows.cut(max_length);
+                Cut { examples, truncated, dropped }
+            }
+        }
+    }
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.
@@ -133,7 +181,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.target_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);
@@ -142,7 +190,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
             is_there |= matches(&one, path)?;
         }
         if !is_there {
-            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            let known = spec.target_names();
             return Err(Fault::new(
                 "PS-CFG-003",
                 format!("This model has no module `{name}`; its modules are {}", known.join(", ")),

@@ -20,6 +20,7 @@ mod dropout;
 mod embed;
 mod exp;
 mod gated;
+mod gated_clamped;
 mod gemm;
 mod kernel;
 mod linear;
@@ -30,6 +31,7 @@ mod pack;
 mod path;
 mod pool;
 mod rope;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,8 +47,8 @@ use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
@@ -301,6 +303,26 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
+        gated_clamped::gated_clamped(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), *params);
+        Ok(())
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
+        shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
+        let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
+        gated_clamped::gated_clamped_bwd(&self.pool, self.isa, dgate_up, dh, View::of(gate_up), *params);
+        Ok(())
+    }
+
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
         dropout::dropout(&self.pool, self.isa, ViewMut::of(y), View::of(x), params, write);
@@ -324,6 +346,20 @@ impl Backend for Cpu {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
         columns::column_dots(&self.pool, &mut out.buf, View::of(a), View::of(b));
+        Ok(())
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_rows", &y, &x)?;
+        shapes::column_of("scale_rows", "s", s, &x)?;
+        rows::scale_rows(&self.pool, ViewMut::of(y), View::of(x), &s.buf, write);
+        Ok(())
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("row_dots", &a, &b)?;
+        shapes::column_of("row_dots", "out", out, &a)?;
+        rows::row_dots(&self.pool, self.isa, &mut out.buf, View::of(a), View::of(b));
         Ok(())
     }
 

@@ -8,15 +8,17 @@ mod columns;
 mod dropout;
 mod embed;
 mod gated;
+mod gated_clamped;
 mod linear;
 mod loss;
 mod norm;
 mod optim;
 mod rope;
+mod rows;
 
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::Result;
 use crate::host::{self, View, ViewMut};
@@ -245,6 +247,26 @@ impl Backend for Reference {
         Ok(())
     }
 
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
+        gated_clamped::gated_clamped(ViewMut::of(h), View::of(gate_up), *params);
+        Ok(())
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
+        shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
+        let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
+        gated_clamped::gated_clamped_bwd(dgate_up, dh, View::of(gate_up), *params);
+        Ok(())
+    }
+
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
         dropout::dropout(ViewMut::of(y), View::of(x), params, write);
@@ -268,6 +290,20 @@ impl Backend for Reference {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
         columns::column_dots(&mut out.buf, View::of(a), View::of(b));
+        Ok(())
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_rows", &y, &x)?;
+        shapes::column_of("scale_rows", "s", s, &x)?;
+        rows::scale_rows(ViewMut::of(y), View::of(x), &s.buf, write);
+        Ok(())
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("row_dots", &a, &b)?;
+        shapes::column_of("row_dots", "out", out, &a)?;
+        rows::row_dots(&mut out.buf, View::of(a), View::of(b));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod columns;
 mod dropout;
 mod embed;
 mod gated;
+mod gated_clamped;
 mod linear;
 mod loss;
 mod memory;
@@ -21,6 +22,7 @@ mod norm;
 mod optim;
 mod rig;
 mod rope;
+mod rows;
 mod weights;
 
 use crate::backend::Backend;
@@ -75,9 +77,12 @@ pub fn run<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
     suite.ask(attention::cached());
     suite.ask(gated::gated());
     suite.ask(gated::backward());
+    suite.ask(gated_clamped::gated());
+    suite.ask(gated_clamped::backward());
     suite.ask(dropout::dropout());
     suite.ask(columns::columns());
     suite.ask(columns::row_squares());
+    suite.ask(rows::rows());
     suite.ask(columns::dora_norm());
     suite.ask(loss::head());
     suite.ask(loss::softcap());

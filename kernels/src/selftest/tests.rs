@@ -10,7 +10,7 @@ use broken::{Broken, Damage};
 use std::collections::BTreeSet;
 
 /// Operations that write into a window.
-const INTO_WINDOWS: [&str; 18] = [
+const INTO_WINDOWS: [&str; 21] = [
     "attention",
     "attention_bwd",
     "attention_cached",
@@ -20,6 +20,8 @@ const INTO_WINDOWS: [&str; 18] = [
     "fill",
     "gated",
     "gated_bwd",
+    "gated_clamped",
+    "gated_clamped_bwd",
     "gemm",
     "head_loss",
     "linear",
@@ -29,10 +31,21 @@ const INTO_WINDOWS: [&str; 18] = [
     "rope",
     "scale",
     "scale_columns",
+    "scale_rows",
 ];
 /// Operations that write into whole tensors, or return a number.
-const INTO_TENSORS: [&str; 9] =
-    ["adamw", "column_dots", "divide", "dora_norm", "embed_bwd", "row_squares", "softcap", "sum_rows", "sum_squares"];
+const INTO_TENSORS: [&str; 10] = [
+    "adamw",
+    "column_dots",
+    "divide",
+    "dora_norm",
+    "embed_bwd",
+    "row_dots",
+    "row_squares",
+    "softcap",
+    "sum_rows",
+    "sum_squares",
+];
 /// Operations that every case needs.
 const MEMORY: [&str; 7] = ["download", "fingerprint", "reshape", "upload", "weight", "weight_shape", "zeros"];
 

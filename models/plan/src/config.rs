@@ -159,8 +159,18 @@ pub struct QuantizationConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainingConfig {
-    /// `sft`.
+    /// `sft` (copy the answers), `dpo`, `orpo` or `kto` (learn which answers are preferred).
     pub objective: Option<String>,
+    /// How much a difference between answers counts: beta of dpo and kto, lambda of orpo.
+    pub preference_beta: Option<f64>,
+    /// `sigmoid`, `robust`, `hinge` or `ipo`: how dpo weighs a difference.
+    pub preference_loss: Option<String>,
+    /// Share of the pairs assumed to be the wrong way round (dpo).
+    pub label_smoothing: Option<f64>,
+    /// Weight of wanted answers (kto).
+    pub kto_desirable_weight: Option<f64>,
+    /// Weight of unwanted answers (kto).
+    pub kto_undesirable_weight: Option<f64>,
     /// Passes over the data.
     pub epochs: Option<f64>,
     /// Stop after this many optimizer steps instead.

@@ -6,8 +6,11 @@ pub mod conversation;
 pub mod event;
 pub mod family;
 pub mod fault;
+pub mod import;
 pub mod memory;
 pub mod order;
+pub mod preference;
+pub mod preset;
 pub mod resolve;
 pub mod rope;
 pub mod schedule;
@@ -19,6 +22,10 @@ pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, St
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
+pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;
-pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};
+pub use spec::{
+    Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,
+    RopeSpec,
+};

@@ -6,6 +6,7 @@
 use crate::config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
+use crate::preference::{self, Objective, PreferencePlan};
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ pub struct Facts<'a> {
     pub spec: &'a ModelSpec,
     /// Its checkpoint stores 4-bit weights.
     pub stored_in_4bit: bool,
-    /// Tokens of every training example, uncut.
+    /// Tokens of every training example, uncut; both sequences of one that compares.
     pub lengths: &'a [usize],
     /// Threads to compute with.
     pub threads: usize,
@@ -94,6 +95,9 @@ pub struct TrainingPlan {
     pub validation_split: f64,
     /// Threads; part of what a resumed run must have.
     pub threads: usize,
+    /// How preferences are learnt; `None`: answers are copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferencePlan>,
 }
 
 impl TrainingPlan {
@@ -178,7 +182,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
         Some(v) if !allowed.contains(&v.as_str()) => Err(impossible(field, format!("`{v}`"), &allowed.join(", "))),
         _ => Ok(()),
     };
-    only("training.objective", &t.objective, &["sft"])?;
+    preference::check(config)?;
     only("training.optimizer", &t.optimizer, &["adamw"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
@@ -263,6 +267,12 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             "This checkpoint is stored in 4 bit, and 4-bit weights cannot be trained whole; use adapter.method=qlora or a 16-bit checkpoint",
         ));
     }
+    if method == Method::Full && facts.spec.experts.is_some() {
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The experts of a mixture cannot be trained whole; use adapter.method=lora, which trains its attention",
+        ));
+    }
     let rank = a.rank.unwrap_or(16);
     let smallest = facts.spec.modules.iter().map(|m| m.in_features.min(m.out_features)).min().unwrap_or(1);
     if method != Method::Full && rank > smallest.max(16) * 4 {
@@ -277,7 +287,10 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             &format!("8 to {} for this model", facts.spec.max_positions),
         ));
     }
-    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(max_sequence_length)).collect();
+    let objective = Objective::of(config);
+    // The limit holds for each sequence; an example that compares has two.
+    let limit = max_sequence_length * if objective.is_preference() { 2 } else { 1 };
+    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(limit)).collect();
     let tokens: usize = cut.iter().sum();
     let average = (tokens / cut.len().max(1)).max(1);
     // Packing saves padding, which this engine never has; it only makes sense of very long runs of short rows.
@@ -300,7 +313,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         Some(steps) => steps,
         None => steps_for(&cut, &order, epochs),
     };
-    let warmup_ratio = t.warmup_ratio.unwrap_or(0.03);
+    let warmup_ratio = t.warmup_ratio.unwrap_or(objective.warmup_ratio());
     let warmup_steps = ((total_steps as f64 * warmup_ratio).ceil() as u64).min(total_steps.saturating_sub(1));
     let evaluate_every = config.evaluation.every_steps.unwrap_or_else(|| total_steps.div_ceil(10).max(1));
     Ok(TrainingPlan {
@@ -321,7 +334,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         max_sequence_length,
         packing,
         train_on: t.train_on.unwrap_or(TrainOn::Assistant),
-        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { 2e-4 }),
+        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { objective.learning_rate() }),
         scheduler: t.scheduler.unwrap_or(Scheduler::Cosine),
         warmup_steps,
         weight_decay: t.weight_decay.unwrap_or(0.01),
@@ -336,6 +349,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         checkpoint_keep: config.checkpoint.keep.unwrap_or(2),
         validation_split: config.dataset.validation_split.unwrap_or(0.0),
         threads: facts.threads,
+        preference: PreferencePlan::of(config),
     })
 }
 

@@ -4,23 +4,27 @@
 //! holds one dense matrix at a time. Nothing is held twice.
 
 use super::Decoder;
+use super::experts::{Expert, Experts, Gate, Placed};
 use super::layer::{Layer, QkNorm};
 use super::linear::{Linear, Lora, Magnitude, Vector, Weights};
+use super::mlp::{Gated, Mlp};
 use super::param::Param;
 use crate::adapter::AdapterSource;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, ExpertMatrix};
 use crate::engine::Quantization;
 use crate::fault::device;
 use crate::merge::dense;
-use peft_kernels::{Activation, AttentionParams, Backend, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams};
+use peft_kernels::{
+    Activation, AttentionParams, Backend, ClampedGate, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams,
+};
 use peft_plan::order::SplitMix;
-use peft_plan::{Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
+use peft_plan::{ExpertsSpec, Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
 use std::ops::Range;
 
 /// How a decoder is built.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions<'a> {
-    /// Train every weight.
+    /// Train every weight; the experts of a mixture stay frozen.
     pub full: bool,
     /// Quantise linear weights that are stored dense.
     pub quantize: Option<Quantization>,
@@ -39,7 +43,7 @@ pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
     if options.adapter.is_some() && adapters == 0 {
-        let names: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+        let names = spec.target_names();
         return Err(Fault::new(
             "PS-CFG-003",
             format!("The target modules match nothing in this model; its modules are {}", names.join(", ")),
@@ -120,8 +124,10 @@ impl<B: Backend> Builder<'_, B> {
         };
         let bias = if module.bias { Some(self.vector(&format!("{path}.bias"), out)?) } else { None };
         let lora = match &self.options.adapter {
-            Some(source) => self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?,
-            None => None,
+            Some(source) if self.spec.adaptable(module) => {
+                self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?
+            }
+            _ => None,
         };
         *adapters += u64::from(lora.is_some());
         Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora })
@@ -171,37 +177,91 @@ impl<B: Backend> Builder<'_, B> {
     fn layer(&self, i: usize, adapters: &mut u64) -> Result<Layer<B>> {
         let spec = self.spec;
         let vector = |name: &str| self.vector(&format!("model.layers.{i}.{name}.weight"), spec.hidden_size);
-        let (mlp_norm, post_norms) = match spec.placement {
-            NormPlacement::Pre => (vector("post_attention_layernorm")?, None),
-            NormPlacement::Sandwich => (
-                vector("pre_feedforward_layernorm")?,
-                Some((vector("post_attention_layernorm")?, vector("post_feedforward_layernorm")?)),
-            ),
+        let (input_norm, mlp_norm) = match spec.placement {
+            NormPlacement::Pre => (Some("input_layernorm"), Some("post_attention_layernorm")),
+            NormPlacement::Sandwich => (Some("input_layernorm"), Some("pre_feedforward_layernorm")),
+            NormPlacement::Post => (None, None),
         };
-        let head_vector = |name: &str| self.vector(&format!("model.layers.{i}.self_attn.{name}.weight"), spec.head_dim);
-        let qk_norm =
-            if spec.qk_norm { Some(QkNorm { q: head_vector("q_norm")?, k: head_vector("k_norm")? }) } else { None };
-        let linears = spec.modules.iter().map(|m| self.linear(i, m, adapters)).collect::<Result<Vec<_>>>()?;
+        let post_norms = match spec.placement {
+            NormPlacement::Pre => None,
+            NormPlacement::Sandwich | NormPlacement::Post => {
+                Some((vector("post_attention_layernorm")?, vector("post_feedforward_layernorm")?))
+            }
+        };
+        let attention_vector = |name: &str, len: usize| self.vector(&format!("model.layers.{i}.self_attn.{name}"), len);
+        let qk_norm = match spec.qk_norm_widths() {
+            Some((q, k)) => {
+                Some(QkNorm { q: attention_vector("q_norm.weight", q)?, k: attention_vector("k_norm.weight", k)? })
+            }
+            None => None,
+        };
+        let sinks = if spec.sinks {
+            let sinks = attention_vector("sinks", spec.n_heads)?;
+            self.be.download(&sinks.value).map_err(device)?
+        } else {
+            Vec::new()
+        };
+        let activation = match spec.activation {
+            GateActivation::Silu => Activation::Silu,
+            GateActivation::GeluTanh => Activation::GeluTanh,
+        };
+        let mlp = match &spec.experts {
+            Some(experts) if spec.layers[i].sparse => Mlp::Experts(self.experts(i, experts, activation)?),
+            _ => Mlp::Gated(Gated {
+                columns: columns(spec, &[Part::Gate, Part::Up]),
+                activation,
+                d_ff: spec.intermediate_size,
+            }),
+        };
+        let linears = spec.layer_modules(i).map(|m| self.linear(i, m, adapters)).collect::<Result<Vec<_>>>()?;
         Ok(Layer {
-            input_norm: vector("input_layernorm")?,
-            mlp_norm,
+            input_norm: input_norm.map(vector).transpose()?,
+            mlp_norm: mlp_norm.map(vector).transpose()?,
             post_norms,
             qk_norm,
             linears,
             qkv_columns: columns(spec, &[Part::Q, Part::K, Part::V]),
-            gate_up_columns: columns(spec, &[Part::Gate, Part::Up]),
+            mlp,
             attention: AttentionParams {
                 heads: Heads { n_heads: spec.n_heads, n_kv_heads: spec.n_kv_heads, head_dim: spec.head_dim },
                 scale: spec.attention_scale as f32,
                 window: spec.layers[i].window,
                 softcap: spec.attention_softcap.map(|c| c as f32),
+                sinks,
                 segments: Vec::new(),
             },
-            rope: RopeParams { head_dim: spec.head_dim, rotary_dim: spec.rotary_dim },
+            rope: spec.layers[i].rope.map(|_| RopeParams { head_dim: spec.head_dim, rotary_dim: spec.rotary_dim }),
             norm: NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 },
-            activation: match spec.activation {
-                GateActivation::Silu => Activation::Silu,
-                GateActivation::GeluTanh => Activation::GeluTanh,
+            residual_scale: spec.residual_scale.map(|s| s as f32),
+        })
+    }
+
+    fn experts(&self, layer: usize, spec: &ExpertsSpec, activation: Activation) -> Result<Experts<B>> {
+        let be = self.be;
+        let placed = |m: ExpertMatrix| -> Result<Placed<B>> {
+            let weight = be.weight(m.weight).map_err(device)?;
+            Ok(Placed { weight, transposed: m.transposed, columns: m.columns })
+        };
+        let row = |data: Option<Vec<f32>>| data.map(|data| be.tensor(1, data.len(), &data)).transpose().map_err(device);
+        let experts = self.checkpoint.experts(layer)?.into_iter().map(|parts| {
+            Ok(Expert {
+                gate_up: parts.gate_up.into_iter().map(placed).collect::<Result<_>>()?,
+                gate_up_bias: row(parts.gate_up_bias)?,
+                down: placed(parts.down)?,
+                down_bias: row(parts.down_bias)?,
+            })
+        });
+        let router = format!("model.layers.{layer}.{}", spec.router);
+        let router_bias = if spec.bias { Some(self.checkpoint.vector(&format!("{router}.bias"))?) } else { None };
+        Ok(Experts {
+            router: be.weight(self.checkpoint.frozen(&format!("{router}.weight"))?).map_err(device)?,
+            router_bias: row(router_bias)?,
+            experts: experts.collect::<Result<_>>()?,
+            top_k: spec.top_k,
+            normalised: spec.normalised,
+            gate: match spec.clamp {
+                Some(c) => Gate::Clamped(ClampedGate { alpha: c.alpha as f32, limit: c.limit as f32 }),
+                None => Gate::Halves(activation),
             },
             d_ff: spec.intermediate_size,
         })

@@ -4,14 +4,21 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod experts;
 mod layer;
 mod linear;
+mod mlp;
 mod param;
+mod router;
+mod weighted;
 
 pub use build::{BuildOptions, build, initial_a};
+pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
+pub use mlp::{Gated, Mlp, MlpActs, MlpScratch};
 pub use param::{Moments, Param};
+pub use router::Routes;
 
 use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
 use peft_plan::{ModelSpec, RopeScaling};
@@ -203,7 +210,7 @@ impl<B: Backend> Decoder<B> {
         be.embed(acts.inputs[0].view_mut(), &batch.tokens, embedding.matrix(), spec.embedding_scale as f32)?;
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.set_segments(&batch.segments);
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let (before, after) = acts.inputs.split_at_mut(i + 1);
             let slot = i.min(acts.layers.len() - 1);
@@ -224,7 +231,8 @@ impl<B: Backend> Decoder<B> {
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
-        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)
+        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)?;
+        scale_logits(be, spec, &mut acts.normed)
     }
 
     /// Loss of every position; no gradients.
@@ -251,6 +259,7 @@ impl<B: Backend> Decoder<B> {
         };
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -262,11 +271,22 @@ impl<B: Backend> Decoder<B> {
         gradient_scale: f32,
         dropout: (u64, u64),
     ) -> Result<Scores> {
+        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_loss(acts, batch, Some(gradient_scale)))
+    }
+
+    /// Forward, the head's gradient by `head`, and the way back.
+    fn learn(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        dropout: (u64, u64),
+        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<Scores>,
+    ) -> Result<Scores> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
         self.run_layers(acts, batch, &positions, &pass)?;
-        let scores = self.head_loss(acts, batch, Some(gradient_scale))?;
+        let scores = head(self, acts)?;
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, layers, tables, norm: gain, .. } = self;
@@ -278,7 +298,7 @@ impl<B: Backend> Decoder<B> {
         // Below the lowest block that trains anything no gradient is needed.
         let lowest = if embedding_trained { None } else { layers.iter_mut().position(has_params) };
         for i in (lowest.unwrap_or(0)..layers.len()).rev() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let x = acts.inputs[i].view();
             let slot = if recompute { 0 } else { i };
@@ -357,7 +377,7 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.inputs[0], tokens.len(), spec.hidden_size)?;
         be.embed(acts.inputs[0].view_mut(), tokens, embedding.matrix(), spec.embedding_scale as f32)?;
         for (i, layer) in layers.iter_mut().enumerate() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             // Two buffers in turn: nothing is kept for a backward pass.
             let (first, second) = acts.inputs.split_at_mut(1);
@@ -376,6 +396,7 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.rstd, n, 1)?;
         let norm = self.norm_params();
         self.be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.dx.view(), &self.norm.value, &norm)?;
+        scale_logits(&self.be, &self.spec, &mut acts.normed)?;
         self.project(acts.normed.view())
     }
 
@@ -396,6 +417,11 @@ impl<B: Backend> Decoder<B> {
         }
         params
     }
+}
+
+/// Scale the head's input (or its gradient) so that the logits come out scaled: a head is linear.
+fn scale_logits<B: Backend>(be: &B, spec: &ModelSpec, x: &mut Tensor<B>) -> Result<()> {
+    spec.logit_scale.map_or(Ok(()), |scale| be.scale(x.view_mut(), scale as f32))
 }
 
 fn has_params<B: Backend>(layer: &mut Layer<B>) -> bool {

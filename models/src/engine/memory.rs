@@ -11,7 +11,7 @@ pub fn trainable_parameters(spec: &ModelSpec, plan: &TrainingPlan) -> Result<u64
     }
     let mut total = 0;
     for i in 0..spec.layers.len() {
-        for m in &spec.modules {
+        for m in spec.target_modules(i) {
             if peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", m.name))? {
                 total += plan.rank * (m.in_features + m.out_features)
                     + if plan.method.is_dora() { m.out_features } else { 0 };
@@ -28,8 +28,9 @@ pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, tokens: usize) -> Resu
     let weight_bytes = match plan.method {
         Method::Full => 0,
         m if m.is_quantized() && !base.stored_in_4bit() => {
-            let linear: usize = spec.modules.iter().map(|m| m.in_features * m.out_features).sum();
-            let linear = (linear * spec.layers.len()) as u64;
+            let modules = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
+            let linear: usize = modules.map(|m| m.in_features * m.out_features).sum();
+            let linear = linear as u64;
             // Half a byte a weight and its scale; everything else stays as stored.
             let dense = base.dense_bytes();
             linear / 2 + linear / 64 + linear / (64 * 64) + stored.saturating_sub(linear * dense)

@@ -6,7 +6,7 @@ use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{Reference, Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
 use peft_kernels::Backend;
 use peft_plan::{EventSink, Fault, Method, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
@@ -89,6 +89,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
     }
+    // Before anything is restored: what the preferences are measured against.
+    let reference = plan.preference.as_ref().map(|_| Reference::new(&mut decoder, file.is_some())).transpose()?;
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
@@ -149,6 +151,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         train,
         validation,
         directory,
+        reference,
         fingerprint,
         request,
         write_result: &mut write_result,

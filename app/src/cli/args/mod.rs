@@ -6,6 +6,7 @@
 mod data;
 mod model;
 mod models;
+mod presets;
 mod spelling;
 mod starter;
 mod training;
@@ -14,6 +15,7 @@ mod values;
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -90,6 +92,12 @@ pub enum Command {
     /// List runs, or show one
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Keep, share and take in settings under a name
+    #[command(subcommand)]
+    Presets(PresetsCommand),
+    /// Read configurations of other programs
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Measure how well a model answers held-out examples
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training

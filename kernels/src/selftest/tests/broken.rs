@@ -1,8 +1,8 @@
 //! The reference with something wrong in it.
 
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
 use crate::reference::{Decoded, Reference};
@@ -322,6 +322,30 @@ impl Backend for Broken {
 
     fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()> {
         self.whole("sum_rows", out, |out| reading(dy, |dy| Reference.sum_rows(out, dy)))
+    }
+
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        self.window("gated_clamped", h, |h| reading(gate_up, |gate_up| Reference.gated_clamped(h, gate_up, params)))
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        self.window("gated_clamped_bwd", dgate_up, |dgate_up| {
+            reading(dh, |dh| reading(gate_up, |gate_up| Reference.gated_clamped_bwd(dgate_up, dh, gate_up, params)))
+        })
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        self.window("scale_rows", y, |y| reading(x, |x| Reference.scale_rows(y, x, &plain(s), write)))
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        self.whole("row_dots", out, |out| reading(a, |a| reading(b, |b| Reference.row_dots(out, a, b))))
     }
 
     fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
