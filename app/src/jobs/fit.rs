@@ -61,9 +61,9 @@ impl Described {
 
     fn fit(&self, method: Method, tokens: usize, memory_bytes: u64) -> Fit {
         let spec = &self.spec;
-        let linear: u64 = spec.modules.iter().map(|m| (m.in_features * m.out_features) as u64).sum();
-        let linear = linear * spec.layers.len() as u64;
-        let adapters: u64 = spec.modules.iter().map(|m| (RANK * (m.in_features + m.out_features)) as u64).sum();
+        let modules = || (0..spec.layers.len()).flat_map(|layer| spec.layer_modules(layer));
+        let linear: u64 = modules().map(|m| (m.in_features * m.out_features) as u64).sum();
+        let adapters: u64 = modules().map(|m| (RANK * (m.in_features + m.out_features)) as u64).sum();
         let weight_bytes = match method {
             Method::Full => 0,
             m if m.is_quantized() && !self.stored_in_4bit => {
@@ -74,7 +74,7 @@ impl Described {
         };
         let trainable = match method {
             Method::Full => spec.parameters(),
-            _ => adapters * spec.layers.len() as u64,
+            _ => adapters,
         };
         let facts =
             MemoryFacts { weight_bytes, trainable, rank: RANK, method, dropout: false, tokens, recompute: true };

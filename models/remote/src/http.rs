@@ -222,26 +222,25 @@ pub(crate) fn broken(error: &reqwest::Error) -> Trouble {
 /// Why the certificate is not believed, if that is the reason.
 fn certificate(error: &reqwest::Error) -> Option<String> {
     use rustls::{CertificateError, Error as Tls};
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = current.downcast_ref::<Tls>().or_else(|| inner.and_then(|inner| inner.downcast_ref::<Tls>()));
-        match tls {
-            Some(Tls::InvalidCertificate(
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. },
-            )) => {
-                return Some("its certificate is not valid today; is the clock of this computer right?".to_owned());
-            }
-            Some(Tls::InvalidCertificate(why)) => return Some(format!("its certificate is not accepted ({why})")),
-            Some(other) => return Some(other.to_string()),
-            None => {}
-        }
-        next = current.source();
+    match tls(error)? {
+        Tls::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => Some("its certificate is not valid today; is the clock of this computer right?".to_owned()),
+        Tls::InvalidCertificate(why) => Some(format!("its certificate is not accepted ({why})")),
+        other => Some(other.to_string()),
     }
-    None
+}
+
+/// The reason of the encrypting layer, however deep it is: an `io::Error` holds another one where `source` does not look.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inside.and_then(|inside| tls(inside)).or_else(|| error.source().and_then(tls))
 }
 
 /// The innermost reason, without the address, which may be signed.
