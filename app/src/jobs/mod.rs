@@ -1,6 +1,8 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod compare;
+pub mod disposal;
 pub mod download;
 pub mod fit;
 pub mod library;
