@@ -140,15 +140,13 @@ fn names_that_lead_out_of_the_cache_are_refused_before_anything_is_fetched() {
 
 #[test]
 fn what_cannot_be_trained_is_refused_by_its_kind() {
-    let cases: [(&[(&str, &[u8])], &str); 4] = [
-        (&[("config.json", b"{}"), ("pytorch_model.bin", b"x")], "PS-MODEL-004"),
-        (&[("m.gguf", b"x")], "PS-MODEL-002"),
-        (&[("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"x")], "PS-MODEL-003"),
-        (&[("config.json", b"{}"), ("model.safetensors.index.json", b"{}")], "PS-MODEL-005"),
-    ];
-    for (files, code) in cases {
+    let refuse = |files: &[(&str, &[u8])], code: &str| {
         let trial = Trial::empty();
         trial.hub.publish(KEY, files);
         assert_eq!(refused(&trial).code, code);
-    }
+    };
+    refuse(&[("config.json", b"{}"), ("pytorch_model.bin", b"x")], "PS-MODEL-004");
+    refuse(&[("m.gguf", b"x")], "PS-MODEL-002");
+    refuse(&[("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"x")], "PS-MODEL-003");
+    refuse(&[("config.json", b"{}"), ("model.safetensors.index.json", b"{}")], "PS-MODEL-005");
 }

@@ -378,24 +378,24 @@ impl Connection {
             || request.host == "hub"
                 && self.lock(|s| !s.repositories[&repository].values().any(|f| f.content.len() >= LARGE));
         let step = if is_scripted { self.lock(|state| state.steps.pop_front()) } else { None };
-        self.content(step.unwrap_or(Step::Serve), &file, request.start(), headers)
+        self.content(&step.unwrap_or(Step::Serve), &file, request.start(), headers)
     }
 
     fn content(
         &mut self,
-        step: Step,
+        step: &Step,
         file: &File,
         start: Option<usize>,
         mut headers: Vec<(&'static str, String)>,
     ) -> Answered {
         let all = file.content.as_slice();
-        let first = if step == Step::Whole { 0 } else { start.unwrap_or(0) };
+        let first = if *step == Step::Whole { 0 } else { start.unwrap_or(0) };
         if first > all.len() {
             return self.plain(416, &headers, "");
         }
         let mut body = all[first..].to_vec();
         let mut length = Some(body.len());
-        match &step {
+        match step {
             Step::Status(status, extra) => {
                 headers.extend(extra.iter().cloned());
                 return self.plain(*status, &headers, "no");
@@ -415,14 +415,14 @@ impl Connection {
             }
             _ => {}
         }
-        let is_part = start.is_some() && step != Step::Whole;
+        let is_part = start.is_some() && *step != Step::Whole;
         if is_part {
-            let told = if step == Step::OtherRange { first.saturating_sub(1) } else { first };
+            let told = if *step == Step::OtherRange { first.saturating_sub(1) } else { first };
             headers.push(("content-range", format!("bytes {told}-{}/{}", all.len() - 1, all.len())));
         }
         if self.name == "content" {
             // Content networks have etags of their own.
-            headers[1].1 = "\"0x8DD-1\"".to_owned();
+            "\"0x8DD-1\"".clone_into(&mut headers[1].1);
         }
         if let Some(length) = length {
             headers.push(("content-length", length.to_string()));
@@ -433,14 +433,14 @@ impl Connection {
         }
         self.stream.write_all(format!("{head}\r\n").as_bytes())?;
         match step {
-            Step::End(bytes) => self.stream.write_all(&body[..bytes.min(body.len())]),
+            Step::End(bytes) => self.stream.write_all(&body[..(*bytes).min(body.len())]),
             Step::Reset(bytes) => {
-                self.stream.write_all(&body[..bytes.min(body.len())])?;
+                self.stream.write_all(&body[..(*bytes).min(body.len())])?;
                 self.reset()
             }
             Step::Stall(bytes, time) => {
-                self.stream.write_all(&body[..bytes.min(body.len())])?;
-                sleep(time);
+                self.stream.write_all(&body[..(*bytes).min(body.len())])?;
+                sleep(*time);
                 self.stream.shutdown(Shutdown::Both)
             }
             Step::Slow(rate) => {

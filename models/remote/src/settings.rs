@@ -54,7 +54,7 @@ impl Default for Patience {
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(8),
             stall: Duration::from_secs(10),
-            longest_retry_after: Duration::from_secs(300),
+            longest_retry_after: Duration::from_mins(5),
         }
     }
 }
@@ -124,13 +124,11 @@ impl Settings {
         let cache = folder("HF_HUB_CACHE")
             .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| hugging_face(&folder, home).map(|place| place.join("hub")));
-        match cache {
-            Some(cache) => Ok(std::path::absolute(&cache).unwrap_or(cache)),
-            None => {
-                let detail = "This account has no home folder; name a folder for models with `HF_HOME`.";
-                Err(Fault::new("PS-FILE-001", detail))
-            }
-        }
+        let Some(cache) = cache else {
+            let detail = "This account has no home folder; name a folder for models with `HF_HOME`.";
+            return Err(Fault::new("PS-FILE-001", detail));
+        };
+        Ok(std::path::absolute(&cache).unwrap_or(cache))
     }
 
     /// PS-NET-001 where the network is forbidden; asked before the first socket.

@@ -53,8 +53,7 @@ impl Trouble {
             Self::Busy(status) => format!("the hub answered {status}"),
             Self::TooMany(_) => "the hub asks to wait (too many requests)".to_owned(),
             Self::WebPage => "a web page came in place of the file".to_owned(),
-            Self::Confused(why) | Self::Damaged(why) => why.clone(),
-            Self::Certificate(why) => why.clone(),
+            Self::Confused(why) | Self::Damaged(why) | Self::Certificate(why) => why.clone(),
             Self::Final(fault) => fault.detail.clone(),
         }
     }
@@ -171,7 +170,7 @@ mod tests {
         let mut budget = Budget::new(&patience);
         let (wait, event) = budget.next(Trouble::TooMany(Some(Duration::from_secs(7)))).expect("waits");
         assert_eq!(wait.as_secs(), 7);
-        assert!(matches!(event, Event::Waiting { seconds, .. } if seconds == 7.0));
+        assert!(matches!(event, Event::Waiting { seconds, .. } if (seconds - 7.0).abs() < 1e-9));
         let trouble = budget.next(Trouble::TooMany(Some(Duration::from_secs(u64::MAX)))).expect_err("too long");
         let fault = trouble.into_fault("`a`", "host", 5);
         assert_eq!(fault.code, "PS-NET-005");

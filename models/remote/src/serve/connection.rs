@@ -64,13 +64,12 @@ pub(super) async fn accept(
     loop {
         let room = Arc::clone(&shared.room).acquire_owned().await.ok();
         let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                stream
+            } else {
                 // Out of file handles, or the caller was gone at once: others may be luckier.
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
             },
             _ = ended.changed() => return Ok(()),
         };

@@ -12,26 +12,19 @@ pub(super) fn check(headers: &HeaderMap, key: Option<&str>, address: SocketAddr)
     if text(ORIGIN).is_some_and(|origin| !is_local(origin.split_once("://").map_or("", |(_, host)| host))) {
         return Err(Refused::new(403, "Requests of web pages from other sites are not answered", None));
     }
-    match key {
-        Some(key) => {
-            let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-            if !is_same(given.trim(), key) {
-                let message = "Incorrect API key: send the header `Authorization: Bearer KEY` with the server's key";
-                return Err(Refused::new(401, message, Some("invalid_api_key")));
-            }
+    if let Some(key) = key {
+        let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        if !is_same(given.trim(), key) {
+            let message = "Incorrect API key: send the header `Authorization: Bearer KEY` with the server's key";
+            return Err(Refused::new(401, message, Some("invalid_api_key")));
         }
-        // Without a key a name that somebody else made mean this machine would open it to their page.
-        None => {
-            let host = text(HOST).unwrap_or_default();
-            let is_ours = host.parse::<SocketAddr>().is_ok_and(|host| host == address);
-            if !is_local(host) && !is_ours {
-                return Err(Refused::new(
-                    403,
-                    "This server answers only under the names localhost and 127.0.0.1",
-                    None,
-                ));
-            }
-        }
+        return Ok(());
+    }
+    // Without a key a name that somebody else made mean this machine would open it to their page.
+    let host = text(HOST).unwrap_or_default();
+    let is_ours = host.parse::<SocketAddr>().is_ok_and(|host| host == address);
+    if !is_local(host) && !is_ours {
+        return Err(Refused::new(403, "This server answers only under the names localhost and 127.0.0.1", None));
     }
     Ok(())
 }
