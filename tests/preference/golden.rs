@@ -89,7 +89,16 @@ fn decoder<B: Backend>(be: &B, checkpoint: &Checkpoint, alpha: f64, initial: &Te
     let mut config = AdapterConfig::new(rank, alpha, targets.clone());
     (config.use_dora, config.use_rslora) = (dora, use_rslora);
     let file = AdapterFile { config, tensors: own.collect() };
-    let spec = AdapterSpec { rank, alpha, use_rslora, dropout: 0.0, dora, targets, lora_plus_ratio: None };
+    let spec = AdapterSpec {
+        rank,
+        alpha,
+        use_rslora,
+        dropout: 0.0,
+        dora,
+        targets,
+        lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
+    };
     let adapter = Some(AdapterSource::File { spec, file: &file });
     build(be, checkpoint, &BuildOptions { full: false, quantize: None, adapter, trainable: true }).expect("built")
 }

@@ -31,6 +31,7 @@ mod presets;
 mod run_compare;
 mod run_log;
 mod runs;
+mod serve;
 mod table;
 mod versions;
 mod welcome;
@@ -86,6 +87,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
+        Command::Serve(args) => serve::run(context, args),
         Command::Export(args) => export::run(context, args),
         Command::Completions { shell } => {
             completions::run(*shell);

@@ -61,9 +61,10 @@ impl Described {
 
     fn fit(&self, method: Method, tokens: usize, memory_bytes: u64) -> Fit {
         let spec = &self.spec;
-        let modules = || (0..spec.layers.len()).flat_map(|layer| spec.layer_modules(layer));
-        let linear: u64 = modules().map(|m| (m.in_features * m.out_features) as u64).sum();
-        let adapters: u64 = modules().map(|m| (RANK * (m.in_features + m.out_features)) as u64).sum();
+        let modules = (0..spec.layers.len()).flat_map(|layer| spec.layer_modules(layer));
+        let linear: u64 = modules.map(|m| (m.in_features * m.out_features) as u64).sum();
+        let targets = (0..spec.layers.len()).flat_map(|layer| spec.target_modules(layer));
+        let adapters: u64 = targets.map(|m| (RANK * (m.in_features + m.out_features)) as u64).sum();
         let weight_bytes = match method {
             Method::Full => 0,
             m if m.is_quantized() && !self.stored_in_4bit => {
@@ -76,8 +77,16 @@ impl Described {
             Method::Full => spec.parameters(),
             _ => adapters,
         };
-        let facts =
-            MemoryFacts { weight_bytes, trainable, rank: RANK, method, dropout: false, tokens, recompute: true };
+        let facts = MemoryFacts {
+            weight_bytes,
+            trainable,
+            moment_bytes: 8 * trainable,
+            rank: RANK,
+            method,
+            dropout: false,
+            tokens,
+            recompute: true,
+        };
         let need = memory::plan(spec, &facts).total_bytes;
         Fit { method, memory_bytes: need, fits: need <= budget(memory_bytes) }
     }

@@ -6,7 +6,7 @@ use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
-use peft_models::train::Tokens;
+use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
     Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
 };
@@ -29,8 +29,12 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Path, length and SHA-256 of every file of the data, as read.
+    pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// Prompts answered at each evaluation.
+    pub samples: Vec<SamplePrompt>,
 }
 
 /// The date that templates print.
@@ -69,6 +73,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let base = open_model(&spelled(&config.model))?;
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
     let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
@@ -91,6 +96,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
+    let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
     let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let plan = if let Some(plan) = frozen {
@@ -128,7 +134,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples })
 }
 
 /// Rendered rows of either kind.

@@ -14,7 +14,7 @@ mod values;
 mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
-pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
@@ -76,7 +76,7 @@ pub enum Command {
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
-    /// Replay a training run of another program and compare every number
+    /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
     /// Find models, download them, and see whether they fit this computer
     #[command(subcommand)]
@@ -85,7 +85,7 @@ pub enum Command {
     #[command(subcommand)]
     Data(DataCommand),
     /// Train a model on your examples
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Ask a run to save its state and halt
     Pause(PauseArgs),
     /// Go on with a run that was paused or interrupted
@@ -108,6 +108,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training
     Chat(ChatArgs),
+    /// Answer the programs of this computer: an OpenAI-compatible server for a model and its adapter
+    Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
     /// Print a script that completes commands when you press Tab

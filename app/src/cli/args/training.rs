@@ -71,6 +71,9 @@ pub struct TrainArgs {
     /// Folder of an adapter, or of an earlier run, to continue from
     #[arg(long, value_name = "DIR")]
     pub resume_from: Option<PathBuf>,
+    /// Also write event files for TensorBoard: into the run's folder, or into this one
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub tensorboard: Option<String>,
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
