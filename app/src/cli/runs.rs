@@ -302,7 +302,7 @@ mod tests {
     use std::path::Path;
 
     fn context(home: &Path) -> Context {
-        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1 }
+        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1, offline: false }
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use super::args::{ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
+use super::transfer::TransferView;
+use crate::jobs::download::ensure;
+use crate::jobs::model::spelled;
 use crate::jobs::{ResumeChanges, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig};
 use std::path::Path;
 
-/// Exit code after Ctrl-C with a checkpoint saved.
+/// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
 const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
@@ -25,6 +28,9 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
         },
     };
     apply_flags(&mut config, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(INTERRUPTED);
+    }
     let end = start(context, RunRequest { config, out: args.out.clone() })?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
@@ -32,6 +38,19 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
     report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
+}
+
+/// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
+fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
+    let name = spelled(&config.model);
+    // Results on stdout are the events of the run.
+    let mut view = TransferView::new(&name, false);
+    let is_here = ensure(context, config, &mut |event| view.receive(event))?;
+    drop(view);
+    if !is_here {
+        output::note("Stopped before the run began; the same command goes on with the download");
+    }
+    Ok(is_here)
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {

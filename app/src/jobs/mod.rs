@@ -4,13 +4,17 @@ pub mod answer;
 pub mod compare;
 pub mod conversation;
 pub mod disposal;
+pub mod download;
+pub mod fit;
 pub mod kept;
+pub mod library;
 pub mod live;
 pub mod model;
 pub mod presets;
 pub mod receipt;
 pub mod run;
 pub mod samples;
+pub mod serve;
 pub mod setup;
 
 pub use model::open_model;

@@ -1,5 +1,6 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::model::spelled;
 use super::open_model;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
@@ -71,7 +72,7 @@ pub fn render_options(
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
+    let base = open_model(&spelled(&config.model))?;
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
     let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();

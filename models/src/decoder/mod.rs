@@ -10,6 +10,7 @@ mod layer;
 mod linear;
 mod mlp;
 mod param;
+mod pooled;
 mod router;
 mod saved;
 mod weighted;
