@@ -20,13 +20,19 @@ pub enum CommandKind {
     Evaluate,
     /// Save a checkpoint and go on.
     Snapshot,
+    /// Answer a question with the model as it is.
+    Answer,
+    /// Leave rows out from here on.
+    Exclude,
 }
 
-const KINDS: [(CommandKind, &str); 4] = [
+const KINDS: [(CommandKind, &str); 6] = [
     (CommandKind::Pause, "pause"),
     (CommandKind::Stop, "stop"),
     (CommandKind::Evaluate, "evaluate"),
     (CommandKind::Snapshot, "snapshot"),
+    (CommandKind::Answer, "answer"),
+    (CommandKind::Exclude, "exclude"),
 ];
 
 impl CommandKind {

@@ -136,6 +136,8 @@ impl Job<'_> {
             resume,
             changed: false,
             request: &mut ask,
+            questions: &mut || None,
+            samples: None,
             peak_memory: || 0,
         };
         let mut sink = |event: &RunEvent| {

@@ -421,6 +421,8 @@ fn replay(engine: &Engine, setup: &Setup, steps: u64) -> Result<Vec<(u64, f64)>>
         resume: false,
         changed: false,
         request: &mut request,
+        questions: &mut || None,
+        samples: None,
         peak_memory: crate::cli::memory::peak_memory,
     };
     engine.train(job, &mut sink)?;

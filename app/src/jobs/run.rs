@@ -1,16 +1,20 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
+use super::answer::Wording;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
+use super::{live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, memory_plan};
-use peft_models::train::{Request, RunOutcome};
+use peft_models::train::{Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -181,7 +185,10 @@ fn execute(
         },
     )?;
     interrupt::install();
-    let mut last_look = Instant::now();
+    let config = RunConfig::from_value(run.config.clone())?;
+    let dataset = &config.dataset;
+    let wording = Wording::new(&setup.base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref())?;
+    let inbox = RefCell::new(Inbox { last_look: Instant::now(), halts: VecDeque::new(), asked: VecDeque::new() });
     let mut request = || {
         if begin == Begin::Stop {
             return Some(Request::Stop);
@@ -189,17 +196,17 @@ fn execute(
         if interrupt::requested() {
             return Some(Request::Interrupt);
         }
-        // A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
-        if last_look.elapsed() < Duration::from_millis(50) {
-            return None;
+        inbox.borrow_mut().look(store, run.id.as_str());
+        inbox.borrow_mut().halts.pop_front()
+    };
+    let full = setup.plan.method == peft_plan::Method::Full;
+    let mut questions = || {
+        loop {
+            let payload = inbox.borrow_mut().asked.pop_front()?;
+            if let Some(question) = live::question(&wording, &run.directory, full, &payload) {
+                return Some(question);
+            }
         }
-        last_look = Instant::now();
-        let commands = store.take_commands(run.id.as_str()).unwrap_or_default();
-        commands.iter().find_map(|c| match c.kind {
-            CommandKind::Pause => Some(Request::Pause),
-            CommandKind::Stop => Some(Request::Stop),
-            CommandKind::Evaluate | CommandKind::Snapshot => None,
-        })
     };
     let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
@@ -216,6 +223,13 @@ fn execute(
         resume: begin != Begin::Fresh,
         changed: begin == Begin::Change,
         request: &mut request,
+        questions: &mut questions,
+        samples: Some(Samples {
+            prompts: &setup.samples,
+            tokens: samples::answer_tokens(&config),
+            stop_ids: wording.stop_ids(),
+            tokenizer: setup.base.tokenizer(),
+        }),
         peak_memory,
     };
     let result = engine.train(job, &mut sink);
@@ -258,6 +272,31 @@ fn execute(
             // Where the reason cannot be recorded, as on a full disk, it is still what people need to hear.
             let _recorded = store.finish(run.id.as_str(), &end);
             Err(fault)
+        }
+    }
+}
+
+/// What other processes ask of this run.
+struct Inbox {
+    last_look: Instant,
+    halts: VecDeque<Request>,
+    asked: VecDeque<Value>,
+}
+
+impl Inbox {
+    /// A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
+    fn look(&mut self, store: &Store, run: &str) {
+        if self.last_look.elapsed() < Duration::from_millis(50) {
+            return;
+        }
+        self.last_look = Instant::now();
+        for command in store.take_commands(run).unwrap_or_default() {
+            match command.kind {
+                CommandKind::Pause => self.halts.push_back(Request::Pause),
+                CommandKind::Stop => self.halts.push_back(Request::Stop),
+                CommandKind::Answer => self.asked.push_back(command.payload),
+                CommandKind::Evaluate | CommandKind::Snapshot | CommandKind::Exclude => {}
+            }
         }
     }
 }

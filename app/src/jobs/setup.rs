@@ -5,7 +5,7 @@ use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
-use peft_models::train::Tokens;
+use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
     Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
 };
@@ -32,6 +32,8 @@ pub struct Setup {
     pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// Prompts answered at each evaluation.
+    pub samples: Vec<SamplePrompt>,
 }
 
 /// The date that templates print.
@@ -93,6 +95,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
+    let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
     let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let plan = if let Some(plan) = frozen {
@@ -130,7 +133,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples })
 }
 
 /// Rendered rows of either kind.

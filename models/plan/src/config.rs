@@ -243,6 +243,22 @@ pub struct EvaluationConfig {
     pub every_steps: Option<u64>,
     /// Stop after so many evaluations without a better loss.
     pub early_stopping_patience: Option<u32>,
+    /// Prompts answered at each evaluation: texts, or lists of turns. `null`: the first held-out examples.
+    pub sample_prompts: Option<Vec<SampleRef>>,
+    /// How many prompts are answered; `null`: all of `sample_prompts`, or 3 held-out examples; 0: none.
+    pub samples: Option<usize>,
+    /// Longest such answer, tokens; `null`: 64.
+    pub sample_tokens: Option<usize>,
+}
+
+/// A prompt that is answered at each evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SampleRef {
+    /// One question.
+    Text(String),
+    /// A conversation whose next turn is the model's.
+    Turns(Vec<crate::conversation::Turn>),
 }
 
 /// When it is saved.

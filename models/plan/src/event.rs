@@ -39,6 +39,18 @@ pub enum RunEvent {
         /// What was done.
         taken: String,
     },
+    /// One of the run's own prompts was answered again.
+    Sample {
+        /// After this step; 0 is the untouched base.
+        step: u64,
+        /// What was asked.
+        prompt: String,
+        /// What the model said.
+        answer: String,
+        /// What the data says, where the prompt comes from the data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<String>,
+    },
     /// The state is safe on disk.
     Checkpoint {
         /// Step it holds.

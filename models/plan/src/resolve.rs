@@ -3,7 +3,9 @@
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
 //! user did not give comes from `defaults` below and says why.
 
-use crate::config::{Method, RunConfig, Scheduler, TargetModules, TensorboardPlace, TrainOn};
+use crate::config::{
+    EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TensorboardPlace, TrainOn,
+};
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::preference::{self, Objective, PreferencePlan};
@@ -267,6 +269,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(v) = config.evaluation.every_steps {
         whole("evaluation.every_steps", v as usize, 1, 100_000_000)?;
     }
+    check_samples(&config.evaluation)?;
     if let Some(v) = config.guards.memory_limit_fraction {
         in_range("guards.memory_limit_fraction", v, 0.05, 1.0)?;
     }
@@ -276,6 +279,28 @@ pub fn check(config: &RunConfig) -> Result<()> {
                 "PS-CFG-001",
                 "`dataset.sources` can only name local files by `path` in this version, each with weight 1",
             ));
+        }
+    }
+    Ok(())
+}
+
+/// Prompts must ask something, and answering them must stay cheap.
+fn check_samples(evaluation: &EvaluationConfig) -> Result<()> {
+    if let Some(v) = evaluation.samples {
+        whole("evaluation.samples", v, 0, 64)?;
+    }
+    if let Some(v) = evaluation.sample_tokens {
+        whole("evaluation.sample_tokens", v, 1, 1024)?;
+    }
+    let prompts = evaluation.sample_prompts.iter().flatten();
+    for (i, prompt) in prompts.enumerate() {
+        let is_empty = match prompt {
+            SampleRef::Text(text) => text.trim().is_empty(),
+            SampleRef::Turns(turns) => turns.iter().all(|turn| turn.content.trim().is_empty()),
+        };
+        if is_empty || i >= 64 {
+            let why = if is_empty { "is empty" } else { "is one more than the 64 that there can be" };
+            return Err(Fault::new("PS-CFG-001", format!("`evaluation.sample_prompts[{i}]` {why}")));
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod cache;
 mod experts;
 mod layer;
 mod linear;
@@ -13,7 +14,8 @@ mod router;
 mod saved;
 mod weighted;
 
-pub use build::{BuildOptions, build, initial_a};
+pub use build::{BuildOptions, attach, build, initial_a};
+pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
@@ -117,11 +119,6 @@ pub struct Decoder<B: Backend> {
     tables: Vec<Tensor<B>>,
     /// Positions the tables hold.
     positions: usize,
-}
-
-/// Keys and values of every layer for a number of slots (rows).
-pub struct KvCache<B: Backend> {
-    layers: Vec<Tensor<B>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -298,7 +295,6 @@ impl<B: Backend> Decoder<B> {
         let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -329,6 +325,7 @@ impl<B: Backend> Decoder<B> {
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
         let embedding_trained = match (&mut saved.embedding, embedding) {
             (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
@@ -376,12 +373,6 @@ impl<B: Backend> Decoder<B> {
             self.be.softcap(&mut logits, cap as f32)?;
         }
         self.be.download(&logits)
-    }
-
-    /// Room for `slots` tokens in every layer.
-    pub fn kv_cache(&self, slots: usize) -> Result<KvCache<B>> {
-        let columns = 2 * self.spec.kv_dim();
-        Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
     }
 
     /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.

@@ -7,14 +7,14 @@ use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
 use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Reference, Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{Questions, Reference, Request, RunOutcome, RunState, Samples, Tokens, Trainer, checkpoint};
 use peft_kernels::Backend;
 use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A training run, prepared.
-pub struct TrainJob<'a> {
+pub struct TrainJob<'a, 'q> {
     /// The base.
     pub base: &'a BaseModel,
     /// The complete plan.
@@ -39,6 +39,10 @@ pub struct TrainJob<'a> {
     pub changed: bool,
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Asked after each step: what people ask the model while it trains.
+    pub questions: &'a mut Questions<'a, 'q>,
+    /// Prompts answered at each evaluation, and at step 0 by the base.
+    pub samples: Option<Samples<'a>>,
     /// Peak resident memory of the process.
     pub peak_memory: fn() -> u64,
 }
@@ -57,6 +61,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         resume,
         changed,
         request,
+        questions,
+        samples,
         peak_memory,
     } = job;
     let checkpoint_file = base.checkpoint();
@@ -168,6 +174,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         reference,
         fingerprint,
         request,
+        questions,
+        samples,
         write_result: &mut write_result,
         peak_memory,
     };
@@ -227,6 +235,28 @@ fn check_fingerprint(state: &RunState, now: &BTreeMap<String, String>, changed: 
         });
     }
     Ok(())
+}
+
+/// The small adapter that a run kept in the file `tensors`, with the settings it was trained with.
+pub fn kept_adapter(base: &BaseModel, plan: &TrainingPlan, tensors: &Path) -> Result<AdapterFile> {
+    let start = plan.init_from.as_ref().map(|dir| peft_format::read_adapter(Path::new(dir))).transpose()?;
+    let mut spec = AdapterSpec::of_plan(plan);
+    if let Some(start) = &start {
+        let stored = spec_of_file(start);
+        spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+    }
+    let config = adapter_config(&spec, base, start.as_ref());
+    let tensors = peft_format::read_tensors(tensors).map_err(|fault| Fault {
+        code: if fault.code == "PS-MODEL-005" { "PS-CKPT-001" } else { fault.code },
+        ..fault
+    })?;
+    if let Some((name, _)) = tensors.iter().find(|(_, (_, values))| values.iter().any(|x| !x.is_finite())) {
+        return Err(Fault::new(
+            "PS-CKPT-001",
+            format!("The kept adapter's tensor `{name}` holds values that are not numbers"),
+        ));
+    }
+    Ok(AdapterFile { config, tensors })
 }
 
 /// What is written to `adapter_config.json`.

@@ -3,16 +3,20 @@
 //! The loop computes, emits events and obeys; it prints nothing and knows no store. Detectors, the recorder and
 //! the terminal are sinks.
 
+mod answering;
 pub mod checkpoint;
 mod moments;
 pub mod preference;
 mod reference;
+mod samples;
 mod score;
 mod step;
 
+pub use answering::{Listener, Question, Questions};
 pub use checkpoint::RunState;
 pub use preference::{Pair, PreferenceScores, preference_step};
 pub use reference::Reference;
+pub use samples::{SamplePrompt, Samples};
 pub use score::{Totals, score};
 pub use step::{StepOutcome, optimizer_step};
 
@@ -68,7 +72,7 @@ pub enum RunOutcome {
 pub type WriteResult<'a, B> = dyn FnMut(&mut Decoder<B>) -> Result<PathBuf> + 'a;
 
 /// Everything a run needs besides the decoder.
-pub struct Trainer<'a, B: Backend> {
+pub struct Trainer<'a, 'q, B: Backend> {
     /// The complete plan.
     pub plan: &'a TrainingPlan,
     /// Training examples.
@@ -83,6 +87,10 @@ pub struct Trainer<'a, B: Backend> {
     pub fingerprint: BTreeMap<String, String>,
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Asked after each step: what people ask the model while it trains.
+    pub questions: &'a mut Questions<'a, 'q>,
+    /// Prompts answered at each evaluation, and at step 0 by the base.
+    pub samples: Option<Samples<'a>>,
     /// Called at the end.
     pub write_result: &'a mut WriteResult<'a, B>,
     /// Peak resident memory of the process, bytes.
@@ -166,7 +174,7 @@ impl Progress {
     }
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<'_, '_, B> {
     /// Train until the plan is done or a request or the sink ends it. `resume`: continue from this state, which
     /// has been restored into `decoder`.
     pub fn run(
@@ -200,6 +208,10 @@ impl<B: Backend> Trainer<'_, B> {
             step_seconds: Vec::new(),
         };
         let mut halt = None;
+        let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
+        if let Some(samples) = self.samples.filter(|_| progress.state.step == 0) {
+            samples.tell(decoder, false, 0, sink)?;
+        }
         while progress.state.step < self.plan.total_steps {
             if let Some(request) = (self.request)().or(halt.take()) {
                 return self.halted(request, decoder, sink, &mut progress);
@@ -235,10 +247,13 @@ impl<B: Backend> Trainer<'_, B> {
             if sink.emit(&event) == ControlFlow::Break(()) {
                 halt = Some(Request::Interrupt);
             }
+            answering.work(decoder, self.questions, step, seconds);
             let last = step == self.plan.total_steps;
-            if !self.validation.is_empty()
-                && (last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every)))
-            {
+            let evaluates = last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every));
+            if let Some(samples) = self.samples.filter(|_| evaluates) {
+                samples.tell(decoder, true, step, sink)?;
+            }
+            if !self.validation.is_empty() && evaluates {
                 self.evaluate(decoder, &mut acts, sink, &mut progress)?;
                 let patience = self.plan.early_stopping_patience.unwrap_or(u32::MAX);
                 if progress.state.evaluations_without_gain >= patience {

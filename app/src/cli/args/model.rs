@@ -71,9 +71,12 @@ pub struct ChatArgs {
     /// Folder of an adapter to put on the model
     #[arg(long, value_name = "DIR", conflicts_with = "run")]
     pub adapter: Option<PathBuf>,
-    /// Id or name of a run: its model with what it learned
+    /// Id or name of a run: its model with what it learned; a run that is training answers itself
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    /// Talk to what the run had learned at a step: its number, best or last
+    #[arg(long, value_name = "N|best|last", requires = "run", conflicts_with = "model")]
+    pub checkpoint: Option<String>,
     /// Also show how the model answers without the adapter
     #[arg(long, requires = "tuned")]
     pub compare: bool,
@@ -89,9 +92,33 @@ pub struct ChatArgs {
     /// How adventurous answers are; 0 always takes the likeliest word
     #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = values::not_negative)]
     pub temperature: f64,
+    /// Choose only among so many of the likeliest words; 0: all
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count)]
+    pub top_k: usize,
     /// Choose only among the likeliest words that together have this probability
     #[arg(long, value_name = "SHARE", default_value = "1", value_parser = values::probability)]
     pub top_p: f64,
+    /// Choose only among words at least this likely relative to the likeliest
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = values::share)]
+    pub min_p: f64,
+    /// Make words less likely that were read or written before; 1 changes nothing
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = values::above_zero)]
+    pub repetition_penalty: f64,
+    /// Make words less likely that were written before
+    #[arg(long, value_name = "NUMBER", default_value = "0", allow_hyphen_values = true, value_parser = values::finite)]
+    pub presence_penalty: f64,
+    /// Make words less likely each time they are written
+    #[arg(long, value_name = "NUMBER", default_value = "0", allow_hyphen_values = true, value_parser = values::finite)]
+    pub frequency_penalty: f64,
+    /// End an answer at this text; repeat it for several
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Answer in JSON that obeys a schema: a file, the schema itself, or `json` for any
+    #[arg(long, value_name = "FILE|JSON", allow_hyphen_values = true)]
+    pub json_schema: Option<String>,
+    /// Do not keep the conversation
+    #[arg(long)]
+    pub no_save: bool,
     /// Number that decides chance: the same seed gives the same answer
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,

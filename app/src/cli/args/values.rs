@@ -19,6 +19,21 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
     whole(text, 1, 1 << 31)
 }
 
+/// A count, 0 included.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    whole(text, 0, 1 << 31)
+}
+
+/// A share: 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    number(text, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1 was expected")
+}
+
+/// Any number.
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    number(text, |_| true, "a number was expected")
+}
+
 fn whole(text: &str, low: usize, high: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (low..=high).contains(&number) => Ok(number),

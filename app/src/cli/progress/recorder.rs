@@ -172,6 +172,7 @@ impl Receiver for Recorder<'_> {
             }
             RunEvent::Checkpoint { step, path, bytes, .. } => self.checkpoint(*step, Path::new(path), *bytes),
             RunEvent::Anomaly { step, .. } => self.event(*step, "anomaly", event),
+            RunEvent::Sample { step, .. } => self.event(*step, "sample", event),
             RunEvent::Paused { step } => self.event(*step, "paused", event),
             RunEvent::Stopped { step } => self.event(*step, "stopped", event),
             RunEvent::Finished(finished) => {

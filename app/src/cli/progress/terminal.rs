@@ -82,6 +82,8 @@ impl Receiver for Terminal {
             RunEvent::Checkpoint { step, bytes: size, .. } => {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));
             }
+            // Answers are for whoever looks at the run; a bar has no room for them.
+            RunEvent::Sample { .. } => {}
             RunEvent::Anomaly { message, taken, .. } => {
                 self.say(&printable(&format!("{message} {taken}")));
             }
