@@ -294,6 +294,7 @@ fn adapters_of_a_mixture_are_on_attention_and_named_so_that_peft_finds_them() {
         dora: false,
         targets: all,
         lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
     };
     let adapter = Some(AdapterSource::Fresh { spec, seed: 1 });
     let options = BuildOptions { full: false, quantize: None, adapter, trainable: true };

@@ -14,7 +14,7 @@ fn a_preset_is_saved_found_exported_and_taken_in_again_s4_8() {
     let home = Home::new();
     let data = home.write("d.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n");
     let run = json!({"model": {"id": "starter"}, "dataset": {"path": data}, "adapter": {"rank": 4}});
-    let run = home.write("run.json", &run.to_string());
+    let run = home.write("run.json", run.to_string());
     home.run(&["presets", "save", &run, "--name", "Support", "--tag", "chat", "--description", "what worked"]);
     let found = home.json(&["presets", "list", "--search", "worked", "--tag", "CHAT"]);
     assert_eq!(found["presets"][0]["name"], "Support");
@@ -38,7 +38,7 @@ fn what_does_not_suit_is_said_and_adapted_s4_8_5() {
     let preset = json!({"schema": "peft-studio/preset", "version": 1, "name": "x", "config": {
         "model": {"id": "starter"}, "dataset": {"path": "/not/here.jsonl"}, "adapter": {"target_modules": ["c_attn"], "rnak": 4},
         "training": {"max_sequence_length": 100_000}}});
-    let file = home.write("p.json", &preset.to_string());
+    let file = home.write("p.json", preset.to_string());
     let report = home.json(&["presets", "import", &file, "--check"]);
     assert_eq!(report["left_out"][0]["field"], "adapter.rnak");
     let fields: Vec<&str> =
@@ -70,7 +70,7 @@ fn bad_presets_are_refused_and_nothing_is_kept() {
 #[test]
 fn a_built_in_preset_starts_a_run_s3_5() {
     let home = Home::new();
-    let data = home.write("d.jsonl", &"{\"instruction\":\"a\",\"output\":\"b\"}\n".repeat(4));
+    let data = home.write("d.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n".repeat(4));
     // Its model is not here; another one takes its place, the other settings stay.
     let output = home.run(&[
         "train",
@@ -107,15 +107,11 @@ fn an_axolotl_file_becomes_a_run_file_with_a_word_on_every_field() {
     assert_eq!((&config["adapter"]["rank"], &config["dataset"]["path"]), (&json!(4), &json!("./d.jsonl")));
     let file = home.write("b.yml", "- just\n- a list\n");
     assert_eq!(fails(&home, 3, &["config", "import", &file]), "PS-PRE-001");
-    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &(0..12)
-            .map(|i| {
-                format!(
-                    "b{i}: &b{i} [*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0},*{0}]\n",
-                    if i == 0 { "a".to_owned() } else { format!("b{}", i - 1) }
-                )
-            })
-            .collect::<String>();
+    let mut bomb = "b0: &b0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for i in 1..12 {
+        let aliases = vec![format!("*b{}", i - 1); 9].join(",");
+        bomb = format!("{bomb}b{i}: &b{i} [{aliases}]\n");
+    }
     let file = home.write("bomb.yml", &bomb);
     assert_eq!(fails(&home, 3, &["config", "import", &file]), "PS-PRE-001", "aliases cannot blow up");
 }

@@ -35,6 +35,7 @@ fn spec(dropout: f64, dora: bool) -> AdapterSpec {
         dora,
         targets: TargetModules::Pattern("all-linear".to_owned()),
         lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
     }
 }
 

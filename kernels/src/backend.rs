@@ -8,6 +8,7 @@
 //! the same bits.
 
 use crate::error::Result;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 
@@ -198,6 +199,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     type Buf: Send + Sync;
     /// A frozen weight on the device.
     type Weight: Clone + Send + Sync;
+    /// Device memory of 8-bit codes.
+    type Codes: Send + Sync;
     /// Its name on the command line.
     const NAME: &'static str;
 
@@ -235,6 +238,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight>;
     /// `(rows, cols)` of a frozen weight.
     fn weight_shape(w: &Self::Weight) -> (usize, usize);
+
+    /// Take 8-bit codes to the device.
+    fn codes(&self, data: &[u8]) -> Result<Self::Codes>;
+    /// The codes.
+    fn download_codes(&self, codes: &Self::Codes) -> Result<Vec<u8>>;
 
     // ---- products ----------------------------------------------------------------------------
 
@@ -330,6 +338,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `y (=|+=) mask∘x / (1 - p)`. Its own backward, with the same parameters.
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()>;
 
+    /// `y[i, j] += amplitudes[i]·(2u - 1)`, `u` the uniform of element `(i, j)` as in [`Dropout`]: noise on
+    /// embeddings (`NEFTune`, Jain et al. 2023).
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()>;
+
     // ---- rows and columns (biases, DoRA, experts) --------------------------------------------------------
 
     /// `out[0, j] += Σ_rows dy[·, j]`. out: `[1, cols]`.
@@ -390,5 +402,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
         v: &mut Tensor<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+    ) -> Result<()>;
+    /// The same step with moments in 8 bits: decoded, updated, encoded again, block by block; the second moments by
+    /// `rounding`. The parameters see the moments before they are encoded.
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()>;
 }

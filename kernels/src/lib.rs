@@ -31,6 +31,7 @@ pub use backend::{
     Operand, RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
+pub use quant::eight_bit::{EightBit, Rounding};
 pub use tensor::{In, Out, Tensor, Window};
 pub use weight::{Absmax, Bytes, DType, FourBit, FourBitKind, FrozenWeight, Matrix};
 

@@ -5,6 +5,7 @@ use crate::backend::{
     AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, Operand, RopeParams, Segment,
 };
 use crate::error::{Error, Result};
+use crate::quant::eight_bit::{BLOCK, EightBit};
 use crate::tensor::{In, Out, Tensor, Window};
 
 /// Anything with rows and columns.
@@ -328,5 +329,29 @@ pub(crate) fn adamw<T: Dims>(p: &T, m: &T, v: &T, g: &T, step: u32) -> Result<()
     is(OP, "m", m, p.dims())?;
     is(OP, "v", v, p.dims())?;
     is(OP, "g", g, p.dims())?;
+    ensure(OP, step > 0, || "steps count from 1".into())
+}
+
+/// One amplitude a row.
+pub(crate) fn noise(y: &impl Dims, amplitudes: &[f32]) -> Result<()> {
+    window("noise", y)?;
+    let rows = y.dims().0;
+    ensure("noise", amplitudes.len() == rows, || format!("{} amplitudes for {rows} rows", amplitudes.len()))
+}
+
+/// A gradient like `p`, states of as many elements with a magnitude a block, and a step that has been counted.
+pub(crate) fn adamw_8bit<B: Backend>(
+    p: &Tensor<B>,
+    states: [(&EightBit<B>, usize); 2],
+    g: &Tensor<B>,
+    step: u32,
+) -> Result<()> {
+    const OP: &str = "adamw_8bit";
+    is(OP, "g", g, p.dims())?;
+    for (state, codes) in states {
+        let len = p.len();
+        ensure(OP, state.len == len && codes == len, || format!("{codes} codes for {len} parameters"))?;
+        is(OP, "absmax", &state.absmax, (1, len.div_ceil(BLOCK)))?;
+    }
     ensure(OP, step > 0, || "steps count from 1".into())
 }

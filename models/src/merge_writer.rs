@@ -106,6 +106,18 @@ pub fn tensors_of(base: &Checkpoint, dtype: DType) -> Result<Vec<OutTensor>> {
     Ok(tensors)
 }
 
+/// Give the tensors of a tied model a head of its own, named as its embedding is.
+pub fn add_head(tensors: &mut Vec<OutTensor>) {
+    let Some(embedding) = tensors.iter().find(|t| t.canonical == "model.embed_tokens.weight") else { return };
+    let front = embedding.name.strip_suffix("model.embed_tokens.weight").unwrap_or_default();
+    let head = OutTensor {
+        name: format!("{front}lm_head.weight"),
+        canonical: "lm_head.weight".to_owned(),
+        ..embedding.clone()
+    };
+    tensors.push(head);
+}
+
 /// The content of `tensor` as `base` has it, in the type that will be written.
 pub fn base_bytes(base: &Checkpoint, tensor: &OutTensor) -> Result<Vec<u8>> {
     let missing = || Fault::new("PS-MODEL-003", format!("The model has no tensor `{}`.", tensor.canonical));
@@ -165,7 +177,11 @@ pub fn write_model(
         if count > 1 {
             folder.file("model.safetensors.index.json", |file| file.write_all(index(&shards).as_bytes()))?;
         }
-        let config = pretty(&merged_config(base.config(), options.dtype));
+        let mut config = merged_config(base.config(), options.dtype);
+        if base.spec().tied && tensors.iter().any(|t| t.canonical == "lm_head.weight") {
+            untie(&mut config);
+        }
+        let config = pretty(&config);
         folder.file("config.json", |file| file.write_all(config.as_bytes()))?;
         for (name, bytes) in &options.extra_files {
             folder.file(name, |file| file.write_all(bytes))?;
@@ -236,6 +252,17 @@ pub fn merged_config(config: &Value, dtype: DType) -> Value {
         }
     }
     config
+}
+
+/// Say that head and embedding are two matrices, wherever `config` says something about it; no word means one.
+fn untie(config: &mut Value) {
+    const KEY: &str = "tie_word_embeddings";
+    if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut) {
+        text.insert(KEY.to_owned(), json!(false));
+    }
+    if let Some(map) = config.as_object_mut() {
+        map.insert(KEY.to_owned(), json!(false));
+    }
 }
 
 /// Write one safetensors file: header, then each tensor's bytes as `produce` gives them.

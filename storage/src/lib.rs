@@ -18,6 +18,7 @@ mod run_list;
 mod run_lock;
 mod runs;
 mod store;
+mod versions;
 
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
@@ -31,3 +32,4 @@ pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
+pub use versions::Version;

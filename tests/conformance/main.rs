@@ -61,6 +61,9 @@ macro_rules! backends {
                 dora_norm => |be| harness::conforms(be, &columns::dora());
                 dropout => |be| harness::conforms(be, &dropout::dropout());
                 dropout_mask_follows_the_counter => |be| dropout::mask_follows_the_counter(be);
+                noise => |be| harness::conforms(be, &dropout::noise_cases());
+                noise_is_uniform => |be| dropout::noise_is_uniform(be);
+                adamw_8bit => |be| harness::conforms(be, &optim::steps_8bit());
                 adamw => |be| harness::conforms(be, &optim::steps());
                 adamw_agrees_with_hand_computation => |be| optim::agrees_with_hand_computation(be);
                 sum_of_squares_shows_bad_numbers => |be| optim::bad_numbers_show(be);
@@ -102,6 +105,7 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &columns::columns());
         harness::same_bits(&one, &more, &rows::rows());
         harness::same_bits(&one, &more, &optim::steps());
+        harness::same_bits(&one, &more, &optim::steps_8bit());
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::harness::{noise, refused, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, Error, FourBitKind,
-    FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, EightBit, Error,
+    FourBitKind, FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Rounding, Segment, Tensor,
+    Turn, Write,
 };
 
 /// Calls `op` with an output of each wrong size in turn; the output keeps its bits.
@@ -78,6 +79,7 @@ pub(crate) fn wrong_blocks<B: Backend>(be: &B) {
     let t = |rows, cols| tensor(be, 2, rows, cols);
     let x = t(3, 8);
     let norm = NormParams { eps: 1e-6, offset: 0.0 };
+    each(be, "noise", &[(3, 7), (2, 8)], |y| be.noise(y.view_mut(), &[1.0], 1, 1));
     each(be, "rms_norm", &[(3, 7), (2, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 2), x.view(), &t(1, 4), &norm));
     each(be, "rms_norm", &[(3, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 1), x.view(), &t(1, 4), &norm));
     each(be, "rms_norm", &[(3, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 2), x.view(), &t(1, 3), &norm));
@@ -124,6 +126,16 @@ pub(crate) fn wrong_blocks<B: Backend>(be: &B) {
     };
     each(be, "adamw", &[(3, 7)], |p| be.adamw(p, &mut t(3, 8), &mut t(3, 8), &x, &adamw(1)));
     each(be, "adamw", &[(3, 8)], |p| be.adamw(p, &mut t(3, 8), &mut t(3, 8), &x, &adamw(0)));
+    for (m, v, columns) in [(24, 24, 7), (23, 24, 8), (24, 25, 8)] {
+        each(be, "adamw_8bit", &[(3, columns)], |p| {
+            let state = |len| EightBit::zeros(be, len).expect("memory");
+            be.adamw_8bit(p, &mut state(m), &mut state(v), &x, &adamw(1), Rounding::Nearest)
+        });
+    }
+    each(be, "adamw_8bit", &[(3, 8)], |p| {
+        let state = || EightBit::zeros(be, 24).expect("memory");
+        be.adamw_8bit(p, &mut state(), &mut state(), &x, &adamw(0), Rounding::Nearest)
+    });
 }
 
 pub(crate) fn wrong_attention<B: Backend>(be: &B) {

@@ -80,15 +80,25 @@ fn plan(document: &Value, case: &Value, checkpoint: &Checkpoint, rows: &[Tokens]
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 
-fn decoder<B: Backend>(be: &B, checkpoint: &Checkpoint, document: &Value, initial: &Tensors, seed: &str) -> Decoder<B> {
-    let rank = document["rank"].as_u64().expect("a rank") as usize;
-    let alpha = document["alpha"].as_f64().expect("a number");
+fn decoder<B: Backend>(be: &B, checkpoint: &Checkpoint, alpha: f64, initial: &Tensors, case: &Value) -> Decoder<B> {
+    let rank = case["adapter"]["rank"].as_u64().expect("a rank") as usize;
+    let [dora, use_rslora] = ["dora", "rslora"].map(|kind| case["adapter"][kind].as_bool().expect("yes or no"));
     let targets = TargetModules::Pattern("all-linear".into());
-    let prefix = format!("seed{seed}.");
+    let prefix = format!("{}.", case["initial"].as_str().expect("a name"));
     let own = initial.iter().filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?.to_owned(), t.clone())));
-    let file = AdapterFile { config: AdapterConfig::new(rank, alpha, targets.clone()), tensors: own.collect() };
-    let (use_rslora, dora, lora_plus_ratio) = (false, false, None);
-    let spec = AdapterSpec { rank, alpha, use_rslora, dropout: 0.0, dora, targets, lora_plus_ratio };
+    let mut config = AdapterConfig::new(rank, alpha, targets.clone());
+    (config.use_dora, config.use_rslora) = (dora, use_rslora);
+    let file = AdapterFile { config, tensors: own.collect() };
+    let spec = AdapterSpec {
+        rank,
+        alpha,
+        use_rslora,
+        dropout: 0.0,
+        dora,
+        targets,
+        lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
+    };
     let adapter = Some(AdapterSource::File { spec, file: &file });
     build(be, checkpoint, &BuildOptions { full: false, quantize: None, adapter, trainable: true }).expect("built")
 }
@@ -107,7 +117,8 @@ fn check<B: Backend>(be: &B, document: &Value, initial: &Tensors, name: &str) ->
     let checkpoint = Checkpoint::open(&fixtures().join("parity/llama/model")).expect("a fixture opens");
     let rows = examples(case);
     let plan = plan(document, case, &checkpoint, &rows);
-    let mut decoder = decoder(be, &checkpoint, document, initial, &case["seed"].to_string());
+    let alpha = document["alpha"].as_f64().expect("a number");
+    let mut decoder = decoder(be, &checkpoint, alpha, initial, case);
     // As TRL with a `peft_config`: the reference is the base with the adapter off.
     let mut reference = Reference::new(&mut decoder, false).expect("a reference");
     let mut acts = decoder.activations(false).expect("activations");

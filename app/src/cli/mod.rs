@@ -27,8 +27,11 @@ mod data;
 mod hardware;
 mod panic;
 mod presets;
+mod run_compare;
+mod run_log;
 mod runs;
 mod table;
+mod versions;
 mod welcome;
 
 use args::{Cli, Command};
@@ -74,6 +77,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Resume(args) => train::resume_run(context, args),
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
+        Command::Versions(args) => versions::run(context, args),
         Command::Presets(args) => presets::run(context, args),
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),

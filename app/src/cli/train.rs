@@ -5,6 +5,7 @@ use super::context::Context;
 use super::output;
 use crate::jobs::{RunRequest, resume, start};
 use peft_models::train::RunOutcome;
+use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig};
 use std::path::Path;
 
@@ -61,6 +62,12 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
     set("training.micro_batch_size", args.batch_size.map(|v| v.to_string()))?;
     if !args.target_modules.is_empty() {
         config.adapter.target_modules = Some(target_modules(&args.target_modules));
+    }
+    if let Some(folder) = &args.tensorboard {
+        config.logging.tensorboard = Some(match folder.as_str() {
+            "" => TensorboardPlace::Own(true),
+            folder => TensorboardPlace::Folder(folder.to_owned()),
+        });
     }
     if let Some(from) = &args.resume_from {
         config.adapter.init_from = Some(adapter_of(from)?);

@@ -1,11 +1,14 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod compare;
 pub mod conversation;
+pub mod disposal;
 pub mod kept;
 pub mod live;
 pub mod model;
 pub mod presets;
+pub mod receipt;
 pub mod run;
 pub mod samples;
 pub mod setup;

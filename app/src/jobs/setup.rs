@@ -28,6 +28,8 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Path, length and SHA-256 of every file of the data, as read.
+    pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
     /// Prompts answered at each evaluation.
@@ -70,6 +72,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
     let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
@@ -130,7 +133,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes, samples })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples })
 }
 
 /// Rendered rows of either kind.

@@ -52,6 +52,7 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -101,6 +102,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Buf = Vec<f32>;
     type Weight = Arc<FrozenWeight>;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "cpu";
 
     fn fingerprint(&self) -> String {
@@ -146,6 +148,14 @@ impl Backend for Cpu {
 
     fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
         w.shape()
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.to_vec())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.clone())
     }
 
     fn linear(
@@ -438,6 +448,26 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::adamw(p, m, v, g, params.step)?;
         optim::adamw(&self.pool, self.isa, &mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        Ok(())
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        shapes::noise(&y, amplitudes)?;
+        dropout::noise(&self.pool, self.isa, ViewMut::of(y), amplitudes, seed, stream);
+        Ok(())
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
+        optim::adamw_8bit(&self.pool, self.isa, &mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

@@ -6,11 +6,13 @@
 //! | `double.rs` | scales that are themselves quantised |
 //! | `decode.rs` | any run of elements of a frozen weight as f32 |
 //! | `encode.rs` | f32 to 4-bit codes |
+//! | `eight_bit.rs` | optimizer states in 8 bits |
 //!
 //! Bytes and numbers are those of bitsandbytes on a processor, bit for bit; MXFP4 is only read.
 
 pub mod decode;
 pub mod double;
+pub mod eight_bit;
 pub mod encode;
 pub mod fp4;
 pub mod mxfp4;

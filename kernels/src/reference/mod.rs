@@ -23,6 +23,7 @@ use crate::backend::{
 use crate::error::Result;
 use crate::host::{self, View, ViewMut};
 use crate::quant;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -69,6 +70,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 impl Backend for Reference {
     type Buf = Vec<f32>;
     type Weight = Decoded;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "reference";
 
     fn fingerprint(&self) -> String {
@@ -117,6 +119,14 @@ impl Backend for Reference {
 
     fn weight_shape(w: &Decoded) -> (usize, usize) {
         (w.rows, w.cols)
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.to_vec())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.clone())
     }
 
     fn linear(
@@ -374,6 +384,26 @@ impl Backend for Reference {
     ) -> Result<()> {
         shapes::adamw(p, m, v, g, params.step)?;
         optim::adamw(&mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        Ok(())
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        shapes::noise(&y, amplitudes)?;
+        dropout::noise(ViewMut::of(y), amplitudes, seed, stream);
+        Ok(())
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
+        optim::adamw_8bit(&mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

@@ -37,6 +37,8 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
     /// What happens when it goes wrong.
     pub guards: GuardConfig,
+    /// What else is told of it.
+    pub logging: LoggingConfig,
 }
 
 /// The base model.
@@ -101,7 +103,7 @@ pub struct AdapterConfig {
     pub init_from: Option<String>,
     /// Learning rate of B over that of A (LoRA+).
     pub lora_plus_ratio: Option<f64>,
-    /// Modules trained whole beside the adapters.
+    /// Modules trained whole beside the adapters: `embed_tokens`, `lm_head`, norms.
     pub modules_to_save: Vec<String>,
     /// `all-linear`, a list of names, or a regular expression over full paths.
     pub target_modules: Option<TargetModules>,
@@ -195,11 +197,11 @@ pub struct TrainingConfig {
     pub weight_decay: Option<f64>,
     /// Decay of the second moment of AdamW.
     pub adam_beta2: Option<f64>,
-    /// `adamw`.
+    /// `adamw`, or `adamw_8bit` for moments in 8 bits.
     pub optimizer: Option<String>,
     /// Clip the gradient to this norm; 0: never.
     pub max_gradient_norm: Option<f64>,
-    /// Noise on the embeddings.
+    /// Noise on the embeddings while training (NEFTune): 5 to 15 where it is used.
     pub neftune_alpha: Option<f64>,
     /// `f32`.
     pub precision: Option<String>,
@@ -281,6 +283,24 @@ pub struct GuardConfig {
     pub on_gradient_explosion: Option<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
+}
+
+/// What else is told of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoggingConfig {
+    /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
+    pub tensorboard: Option<TensorboardPlace>,
+}
+
+/// Where event files go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TensorboardPlace {
+    /// The folder `tensorboard` of the run, or nowhere.
+    Own(bool),
+    /// This folder.
+    Folder(String),
 }
 
 impl RunConfig {

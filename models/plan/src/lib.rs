@@ -13,6 +13,7 @@ pub mod preference;
 pub mod preset;
 pub mod resolve;
 pub mod rope;
+pub mod saved;
 pub mod schedule;
 pub mod spec;
 
@@ -23,7 +24,7 @@ pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
-pub use resolve::{Facts, TrainingPlan};
+pub use resolve::{Facts, Optimizer, TrainingPlan};
 pub use schedule::LrSchedule;
 pub use spec::{
     Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,

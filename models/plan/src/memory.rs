@@ -31,6 +31,8 @@ pub struct MemoryFacts {
     pub weight_bytes: u64,
     /// Parameters that are trained.
     pub trainable: u64,
+    /// Bytes of the optimizer's moments.
+    pub moment_bytes: u64,
     /// Rank of the adapters.
     pub rank: usize,
     /// Method.
@@ -86,7 +88,7 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("weights", facts.weight_bytes),
         ("trained parameters", facts.trainable * 4),
         ("gradients", facts.trainable * 4),
-        ("optimizer moments", facts.trainable * 8),
+        ("optimizer moments", facts.moment_bytes),
         ("activations", f32s(kept) * t as u64),
         ("working space", f32s(scratch) * t as u64),
         ("logits, a block of rows", 8 << 20),

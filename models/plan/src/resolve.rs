@@ -3,7 +3,9 @@
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
 //! user did not give comes from `defaults` below and says why.
 
-use crate::config::{EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TrainOn};
+use crate::config::{
+    EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TensorboardPlace, TrainOn,
+};
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::preference::{self, Objective, PreferencePlan};
@@ -22,6 +24,23 @@ pub struct Facts<'a> {
     pub lengths: &'a [usize],
     /// Threads to compute with.
     pub threads: usize,
+}
+
+/// What keeps the moments of the gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// In f32.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// In 8 bits (Dettmers et al. 2022).
+    #[serde(rename = "adamw_8bit")]
+    AdamW8bit,
+}
+
+/// A field that is left out where it says nothing: a plan of before it was there reads and writes the same.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A complete, consistent run.
@@ -47,6 +66,9 @@ pub struct TrainingPlan {
     pub lora_plus_ratio: Option<f64>,
     /// Which linear modules carry an adapter.
     pub target_modules: TargetModules,
+    /// Modules trained whole beside the adapters, by the ends of their paths.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub modules_to_save: Vec<String>,
     /// `nf4` or `fp4`, for a base that is quantised on loading.
     pub quantization_format: String,
     /// Quantise the scales too.
@@ -75,6 +97,12 @@ pub struct TrainingPlan {
     pub weight_decay: f64,
     /// Decay of AdamW's second moment.
     pub adam_beta2: f64,
+    /// What keeps the moments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: Optimizer,
+    /// Noise on the embeddings while training: `alpha / √(tokens · width)` at most; 0: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub neftune_alpha: f64,
     /// Clip to this norm; 0: never.
     pub max_gradient_norm: f64,
     /// Recompute activations.
@@ -171,10 +199,10 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(ratio) = a.lora_plus_ratio {
         in_range("adapter.lora_plus_ratio", ratio, 1e-3, 1e3)?;
     }
-    if !a.modules_to_save.is_empty() {
+    if a.method == Some(Method::Full) && !a.modules_to_save.is_empty() {
         return Err(Fault::new(
             "PS-CFG-001",
-            "`adapter.modules_to_save` cannot be used in this version; leave it empty, or train everything with adapter.method=full",
+            "`adapter.modules_to_save` is for adapters; adapter.method=full trains every module whole already",
         ));
     }
     let t = &config.training;
@@ -183,13 +211,18 @@ pub fn check(config: &RunConfig) -> Result<()> {
         _ => Ok(()),
     };
     preference::check(config)?;
-    only("training.optimizer", &t.optimizer, &["adamw"])?;
+    only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
     only("guards.on_divergence", &config.guards.on_divergence, &["pause", "continue"])?;
     only("guards.on_gradient_explosion", &config.guards.on_gradient_explosion, &["clip_and_rewind", "continue"])?;
-    if t.neftune_alpha.is_some_and(|v| v != 0.0) {
-        return Err(Fault::new("PS-CFG-001", "`training.neftune_alpha` cannot be used in this version; leave it out"));
+    if let Some(v) = t.neftune_alpha {
+        in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
+    }
+    if let Some(TensorboardPlace::Folder(folder)) = &config.logging.tensorboard
+        && folder.trim().is_empty()
+    {
+        return Err(impossible("logging.tensorboard", "empty", "true, false or a folder"));
     }
     if let Some(v) = t.epochs {
         in_range("training.epochs", v, 1e-3, 10_000.0)?;
@@ -301,6 +334,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     if method != Method::Full && rank > smallest.max(16) * 4 {
         return Err(impossible("adapter.rank", rank, &format!("1 to {} for this model", smallest.max(16) * 4)));
     }
+    crate::saved::paths(facts.spec, &a.modules_to_save)?;
     let longest = facts.lengths.iter().copied().max().unwrap_or(0);
     let max_sequence_length = t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest));
     if max_sequence_length > facts.spec.max_positions {
@@ -348,6 +382,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         init_from: a.init_from.clone(),
         lora_plus_ratio: a.lora_plus_ratio,
         target_modules: a.target_modules.clone().unwrap_or_else(|| TargetModules::Pattern("all-linear".into())),
+        modules_to_save: a.modules_to_save.clone(),
         quantization_format: config.quantization.format.clone().unwrap_or_else(|| "nf4".into()),
         double_quantization: config.quantization.double_quantization.unwrap_or(true),
         total_steps,
@@ -362,6 +397,11 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         warmup_steps,
         weight_decay: t.weight_decay.unwrap_or(0.01),
         adam_beta2: t.adam_beta2.unwrap_or(0.999),
+        optimizer: match t.optimizer.as_deref() {
+            Some("adamw_8bit") => Optimizer::AdamW8bit,
+            _ => Optimizer::AdamW,
+        },
+        neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
         seed: order.seed,

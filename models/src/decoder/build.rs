@@ -9,16 +9,21 @@ use super::layer::{Layer, QkNorm};
 use super::linear::{Linear, Lora, Magnitude, Vector, Weights};
 use super::mlp::{Gated, Mlp};
 use super::param::Param;
+use super::saved::Saved;
 use crate::adapter::AdapterSource;
+use crate::checkpoint::names::ADAPTER_PREFIX;
 use crate::checkpoint::{Checkpoint, ExpertMatrix};
 use crate::engine::Quantization;
 use crate::fault::device;
 use crate::merge::dense;
 use peft_kernels::{
     Activation, AttentionParams, Backend, ClampedGate, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams,
+    Tensor,
 };
 use peft_plan::order::SplitMix;
+use peft_plan::saved::{EMBEDDING, HEAD};
 use peft_plan::{ExpertsSpec, Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How a decoder is built.
@@ -38,7 +43,11 @@ pub struct BuildOptions<'a> {
 pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions) -> Result<Decoder<B>> {
     checkpoint.check()?;
     let spec = checkpoint.spec().clone();
-    let builder = Builder { be, checkpoint, options, spec: &spec };
+    let saved = match &options.adapter {
+        Some(source) => peft_plan::saved::paths(&spec, &source.spec().modules_to_save)?,
+        None => Vec::new(),
+    };
+    let builder = Builder { be, checkpoint, options, spec: &spec, saved };
     let embedding = builder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
@@ -52,8 +61,19 @@ pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions
     let norm = builder.vector("model.norm.weight", spec.hidden_size)?;
     let head =
         if spec.tied { None } else { Some(builder.matrix("lm_head.weight", spec.vocab_size, spec.hidden_size)?) };
-    let mut decoder =
-        Decoder { be: be.clone(), spec: spec.clone(), embedding, layers, norm, head, tables: Vec::new(), positions: 0 };
+    let saved = Saved { embedding: builder.saved_matrix(EMBEDDING)?, head: builder.saved_matrix(HEAD)? };
+    let mut decoder = Decoder {
+        be: be.clone(),
+        spec: spec.clone(),
+        embedding,
+        layers,
+        norm,
+        head,
+        saved,
+        neftune_alpha: 0.0,
+        tables: Vec::new(),
+        positions: 0,
+    };
     decoder.prepare().map_err(device)?;
     Ok(decoder)
 }
@@ -63,6 +83,8 @@ struct Builder<'a, B: Backend> {
     checkpoint: &'a Checkpoint,
     options: &'a BuildOptions<'a>,
     spec: &'a ModelSpec,
+    /// Paths of the modules trained whole beside the adapters.
+    saved: Vec<String>,
 }
 
 impl<B: Backend> Builder<'_, B> {
@@ -72,11 +94,48 @@ impl<B: Backend> Builder<'_, B> {
             return Err(Fault::new("PS-MODEL-005", format!("`{name}` has {} numbers instead of {len}", data.len())));
         }
         let value = self.be.tensor(1, len, &data).map_err(device)?;
+        if let Some((path, source)) = self.saved_source(name.strip_suffix(".weight").unwrap_or(name)) {
+            let tuned = match source.saved(path, &[len])? {
+                Some(tuned) => self.be.tensor(1, len, tuned).map_err(device)?,
+                None => self.be.tensor(1, len, &data).map_err(device)?,
+            };
+            let mut param = Param { base: Some(value), ..Param::frozen(saved_name(path), tuned, true) };
+            if self.options.trainable {
+                // PEFT counts what has one dimension among what LoRA+ speeds up.
+                let rate = source.spec().lora_plus_ratio.unwrap_or(1.0);
+                param.make_trainable(self.be, false, rate).map_err(device)?;
+            }
+            return Ok(param);
+        }
         let mut param = Param::frozen(name.to_owned(), value, true);
         if self.options.full && self.options.trainable {
             param.make_trainable(self.be, false, 1.0).map_err(device)?;
         }
         Ok(param)
+    }
+
+    /// Where the module at `path` comes from, if it is trained whole.
+    fn saved_source<'p>(&self, path: &'p str) -> Option<(&'p str, &AdapterSource<'_>)> {
+        let source = self.options.adapter.as_ref()?;
+        self.saved.iter().any(|saved| saved == path).then_some((path, source))
+    }
+
+    /// The tuned matrix at `path`, dense in f32 whatever the base is.
+    fn saved_matrix(&self, path: &str) -> Result<Option<Param<B>>> {
+        let Some((path, source)) = self.saved_source(path) else { return Ok(None) };
+        let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
+        let value = if let Some(tuned) = source.saved(path, &[rows, cols])? {
+            self.be.tensor(rows, cols, tuned)
+        } else {
+            // A head that is the embedding begins as that.
+            let name = if self.spec.tied { EMBEDDING } else { path };
+            self.be.tensor(rows, cols, &dense(&self.checkpoint.frozen(&format!("{name}.weight"))?))
+        };
+        let mut param = Param::frozen(saved_name(path), value.map_err(device)?, false);
+        if self.options.trainable {
+            param.make_trainable(self.be, true, 1.0).map_err(device)?;
+        }
+        Ok(Some(param))
     }
 
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Weights<B>> {
@@ -227,6 +286,11 @@ impl<B: Backend> Builder<'_, B> {
     }
 }
 
+/// The name of a module trained whole in the adapter's file.
+fn saved_name(path: &str) -> String {
+    format!("{ADAPTER_PREFIX}{path}.weight")
+}
+
 /// Put another adapter on `decoder`, for answering, or none. What is computed of the weights alone is kept where
 /// both have it.
 pub fn attach<B: Backend>(decoder: &mut Decoder<B>, source: Option<&AdapterSource>) -> Result<()> {
@@ -248,10 +312,46 @@ pub fn attach<B: Backend>(decoder: &mut Decoder<B>, source: Option<&AdapterSourc
     if source.is_some() && adapters == 0 {
         return Err(Fault::new("PS-CFG-003", "The adapter's modules match nothing in this model"));
     }
+    let mut whole = whole_modules(decoder, source)?;
     for (linear, one) in decoder.layers.iter_mut().flat_map(|layer| &mut layer.linears).zip(fresh) {
         linear.lora = one;
     }
+    let mut matrix = |path: &str| whole.remove(path).map(|tuned| Param::frozen(saved_name(path), tuned, false));
+    decoder.saved = Saved { embedding: matrix(EMBEDDING), head: matrix(HEAD) };
+    for vector in decoder.layers.iter_mut().flat_map(Layer::vectors_mut).chain([&mut decoder.norm]) {
+        if let Some(base) = vector.base.take() {
+            vector.value = base;
+            vector.name = vector.name.trim_start_matches(ADAPTER_PREFIX).to_owned();
+        }
+        let path = vector.name.trim_end_matches(".weight").to_owned();
+        if let Some(tuned) = whole.remove(&path) {
+            vector.base = Some(std::mem::replace(&mut vector.value, tuned));
+            vector.name = saved_name(&path);
+        }
+    }
     decoder.prepare().map_err(device)
+}
+
+/// What `source` replaces whole, by path, on the device.
+fn whole_modules<B: Backend>(
+    decoder: &Decoder<B>,
+    source: Option<&AdapterSource>,
+) -> Result<BTreeMap<String, Tensor<B>>> {
+    let Some(source) = source else { return Ok(BTreeMap::new()) };
+    let spec = &decoder.spec;
+    let mut whole = BTreeMap::new();
+    for path in peft_plan::saved::paths(spec, &source.spec().modules_to_save)? {
+        let shape = if path == EMBEDDING || path == HEAD {
+            vec![spec.vocab_size, spec.hidden_size]
+        } else {
+            vec![peft_plan::saved::size(spec, &path) as usize]
+        };
+        if let Some(tuned) = source.saved(&path, &shape)? {
+            let (rows, cols) = if shape.len() == 2 { (shape[0], shape[1]) } else { (1, shape[0]) };
+            whole.insert(path, decoder.be.tensor(rows, cols, tuned).map_err(device)?);
+        }
+    }
+    Ok(whole)
 }
 
 /// The adapter of the module at `path`, if `source` has one.

@@ -371,17 +371,31 @@ impl<B: Backend> Layer<B> {
         self.attention.segments.extend_from_slice(segments);
     }
 
-    /// Everything trained in this block, in a fixed order.
-    pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
-        let mut vectors: Vec<&'a mut Param<B>> =
-            [&mut self.input_norm, &mut self.mlp_norm].into_iter().flatten().collect();
-        if let Some((a, b)) = &mut self.post_norms {
+    /// The gains of all norms of this block, in a fixed order.
+    pub fn vectors_mut(&mut self) -> Vec<&mut Vector<B>> {
+        Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm)
+    }
+
+    fn vectors<'a>(
+        input: &'a mut Option<Vector<B>>,
+        mlp: &'a mut Option<Vector<B>>,
+        post: &'a mut Option<(Vector<B>, Vector<B>)>,
+        per_head: &'a mut Option<QkNorm<B>>,
+    ) -> Vec<&'a mut Vector<B>> {
+        let mut vectors: Vec<_> = [input, mlp].into_iter().flatten().collect();
+        if let Some((a, b)) = post {
             vectors.extend([a, b]);
         }
-        if let Some(QkNorm { q, k }) = &mut self.qk_norm {
+        if let Some(QkNorm { q, k }) = per_head {
             vectors.extend([q, k]);
         }
-        into.extend(vectors.into_iter().filter(|p| p.moments.is_some()));
+        vectors
+    }
+
+    /// Everything used or trained in this block that an adapter's file holds, in a fixed order.
+    pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
+        let vectors = Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm);
+        into.extend(vectors.into_iter().filter(|p| p.moments.is_some() || p.base.is_some()));
         for linear in &mut self.linears {
             linear.params_mut(into);
         }

@@ -5,7 +5,7 @@
 //! gradient that enters the blocks.
 
 use super::{Activations, Batch, Decoder, Scores, Weights};
-use peft_kernels::{Backend, LossParams, Matrix, Result};
+use peft_kernels::{Backend, LossParams, Result};
 use std::ops::Range;
 
 impl<B: Backend> Decoder<B> {
@@ -19,8 +19,9 @@ impl<B: Backend> Decoder<B> {
         weigh: impl FnOnce(&Scores) -> Vec<f32>,
     ) -> Result<Scores> {
         self.learn(acts, batch, dropout, |decoder, acts| {
-            let frozen = matches!(decoder.head.as_ref().unwrap_or(&decoder.embedding), Weights::Frozen(_));
-            let scores = decoder.head_loss(acts, batch, frozen.then_some(1.0))?;
+            let base = decoder.head.as_ref().unwrap_or(&decoder.embedding);
+            let frozen = decoder.saved.head.is_none() && matches!(base, Weights::Frozen(_));
+            let scores = decoder.head_loss(acts, batch, frozen.then_some(1.0), true)?;
             let weights = weigh(&scores);
             for run in runs(&weights, &batch.targets) {
                 if frozen {
@@ -42,15 +43,11 @@ impl<B: Backend> Decoder<B> {
         rows: Range<usize>,
         weight: f32,
     ) -> Result<()> {
-        let Self { be, spec, embedding, head, .. } = self;
+        let Self { be, spec, embedding, head, saved, .. } = self;
         let params = LossParams { softcap: spec.logit_softcap.map(|c| c as f32), gradient_scale: weight };
         be.reshape(&mut acts.loss, rows.len(), 1)?;
         be.reshape(&mut acts.correct, rows.len(), 1)?;
-        let weights = head.as_mut().unwrap_or(embedding);
-        let (matrix, dw) = match weights {
-            Weights::Frozen(w) => (Matrix::Frozen(&*w), None),
-            Weights::Trained(p) => (Matrix::Dense(&p.value), p.moments.as_mut().map(|m| &mut m.grad)),
-        };
+        let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), true);
         let dx = Some(acts.dnormed.view_mut().rows(rows.clone()));
         let x = acts.normed.view().rows(rows.clone());
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, x, matrix, &batch.targets[rows], &params)

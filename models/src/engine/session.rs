@@ -115,11 +115,13 @@ fn shapes(file: &AdapterFile) -> crate::peft_format::Tensors {
 
 /// A fault if the file holds tensors of modules that the model does not have.
 fn check_places<B: Backend>(decoder: &Decoder<B>, file: &AdapterFile) -> Result<()> {
-    let paths: std::collections::BTreeSet<&str> =
+    let whole = peft_plan::saved::paths(&decoder.spec, &spec_of_file(file).modules_to_save)?;
+    let mut paths: std::collections::BTreeSet<&str> =
         decoder.layers.iter().flat_map(|layer| &layer.linears).map(|linear| linear.path.as_str()).collect();
+    paths.extend(whole.iter().map(String::as_str));
     let is_lost = |name: &&String| {
         let path = name.strip_prefix("base_model.model.").unwrap_or(name);
-        let module = path.rsplit_once(".lora_").map_or(path, |(module, _)| module);
+        let module = path.rsplit_once(".lora_").map_or(path.trim_end_matches(".weight"), |(module, _)| module);
         !paths.contains(module)
     };
     match file.tensors.keys().find(is_lost) {

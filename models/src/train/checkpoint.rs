@@ -3,6 +3,7 @@
 //! A checkpoint directory holds `parameters.safetensors`, `moments.safetensors`, `state.json` and a manifest with
 //! hashes. There is no random state: order and dropout are pure functions of seed and step.
 
+use super::moments;
 use crate::adapter::NamedTensors;
 use crate::decoder::Decoder;
 use crate::fault::device;
@@ -51,19 +52,15 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     durable::create_directories(&directory(run)).map_err(io)?;
     let be = decoder.be.clone();
     let mut parameters = NamedTensors::new();
-    let mut moments = NamedTensors::new();
+    let mut states = moments::Moments::default();
     for p in decoder.params_mut() {
-        let get = |t| be.download(t).map_err(device);
-        parameters.insert(p.name.clone(), (p.file_shape(), get(&p.value)?));
-        if let Some(m) = &p.moments {
-            moments.insert(format!("{}.m", p.name), (p.file_shape(), get(&m.m)?));
-            moments.insert(format!("{}.v", p.name), (p.file_shape(), get(&m.v)?));
-        }
+        parameters.insert(p.name.clone(), (p.file_shape(), be.download(&p.value).map_err(device)?));
+        states.take(&be, p)?;
     }
     let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
     let manifest = durable::replace_directory(&target, |writer| {
         writer.file("parameters.safetensors", |f| f.write_all(&adapter_tensors_bytes(&parameters)))?;
-        writer.file("moments.safetensors", |f| f.write_all(&adapter_tensors_bytes(&moments)))?;
+        writer.file("moments.safetensors", |f| states.write(f))?;
         writer.file("state.json", |f| f.write_all(&json))
     })
     .map_err(io)?;
@@ -108,7 +105,7 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
     let from = path(run, step);
     let state = read_state(&from)?;
     let parameters = read_tensors(&from.join("parameters.safetensors"))?;
-    let moments = read_tensors(&from.join("moments.safetensors"))?;
+    let states = moments::Moments::read(&from.join("moments.safetensors"))?;
     let be = decoder.be.clone();
     let mut used = 0;
     for p in decoder.params_mut() {
@@ -121,10 +118,7 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
             )),
         };
         be.upload(&mut p.value, &find(&parameters, &p.name)?).map_err(device)?;
-        if let Some(m) = &mut p.moments {
-            be.upload(&mut m.m, &find(&moments, &format!("{}.m", p.name))?).map_err(device)?;
-            be.upload(&mut m.v, &find(&moments, &format!("{}.v", p.name))?).map_err(device)?;
-        }
+        states.put(&be, p)?;
         used += 1;
     }
     if used != parameters.len() {

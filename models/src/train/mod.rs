@@ -5,6 +5,7 @@
 
 mod answering;
 pub mod checkpoint;
+mod moments;
 pub mod preference;
 mod reference;
 mod samples;

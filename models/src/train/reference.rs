@@ -8,6 +8,7 @@
 
 use super::Tokens;
 use super::preference::{PreferenceScores, score_all, score_pairs, summarise};
+use crate::checkpoint::names::ADAPTER_PREFIX;
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
@@ -33,7 +34,8 @@ impl Reference {
     /// Of `decoder` as it is now, before anything was trained or restored. `continued`: its adapter is not a fresh one.
     pub fn new<B: Backend>(decoder: &mut Decoder<B>, continued: bool) -> Result<Self> {
         let be = decoder.be.clone();
-        let adapters_only = decoder.params_mut().iter().all(|p| p.name.contains("lora_"));
+        // Adapters, and modules trained whole beside them: both can be switched off.
+        let adapters_only = decoder.params_mut().iter().all(|p| p.name.starts_with(ADAPTER_PREFIX));
         if adapters_only && !continued {
             return Ok(Self::default());
         }

@@ -71,6 +71,9 @@ pub struct TrainArgs {
     /// Folder of an adapter, or of an earlier run, to continue from
     #[arg(long, value_name = "DIR")]
     pub resume_from: Option<PathBuf>,
+    /// Also write event files for TensorBoard: into the run's folder, or into this one
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub tensorboard: Option<String>,
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
@@ -108,6 +111,34 @@ pub struct StopArgs {
 pub enum RunsCommand {
     /// List the runs, the newest first
     List(ListArgs),
+    /// Put two to five runs side by side
+    #[command(after_help = "Example:\n  peft-studio runs compare first second")]
+    Compare {
+        /// Ids or names of the runs
+        #[arg(value_name = "RUN", num_args = 2.., required = true)]
+        runs: Vec<String>,
+        /// About so many points of each series, with --json
+        #[arg(long, value_name = "N", default_value = "2000", value_parser = values::positive)]
+        points: usize,
+    },
+    /// Show what a run said
+    #[command(after_help = "Example:\n  peft-studio runs log support-bot --follow")]
+    Log {
+        /// Id or name of the run
+        run: String,
+        /// Go on until the run ends
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Delete a run and its files
+    #[command(after_help = "Example:\n  peft-studio runs delete support-bot --keep-adapter")]
+    Delete {
+        /// Id or name of the run
+        run: String,
+        /// Leave the adapter where it is
+        #[arg(long)]
+        keep_adapter: bool,
+    },
     /// Show one run: what was asked for, how far it came, what came out
     #[command(after_help = "Example:\n  peft-studio runs show support-bot --json")]
     Show {

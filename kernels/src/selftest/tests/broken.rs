@@ -5,6 +5,7 @@ use crate::backend::{
     RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::reference::{Decoded, Reference};
 use crate::tensor::{In, Out, Tensor, Window};
 use crate::weight::{FrozenWeight, Matrix};
@@ -119,6 +120,7 @@ fn with_matrix<R>(w: Matrix<Broken>, then: impl FnOnce(Matrix<Reference>) -> R) 
 impl Backend for Broken {
     type Buf = Vec<f32>;
     type Weight = Held;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "broken";
 
     fn fingerprint(&self) -> String {
@@ -176,6 +178,14 @@ impl Backend for Broken {
     fn weight_shape(w: &Held) -> (usize, usize) {
         let (rows, cols) = Reference::weight_shape(&w.decoded);
         if w.is_turned { (cols, rows) } else { (rows, cols) }
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.iter().map(|code| code ^ u8::from(self.memory_is_broken("codes"))).collect())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.iter().map(|code| code ^ u8::from(self.memory_is_broken("download_codes"))).collect())
     }
 
     fn linear(
@@ -430,6 +440,29 @@ impl Backend for Broken {
         let (mut first, mut second) = (plain(m), plain(v));
         let done = self.whole("adamw", p, |p| Reference.adamw(p, &mut first, &mut second, &plain(g), params));
         (m.buf, v.buf) = (first.buf, second.buf);
+        done
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        self.window("noise", y, |y| Reference.noise(y, amplitudes, seed, stream))
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        let held = |s: &EightBit<Self>| EightBit { codes: s.codes.clone(), absmax: plain(&s.absmax), len: s.len };
+        let (mut first, mut second) = (held(m), held(v));
+        let done = self
+            .whole("adamw_8bit", p, |p| Reference.adamw_8bit(p, &mut first, &mut second, &plain(g), params, rounding));
+        for (state, held) in [(m, first), (v, second)] {
+            (state.codes, state.absmax.buf) = (held.codes, held.absmax.buf);
+        }
         done
     }
 }
