@@ -98,6 +98,7 @@ fn train(
         questions: &mut questions,
         samples: None,
         peak_memory: || 0,
+        guard: peft_models::train::GuardJob::default(),
     };
     let outcome = Engine::open("cpu", 2).expect("an engine").train(job, &mut sink).expect("trained");
     assert!(matches!(outcome, RunOutcome::Finished(_)));

@@ -173,6 +173,16 @@ fn the_base_keeps_what_an_adapter_replaces() {
         let tuned = greedy(&base, Some(&adapter), &[prompt(0, true), prompt(2, true)]);
         assert_eq!([&mixed[1], &mixed[3]], [&alone[0], &alone[1]], "{family}: the base");
         assert_eq!([&mixed[0], &mixed[2]], [&tuned[0], &tuned[1]], "{family}: the tuned model");
+
+        // B8: putting the adapter on and taking it off again is the same as loading with it and without.
+        let (with, without) = (score(Some(&adapter), true), score(None, true));
+        let file = peft_models::peft_format::read_adapter(&adapter).expect("an adapter");
+        let mut session = engine.session(&base, None, None).expect("a session");
+        for (change, expected) in [(Some(&file), with), (None, without), (Some(&file), with)] {
+            session.switch_adapter(change).expect("switched");
+            let loss = session.score(&rows, true).expect("scores").loss;
+            assert_eq!(loss.to_bits(), expected.to_bits(), "{family}");
+        }
         assert_ne!(mixed[0], greedy(&base, None, &[prompt(0, false)])[0], "{family}");
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::progress::Receiver;
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, TrainJob};
 use peft_models::receipt::{HashedFile, Input, Loss, NAME, Program, Receipt, RunSummary, Segment, sha256, sha256_of};
-use peft_models::train::Request;
+use peft_models::train::{GuardJob, Request};
 use peft_plan::config::SourceRef;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{Run, Store};
@@ -421,6 +421,7 @@ fn replay(engine: &Engine, setup: &Setup, steps: u64) -> Result<Vec<(u64, f64)>>
         questions: &mut || None,
         samples: None,
         peak_memory: crate::cli::memory::peak_memory,
+        guard: GuardJob::default(),
     };
     engine.train(job, &mut sink)?;
     Ok(losses.into_inner())

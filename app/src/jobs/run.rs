@@ -5,10 +5,10 @@ use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{live, samples};
 use crate::cli::context::Context;
-use crate::cli::memory::{peak_memory, total_memory};
+use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, memory_plan};
-use peft_models::train::{Request, RunOutcome, Samples};
+use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
@@ -96,32 +96,60 @@ fn forget(store: &Store, run: &Run, is_new_folder: bool) {
     let _forgotten = store.delete_run(run.id.as_str());
 }
 
-/// Go on with a run. A finished run is left as it is.
-pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result<Option<RunEnd>> {
+/// What is different from where a run goes on.
+#[derive(Clone, Debug, Default)]
+pub struct ResumeChanges {
+    /// Settings, as `key=value`.
+    pub set: Vec<String>,
+    /// Rows that are no longer trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
+    /// Go back to the newest checkpoint that is not after this step.
+    pub rewind_to: Option<u64>,
+}
+
+impl ResumeChanges {
+    fn is_none(&self) -> bool {
+        self.set.is_empty() && self.exclude_rows.is_empty() && self.rewind_to.is_none()
+    }
+}
+
+/// Go on with a run. A finished run is left as it is, unless it is to go back.
+pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> Result<Option<RunEnd>> {
     let store = context.store()?;
     let run = find(&store, id_or_name)?;
-    if matches!(run.status, Status::Finished) {
-        return Ok(None);
+    if matches!(run.status, Status::Finished) && changes.rewind_to.is_none() {
+        progress::tell_the_end(&store, &run)?;
+        if changes.is_none() {
+            return Ok(None);
+        }
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The run is finished; to change something about it, say which step it is to go back to",
+        )
+        .action("Go back to its beginning", Some(format!("peft-studio resume {} --rewind-to 0", run.id))));
     }
     let mut config = RunConfig::from_value(run.config.clone())?;
     let mut frozen = frozen_plan(&run)?;
-    if !changes.is_empty() {
-        for change in changes {
+    if !changes.set.is_empty() {
+        for change in &changes.set {
             config.set(change)?;
         }
         // Whatever was not changed stays as it was, also where today's default would differ.
         let fresh = prepare(&config, frozen.threads, None)?.plan;
-        frozen = TrainingPlan { threads: frozen.threads, ..fresh };
+        let mut guards = fresh.guards.clone();
+        guards.exclude_rows.extend(&frozen.guards.exclude_rows);
+        frozen = TrainingPlan { threads: frozen.threads, guards, ..fresh };
     }
+    config.guards.exclude_rows.extend(changes.exclude_rows.iter().cloned());
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
-    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_empty() {
+    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_none() {
         return Err(Fault::new(
             "PS-DATA-013",
             "The training data is not the same as when this run started, so it cannot go on where it was",
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_empty() { Begin::Resume } else { Begin::Change };
+    let begin = if changes.is_none() { Begin::Resume } else { Begin::Change(changes.rewind_to) };
     execute(context, &engine, &store, &run, &setup, begin).map(Some)
 }
 
@@ -146,8 +174,8 @@ fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
 enum Begin {
     Fresh,
     Resume,
-    /// With other settings from here on.
-    Change,
+    /// With other settings from here on, or from an earlier step.
+    Change(Option<u64>),
     /// Only to write the adapter of the newest checkpoint.
     Stop,
 }
@@ -188,7 +216,7 @@ fn execute(
     let config = RunConfig::from_value(run.config.clone())?;
     let dataset = &config.dataset;
     let wording = Wording::new(&setup.base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref())?;
-    let inbox = RefCell::new(Inbox { last_look: Instant::now(), halts: VecDeque::new(), asked: VecDeque::new() });
+    let inbox = RefCell::new(Inbox { last_look: Instant::now(), requests: VecDeque::new(), asked: VecDeque::new() });
     let mut request = || {
         if begin == Begin::Stop {
             return Some(Request::Stop);
@@ -197,7 +225,7 @@ fn execute(
             return Some(Request::Interrupt);
         }
         inbox.borrow_mut().look(store, run.id.as_str());
-        inbox.borrow_mut().halts.pop_front()
+        inbox.borrow_mut().requests.pop_front()
     };
     let full = setup.plan.method == peft_plan::Method::Full;
     let mut questions = || {
@@ -208,7 +236,13 @@ fn execute(
             }
         }
     };
-    let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
+    let place = |row: u32| setup.places.of(row);
+    let guard = GuardJob {
+        place: Some(&place),
+        memory: Some(memory_reading),
+        rewind_to: if let Begin::Change(step) = begin { step } else { None },
+    };
+    let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
     let job = TrainJob {
         base: &setup.base,
@@ -221,7 +255,7 @@ fn execute(
         name: &run.name,
         dataset_hash: &setup.dataset_hash,
         resume: begin != Begin::Fresh,
-        changed: begin == Begin::Change,
+        changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
         questions: &mut questions,
         samples: Some(Samples {
@@ -231,6 +265,7 @@ fn execute(
             tokenizer: setup.base.tokenizer(),
         }),
         peak_memory,
+        guard,
     };
     let result = engine.train(job, &mut sink);
     let summary = sink.finish();
@@ -251,9 +286,11 @@ fn execute(
                 RunOutcome::Finished(f) => {
                     end.last_step = f.step;
                     end.seconds = f.seconds;
+                    // The recorder has written the score, which is computed from the whole story.
+                    end.quality_score = store.get_run(run.id.as_str())?.quality_score;
                     Status::Finished
                 }
-                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) => Status::Paused,
+                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) | RunOutcome::Halted(_) => Status::Paused,
                 RunOutcome::Stopped(_) => Status::Stopped,
             };
             store.finish(run.id.as_str(), &end)?;
@@ -279,7 +316,7 @@ fn execute(
 /// What other processes ask of this run.
 struct Inbox {
     last_look: Instant,
-    halts: VecDeque<Request>,
+    requests: VecDeque<Request>,
     asked: VecDeque<Value>,
 }
 
@@ -292,10 +329,11 @@ impl Inbox {
         self.last_look = Instant::now();
         for command in store.take_commands(run).unwrap_or_default() {
             match command.kind {
-                CommandKind::Pause => self.halts.push_back(Request::Pause),
-                CommandKind::Stop => self.halts.push_back(Request::Stop),
+                CommandKind::Pause => self.requests.push_back(Request::Pause),
+                CommandKind::Stop => self.requests.push_back(Request::Stop),
                 CommandKind::Answer => self.asked.push_back(command.payload),
-                CommandKind::Evaluate | CommandKind::Snapshot | CommandKind::Exclude => {}
+                CommandKind::Evaluate => self.requests.push_back(Request::Evaluate),
+                CommandKind::Snapshot => self.requests.push_back(Request::Snapshot),
             }
         }
     }

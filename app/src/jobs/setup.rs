@@ -1,5 +1,6 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::model::spelled;
 use super::open_model;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub notes: Vec<String>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
+    /// Where the rows are, as people find them.
+    pub places: Places,
 }
 
 /// The date that templates print.
@@ -69,7 +72,7 @@ pub fn render_options(
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
+    let base = open_model(&spelled(&config.model))?;
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
     let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
@@ -98,7 +101,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
     let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
-    let plan = if let Some(plan) = frozen {
+    let mut plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
@@ -108,8 +111,19 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         resolve::resolve(&config, &facts)?
     };
     check_targets(&plan, &base)?;
+    let excluded = &mut plan.guards.exclude_rows;
+    excluded.extend(excluded_rows(&config.guards.exclude_rows, &dataset)?);
+    excluded.sort_unstable();
+    excluded.dedup();
+    let is_kept = |t: &Tokens| plan.guards.exclude_rows.binary_search(&t.row).is_err();
     let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);
-    let Cut { examples: validation, .. } = validation.cut(plan.max_sequence_length);
+    let Cut { examples: mut validation, .. } = validation.cut(plan.max_sequence_length);
+    // Held-out rows that are left out are not measured by either. Training rows stay where they are, so that what is
+    // left of every step is the same as without.
+    validation.retain(is_kept);
+    if !train.is_empty() && !train.iter().any(is_kept) {
+        return Err(Fault::new("PS-DATA-005", "Every row to train on is left out by `guards.exclude_rows`"));
+    }
     if train.is_empty() {
         return Err(Fault::new(
             "PS-DATA-006",
@@ -133,7 +147,8 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples })
+    let places = Places::new(&dataset);
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples, places })
 }
 
 /// Rendered rows of either kind.
@@ -175,6 +190,66 @@ impl Ready {
             }
         }
     }
+}
+
+/// Where rows are, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    files: Vec<String>,
+    /// File and line of every row.
+    rows: Vec<(u32, u32)>,
+}
+
+impl Places {
+    /// Of every row of `dataset`.
+    pub fn new(dataset: &Dataset) -> Self {
+        let name =
+            |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Self {
+            files: dataset.files.iter().map(|f| name(&f.path)).collect(),
+            rows: dataset.rows.iter().map(|row| (row.file as u32, row.line as u32)).collect(),
+        }
+    }
+
+    /// The number of `row`, counted from 1, with file and line.
+    pub fn of(&self, row: u32) -> String {
+        match self.rows.get(row as usize) {
+            Some(&(file, line)) => {
+                let file = self.files.get(file as usize).map_or("", String::as_str);
+                format!("row {} ({file}:{line})", u64::from(row) + 1)
+            }
+            None => format!("row {}", u64::from(row) + 1),
+        }
+    }
+}
+
+/// The rows that `words` name: numbers counted from 1, or `FILE:LINE`; several in one word are separated by commas.
+pub fn excluded_rows(words: &[String], dataset: &Dataset) -> Result<Vec<u32>> {
+    let unknown =
+        |word: &str, why: String| Err(Fault::new("PS-CFG-001", format!("`guards.exclude_rows` names `{word}`: {why}")));
+    let mut found = Vec::new();
+    for word in words.iter().flat_map(|w| w.split(',')).map(str::trim).filter(|w| !w.is_empty()) {
+        if let Ok(number) = word.parse::<usize>() {
+            if number == 0 || number > dataset.rows.len() {
+                return unknown(word, format!("rows are numbered from 1 to {}", dataset.rows.len()));
+            }
+            found.push(number as u32 - 1);
+            continue;
+        }
+        let Some((name, Ok(line))) = word.rsplit_once(':').map(|(name, line)| (name, line.parse::<usize>())) else {
+            return unknown(word, "write the number of a row, or FILE:LINE".to_owned());
+        };
+        let is_it = |row: &peft_plan::Row| {
+            let path = dataset.files.get(row.file).map(|f| f.path.as_path());
+            row.line == line && path.is_some_and(|p| p.ends_with(name))
+        };
+        let here: Vec<u32> = (0..).zip(&dataset.rows).filter(|(_, row)| is_it(row)).map(|(index, _)| index).collect();
+        if here.is_empty() {
+            return unknown(word, "there is no row on that line".to_owned());
+        }
+        found.extend(here);
+    }
+    Ok(found)
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.

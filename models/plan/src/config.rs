@@ -277,10 +277,12 @@ pub struct CheckpointConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GuardConfig {
-    /// `pause` or `continue`.
+    /// `pause`, `rewind` or `continue`.
     pub on_divergence: Option<String>,
-    /// `clip_and_rewind` or `continue`.
+    /// `clip_and_rewind`, `pause` or `continue`.
     pub on_gradient_explosion: Option<String>,
+    /// Rows that are not trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
 }

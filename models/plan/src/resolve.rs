@@ -126,6 +126,72 @@ pub struct TrainingPlan {
     /// How preferences are learnt; `None`: answers are copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferencePlan>,
+    /// What happens when it goes wrong.
+    #[serde(default)]
+    pub guards: GuardPlan,
+}
+
+/// What happens when a run goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardPlan {
+    /// The loss climbs.
+    pub on_divergence: Reaction,
+    /// The gradient explodes.
+    pub on_gradient_explosion: Reaction,
+    /// Share of the memory that may be used.
+    pub memory_limit_fraction: f64,
+    /// Rows that are not trained on: indices into the rows as read, ascending.
+    pub exclude_rows: Vec<u32>,
+}
+
+impl Default for GuardPlan {
+    fn default() -> Self {
+        Self {
+            on_divergence: Reaction::Pause,
+            on_gradient_explosion: Reaction::Rewind,
+            memory_limit_fraction: 0.9,
+            exclude_rows: Vec::new(),
+        }
+    }
+}
+
+/// What is done about trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reaction {
+    /// Save and halt.
+    Pause,
+    /// Go back to before it, change what caused it, go on.
+    Rewind,
+    /// Only say so.
+    Continue,
+}
+
+impl Reaction {
+    fn named(name: Option<&str>, default: Self) -> Self {
+        match name {
+            Some("pause") => Self::Pause,
+            Some("rewind" | "clip_and_rewind") => Self::Rewind,
+            Some("continue") => Self::Continue,
+            _ => default,
+        }
+    }
+}
+
+impl GuardPlan {
+    /// What a configuration asks for. Rows are named by people and found where the data is.
+    pub fn of_config(config: &crate::config::GuardConfig) -> Self {
+        let usual = Self::default();
+        Self {
+            on_divergence: Reaction::named(config.on_divergence.as_deref(), usual.on_divergence),
+            on_gradient_explosion: Reaction::named(
+                config.on_gradient_explosion.as_deref(),
+                usual.on_gradient_explosion,
+            ),
+            memory_limit_fraction: config.memory_limit_fraction.unwrap_or(usual.memory_limit_fraction),
+            exclude_rows: Vec::new(),
+        }
+    }
 }
 
 impl TrainingPlan {
@@ -214,8 +280,12 @@ pub fn check(config: &RunConfig) -> Result<()> {
     only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
-    only("guards.on_divergence", &config.guards.on_divergence, &["pause", "continue"])?;
-    only("guards.on_gradient_explosion", &config.guards.on_gradient_explosion, &["clip_and_rewind", "continue"])?;
+    only("guards.on_divergence", &config.guards.on_divergence, &["pause", "rewind", "continue"])?;
+    only(
+        "guards.on_gradient_explosion",
+        &config.guards.on_gradient_explosion,
+        &["clip_and_rewind", "pause", "continue"],
+    )?;
     if let Some(v) = t.neftune_alpha {
         in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
     }
@@ -413,6 +483,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         validation_split: config.dataset.validation_split.unwrap_or(0.0),
         threads: facts.threads,
         preference: PreferencePlan::of(config),
+        guards: GuardPlan::of_config(&config.guards),
     })
 }
 

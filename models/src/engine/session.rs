@@ -28,6 +28,8 @@ pub trait Session {
     /// Answer with another adapter from here on, or with none. Only its tensors move; the base's part of the cache
     /// stays. A fault leaves everything as it was.
     fn switch_adapter(&mut self, adapter: Option<&AdapterFile>) -> Result<()>;
+    /// A text as one vector: the mean of its last hidden states, with or without the adapter. At least one token.
+    fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
     /// Let go of the cache.
     fn forget(&mut self);
     /// Tokens that the cache has room for.
@@ -87,6 +89,10 @@ impl<B: Backend> Session for Loaded<B> {
         }
         self.columns.forget_adapter();
         Ok(())
+    }
+
+    fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>> {
+        self.decoder.pooled(&mut self.acts, tokens, adapters).map_err(device)
     }
 
     fn forget(&mut self) {

@@ -127,6 +127,35 @@ pub struct ChatArgs {
     pub precision: String,
 }
 
+/// `serve`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    group = ArgGroup::new("served").args(["model", "run"]).required(true),
+    after_help = "Examples:\n  peft-studio serve --run support-bot\n  \
+                  peft-studio serve --model starter --port 9000\n\n\
+                  Then, for example: curl http://127.0.0.1:8080/v1/models"
+)]
+pub struct ServeArgs {
+    /// The model: a folder, a Hugging Face id, or `starter` for the built-in model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Folder of an adapter to put on the model
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    pub adapter: Option<PathBuf>,
+    /// Id or name of a run: its model with what it learned
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Address to listen at; another one than 127.0.0.1 opens it to other machines and needs a key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = values::address)]
+    pub host: std::net::IpAddr,
+    /// Port to listen at; 0: any that is free
+    #[arg(long, value_name = "N", default_value = "8080")]
+    pub port: u16,
+    /// Answer only requests with this key [default: `PEFT_STUDIO_API_KEY`, where it is set]
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
 /// `export`.
 #[derive(Clone, Debug, Args)]
 #[command(

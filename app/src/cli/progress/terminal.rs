@@ -85,8 +85,9 @@ impl Receiver for Terminal {
             // Answers are for whoever looks at the run; a bar has no room for them.
             RunEvent::Sample { .. } => {}
             RunEvent::Anomaly { message, taken, .. } => {
-                self.say(&printable(&format!("{message} {taken}")));
+                self.say(&printable(&format!("{message}. In answer: {taken}.")));
             }
+            RunEvent::Probe(_) => {}
             RunEvent::Paused { .. } | RunEvent::Stopped { .. } | RunEvent::Finished(_) | RunEvent::Failed { .. } => {
                 self.end();
             }
