@@ -235,13 +235,14 @@ impl<B: Backend> Trainer<'_, '_, B> {
             step_seconds: Vec::new(),
         };
         if !resumed {
+            // Before anything is saved: a run that goes on from step 0 has told them.
+            if let Some(samples) = self.samples {
+                samples.tell(decoder, false, 0, sink)?;
+            }
             self.before_first_step(decoder, &mut acts, sink, &guard, &mut progress)?;
         }
         let mut halt = None;
         let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
-        if let Some(samples) = self.samples.filter(|_| progress.state.step == 0) {
-            samples.tell(decoder, false, 0, sink)?;
-        }
         while progress.state.step < self.plan.total_steps && !self.is_stopped_early(&progress.state) {
             match (self.request)().or(halt.take()) {
                 Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &progress.state)?,
