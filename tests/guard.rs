@@ -4,5 +4,7 @@
 mod campaign;
 #[path = "guard/faults.rs"]
 mod faults;
+#[path = "guard/reactions.rs"]
+mod reactions;
 #[path = "guard/world.rs"]
 mod world;
