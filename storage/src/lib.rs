@@ -6,24 +6,30 @@
 
 mod checkpoints;
 mod commands;
+mod conversations;
 mod error;
 mod events;
 mod metrics;
 mod migrate;
 mod paths;
+mod presets;
 mod run_id;
 mod run_list;
 mod run_lock;
 mod runs;
 mod store;
+mod versions;
 
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
+pub use conversations::{Choice, Conversation, Message, NewConversation, NewMessage, Side};
 pub use events::Event;
 pub use metrics::{Evaluation, StepMetrics};
 pub use paths::DataDir;
+pub use presets::StoredPreset;
 pub use run_id::RunId;
 pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
+pub use versions::Version;

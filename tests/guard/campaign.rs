@@ -116,12 +116,27 @@ fn overflow_of_a_layer(w: &mut World, _: u64, folder: &Path) {
 }
 
 const FAULTS: [Fault; 14] = [
-    Fault { name: "rate x 30", kinds: &["divergence", "rate", "gradient_explosion"], plant: rate_30, grounds: &[0, 2, 3, 5, 6, 8, 9] },
-    Fault { name: "rate x 30, unclipped", kinds: &["divergence", "rate", "gradient_explosion"], plant: rate_30_unclipped, grounds: &[0, 7] },
+    Fault {
+        name: "rate x 30",
+        kinds: &["divergence", "rate", "gradient_explosion"],
+        plant: rate_30,
+        grounds: &[0, 2, 3, 5, 6, 8, 9],
+    },
+    Fault {
+        name: "rate x 30, unclipped",
+        kinds: &["divergence", "rate", "gradient_explosion"],
+        plant: rate_30_unclipped,
+        grounds: &[0, 7],
+    },
     Fault { name: "rate of 1e-7", kinds: &["plateau"], plant: rate_nearly_nothing, grounds: &[1, 6, 10] },
     Fault { name: "garbled rows, 3 %", kinds: &["rows"], plant: garbled, grounds: &[0, 2, 4, 7, 8, 11] },
     Fault { name: "shuffled answers", kinds: &["answers"], plant: shuffled, grounds: &[1, 2, 5, 6, 10] },
-    Fault { name: "exploded start", kinds: &["start", "divergence", "gradient_explosion", "nan"], plant: exploded, grounds: &[0, 5, 6] },
+    Fault {
+        name: "exploded start",
+        kinds: &["start", "divergence", "gradient_explosion", "nan"],
+        plant: exploded,
+        grounds: &[0, 5, 6],
+    },
     Fault { name: "held-out rows leak", kinds: &["leak"], plant: leaked, grounds: &[0, 7] },
     Fault { name: "held-out rows nearly leak", kinds: &["leak"], plant: nearly_leaked, grounds: &[2, 8] },
     Fault { name: "only end tokens learnt", kinds: &["masking"], plant: only_ends, grounds: &[1, 9] },
@@ -158,13 +173,17 @@ fn train(w: &World) -> Told {
         resume: false,
         changed: false,
         request: &mut none,
+        questions: &mut || None,
+        samples: None,
         peak_memory: || 0,
         guard: GuardJob::default(),
     };
     let mut sink = |event: &RunEvent| {
         if std::env::var("DETAIL").is_ok() {
             match event {
-                RunEvent::Step(s) => print(&format!("{} {:.2} {:.2} {:.1e}", s.step, s.loss, s.gradient_norm, s.learning_rate)),
+                RunEvent::Step(s) => {
+                    print(&format!("{} {:.2} {:.2} {:.1e}", s.step, s.loss, s.gradient_norm, s.learning_rate))
+                }
                 RunEvent::Probe(p) => print(&format!("{p:?}")),
                 _ => {}
             }
@@ -232,7 +251,12 @@ fn every_planted_fault_is_found_before_it_has_cost_a_tenth_and_healthy_runs_are_
             late += u32::from(!in_time);
             let verdict = at.map_or("MISSED".to_owned(), |share| format!("{:.1} %", 100.0 * share));
             let mark = if in_time { "" } else { " <<<" };
-            print(&format!("{} | {model} {data:?} {ground} | {} | {verdict}{mark} | {:?}", fault.name, told.outcome, told.anomalies.first()));
+            print(&format!(
+                "{} | {model} {data:?} {ground} | {} | {verdict}{mark} | {:?}",
+                fault.name,
+                told.outcome,
+                told.anomalies.first()
+            ));
         }
     }
     print(&format!("{runs} runs: {late} faults missed or late, {false_alarms} false alarms"));

@@ -106,7 +106,7 @@ fn cipher(base: &BaseModel, count: usize, random: &mut SplitMix) -> (Vec<Tokens>
         let ids = [&[5], &ask[..], &[6], &answer, &[7]].concat();
         assert!(ids.iter().all(|&id| (id as usize) < base.spec().vocab_size));
         let trained = (0..ids.len()).map(|i| i > length + 1).collect();
-        all.push(Tokens { ids, trained, row: all.len() as u32 });
+        all.push(Tokens { ids, trained, row: all.len() as u32, pair: None });
     }
     let validation = all.split_off(count - count / 10);
     (all, validation)
@@ -119,7 +119,7 @@ pub(crate) fn plan(base: &BaseModel, train: &[Tokens], settings: &[String]) -> T
         config.set(&setting).expect("a good setting");
     }
     let lengths: Vec<usize> = train.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec: base.spec(), stored_in_4bit: false, lengths: &lengths, threads: 1 };
+    let facts = Facts { spec: base.spec(), stored_in_4bit: false, lengths: &lengths, weights: &[], threads: 1 };
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, name: &str, limit: usize) -> Result<(), Fau
     let ranked = rank_rows(&ledger::read(&run.directory)?);
     let config = RunConfig::from_value(run.config.clone())?;
     // The ledger knows numbers; the words are in the files, if they are still there and still the same.
-    let dataset = read_data(&config);
+    let dataset = read_data(&config).map(|sourced| sourced.dataset);
     let dataset = match &dataset {
         Ok(data) if run.dataset_hash.as_deref().is_some_and(|hash| hash == peft_data::dataset_hash(&data.files)) => {
             Some(data)
@@ -78,11 +78,13 @@ pub(super) fn run(context: &Context, name: &str, limit: usize) -> Result<(), Fau
 
 /// The first words of a row: of its last answer, or of its text.
 fn beginning(row: &Row) -> String {
-    let text = match &row.example {
-        Example::Messages(turns) => {
+    let conversation = row.example.conversation();
+    let text = match (&row.example, &conversation) {
+        (Example::Text(text), _) => text,
+        (_, Some(turns)) => {
             turns.iter().rfind(|turn| turn.role == Role::Assistant).map_or("", |turn| turn.content.as_str())
         }
-        Example::Text(text) => text,
+        (_, None) => "",
     };
     let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if words.chars().count() <= SHOWN {

@@ -19,6 +19,9 @@ const SHOWN_EVALUATIONS: usize = 10;
 pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault> {
     match command {
         RunsCommand::List(args) => list(context, args)?,
+        RunsCommand::Compare { runs, points } => super::run_compare::run(context, runs, *points)?,
+        RunsCommand::Log { run, follow } => super::run_log::run(context, run, *follow)?,
+        RunsCommand::Delete { run, keep_adapter } => delete(context, run, *keep_adapter)?,
         RunsCommand::Show { run } => show(context, run)?,
         RunsCommand::Rows { run, limit } => super::run_rows::run(context, run, *limit)?,
         RunsCommand::Evaluate { run } => return ask_live(context, run, CommandKind::Evaluate, "evaluate"),
@@ -99,6 +102,18 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+fn delete(context: &Context, name: &str, keep_adapter: bool) -> Result<(), Fault> {
+    let store = context.store()?;
+    let run = find(&store, name)?;
+    let freed = crate::jobs::disposal::delete(&store, &run, keep_adapter)?;
+    if context.json {
+        output::print_json(&json!({ "deleted": run.id, "name": run.name, "freed_bytes": freed.total() }));
+    } else {
+        output::line(&printable(&format!("The run `{}` is gone; {} are free again.", run.name, bytes(freed.total()))));
+    }
+    Ok(())
+}
+
 /// Findings, score and suggestions.
 fn quality(run: &Run, events: &[peft_storage::Event]) -> String {
     let mut lines = Vec::new();
@@ -116,7 +131,11 @@ fn quality(run: &Run, events: &[peft_storage::Event]) -> String {
         for part in end.json["quality_parts"].as_array().into_iter().flatten() {
             let points = part["points"].as_f64().map_or("  - ".to_owned(), |points| format!("{points:>4.0}"));
             let name = text(&part["name"]).replace('_', " ");
-            lines.push(format!("  {points} of {:.0}  {name}: {}", part["of"].as_f64().unwrap_or(0.0), text(&part["why"])));
+            lines.push(format!(
+                "  {points} of {:.0}  {name}: {}",
+                part["of"].as_f64().unwrap_or(0.0),
+                text(&part["why"])
+            ));
         }
         let suggestions: Vec<String> =
             end.json["suggestions"].as_array().into_iter().flatten().map(|s| format!("  - {}", text(s))).collect();
@@ -244,6 +263,7 @@ fn ask(context: &Context, store: &Store, run: &Run, kind: CommandKind) -> Result
             CommandKind::Stop => "write its adapter and end",
             CommandKind::Evaluate => "score its held-out rows",
             CommandKind::Snapshot => "save a checkpoint",
+            CommandKind::Answer => "answer",
             CommandKind::Pause => "save a checkpoint and halt",
         };
         output::line(&printable(&format!("The run `{}` was asked to {what} after its current step.", run.name)));
@@ -282,7 +302,7 @@ mod tests {
     use std::path::Path;
 
     fn context(home: &Path) -> Context {
-        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1 }
+        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1, offline: false }
     }
 
     #[test]

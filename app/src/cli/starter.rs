@@ -181,6 +181,8 @@ fn build(context: &Context, args: &StarterBuildArgs) -> Result<u8> {
         resume: true,
         changed: false,
         request: &mut request,
+        questions: &mut || None,
+        samples: None,
         peak_memory,
         guard: GuardJob::default(),
     };

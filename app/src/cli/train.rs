@@ -3,12 +3,16 @@
 use super::args::{ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
+use super::transfer::TransferView;
+use crate::jobs::download::ensure;
+use crate::jobs::model::spelled;
 use crate::jobs::{ResumeChanges, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
+use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig};
 use std::path::Path;
 
-/// Exit code after Ctrl-C with a checkpoint saved.
+/// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
 const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
@@ -18,9 +22,15 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
             let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
             RunConfig::from_json(&text)?
         }
-        None => RunConfig::default(),
+        None => match &args.preset {
+            Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,
+            None => RunConfig::default(),
+        },
     };
     apply_flags(&mut config, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(INTERRUPTED);
+    }
     let end = start(context, RunRequest { config, out: args.out.clone() })?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
@@ -28,6 +38,19 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
     report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
+}
+
+/// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
+fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
+    let name = spelled(&config.model);
+    // Results on stdout are the events of the run.
+    let mut view = TransferView::new(&name, false);
+    let is_here = ensure(context, config, &mut |event| view.receive(event))?;
+    drop(view);
+    if !is_here {
+        output::note("Stopped before the run began; the same command goes on with the download");
+    }
+    Ok(is_here)
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
@@ -49,6 +72,7 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
         None => Ok(()),
     };
     set("adapter.method", args.method.clone())?;
+    set("training.objective", args.objective.clone())?;
     set("adapter.rank", args.rank.map(|v| v.to_string()))?;
     set("adapter.alpha", args.alpha.map(|v| v.to_string()))?;
     set("adapter.dropout", args.dropout.map(|v| v.to_string()))?;
@@ -57,6 +81,12 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
     set("training.micro_batch_size", args.batch_size.map(|v| v.to_string()))?;
     if !args.target_modules.is_empty() {
         config.adapter.target_modules = Some(target_modules(&args.target_modules));
+    }
+    if let Some(folder) = &args.tensorboard {
+        config.logging.tensorboard = Some(match folder.as_str() {
+            "" => TensorboardPlace::Own(true),
+            folder => TensorboardPlace::Folder(folder.to_owned()),
+        });
     }
     if let Some(from) = &args.resume_from {
         config.adapter.init_from = Some(adapter_of(from)?);
@@ -96,8 +126,7 @@ fn adapter_of(dir: &Path) -> Result<String> {
 /// Go on with a run.
 pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
-    let changes =
-        ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
+    let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
     if let Some(end) = resume(context, run, &changes)? {
         return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
     }

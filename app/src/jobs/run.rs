@@ -1,14 +1,19 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
+use super::answer::Wording;
+use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
+use super::{live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, memory_plan};
-use peft_models::train::{GuardJob, Request, RunOutcome};
+use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
+use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,6 +40,8 @@ const MARKER: &str = "run.json";
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     let RunRequest { mut config, out } = request;
+    peft_plan::resolve::check(&config)?;
+    super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     let engine = Engine::open(&context.backend, context.threads)?;
@@ -208,8 +215,10 @@ fn execute(
         },
     )?;
     interrupt::install();
-    let mut last_look = Instant::now();
-    let mut waiting = VecDeque::new();
+    let config = RunConfig::from_value(run.config.clone())?;
+    let dataset = &config.dataset;
+    let wording = Wording::new(&setup.base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref())?;
+    let inbox = RefCell::new(Inbox { last_look: Instant::now(), requests: VecDeque::new(), asked: VecDeque::new() });
     let mut request = || {
         if begin == Begin::Stop {
             return Some(Request::Stop);
@@ -217,18 +226,17 @@ fn execute(
         if interrupt::requested() {
             return Some(Request::Interrupt);
         }
-        // A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
-        if waiting.is_empty() && last_look.elapsed() >= Duration::from_millis(50) {
-            last_look = Instant::now();
-            let commands = store.take_commands(run.id.as_str()).unwrap_or_default();
-            waiting.extend(commands.iter().map(|c| match c.kind {
-                CommandKind::Pause => Request::Pause,
-                CommandKind::Stop => Request::Stop,
-                CommandKind::Evaluate => Request::Evaluate,
-                CommandKind::Snapshot => Request::Snapshot,
-            }));
+        inbox.borrow_mut().look(store, run.id.as_str());
+        inbox.borrow_mut().requests.pop_front()
+    };
+    let full = setup.plan.method == peft_plan::Method::Full;
+    let mut questions = || {
+        loop {
+            let payload = inbox.borrow_mut().asked.pop_front()?;
+            if let Some(question) = live::question(&wording, &run.directory, full, &payload) {
+                return Some(question);
+            }
         }
-        waiting.pop_front()
     };
     let place = |row: u32| setup.places.of(row);
     let guard = GuardJob {
@@ -237,6 +245,7 @@ fn execute(
         rewind_to: if let Begin::Change(step) = begin { step } else { None },
     };
     let mut sink = progress::for_run(context, store, run, &setup.plan)?;
+    sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
     let job = TrainJob {
         base: &setup.base,
         plan: &setup.plan,
@@ -250,6 +259,13 @@ fn execute(
         resume: begin != Begin::Fresh,
         changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
+        questions: &mut questions,
+        samples: Some(Samples {
+            prompts: &setup.samples,
+            tokens: samples::answer_tokens(&config),
+            stop_ids: wording.stop_ids(),
+            tokenizer: setup.base.tokenizer(),
+        }),
         peak_memory,
         guard,
     };
@@ -280,6 +296,13 @@ fn execute(
                 RunOutcome::Stopped(_) => Status::Stopped,
             };
             store.finish(run.id.as_str(), &end)?;
+            if matches!(end.status, Status::Finished | Status::Stopped) {
+                let word = if end.status == Status::Finished { "finished" } else { "stopped" };
+                // What was trained is there whether or not its receipt is.
+                if let Err(fault) = receipt::write(store, run, setup, word) {
+                    output::note(&format!("The run has no receipt: {}", fault.detail));
+                }
+            }
             Ok(RunEnd { run: store.get_run(run.id.as_str())?, outcome })
         }
         Err(fault) => {
@@ -288,6 +311,32 @@ fn execute(
             // Where the reason cannot be recorded, as on a full disk, it is still what people need to hear.
             let _recorded = store.finish(run.id.as_str(), &end);
             Err(fault)
+        }
+    }
+}
+
+/// What other processes ask of this run.
+struct Inbox {
+    last_look: Instant,
+    requests: VecDeque<Request>,
+    asked: VecDeque<Value>,
+}
+
+impl Inbox {
+    /// A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
+    fn look(&mut self, store: &Store, run: &str) {
+        if self.last_look.elapsed() < Duration::from_millis(50) {
+            return;
+        }
+        self.last_look = Instant::now();
+        for command in store.take_commands(run).unwrap_or_default() {
+            match command.kind {
+                CommandKind::Pause => self.requests.push_back(Request::Pause),
+                CommandKind::Stop => self.requests.push_back(Request::Stop),
+                CommandKind::Answer => self.asked.push_back(command.payload),
+                CommandKind::Evaluate => self.requests.push_back(Request::Evaluate),
+                CommandKind::Snapshot => self.requests.push_back(Request::Snapshot),
+            }
         }
     }
 }
@@ -342,6 +391,9 @@ fn absolute_paths(config: &mut RunConfig) -> Result<()> {
         *id = absolute(id)?;
     }
     if let Some(dir) = &mut config.adapter.init_from {
+        *dir = absolute(dir)?;
+    }
+    if let Some(TensorboardPlace::Folder(dir)) = &mut config.logging.tensorboard {
         *dir = absolute(dir)?;
     }
     if let Some(template) = &mut config.dataset.chat_template

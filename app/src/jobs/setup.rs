@@ -1,12 +1,17 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::model::spelled;
 use super::open_model;
+use super::sources::{self, Sourced};
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
-use peft_models::prepare::{Cut, render};
-use peft_models::train::Tokens;
-use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
+use peft_models::train::{SamplePrompt, Tokens};
+use peft_plan::{
+    Example, Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    tools_of,
+};
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
 
@@ -26,8 +31,12 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Path, length and SHA-256 of every file of the data, as read.
+    pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// Prompts answered at each evaluation.
+    pub samples: Vec<SamplePrompt>,
     /// Where the rows are, as people find them.
     pub places: Places,
 }
@@ -36,15 +45,14 @@ pub struct Setup {
 const DATE: &str = "2024-07-26";
 
 /// The data of a configuration.
-pub fn read_data(config: &RunConfig) -> Result<Dataset> {
-    let paths: Vec<PathBuf> = config.dataset_paths().into_iter().map(PathBuf::from).collect();
+pub fn read_data(config: &RunConfig) -> Result<Sourced> {
     let options = ReadOptions {
         format: config.dataset.format.clone(),
         columns: config.dataset.columns.clone().unwrap_or_default(),
         system_prompt: config.dataset.system_prompt.clone(),
         on_bad_line: BadLine::Fail,
     };
-    peft_data::read(&paths, &options)
+    sources::read(config, &options)
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -65,10 +73,12 @@ pub fn render_options(
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
-    let dataset = read_data(config)?;
+    let base = open_model(&spelled(&config.model))?;
+    let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
-    let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
+    let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
+    let mut notes = found;
+    notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
         notes.push(format!("{n} rows were left out, the first on line {}: {}", first.line, first.reason));
@@ -79,7 +89,10 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         (None, None) => resolve::default_validation_split(dataset.rows.len()),
     };
     let seed = config.training.seed.unwrap_or(42);
-    let Split { train, validation } = peft_data::split(&dataset.rows, fraction, seed);
+    let objective = Objective::of(config);
+    let selected = peft_data::select(&dataset.rows, &peft_data::split(&dataset.rows, fraction, seed), objective)?;
+    notes.extend(selected.notes);
+    let Split { train, validation } = selected.split;
     let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);
     let options = render_options(
         &base,
@@ -87,16 +100,30 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
-    let train = render(&base, &dataset.rows, &train, &options)?;
-    let validation = render(&base, &dataset.rows, &validation, &options)?;
+    let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
+    let train_rows = train;
+    let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
+    let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
+    let offering = dataset.rows.iter().filter(offers).count();
+    if offering > 0 && !options.template.writes_tools() {
+        notes.push(format!(
+            "{offering} rows describe tools, and the chat layout does not write such descriptions: they are not learnt from"
+        ));
+    }
+    let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let mut plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
         config.dataset.validation_split = Some(fraction);
-        let facts =
-            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
-        resolve::resolve(&config, &facts)?
+        let facts = Facts {
+            spec: base.spec(),
+            stored_in_4bit: base.stored_in_4bit(),
+            lengths: &train.lengths(),
+            weights: &resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32)),
+            threads,
+        };
+        TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
     };
     check_targets(&plan, &base)?;
     let excluded = &mut plan.guards.exclude_rows;
@@ -122,19 +149,62 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     if truncated > 0 {
+        let how = if objective.is_preference() { "lost the beginning of their prompt" } else { "were cut" };
         notes.push(format!(
-            "{truncated} examples are longer than {} tokens and were cut, keeping their stop token",
+            "{truncated} examples are longer than {} tokens and {how}, keeping their stop token",
             plan.max_sequence_length
         ));
     }
     if dropped > 0 {
         notes.push(format!(
-            "{dropped} examples were left out: within {} tokens nothing of their answers was left",
-            plan.max_sequence_length
+            "{dropped} examples were left out: within {} tokens nothing of their answers was left{}",
+            plan.max_sequence_length,
+            if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
     let places = Places::new(&dataset);
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes, places })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples, places })
+}
+
+/// Rendered rows of either kind.
+enum Ready {
+    /// Answers to copy.
+    Single(Prepared),
+    /// Answers to compare.
+    Pairs(PreparedPairs),
+}
+
+impl Ready {
+    fn new(
+        base: &BaseModel,
+        rows: &[Row],
+        indices: &[usize],
+        options: &RenderOptions,
+        objective: Objective,
+    ) -> Result<Self> {
+        Ok(if objective.is_preference() {
+            Self::Pairs(render_pairs(base, rows, indices, options, objective)?)
+        } else {
+            Self::Single(render(base, rows, indices, options)?)
+        })
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        match self {
+            Self::Single(rows) => rows.lengths(),
+            Self::Pairs(rows) => rows.lengths(),
+        }
+    }
+
+    fn cut(self, max_length: usize) -> Cut {
+        match self {
+            Self::Single(rows) => rows.cut(max_length),
+            Self::Pairs(rows) => {
+                let CutPairs { examples, truncated, dropped } = rows.cut(max_length);
+                Cut { examples, truncated, dropped }
+            }
+        }
+    }
 }
 
 /// Where rows are, for people.
@@ -148,7 +218,8 @@ pub struct Places {
 impl Places {
     /// Of every row of `dataset`.
     pub fn new(dataset: &Dataset) -> Self {
-        let name = |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let name =
+            |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         Self {
             files: dataset.files.iter().map(|f| name(&f.path)).collect(),
             rows: dataset.rows.iter().map(|row| (row.file as u32, row.line as u32)).collect(),
@@ -169,9 +240,8 @@ impl Places {
 
 /// The rows that `words` name: numbers counted from 1, or `FILE:LINE`; several in one word are separated by commas.
 pub fn excluded_rows(words: &[String], dataset: &Dataset) -> Result<Vec<u32>> {
-    let unknown = |word: &str, why: String| {
-        Err(Fault::new("PS-CFG-001", format!("`guards.exclude_rows` names `{word}`: {why}")))
-    };
+    let unknown =
+        |word: &str, why: String| Err(Fault::new("PS-CFG-001", format!("`guards.exclude_rows` names `{word}`: {why}")));
     let mut found = Vec::new();
     for word in words.iter().flat_map(|w| w.split(',')).map(str::trim).filter(|w| !w.is_empty()) {
         if let Ok(number) = word.parse::<usize>() {
@@ -206,7 +276,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.target_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);
@@ -215,7 +285,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
             is_there |= matches(&one, path)?;
         }
         if !is_there {
-            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            let known = spec.target_names();
             return Err(Fault::new(
                 "PS-CFG-003",
                 format!("This model has no module `{name}`; its modules are {}", known.join(", ")),

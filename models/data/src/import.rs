@@ -49,10 +49,8 @@ pub(crate) fn import(shape: Shape, mut fields: Fields) -> Result<Example, Refusa
         }
         Shape::Text(column) => Ok(Example::Text(take_text(&mut fields, column))),
         Shape::Unanswered => Err(Refusal::no_answer()),
-        Shape::Preference => Err(Refusal {
-            kind: RejectedKind::NotForTraining,
-            reason: "it holds a preferred and a rejected answer instead of one answer".to_owned(),
-        }),
+        Shape::Preference => crate::preference::pair(fields),
+        Shape::Rated => crate::preference::rated(fields),
         Shape::Tokenised => Err(Refusal::shape("it holds token numbers instead of text")),
         Shape::Columns => Err(Refusal::shape("its columns are not the ones that were named")),
     }
@@ -64,13 +62,14 @@ pub(crate) fn check(example: &Example) -> Result<(), Refusal> {
         Example::Text(text) if text.trim().is_empty() => {
             Err(Refusal { kind: RejectedKind::Empty, reason: "no text".to_owned() })
         }
-        Example::Text(_) => Ok(()),
+        // What holds a preference was checked when it was read.
+        Example::Text(_) | Example::Preference { .. } | Example::Rated { .. } => Ok(()),
         Example::Messages(turns) => {
             let learns = |turn: &Turn| match turn.train {
                 Some(train) => train,
                 None => turn.role == Role::Assistant,
             };
-            let blank = |turn: &Turn| turn.content.trim().is_empty();
+            let blank = Turn::is_blank;
             let answered =
                 turns.iter().any(|turn| !blank(turn) && (turn.role == Role::Assistant || turn.train == Some(true)));
             if !answered || turns.iter().any(|turn| learns(turn) && blank(turn)) {
@@ -117,16 +116,16 @@ pub(crate) fn conversation(system: String, mut turns: Vec<Turn>) -> Example {
     Example::Messages(turns)
 }
 
-fn take_text(fields: &mut Fields, column: &str) -> String {
+pub(crate) fn take_text(fields: &mut Fields, column: &str) -> String {
     fields.get_mut(column).map(Value::take).map(text_of).unwrap_or_default()
 }
 
-fn take_system(fields: &mut Fields) -> String {
+pub(crate) fn take_system(fields: &mut Fields) -> String {
     let texts = SYSTEMS.iter().map(|column| take_text(fields, column));
     texts.into_iter().find(|text| !text.trim().is_empty()).unwrap_or_default()
 }
 
-fn append(text: &mut String, between: &str, more: &str) {
+pub(crate) fn append(text: &mut String, between: &str, more: &str) {
     if more.trim().is_empty() {
         return;
     }
@@ -191,7 +190,7 @@ fn prompt_completion(mut fields: Fields) -> Result<Example, Refusal> {
         list @ Value::Array(_) => turns::read(list)?,
         text => vec![Turn::new(Role::User, text_of(text))],
     };
-    turns.retain(|turn| !turn.content.trim().is_empty());
+    turns.retain(|turn| !turn.is_blank());
     for turn in &mut turns {
         if turn.role == Role::Assistant {
             turn.train = Some(false);
@@ -200,7 +199,7 @@ fn prompt_completion(mut fields: Fields) -> Result<Example, Refusal> {
     match fields.get_mut("completion").map(Value::take).unwrap_or_default() {
         list @ Value::Array(_) => {
             let completion = turns::read(list)?;
-            if completion.iter().all(|turn| turn.content.trim().is_empty()) {
+            if completion.iter().all(Turn::is_blank) {
                 return Err(Refusal::no_answer());
             }
             turns.extend(completion);

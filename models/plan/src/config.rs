@@ -37,6 +37,8 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
     /// What happens when it goes wrong.
     pub guards: GuardConfig,
+    /// What else is told of it.
+    pub logging: LoggingConfig,
 }
 
 /// The base model.
@@ -69,17 +71,19 @@ pub struct DatasetRef {
     pub system_prompt: Option<String>,
 }
 
-/// One of several files.
+/// One of several sources of examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceRef {
-    /// The file.
+    /// The file, or a folder with files.
     pub path: Option<String>,
-    /// A dataset of the Hugging Face hub instead.
+    /// A dataset of the Hugging Face hub instead: `owner/name`, perhaps with `:configuration`.
     pub hub: Option<String>,
-    /// Which part of it.
+    /// Which part of it; `train` where nothing is said.
     pub split: Option<String>,
-    /// How often its rows are drawn, relative to the others.
+    /// Branch, tag or commit of it; a run pins the commit it started with.
+    pub revision: Option<String>,
+    /// How often each of its rows is drawn in an epoch: 1 is once, 2 twice, 0.5 every second time.
     pub weight: Option<f64>,
 }
 
@@ -101,7 +105,7 @@ pub struct AdapterConfig {
     pub init_from: Option<String>,
     /// Learning rate of B over that of A (LoRA+).
     pub lora_plus_ratio: Option<f64>,
-    /// Modules trained whole beside the adapters.
+    /// Modules trained whole beside the adapters: `embed_tokens`, `lm_head`, norms.
     pub modules_to_save: Vec<String>,
     /// `all-linear`, a list of names, or a regular expression over full paths.
     pub target_modules: Option<TargetModules>,
@@ -159,8 +163,18 @@ pub struct QuantizationConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainingConfig {
-    /// `sft`.
+    /// `sft` (copy the answers), `dpo`, `orpo` or `kto` (learn which answers are preferred).
     pub objective: Option<String>,
+    /// How much a difference between answers counts: beta of dpo and kto, lambda of orpo.
+    pub preference_beta: Option<f64>,
+    /// `sigmoid`, `robust`, `hinge` or `ipo`: how dpo weighs a difference.
+    pub preference_loss: Option<String>,
+    /// Share of the pairs assumed to be the wrong way round (dpo).
+    pub label_smoothing: Option<f64>,
+    /// Weight of wanted answers (kto).
+    pub kto_desirable_weight: Option<f64>,
+    /// Weight of unwanted answers (kto).
+    pub kto_undesirable_weight: Option<f64>,
     /// Passes over the data.
     pub epochs: Option<f64>,
     /// Stop after this many optimizer steps instead.
@@ -185,11 +199,11 @@ pub struct TrainingConfig {
     pub weight_decay: Option<f64>,
     /// Decay of the second moment of AdamW.
     pub adam_beta2: Option<f64>,
-    /// `adamw`.
+    /// `adamw`, or `adamw_8bit` for moments in 8 bits.
     pub optimizer: Option<String>,
     /// Clip the gradient to this norm; 0: never.
     pub max_gradient_norm: Option<f64>,
-    /// Noise on the embeddings.
+    /// Noise on the embeddings while training (NEFTune): 5 to 15 where it is used.
     pub neftune_alpha: Option<f64>,
     /// `f32`.
     pub precision: Option<String>,
@@ -231,6 +245,22 @@ pub struct EvaluationConfig {
     pub every_steps: Option<u64>,
     /// Stop after so many evaluations without a better loss.
     pub early_stopping_patience: Option<u32>,
+    /// Prompts answered at each evaluation: texts, or lists of turns. `null`: the first held-out examples.
+    pub sample_prompts: Option<Vec<SampleRef>>,
+    /// How many prompts are answered; `null`: all of `sample_prompts`, or 3 held-out examples; 0: none.
+    pub samples: Option<usize>,
+    /// Longest such answer, tokens; `null`: 64.
+    pub sample_tokens: Option<usize>,
+}
+
+/// A prompt that is answered at each evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SampleRef {
+    /// One question.
+    Text(String),
+    /// A conversation whose next turn is the model's.
+    Turns(Vec<crate::conversation::Turn>),
 }
 
 /// When it is saved.
@@ -257,6 +287,24 @@ pub struct GuardConfig {
     pub exclude_rows: Vec<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
+}
+
+/// What else is told of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoggingConfig {
+    /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
+    pub tensorboard: Option<TensorboardPlace>,
+}
+
+/// Where event files go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TensorboardPlace {
+    /// The folder `tensorboard` of the run, or nowhere.
+    Own(bool),
+    /// This folder.
+    Folder(String),
 }
 
 impl RunConfig {
@@ -330,10 +378,11 @@ impl RunConfig {
         value
     }
 
-    /// The dataset's files, whichever way they were given.
+    /// What the dataset is made of, whichever way it was given: paths, and datasets of the hub as `hub:owner/name`.
     pub fn dataset_paths(&self) -> Vec<String> {
         let mut paths: Vec<String> = self.dataset.path.iter().cloned().collect();
-        paths.extend(self.dataset.sources.iter().filter_map(|s| s.path.clone()));
+        let name = |source: &SourceRef| source.path.clone().or(source.hub.as_ref().map(|hub| format!("hub:{hub}")));
+        paths.extend(self.dataset.sources.iter().filter_map(name));
         paths
     }
 }

@@ -1,6 +1,7 @@
 //! What a run says while it goes: the events of the command line, letter for letter.
 
 use crate::fault::Action;
+use crate::preference::PreferenceMetrics;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -55,6 +56,18 @@ pub enum RunEvent {
         /// The step that the run went back to. In the story of the run it stands there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rewound_to: Option<u64>,
+    },
+    /// One of the run's own prompts was answered again.
+    Sample {
+        /// After this step; 0 is the untouched base.
+        step: u64,
+        /// What was asked.
+        prompt: String,
+        /// What the model said.
+        answer: String,
+        /// What the data says, where the prompt comes from the data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<String>,
     },
     /// The state is safe on disk.
     Checkpoint {
@@ -159,6 +172,9 @@ pub struct StepMetrics {
     pub memory_bytes: u64,
     /// Time left.
     pub eta_seconds: Interval,
+    /// Of a run that learns preferences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// The held-out rows were scored.
@@ -172,6 +188,9 @@ pub struct Evaluation {
     pub perplexity: f64,
     /// Share of trained tokens whose largest logit is the target.
     pub token_accuracy: f64,
+    /// Of a run that learns preferences; `loss` is then theirs, the other two are the chosen answers'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// The same few rows, before the first step and now.

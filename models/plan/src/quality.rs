@@ -117,7 +117,11 @@ fn learning_progress(m: &Measured) -> QualityPart {
     let (before, after, held_out) = m.progress();
     let which = if held_out { "held-out loss" } else { "training loss" };
     if before < LEARNT {
-        return part("learning_progress", None, format!("the {which} was {before:.3} already; nothing was left to learn"));
+        return part(
+            "learning_progress",
+            None,
+            format!("the {which} was {before:.3} already; nothing was left to learn"),
+        );
     }
     let gain = 1.0 - after / before;
     let points = POINTS * (1.0 - (-gain.max(0.0) / 0.15).exp());
@@ -203,7 +207,10 @@ fn suggestions(m: &Measured, parts: &[QualityPart]) -> Vec<String> {
         let higher = crate::findings::two_digits(rate * 3.0);
         found.push((
             lost("learning_progress"),
-            format!("Raise the learning rate from {rate:.1e} to {higher:.1e}: only {:.1} % of the loss is gone", 100.0 * gain),
+            format!(
+                "Raise the learning rate from {rate:.1e} to {higher:.1e}: only {:.1} % of the loss is gone",
+                100.0 * gain
+            ),
         ));
     }
     if let (Some(last), Some(best)) = (m.last, m.best) {

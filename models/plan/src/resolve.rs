@@ -3,9 +3,12 @@
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
 //! user did not give comes from `defaults` below and says why.
 
-use crate::config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
+use crate::config::{
+    EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TensorboardPlace, TrainOn,
+};
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
+use crate::preference::{self, Objective, PreferencePlan};
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -17,10 +20,29 @@ pub struct Facts<'a> {
     pub spec: &'a ModelSpec,
     /// Its checkpoint stores 4-bit weights.
     pub stored_in_4bit: bool,
-    /// Tokens of every training example, uncut.
+    /// Tokens of every training example, uncut; both sequences of one that compares.
     pub lengths: &'a [usize],
+    /// How often each of them is drawn in an epoch; empty where that is once.
+    pub weights: &'a [f64],
     /// Threads to compute with.
     pub threads: usize,
+}
+
+/// What keeps the moments of the gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// In f32.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// In 8 bits (Dettmers et al. 2022).
+    #[serde(rename = "adamw_8bit")]
+    AdamW8bit,
+}
+
+/// A field that is left out where it says nothing: a plan of before it was there reads and writes the same.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A complete, consistent run.
@@ -46,6 +68,9 @@ pub struct TrainingPlan {
     pub lora_plus_ratio: Option<f64>,
     /// Which linear modules carry an adapter.
     pub target_modules: TargetModules,
+    /// Modules trained whole beside the adapters, by the ends of their paths.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub modules_to_save: Vec<String>,
     /// `nf4` or `fp4`, for a base that is quantised on loading.
     pub quantization_format: String,
     /// Quantise the scales too.
@@ -74,6 +99,12 @@ pub struct TrainingPlan {
     pub weight_decay: f64,
     /// Decay of AdamW's second moment.
     pub adam_beta2: f64,
+    /// What keeps the moments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: Optimizer,
+    /// Noise on the embeddings while training: `alpha / √(tokens · width)` at most; 0: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub neftune_alpha: f64,
     /// Clip to this norm; 0: never.
     pub max_gradient_norm: f64,
     /// Recompute activations.
@@ -94,9 +125,24 @@ pub struct TrainingPlan {
     pub validation_split: f64,
     /// Threads; part of what a resumed run must have.
     pub threads: usize,
+    /// How preferences are learnt; `None`: answers are copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferencePlan>,
     /// What happens when it goes wrong.
     #[serde(default)]
     pub guards: GuardPlan,
+    /// How often rows are drawn, by where they come from; empty where every row is drawn once an epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceWeight>,
+}
+
+/// How often the rows of one source are drawn in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceWeight {
+    /// Its rows come before this one, and after those of the source before it.
+    pub end: u32,
+    /// Draws of each row in an epoch, on average.
+    pub weight: f64,
 }
 
 /// What happens when a run goes wrong.
@@ -173,6 +219,11 @@ impl TrainingPlan {
         }
     }
 
+    /// How often examples made from these rows of the dataset are drawn in an epoch; empty where each is once.
+    pub fn weights(&self, rows: impl IntoIterator<Item = u32>) -> Vec<f64> {
+        weights_of(&self.sources, rows)
+    }
+
     /// What the order of the data depends on.
     pub fn order(&self) -> OrderParams {
         OrderParams {
@@ -188,6 +239,15 @@ impl TrainingPlan {
     pub fn scaling(&self) -> f64 {
         if self.use_rslora { self.alpha / (self.rank as f64).sqrt() } else { self.alpha / self.rank as f64 }
     }
+}
+
+/// The weight of each of `rows`; empty where there are no `sources` that differ.
+pub fn weights_of(sources: &[SourceWeight], rows: impl IntoIterator<Item = u32>) -> Vec<f64> {
+    if sources.is_empty() {
+        return Vec::new();
+    }
+    let of = |row: u32| sources.iter().find(|source| row < source.end).map_or(1.0, |source| source.weight);
+    rows.into_iter().map(of).collect()
 }
 
 /// Share of the rows held out where nothing is asked for.
@@ -212,6 +272,25 @@ fn whole(field: &str, value: usize, low: usize, high: usize) -> Result<usize> {
     if (low..=high).contains(&value) { Ok(value) } else { Err(impossible(field, value, &format!("{low} to {high}"))) }
 }
 
+/// Each source is one thing, drawn a sensible number of times.
+fn check_sources(config: &RunConfig) -> Result<()> {
+    for (at, source) in config.dataset.sources.iter().enumerate() {
+        let field = |name: &str| format!("dataset.sources[{at}].{name}");
+        if source.path.is_some() == source.hub.is_some() {
+            let detail = format!("`dataset.sources[{at}]` must name either a `path` or a `hub` dataset");
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+        if source.hub.is_none() && source.revision.is_some() {
+            let detail = format!("`{}` is for datasets of the hub; a path has no revisions", field("revision"));
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+        if let Some(weight) = source.weight {
+            in_range(&field("weight"), weight, 0.01, 100.0)?;
+        }
+    }
+    Ok(())
+}
+
 /// Check what can be checked before the model is opened.
 pub fn check(config: &RunConfig) -> Result<()> {
     if config.model.id.is_none() {
@@ -220,6 +299,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if config.dataset_paths().is_empty() {
         return Err(Fault::new("PS-CFG-001", "The run names no data: give `--data FILE` or `dataset.path`"));
     }
+    check_sources(config)?;
     let a = &config.adapter;
     if let Some(rank) = a.rank {
         whole("adapter.rank", rank, 1, 1024)?;
@@ -233,10 +313,10 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(ratio) = a.lora_plus_ratio {
         in_range("adapter.lora_plus_ratio", ratio, 1e-3, 1e3)?;
     }
-    if !a.modules_to_save.is_empty() {
+    if a.method == Some(Method::Full) && !a.modules_to_save.is_empty() {
         return Err(Fault::new(
             "PS-CFG-001",
-            "`adapter.modules_to_save` cannot be used in this version; leave it empty, or train everything with adapter.method=full",
+            "`adapter.modules_to_save` is for adapters; adapter.method=full trains every module whole already",
         ));
     }
     let t = &config.training;
@@ -244,8 +324,8 @@ pub fn check(config: &RunConfig) -> Result<()> {
         Some(v) if !allowed.contains(&v.as_str()) => Err(impossible(field, format!("`{v}`"), &allowed.join(", "))),
         _ => Ok(()),
     };
-    only("training.objective", &t.objective, &["sft"])?;
-    only("training.optimizer", &t.optimizer, &["adamw"])?;
+    preference::check(config)?;
+    only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
     only("guards.on_divergence", &config.guards.on_divergence, &["pause", "rewind", "continue"])?;
@@ -254,8 +334,13 @@ pub fn check(config: &RunConfig) -> Result<()> {
         &config.guards.on_gradient_explosion,
         &["clip_and_rewind", "pause", "continue"],
     )?;
-    if t.neftune_alpha.is_some_and(|v| v != 0.0) {
-        return Err(Fault::new("PS-CFG-001", "`training.neftune_alpha` cannot be used in this version; leave it out"));
+    if let Some(v) = t.neftune_alpha {
+        in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
+    }
+    if let Some(TensorboardPlace::Folder(folder)) = &config.logging.tensorboard
+        && folder.trim().is_empty()
+    {
+        return Err(impossible("logging.tensorboard", "empty", "true, false or a folder"));
     }
     if let Some(v) = t.epochs {
         in_range("training.epochs", v, 1e-3, 10_000.0)?;
@@ -302,15 +387,30 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if let Some(v) = config.evaluation.every_steps {
         whole("evaluation.every_steps", v as usize, 1, 100_000_000)?;
     }
+    check_samples(&config.evaluation)?;
     if let Some(v) = config.guards.memory_limit_fraction {
         in_range("guards.memory_limit_fraction", v, 0.05, 1.0)?;
     }
-    for source in &config.dataset.sources {
-        if source.hub.is_some() || source.split.is_some() || source.weight.is_some_and(|w| (w - 1.0).abs() > 1e-9) {
-            return Err(Fault::new(
-                "PS-CFG-001",
-                "`dataset.sources` can only name local files by `path` in this version, each with weight 1",
-            ));
+    Ok(())
+}
+
+/// Prompts must ask something, and answering them must stay cheap.
+fn check_samples(evaluation: &EvaluationConfig) -> Result<()> {
+    if let Some(v) = evaluation.samples {
+        whole("evaluation.samples", v, 0, 64)?;
+    }
+    if let Some(v) = evaluation.sample_tokens {
+        whole("evaluation.sample_tokens", v, 1, 1024)?;
+    }
+    let prompts = evaluation.sample_prompts.iter().flatten();
+    for (i, prompt) in prompts.enumerate() {
+        let is_empty = match prompt {
+            SampleRef::Text(text) => text.trim().is_empty(),
+            SampleRef::Turns(turns) => turns.iter().all(|turn| turn.content.trim().is_empty()),
+        };
+        if is_empty || i >= 64 {
+            let why = if is_empty { "is empty" } else { "is one more than the 64 that there can be" };
+            return Err(Fault::new("PS-CFG-001", format!("`evaluation.sample_prompts[{i}]` {why}")));
         }
     }
     Ok(())
@@ -333,11 +433,18 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             "This checkpoint is stored in 4 bit, and 4-bit weights cannot be trained whole; use adapter.method=qlora or a 16-bit checkpoint",
         ));
     }
+    if method == Method::Full && facts.spec.experts.is_some() {
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The experts of a mixture cannot be trained whole; use adapter.method=lora, which trains its attention",
+        ));
+    }
     let rank = a.rank.unwrap_or(16);
     let smallest = facts.spec.modules.iter().map(|m| m.in_features.min(m.out_features)).min().unwrap_or(1);
     if method != Method::Full && rank > smallest.max(16) * 4 {
         return Err(impossible("adapter.rank", rank, &format!("1 to {} for this model", smallest.max(16) * 4)));
     }
+    crate::saved::paths(facts.spec, &a.modules_to_save)?;
     let longest = facts.lengths.iter().copied().max().unwrap_or(0);
     let max_sequence_length = t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest));
     if max_sequence_length > facts.spec.max_positions {
@@ -347,7 +454,10 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             &format!("8 to {} for this model", facts.spec.max_positions),
         ));
     }
-    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(max_sequence_length)).collect();
+    let objective = Objective::of(config);
+    // The limit holds for each sequence; an example that compares has two.
+    let limit = max_sequence_length * if objective.is_preference() { 2 } else { 1 };
+    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(limit)).collect();
     let tokens: usize = cut.iter().sum();
     let average = (tokens / cut.len().max(1)).max(1);
     // Packing saves padding, which this engine never has; it only makes sense of very long runs of short rows.
@@ -356,21 +466,17 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     // About 1,000 tokens keep every product busy; more only costs memory.
     let micro_batch_size = t.micro_batch_size.unwrap_or_else(|| (1024 / row_tokens).clamp(1, 16));
     // Sixteen examples a step, fewer where the data is so small that an epoch would have fewer than 16 steps.
-    let per_step_goal = (cut.len() / 16).clamp(1, 16);
+    let seed = t.seed.unwrap_or(42);
+    let draws = crate::order::drawn(cut.len(), facts.weights, seed, 0).len();
+    let per_step_goal = (draws / 16).clamp(1, 16);
     let gradient_accumulation = t.gradient_accumulation.unwrap_or_else(|| per_step_goal.div_ceil(micro_batch_size));
     let epochs = t.epochs.unwrap_or(3.0);
-    let order = OrderParams {
-        micro_batch_size,
-        gradient_accumulation,
-        max_sequence_length,
-        packing,
-        seed: t.seed.unwrap_or(42),
-    };
+    let order = OrderParams { micro_batch_size, gradient_accumulation, max_sequence_length, packing, seed };
     let total_steps = match t.max_steps {
         Some(steps) => steps,
-        None => steps_for(&cut, &order, epochs),
+        None => steps_for(&cut, facts.weights, &order, epochs),
     };
-    let warmup_ratio = t.warmup_ratio.unwrap_or(0.03);
+    let warmup_ratio = t.warmup_ratio.unwrap_or(objective.warmup_ratio());
     let warmup_steps = ((total_steps as f64 * warmup_ratio).ceil() as u64).min(total_steps.saturating_sub(1));
     let evaluate_every = config.evaluation.every_steps.unwrap_or_else(|| total_steps.div_ceil(10).max(1));
     Ok(TrainingPlan {
@@ -382,6 +488,7 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         init_from: a.init_from.clone(),
         lora_plus_ratio: a.lora_plus_ratio,
         target_modules: a.target_modules.clone().unwrap_or_else(|| TargetModules::Pattern("all-linear".into())),
+        modules_to_save: a.modules_to_save.clone(),
         quantization_format: config.quantization.format.clone().unwrap_or_else(|| "nf4".into()),
         double_quantization: config.quantization.double_quantization.unwrap_or(true),
         total_steps,
@@ -391,11 +498,16 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         max_sequence_length,
         packing,
         train_on: t.train_on.unwrap_or(TrainOn::Assistant),
-        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { 2e-4 }),
+        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { objective.learning_rate() }),
         scheduler: t.scheduler.unwrap_or(Scheduler::Cosine),
         warmup_steps,
         weight_decay: t.weight_decay.unwrap_or(0.01),
         adam_beta2: t.adam_beta2.unwrap_or(0.999),
+        optimizer: match t.optimizer.as_deref() {
+            Some("adamw_8bit") => Optimizer::AdamW8bit,
+            _ => Optimizer::AdamW,
+        },
+        neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
         seed: order.seed,
@@ -406,16 +518,19 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         checkpoint_keep: config.checkpoint.keep.unwrap_or(2),
         validation_split: config.dataset.validation_split.unwrap_or(0.0),
         threads: facts.threads,
+        preference: PreferencePlan::of(config),
         guards: GuardPlan::of_config(&config.guards),
+        sources: Vec::new(),
     })
 }
 
 /// Optimizer steps of `epochs` passes; a broken last pass is rounded up to whole steps.
-fn steps_for(lengths: &[usize], order: &OrderParams, epochs: f64) -> u64 {
+fn steps_for(lengths: &[usize], weights: &[f64], order: &OrderParams, epochs: f64) -> u64 {
     let full = epochs.floor() as u64;
-    // The number of packed rows differs a little between epochs; without packing it does not.
-    let per_epoch = |e: u64| crate::order::epoch_steps(lengths, order, e).len() as u64;
-    let mut steps: u64 = if order.packing { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
+    // The number of packed rows differs a little between epochs, and so do the draws of fractional weights.
+    let per_epoch = |e: u64| crate::order::weighted_steps(lengths, weights, order, e).len() as u64;
+    let differs = order.packing || !weights.is_empty();
+    let mut steps: u64 = if differs { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
     let rest = epochs - full as f64;
     if rest > 0.0 {
         steps += (per_epoch(full) as f64 * rest).ceil() as u64;

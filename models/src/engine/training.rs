@@ -1,19 +1,22 @@
 //! A run on a backend: build, restore, train, write the result.
 
 use super::merging::write_full;
-use super::{Quantization, memory_plan, trainable_parameters};
+use super::{Quantization, memory_plan};
 use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
+use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{GuardJob, Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{
+    GuardJob, Questions, Reference, Request, RunOutcome, RunState, Samples, Tokens, Trainer, checkpoint,
+};
 use peft_kernels::Backend;
-use peft_plan::{EventSink, Fault, Method, Result, RunEvent, Started, TrainingPlan};
+use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A training run, prepared.
-pub struct TrainJob<'a> {
+pub struct TrainJob<'a, 'q> {
     /// The base.
     pub base: &'a BaseModel,
     /// The complete plan.
@@ -38,6 +41,10 @@ pub struct TrainJob<'a> {
     pub changed: bool,
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Asked after each step: what people ask the model while it trains.
+    pub questions: &'a mut Questions<'a, 'q>,
+    /// Prompts answered at each evaluation, and at step 0 by the base.
+    pub samples: Option<Samples<'a>>,
     /// Peak resident memory of the process.
     pub peak_memory: fn() -> u64,
     /// What the guard needs from outside.
@@ -58,6 +65,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         resume,
         changed,
         request,
+        questions,
+        samples,
         peak_memory,
         guard,
     } = job;
@@ -76,7 +85,16 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     let source = match &file {
         Some(file) => {
             let stored = spec_of_file(file);
-            spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+            if file.config.keeps_tied() && base.spec().tied {
+                return Err(Fault::new(
+                    "PS-MODEL-002",
+                    "This adapter keeps the embedding and the head one matrix (`ensure_weight_tying`), which is answered with but not trained on here",
+                ));
+            }
+            let mut modules_to_save = stored.modules_to_save.clone();
+            modules_to_save.extend(spec.modules_to_save.into_iter().filter(|m| !stored.modules_to_save.contains(m)));
+            let (dropout, lora_plus_ratio) = (spec.dropout, spec.lora_plus_ratio);
+            spec = AdapterSpec { dropout, lora_plus_ratio, modules_to_save, ..stored };
             AdapterSource::File { spec: spec.clone(), file }
         }
         None => AdapterSource::Fresh { spec: spec.clone(), seed: plan.seed },
@@ -92,6 +110,12 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
     }
+    decoder.neftune_alpha = plan.neftune_alpha;
+    if plan.optimizer == Optimizer::AdamW8bit {
+        decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
+    }
+    // Before anything is restored: what the preferences are measured against.
+    let reference = plan.preference.as_ref().map(|_| Reference::new(&mut decoder, file.is_some())).transpose()?;
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
@@ -123,7 +147,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     }
     if resumed.is_none() {
         let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
-        let widest = peft_plan::order::epoch_steps(&lengths, &plan.order(), 0)
+        let weights = plan.weights(train.iter().map(|t| t.row));
+        let drawn = peft_plan::order::drawn(train.len(), &weights, plan.seed, 0);
+        let learnt = |i: usize| train[i].trained.iter().skip(1).filter(|&&x| x).count() as u64;
+        let widest = peft_plan::order::weighted_steps(&lengths, &weights, &plan.order(), 0)
             .iter()
             .flatten()
             .map(|micro| micro.iter().map(|&i| lengths[i]).sum::<usize>())
@@ -135,11 +162,11 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             backend: backend.to_owned(),
             device: be.fingerprint(),
             parameters_total: base.spec().parameters(),
-            parameters_trainable: trainable_parameters(base.spec(), plan)?,
+            parameters_trainable: decoder.params_mut().iter().map(|p| p.value.len() as u64).sum(),
             total_steps: plan.total_steps,
             examples: train.len() as u64,
             validation_examples: validation.len() as u64,
-            tokens_per_epoch: train.iter().map(|t| t.trained.iter().skip(1).filter(|&&x| x).count() as u64).sum(),
+            tokens_per_epoch: drawn.into_iter().map(learnt).sum(),
             truncated_examples: truncated,
             memory_plan_bytes: memory_plan(base, plan, widest)?.total_bytes,
         }));
@@ -160,8 +187,11 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         train,
         validation,
         directory,
+        reference,
         fingerprint,
         request,
+        questions,
+        samples,
         write_result: &mut write_result,
         peak_memory,
         guard,
@@ -252,6 +282,28 @@ fn check_fingerprint(state: &RunState, now: &BTreeMap<String, String>, changed: 
     Ok(())
 }
 
+/// The small adapter that a run kept in the file `tensors`, with the settings it was trained with.
+pub fn kept_adapter(base: &BaseModel, plan: &TrainingPlan, tensors: &Path) -> Result<AdapterFile> {
+    let start = plan.init_from.as_ref().map(|dir| peft_format::read_adapter(Path::new(dir))).transpose()?;
+    let mut spec = AdapterSpec::of_plan(plan);
+    if let Some(start) = &start {
+        let stored = spec_of_file(start);
+        spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+    }
+    let config = adapter_config(&spec, base, start.as_ref());
+    let tensors = peft_format::read_tensors(tensors).map_err(|fault| Fault {
+        code: if fault.code == "PS-MODEL-005" { "PS-CKPT-001" } else { fault.code },
+        ..fault
+    })?;
+    if let Some((name, _)) = tensors.iter().find(|(_, (_, values))| values.iter().any(|x| !x.is_finite())) {
+        return Err(Fault::new(
+            "PS-CKPT-001",
+            format!("The kept adapter's tensor `{name}` holds values that are not numbers"),
+        ));
+    }
+    Ok(AdapterFile { config, tensors })
+}
+
 /// What is written to `adapter_config.json`.
 fn adapter_config(spec: &AdapterSpec, base: &BaseModel, file: Option<&AdapterFile>) -> AdapterConfig {
     let mut config = if let Some(file) = file {
@@ -264,6 +316,7 @@ fn adapter_config(spec: &AdapterSpec, base: &BaseModel, file: Option<&AdapterFil
     config.use_dora = spec.dora;
     config.use_rslora = spec.use_rslora;
     config.lora_dropout = spec.dropout;
+    config.modules_to_save.clone_from(&spec.modules_to_save);
     config.base_model = Some(base.id().to_owned());
     config
 }

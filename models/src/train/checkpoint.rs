@@ -4,6 +4,7 @@
 //! hashes. There is no random state: order and dropout are pure functions of seed and step.
 
 use super::guard::GuardState;
+use super::moments;
 use crate::adapter::NamedTensors;
 use crate::decoder::Decoder;
 use crate::fault::device;
@@ -61,20 +62,18 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     durable::create_directories(&directory(run)).map_err(io)?;
     let be = decoder.be.clone();
     let mut parameters = NamedTensors::new();
-    let mut moments = NamedTensors::new();
+    let mut states = moments::Moments::default();
     for p in decoder.params_mut() {
-        let get = |t| be.download(t).map_err(device);
-        parameters.insert(p.name.clone(), (p.file_shape(), get(&p.value)?));
+        parameters.insert(p.name.clone(), (p.file_shape(), be.download(&p.value).map_err(device)?));
         // Before the first step all moments are nothing.
-        if let (Some(m), true) = (&p.moments, state.step > 0) {
-            moments.insert(format!("{}.m", p.name), (p.file_shape(), get(&m.m)?));
-            moments.insert(format!("{}.v", p.name), (p.file_shape(), get(&m.v)?));
+        if state.step > 0 {
+            states.take(&be, p)?;
         }
     }
     let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
     let manifest = durable::replace_directory(&target, |writer| {
         writer.file("parameters.safetensors", |f| f.write_all(&adapter_tensors_bytes(&parameters)))?;
-        writer.file("moments.safetensors", |f| f.write_all(&adapter_tensors_bytes(&moments)))?;
+        writer.file("moments.safetensors", |f| states.write(f))?;
         writer.file("state.json", |f| f.write_all(&json))
     })
     .map_err(io)?;
@@ -124,7 +123,7 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
     let from = if step == 0 { start_path(run) } else { path(run, step) };
     let state = read_state(&from)?;
     let parameters = read_tensors(&from.join("parameters.safetensors"))?;
-    let moments = read_tensors(&from.join("moments.safetensors"))?;
+    let states = moments::Moments::read(&from.join("moments.safetensors"))?;
     let be = decoder.be.clone();
     let mut used = 0;
     for p in decoder.params_mut() {
@@ -137,12 +136,10 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
             )),
         };
         be.upload(&mut p.value, &find(&parameters, &p.name)?).map_err(device)?;
-        if let (Some(m), 0) = (&mut p.moments, step) {
-            be.fill(m.m.view_mut(), 0.0).map_err(device)?;
-            be.fill(m.v.view_mut(), 0.0).map_err(device)?;
-        } else if let Some(m) = &mut p.moments {
-            be.upload(&mut m.m, &find(&moments, &format!("{}.m", p.name))?).map_err(device)?;
-            be.upload(&mut m.v, &find(&moments, &format!("{}.v", p.name))?).map_err(device)?;
+        if step == 0 {
+            p.forget_moments(&be).map_err(device)?;
+        } else {
+            states.put(&be, p)?;
         }
         used += 1;
     }

@@ -244,6 +244,7 @@ impl Doubt {
                 ids: [&one.ids[..a], &two.ids[b..]].concat(),
                 trained: [&one.trained[..a], &two.trained[b..]].concat(),
                 row: one.row,
+                pair: None,
             });
         }
         doubt

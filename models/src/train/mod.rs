@@ -3,17 +3,28 @@
 //! The loop computes, emits events and obeys; it prints nothing and knows no store. Detectors, the recorder and
 //! the terminal are sinks.
 
+mod answering;
 mod blame;
 pub mod checkpoint;
+mod each;
 mod guard;
 pub mod ledger;
+mod moments;
+pub mod preference;
 mod probe;
+mod reference;
 mod rewind;
+mod samples;
 mod score;
 mod step;
 
+pub use answering::{Listener, Question, Questions};
 pub use checkpoint::RunState;
+pub use each::score_each;
 pub use guard::{GuardJob, GuardState, MOST_REWINDS};
+pub use preference::{Pair, PreferenceScores, preference_step};
+pub use reference::Reference;
+pub use samples::{SamplePrompt, Samples};
 pub use score::{Totals, score};
 pub use step::{StepOutcome, optimizer_step};
 
@@ -24,7 +35,7 @@ use guard::{Guard, anchor_every};
 use ledger::Ledger;
 use peft_kernels::Backend;
 use peft_plan::findings::Finding;
-use peft_plan::order::{StepBatches, epoch_steps};
+use peft_plan::order::{StepBatches, weighted_steps};
 use peft_plan::{Evaluation, EventSink, Fault, Finished, Interval, Result, RunEvent, StepMetrics, TrainingPlan};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -40,6 +51,8 @@ pub struct Tokens {
     pub trained: Vec<bool>,
     /// Which row of the dataset it was made from: an index into the rows as read.
     pub row: u32,
+    /// Of an example that compares: it is two sequences, one after the other.
+    pub pair: Option<Pair>,
 }
 
 /// Something asked of a live run.
@@ -76,7 +89,7 @@ pub enum RunOutcome {
 pub type WriteResult<'a, B> = dyn FnMut(&mut Decoder<B>) -> Result<PathBuf> + 'a;
 
 /// Everything a run needs besides the decoder.
-pub struct Trainer<'a, B: Backend> {
+pub struct Trainer<'a, 'q, B: Backend> {
     /// The complete plan.
     pub plan: &'a TrainingPlan,
     /// Training examples.
@@ -85,10 +98,16 @@ pub struct Trainer<'a, B: Backend> {
     pub validation: &'a [Tokens],
     /// The run's directory.
     pub directory: &'a Path,
+    /// The model as it was, where preferences are learnt.
+    pub reference: Option<Reference>,
     /// What must be equal for a resume to be exact.
     pub fingerprint: BTreeMap<String, String>,
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Asked after each step: what people ask the model while it trains.
+    pub questions: &'a mut Questions<'a, 'q>,
+    /// Prompts answered at each evaluation, and at step 0 by the base.
+    pub samples: Option<Samples<'a>>,
     /// Called at the end.
     pub write_result: &'a mut WriteResult<'a, B>,
     /// Peak resident memory of the process, bytes.
@@ -100,6 +119,8 @@ pub struct Trainer<'a, B: Backend> {
 /// Walks the steps of all epochs without holding more than one epoch's order.
 struct Schedule<'a> {
     lengths: Vec<usize>,
+    /// How often each example is drawn; empty where that is once.
+    weights: Vec<f64>,
     plan: &'a TrainingPlan,
     epoch: u64,
     steps: Vec<StepBatches>,
@@ -110,8 +131,9 @@ struct Schedule<'a> {
 impl<'a> Schedule<'a> {
     fn new(examples: &[Tokens], plan: &'a TrainingPlan) -> Self {
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-        let steps = epoch_steps(&lengths, &plan.order(), 0);
-        Self { lengths, plan, epoch: 0, steps, before: 0 }
+        let weights = plan.weights(examples.iter().map(|e| e.row));
+        let steps = weighted_steps(&lengths, &weights, &plan.order(), 0);
+        Self { lengths, weights, plan, epoch: 0, steps, before: 0 }
     }
 
     /// The batches of step `step` (from 1) and how many epochs are done after it.
@@ -120,15 +142,16 @@ impl<'a> Schedule<'a> {
             *self = Self {
                 epoch: 0,
                 before: 0,
-                steps: epoch_steps(&self.lengths, &self.plan.order(), 0),
+                steps: weighted_steps(&self.lengths, &self.weights, &self.plan.order(), 0),
                 lengths: std::mem::take(&mut self.lengths),
+                weights: std::mem::take(&mut self.weights),
                 plan: self.plan,
             };
         }
         while step > self.before + self.steps.len() as u64 {
             self.before += self.steps.len() as u64;
             self.epoch += 1;
-            self.steps = epoch_steps(&self.lengths, &self.plan.order(), self.epoch);
+            self.steps = weighted_steps(&self.lengths, &self.weights, &self.plan.order(), self.epoch);
         }
         let index = (step - self.before - 1) as usize;
         (&self.steps[index], self.epoch as f64 + (index + 1) as f64 / self.steps.len() as f64)
@@ -175,7 +198,7 @@ impl Progress {
     }
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<'_, '_, B> {
     /// Train until the plan is done or a request or the sink ends it. `resume`: continue from this state, which
     /// has been restored into `decoder`.
     pub fn run(
@@ -212,9 +235,14 @@ impl<B: Backend> Trainer<'_, B> {
             step_seconds: Vec::new(),
         };
         if !resumed {
+            // Before anything is saved: a run that goes on from step 0 has told them.
+            if let Some(samples) = self.samples {
+                samples.tell(decoder, false, 0, sink)?;
+            }
             self.before_first_step(decoder, &mut acts, sink, &guard, &mut progress)?;
         }
         let mut halt = None;
+        let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
         while progress.state.step < self.plan.total_steps && !self.is_stopped_early(&progress.state) {
             match (self.request)().or(halt.take()) {
                 Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &progress.state)?,
@@ -228,7 +256,12 @@ impl<B: Backend> Trainer<'_, B> {
             let batches = guard.batches(&progress.state.guard, batches, self.train);
             let plan = guard.acting_plan(&progress.state.guard);
             let rate = rates.at(step) * progress.state.guard.rate_factor;
-            let outcome = optimizer_step(decoder, &mut acts, self.train, &batches, &plan, step, rate)?;
+            let outcome = match &mut self.reference {
+                None => optimizer_step(decoder, &mut acts, self.train, &batches, &plan, step, rate)?,
+                Some(reference) => {
+                    preference_step(decoder, &mut acts, self.train, &batches, &plan, reference, step, rate)?
+                }
+            };
             if !outcome.is_finite() {
                 let broken = (step, rate, &batches);
                 match self.broken_step(decoder, &mut acts, sink, &guard, &mut progress, broken)? {
@@ -253,10 +286,12 @@ impl<B: Backend> Trainer<'_, B> {
                 tokens_per_second: outcome.computed_tokens as f64 / seconds,
                 memory_bytes: (self.peak_memory)(),
                 eta_seconds: progress.eta(self.plan.total_steps - step),
+                preference: outcome.preference,
             });
             if sink.emit(&event) == ControlFlow::Break(()) {
                 halt = Some(Request::Interrupt);
             }
+            answering.work(decoder, self.questions, step, seconds);
             let rows = guard.rows(&mut progress.state.guard, step, &outcome.rows);
             let mut found = guard.observe(&mut progress.state.guard, &event);
             found.extend(rows);
@@ -265,9 +300,11 @@ impl<B: Backend> Trainer<'_, B> {
                 found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);
             }
             let last = step == self.plan.total_steps;
-            if !self.validation.is_empty()
-                && (last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every)))
-            {
+            let evaluates = last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every));
+            if let Some(samples) = self.samples.filter(|_| evaluates) {
+                samples.tell(decoder, true, step, sink)?;
+            }
+            if !self.validation.is_empty() && evaluates {
                 let event = self.evaluate(decoder, &mut acts, sink, &mut progress)?;
                 found.extend(guard.observe(&mut progress.state.guard, &event));
             }
@@ -294,7 +331,7 @@ impl<B: Backend> Trainer<'_, B> {
     /// Score the held-out rows because somebody asked. What the run decides by is not touched: it goes on as if
     /// nobody had.
     fn evaluate_aside(
-        &self,
+        &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
@@ -308,15 +345,32 @@ impl<B: Backend> Trainer<'_, B> {
         Ok(())
     }
 
-    fn scored(&self, decoder: &mut Decoder<B>, acts: &mut Activations<B>, step: u64) -> Result<Evaluation> {
+    pub(super) fn scored(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        step: u64,
+    ) -> Result<Evaluation> {
         decoder.prepare().map_err(device)?;
-        let totals = score(decoder, acts, self.validation, true)?;
-        let loss = totals.mean_loss();
-        Ok(Evaluation { step, loss, perplexity: loss.exp(), token_accuracy: totals.accuracy() })
+        let plan = self.plan.preference.as_ref();
+        let (totals, loss, preference) = if let (Some(reference), Some(plan)) = (&mut self.reference, plan) {
+            let scores = reference.evaluate(decoder, acts, self.validation, plan)?;
+            (scores.answers, scores.loss, Some(scores.metrics()))
+        } else {
+            let totals = score(decoder, acts, self.validation, true)?;
+            (totals, totals.mean_loss(), None)
+        };
+        Ok(Evaluation {
+            step,
+            loss,
+            perplexity: totals.mean_loss().exp(),
+            token_accuracy: totals.accuracy(),
+            preference,
+        })
     }
 
     fn evaluate(
-        &self,
+        &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,

@@ -30,6 +30,9 @@ pub(super) fn rows<'t>(train: &'t [Tokens], validation: &'t [Tokens]) -> Vec<&'t
 
 /// Whether the probe is scored after `step`: twice early in the run, and once more where the warm-up is long.
 pub(super) fn is_due(plan: &TrainingPlan, step: u64) -> bool {
+    if plan.preference.is_some() {
+        return false;
+    }
     let share = |hundredths: u64| (plan.total_steps * hundredths).div_ceil(100).max(1);
     step == share(4) || step == share(8).max(plan.warmup_steps + share(4))
 }

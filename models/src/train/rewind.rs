@@ -25,23 +25,30 @@ pub(super) enum Next {
 /// Share of a step's rows that can be left out as broken; beyond it they are not the reason.
 const BROKEN_SHARE: f64 = 0.5;
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<'_, '_, B> {
     /// A look at rows, base and rate before anything is learnt, and the state to go back to while there is no other.
     pub(super) fn before_first_step(
-        &self,
+        &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
         guard: &Guard,
         progress: &mut Progress,
     ) -> Result<()> {
-        let (mut found, doubt) = guard.examine(self.train, self.validation);
-        if let Some(doubt) = doubt {
-            found.extend(probe::settle(decoder, acts, doubt)?);
+        let mut found = Vec::new();
+        // What these look at is an answer to copy, not two to compare.
+        if self.plan.preference.is_none() {
+            let (examined, doubt) = guard.examine(self.train, self.validation);
+            found.extend(examined);
+            if let Some(doubt) = doubt {
+                found.extend(probe::settle(decoder, acts, doubt)?);
+            }
         }
         found.extend(probe::steepness(decoder, &guard.facts(&progress.state.guard))?);
-        progress.state.guard.probe = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
-        found.extend(self.probe(decoder, acts, sink, guard, progress)?);
+        if self.plan.preference.is_none() {
+            progress.state.guard.probe = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            found.extend(self.probe(decoder, acts, sink, guard, progress)?);
+        }
         if !self.validation.is_empty() {
             // The untouched base, to compare with. It is no candidate for the best.
             let event = RunEvent::Evaluation(self.scored(decoder, acts, 0)?);

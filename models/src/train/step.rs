@@ -7,7 +7,7 @@ use crate::fault::device;
 use peft_kernels::{AdamW, Backend};
 use peft_plan::findings::RowLoss;
 use peft_plan::order::StepBatches;
-use peft_plan::{Result, TrainingPlan};
+use peft_plan::{PreferenceMetrics, Result, TrainingPlan};
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct StepOutcome {
     pub tokens: u64,
     /// Tokens that went through the model.
     pub computed_tokens: u64,
+    /// Of a step that learns preferences.
+    pub preference: Option<PreferenceMetrics>,
     /// Loss of every row that was in it.
     pub rows: Vec<RowLoss>,
 }
@@ -64,6 +66,20 @@ pub fn optimizer_step<B: Backend>(
         row_losses(examples, &indices[micro], batch, &scores, &mut rows);
     }
     let loss = total / tokens.max(1) as f64;
+    let gradient_norm = update(decoder, plan, step, rate, loss)?;
+    Ok(StepOutcome { loss, gradient_norm, tokens, computed_tokens, preference: None, rows })
+}
+
+/// Clip the gradients that are there and update; returns their norm before clipping. Nothing is updated where loss or
+/// gradient is not finite.
+pub(super) fn update<B: Backend>(
+    decoder: &mut Decoder<B>,
+    plan: &TrainingPlan,
+    step: u64,
+    rate: f64,
+    loss: f64,
+) -> Result<f64> {
+    let be = decoder.be.clone();
     let mut squares = 0.0;
     for p in decoder.params_mut() {
         if let Some(grad) = p.grad() {
@@ -71,9 +87,8 @@ pub fn optimizer_step<B: Backend>(
         }
     }
     let gradient_norm = squares.sqrt();
-    let outcome = StepOutcome { loss, gradient_norm, tokens, computed_tokens, rows };
-    if !outcome.is_finite() {
-        return Ok(outcome);
+    if !loss.is_finite() || !gradient_norm.is_finite() {
+        return Ok(gradient_norm);
     }
     let clip =
         if plan.max_gradient_norm > 0.0 { (plan.max_gradient_norm / (gradient_norm + 1e-6)).min(1.0) } else { 1.0 };
@@ -89,5 +104,5 @@ pub fn optimizer_step<B: Backend>(
     for p in decoder.params_mut() {
         p.step(&be, &params).map_err(device)?;
     }
-    Ok(outcome)
+    Ok(gradient_norm)
 }

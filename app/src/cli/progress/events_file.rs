@@ -51,7 +51,11 @@ impl EventsFile {
         line.push(b'\n');
         self.file.write_all(&line)?;
         match event {
-            RunEvent::Step(_) | RunEvent::Evaluation(_) | RunEvent::Probe(_) | RunEvent::Anomaly { .. } => Ok(()),
+            RunEvent::Step(_)
+            | RunEvent::Evaluation(_)
+            | RunEvent::Probe(_)
+            | RunEvent::Anomaly { .. }
+            | RunEvent::Sample { .. } => Ok(()),
             _ => self.file.sync_data(),
         }
     }

@@ -2,10 +2,12 @@
 
 mod events_file;
 mod recorder;
+mod tensorboard;
 mod terminal;
 
 pub use events_file::EventsFile;
 pub use recorder::{Recorder, Summary};
+pub use tensorboard::Tensorboard;
 pub use terminal::Terminal;
 
 use super::context::Context;
@@ -23,6 +25,14 @@ pub trait Receiver {
     /// Everything received so far outlives a power cut.
     fn sync(&mut self) -> Result<(), Fault> {
         Ok(())
+    }
+}
+
+/// The step that the run went back to with this event, if it did.
+pub fn rewound_to(event: &RunEvent) -> Option<u64> {
+    match event {
+        RunEvent::Anomaly { .. } => serde_json::to_value(event).ok()?.get("rewound_to")?.as_u64(),
+        _ => None,
     }
 }
 
@@ -49,13 +59,11 @@ pub struct RunSink<'a> {
 
 /// What follows `run` in this process: the store and `events.jsonl` always, stdout with `--json`,
 /// and the terminal. Created while the run's lock is held.
-pub fn for_run<'a>(
-    context: &Context,
-    store: &'a Store,
-    run: &Run,
-    plan: &TrainingPlan,
-) -> Result<RunSink<'a>, Fault> {
+pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, plan: &TrainingPlan) -> Result<RunSink<'a>, Fault> {
     let mut others: Vec<Box<dyn Receiver>> = vec![Box::new(EventsFile::open(&run.directory)?)];
+    if let Some(folder) = tensorboard::place(run) {
+        others.push(Box::new(Tensorboard::new(folder)));
+    }
     if context.json {
         others.push(Box::new(JsonLines));
     }
@@ -114,6 +122,11 @@ fn judge(finished: &mut Finished, directory: &Path, plan: &TrainingPlan) -> Resu
 }
 
 impl RunSink<'_> {
+    /// Tells `receiver` too, from now on.
+    pub fn also(&mut self, receiver: Box<dyn Receiver>) {
+        self.others.push(receiver);
+    }
+
     /// Writes what is still held back, and says how far the run came.
     pub fn finish(&mut self) -> Summary {
         let written = self.recorder.flush();

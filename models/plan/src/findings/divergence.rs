@@ -96,12 +96,12 @@ impl Divergence {
             .with("suggested_learning_rate", rate)
             .action(
                 format!("Go back to step {} with a learning rate of {rate:.1e}", best.step),
-                Some(format!(
-                    "peft-studio resume RUN --rewind-to {} --set training.learning_rate={rate:e}",
-                    best.step
-                )),
+                Some(format!("peft-studio resume RUN --rewind-to {} --set training.learning_rate={rate:e}", best.step)),
             )
-            .action("Keep going as it is", Some("peft-studio resume RUN --set guards.on_divergence=continue".to_owned()))
+            .action(
+                "Keep going as it is",
+                Some("peft-studio resume RUN --set guards.on_divergence=continue".to_owned()),
+            )
             .action("Stop and keep what was learnt", Some("peft-studio stop RUN".to_owned()));
         finding.rate = Some(rate);
         finding

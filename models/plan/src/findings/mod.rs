@@ -21,7 +21,7 @@ mod start;
 mod suspects;
 mod watch;
 
-pub use data::{ExampleView, Examined, examine, mismatched};
+pub use data::{Examined, ExampleView, examine, mismatched};
 pub use divergence::Divergence;
 pub use explosion::Explosion;
 pub use memory::{MemoryPressure, MemoryReading};

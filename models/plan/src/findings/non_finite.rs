@@ -29,7 +29,8 @@ pub fn non_finite(step: u64, broken: &Broken, places: &[String], rate: f64) -> F
         n => format!(" because of {n} rows: {}", places.join(", ")),
     };
     let tensor = broken.tensor.as_ref().map(|t| format!("; it is seen first in {t}")).unwrap_or_default();
-    let message = format!("At step {step} the {what} is no longer a number{whose}{tensor}. Nothing of this step was kept");
+    let message =
+        format!("At step {step} the {what} is no longer a number{whose}{tensor}. Nothing of this step was kept");
     let lower = super::two_digits(rate / 2.0);
     let mut finding = Finding::new(FindingKind::Nan, "PS-TRAIN-002", step, message)
         .with("broken_rows", broken.rows.len() as f64)
@@ -37,10 +38,8 @@ pub fn non_finite(step: u64, broken: &Broken, places: &[String], rate: f64) -> F
         .with("learning_rate", rate);
     if !broken.rows.is_empty() && broken.rows.len() < broken.of {
         let list: Vec<String> = broken.rows.iter().take(20).map(|row| (row + 1).to_string()).collect();
-        finding = finding.action(
-            "Leave these rows out",
-            Some(format!("peft-studio resume RUN --exclude-rows {}", list.join(","))),
-        );
+        finding = finding
+            .action("Leave these rows out", Some(format!("peft-studio resume RUN --exclude-rows {}", list.join(","))));
     }
     finding = finding.action(
         format!("Use a lower learning rate, such as {lower:.1e}"),

@@ -68,9 +68,8 @@ impl RowWatch {
             let few = (8.0 / f64::from(row.tokens.max(1))).sqrt().max(1.0);
             (f64::from(row.loss) - usual) / (scale * few)
         };
-        let is_wild = |row: &RowLoss| {
-            row.loss.is_finite() && f64::from(row.loss) - usual > least && distance(row) > 6.0
-        };
+        let is_wild =
+            |row: &RowLoss| row.loss.is_finite() && f64::from(row.loss) - usual > least && distance(row) > 6.0;
         let (wild, calm): (Vec<RowLoss>, Vec<RowLoss>) = rows.iter().partition(|row| is_wild(row));
         // Where half of a step is wild the rows are not the reason.
         if wild.is_empty() || 2 * wild.len() > rows.len().max(2) {

@@ -10,8 +10,8 @@
 //! a rate that is a hundred times too low gains 0.02 %. Half a per cent is between them. The check waits until the
 //! warm-up has been over for as long. A loss below 0.1 nats has nothing left to gain and is left alone.
 
-use super::{Detector, Finding, FindingKind, RunFacts, two_digits};
 use super::rolling::mean;
+use super::{Detector, Finding, FindingKind, RunFacts, two_digits};
 use crate::event::{Probe, RunEvent, StepMetrics};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,8 @@ fn finding(step: u64, why: String, rate: f64) -> Finding {
 
 impl Plateau {
     fn probed(&mut self, probe: &Probe, facts: &RunFacts) -> Option<Finding> {
-        let is_due = probe.step * 25 >= facts.total_steps * 2 && probe.step >= facts.warmup_steps + facts.total_steps / 25;
+        let is_due =
+            probe.step * 25 >= facts.total_steps * 2 && probe.step >= facts.warmup_steps + facts.total_steps / 25;
         if self.told || !is_due || probe.base_loss < LEARNT {
             return None;
         }
@@ -73,7 +74,8 @@ impl Plateau {
     }
 
     fn stepped(&mut self, step: &StepMetrics, facts: &RunFacts) -> Option<Finding> {
-        self.without_gradient = if step.gradient_norm == 0.0 && step.loss > LEARNT { self.without_gradient + 1 } else { 0 };
+        self.without_gradient =
+            if step.gradient_norm == 0.0 && step.loss > LEARNT { self.without_gradient + 1 } else { 0 };
         if self.told {
             return None;
         }

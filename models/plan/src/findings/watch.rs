@@ -1,8 +1,8 @@
 //! All detectors of a run together: fed with everything, saved with every checkpoint.
 
 use super::{
-    Detector, Divergence, Explosion, Finding, FindingKind, MemoryPressure, MemoryReading, Overfitting, Plateau, RowLoss,
-    RowWatch, Start,
+    Detector, Divergence, Explosion, Finding, FindingKind, MemoryPressure, MemoryReading, Overfitting, Plateau,
+    RowLoss, RowWatch, Start,
 };
 use crate::event::{RunEvent, StepMetrics};
 use crate::resolve::TrainingPlan;
@@ -76,9 +76,9 @@ impl Watch {
             }
             other => divergence.observe(other, facts),
         };
-        let exploded = explosion.observe(event, facts).filter(|_| {
-            facts.max_gradient_norm <= 0.0 || (climbing.is_none() && !divergence.is_rising(facts))
-        });
+        let exploded = explosion
+            .observe(event, facts)
+            .filter(|_| facts.max_gradient_norm <= 0.0 || (climbing.is_none() && !divergence.is_rising(facts)));
         let detectors: [&mut dyn Detector; 3] = [start, overfitting, plateau];
         let others = detectors.into_iter().filter_map(|detector| detector.observe(event, facts));
         let mut found: Vec<Finding> = exploded.into_iter().chain(climbing).chain(others).collect();

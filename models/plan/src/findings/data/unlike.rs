@@ -51,7 +51,11 @@ pub(super) fn unlike_the_rest(train: &[ExampleView], place: &dyn Fn(u32) -> Stri
     let numbers: Vec<String> = rows.iter().take(20).map(|row| (row + 1).to_string()).collect();
     let message = format!(
         "{} made of tokens that hardly any other answer has: {}. Are they garbled, or from another file?",
-        if rows.len() == 1 { "The answer of one row is".to_owned() } else { format!("The answers of {} rows are", rows.len()) },
+        if rows.len() == 1 {
+            "The answer of one row is".to_owned()
+        } else {
+            format!("The answers of {} rows are", rows.len())
+        },
         places(&rows, place)
     );
     let mut finding = Finding::new(FindingKind::Rows, "PS-TRAIN-007", 0, message)
