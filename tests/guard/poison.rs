@@ -49,6 +49,7 @@ fn poison(w: &mut World, garbled: bool, seed: u64) -> BTreeSet<u32> {
                 ids: [&row.ids[..a], &other.ids[b..]].concat(),
                 trained: [&row.trained[..a], &other.trained[b..]].concat(),
                 row: row.row,
+                pair: None,
             };
         }
     }
@@ -105,7 +106,11 @@ fn poisoned_rows_are_on_top_of_the_ledger_and_without_them_the_run_is_as_good_as
         (Data::Cafe, 452, false, 0.7),
     ] {
         let m = measure(data, count, garbled, 11, look_at);
-        crate::campaign::print(&format!("{data:?} {count} garbled={garbled} {m:?} {:+.2} % {:+.2} %", 100.0 * (m.again / m.clean - 1.0), 100.0 * (m.rewound / m.clean - 1.0)));
+        crate::campaign::print(&format!(
+            "{data:?} {count} garbled={garbled} {m:?} {:+.2} % {:+.2} %",
+            100.0 * (m.again / m.clean - 1.0),
+            100.0 * (m.rewound / m.clean - 1.0)
+        ));
         poisoned += m.poisoned;
         on_top += m.on_top;
         worst = worst.max(m.again / m.clean - 1.0);

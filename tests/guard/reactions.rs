@@ -49,6 +49,8 @@ impl<'a> Trial<'a> {
             resume,
             changed,
             request: &mut ask,
+            questions: &mut || None,
+            samples: None,
             peak_memory: || 0,
             guard: self.guard,
         };
@@ -114,7 +116,8 @@ fn a_diverging_run_pauses_with_a_checkpoint_and_names_a_lower_rate_s4_6_1() {
     assert!(matches!(tail[0], RunEvent::Paused { step } if *step == finding.step), "{tail:?}");
     assert!(matches!(tail[1], RunEvent::Checkpoint { .. }) && matches!(tail[2], RunEvent::Anomaly { .. }), "{tail:?}");
     // Somebody who wants to keep going may, and is not stopped by the same again at once.
-    let (outcome, _) = Trial::new(&w, &plan, home.path()).run(true, false, &|asked| (asked == 3).then_some(Request::Pause));
+    let (outcome, _) =
+        Trial::new(&w, &plan, home.path()).run(true, false, &|asked| (asked == 3).then_some(Request::Pause));
     assert_eq!(outcome, RunOutcome::Paused(finding.step + 3));
 }
 
@@ -193,7 +196,10 @@ fn rows_that_overflow_are_named_with_a_tensor_and_left_out_and_the_run_goes_on_b
     }
     named.sort_unstable();
     assert_eq!(named, bad);
-    assert!(ledger::read(whole.directory).expect("a ledger").iter().all(|v| !bad.contains(&v.row)), "they taught nothing");
+    assert!(
+        ledger::read(whole.directory).expect("a ledger").iter().all(|v| !bad.contains(&v.row)),
+        "they taught nothing"
+    );
 
     let halted = Trial::new(&w, &plan, &halted);
     for n in 0.. {
@@ -233,7 +239,8 @@ fn little_memory_cuts_micro_batches_and_each_step_still_learns_from_the_same_row
     let usual = Trial::new(&w, &plan, &usual);
     let (_, plain) = usual.whole();
     let memory: fn() -> MemoryReading = || MemoryReading { resident: 990 << 20, available: 10 << 20 };
-    let tight = Trial { guard: GuardJob { memory: Some(memory), ..GuardJob::default() }, ..Trial::new(&w, &plan, &tight) };
+    let tight =
+        Trial { guard: GuardJob { memory: Some(memory), ..GuardJob::default() }, ..Trial::new(&w, &plan, &tight) };
     let (outcome, events) = tight.whole();
     assert!(matches!(outcome, RunOutcome::Finished(_)), "{outcome:?}");
     let found = anomalies(&events);
@@ -267,7 +274,10 @@ fn rows_can_be_left_out_from_an_earlier_step_on_and_that_outlives_a_crash_b7() {
     sorted.sort_unstable();
     let mut without = plan.clone();
     without.guards.exclude_rows = sorted;
-    let back = Trial { guard: GuardJob { rewind_to: Some(9), ..GuardJob::default() }, ..Trial::new(&w, &without, home.path()) };
+    let back = Trial {
+        guard: GuardJob { rewind_to: Some(9), ..GuardJob::default() },
+        ..Trial::new(&w, &without, home.path())
+    };
     // Killed right after its first step: nothing but what was written before counts.
     let (outcome, events) = back.run(true, true, &|asked| (asked == 1).then_some(Request::Pause));
     assert!(events.iter().any(|e| matches!(e, RunEvent::Resumed { step: 8 })), "{events:?}");
@@ -301,7 +311,8 @@ fn asked_between_steps_a_run_evaluates_and_saves_and_goes_on_as_if_nobody_had() 
 
 #[test]
 fn early_stopping_that_ends_with_the_last_step_keeps_the_best_too() {
-    let mut w = world("llama", Data::Cipher, 60, 5, &["training.learning_rate=5e-2", "evaluation.early_stopping_patience=2"]);
+    let mut w =
+        world("llama", Data::Cipher, 60, 5, &["training.learning_rate=5e-2", "evaluation.early_stopping_patience=2"]);
     // Answers that were never learnt: every step away from the base is a step into the dark.
     faults::shuffle_labels(&mut w.validation, 1.0, 3);
     w.settings.extend(["evaluation.every_steps=1".to_owned(), "training.max_steps=200".to_owned()]);
