@@ -4,6 +4,8 @@
 mod campaign;
 #[path = "guard/faults.rs"]
 mod faults;
+#[path = "guard/poison.rs"]
+mod poison;
 #[path = "guard/reactions.rs"]
 mod reactions;
 #[path = "guard/world.rs"]

@@ -219,7 +219,7 @@ fn found(fault: &Fault, told: &Told) -> Option<f64> {
     Some(first as f64 / told.steps as f64)
 }
 
-fn print(line: &str) {
+pub(crate) fn print(line: &str) {
     use std::io::Write;
     writeln!(std::io::stderr(), "{line}").expect("stderr");
 }

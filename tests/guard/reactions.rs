@@ -11,20 +11,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 /// One call of the engine for the run in `directory`.
-struct Trial<'a> {
-    world: &'a World,
-    plan: &'a TrainingPlan,
-    directory: &'a Path,
-    guard: GuardJob<'a>,
+pub(crate) struct Trial<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) plan: &'a TrainingPlan,
+    pub(crate) directory: &'a Path,
+    pub(crate) guard: GuardJob<'a>,
 }
 
 impl<'a> Trial<'a> {
-    fn new(world: &'a World, plan: &'a TrainingPlan, directory: &'a Path) -> Self {
+    pub(crate) fn new(world: &'a World, plan: &'a TrainingPlan, directory: &'a Path) -> Self {
         Self { world, plan, directory, guard: GuardJob::default() }
     }
 
     /// `request` is asked before each step, with the number of steps done by this call.
-    fn run(
+    pub(crate) fn run(
         &self,
         resume: bool,
         changed: bool,
@@ -49,10 +49,10 @@ impl<'a> Trial<'a> {
             resume,
             changed,
             request: &mut ask,
-            peak_memory: || 0,
-            guard: self.guard,
             questions: &mut || None,
             samples: None,
+            peak_memory: || 0,
+            guard: self.guard,
         };
         let mut sink = |event: &RunEvent| {
             events.push(event.clone());
@@ -62,7 +62,7 @@ impl<'a> Trial<'a> {
         (outcome, events)
     }
 
-    fn whole(&self) -> (RunOutcome, Vec<RunEvent>) {
+    pub(crate) fn whole(&self) -> (RunOutcome, Vec<RunEvent>) {
         self.run(false, false, &|_| None)
     }
 
