@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, name: &str, limit: usize) -> Result<(), Fau
     let ranked = rank_rows(&ledger::read(&run.directory)?);
     let config = RunConfig::from_value(run.config.clone())?;
     // The ledger knows numbers; the words are in the files, if they are still there and still the same.
-    let dataset = read_data(&config);
+    let dataset = read_data(&config).map(|sourced| sourced.dataset);
     let dataset = match &dataset {
         Ok(data) if run.dataset_hash.as_deref().is_some_and(|hash| hash == peft_data::dataset_hash(&data.files)) => {
             Some(data)

@@ -375,3 +375,12 @@ impl Answers for Answerer<'_> {
         self.generate(&prompts, fitted, &generate, &options.stop, on_text)
     }
 }
+
+/// Tokens that end an answer.
+pub fn stop_ids(base: &BaseModel, render: &RenderOptions) -> Vec<u32> {
+    let mut stop_ids = base.tokenizer().stop_ids().to_vec();
+    stop_ids.extend_from_slice(render.template.stop_ids());
+    stop_ids.sort_unstable();
+    stop_ids.dedup();
+    stop_ids
+}

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod conversation;
 pub mod disposal;
 pub mod download;
+pub mod evaluate;
 pub mod fit;
 pub mod kept;
 pub mod library;
@@ -16,6 +17,7 @@ pub mod run;
 pub mod samples;
 pub mod serve;
 pub mod setup;
+pub mod sources;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunRequest, resume, start};

@@ -40,6 +40,8 @@ const MARKER: &str = "run.json";
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     let RunRequest { mut config, out } = request;
+    peft_plan::resolve::check(&config)?;
+    super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     let engine = Engine::open(&context.backend, context.threads)?;

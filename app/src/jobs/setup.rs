@@ -2,13 +2,15 @@
 
 use super::model::spelled;
 use super::open_model;
+use super::sources::{self, Sourced};
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    Example, Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -43,15 +45,14 @@ pub struct Setup {
 const DATE: &str = "2024-07-26";
 
 /// The data of a configuration.
-pub fn read_data(config: &RunConfig) -> Result<Dataset> {
-    let paths: Vec<PathBuf> = config.dataset_paths().into_iter().map(PathBuf::from).collect();
+pub fn read_data(config: &RunConfig) -> Result<Sourced> {
     let options = ReadOptions {
         format: config.dataset.format.clone(),
         columns: config.dataset.columns.clone().unwrap_or_default(),
         system_prompt: config.dataset.system_prompt.clone(),
         on_bad_line: BadLine::Fail,
     };
-    peft_data::read(&paths, &options)
+    sources::read(config, &options)
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -73,10 +74,11 @@ pub fn render_options(
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
     let base = open_model(&spelled(&config.model))?;
-    let dataset = read_data(config)?;
+    let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
     let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
-    let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
+    let mut notes = found;
+    notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
         notes.push(format!("{n} rows were left out, the first on line {}: {}", first.line, first.reason));
@@ -99,16 +101,29 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         config.dataset.system_prompt.as_deref(),
     )?;
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
-    let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
+    let train_rows = train;
+    let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
+    let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
+    let offering = dataset.rows.iter().filter(offers).count();
+    if offering > 0 && !options.template.writes_tools() {
+        notes.push(format!(
+            "{offering} rows describe tools, and the chat layout does not write such descriptions: they are not learnt from"
+        ));
+    }
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let mut plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
         config.dataset.validation_split = Some(fraction);
-        let facts =
-            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
-        resolve::resolve(&config, &facts)?
+        let facts = Facts {
+            spec: base.spec(),
+            stored_in_4bit: base.stored_in_4bit(),
+            lengths: &train.lengths(),
+            weights: &resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32)),
+            threads,
+        };
+        TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
     };
     check_targets(&plan, &base)?;
     let excluded = &mut plan.guards.exclude_rows;

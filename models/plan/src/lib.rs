@@ -8,6 +8,7 @@ pub mod family;
 pub mod fault;
 pub mod findings;
 pub mod import;
+pub mod judge;
 pub mod memory;
 pub mod order;
 pub mod preference;
@@ -21,14 +22,14 @@ pub mod schedule;
 pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
-pub use conversation::{Example, Role, Row, Turn};
+pub use conversation::{Example, Role, Row, Turn, TurnExtra, schema_of, tools_of};
 pub use event::{Evaluation, EventSink, Finished, Interval, Probe, QualityPart, RunEvent, Started, StepMetrics};
 pub use fault::{Action, Fault, Result};
 pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
 pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use quality::{Quality, assess};
-pub use resolve::{Facts, GuardPlan, Optimizer, Reaction, TrainingPlan};
+pub use resolve::{Facts, GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
 pub use run_view::RunView;
 pub use schedule::LrSchedule;
 pub use spec::{

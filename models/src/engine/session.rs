@@ -34,6 +34,8 @@ pub trait Session {
     fn forget(&mut self);
     /// Tokens that the cache has room for.
     fn cache_tokens(&self) -> usize;
+    /// The same, example by example.
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>>;
 }
 
 struct Loaded<B: Backend> {
@@ -51,6 +53,10 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals> {
         train::score(&mut self.decoder, &mut self.acts, examples, adapters)
+    }
+
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>> {
+        train::score_each(&mut self.decoder, &mut self.acts, examples, adapters)
     }
 
     fn score_preferences(

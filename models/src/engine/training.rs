@@ -147,7 +147,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     }
     if resumed.is_none() {
         let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
-        let widest = peft_plan::order::epoch_steps(&lengths, &plan.order(), 0)
+        let weights = plan.weights(train.iter().map(|t| t.row));
+        let drawn = peft_plan::order::drawn(train.len(), &weights, plan.seed, 0);
+        let learnt = |i: usize| train[i].trained.iter().skip(1).filter(|&&x| x).count() as u64;
+        let widest = peft_plan::order::weighted_steps(&lengths, &weights, &plan.order(), 0)
             .iter()
             .flatten()
             .map(|micro| micro.iter().map(|&i| lengths[i]).sum::<usize>())
@@ -163,7 +166,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             total_steps: plan.total_steps,
             examples: train.len() as u64,
             validation_examples: validation.len() as u64,
-            tokens_per_epoch: train.iter().map(|t| t.trained.iter().skip(1).filter(|&&x| x).count() as u64).sum(),
+            tokens_per_epoch: drawn.into_iter().map(learnt).sum(),
             truncated_examples: truncated,
             memory_plan_bytes: memory_plan(base, plan, widest)?.total_bytes,
         }));

@@ -6,6 +6,7 @@
 mod answering;
 mod blame;
 pub mod checkpoint;
+mod each;
 mod guard;
 pub mod ledger;
 mod moments;
@@ -19,6 +20,7 @@ mod step;
 
 pub use answering::{Listener, Question, Questions};
 pub use checkpoint::RunState;
+pub use each::score_each;
 pub use guard::{GuardJob, GuardState, MOST_REWINDS};
 pub use preference::{Pair, PreferenceScores, preference_step};
 pub use reference::Reference;
@@ -33,7 +35,7 @@ use guard::{Guard, anchor_every};
 use ledger::Ledger;
 use peft_kernels::Backend;
 use peft_plan::findings::Finding;
-use peft_plan::order::{StepBatches, epoch_steps};
+use peft_plan::order::{StepBatches, weighted_steps};
 use peft_plan::{Evaluation, EventSink, Fault, Finished, Interval, Result, RunEvent, StepMetrics, TrainingPlan};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -117,6 +119,8 @@ pub struct Trainer<'a, 'q, B: Backend> {
 /// Walks the steps of all epochs without holding more than one epoch's order.
 struct Schedule<'a> {
     lengths: Vec<usize>,
+    /// How often each example is drawn; empty where that is once.
+    weights: Vec<f64>,
     plan: &'a TrainingPlan,
     epoch: u64,
     steps: Vec<StepBatches>,
@@ -127,8 +131,9 @@ struct Schedule<'a> {
 impl<'a> Schedule<'a> {
     fn new(examples: &[Tokens], plan: &'a TrainingPlan) -> Self {
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-        let steps = epoch_steps(&lengths, &plan.order(), 0);
-        Self { lengths, plan, epoch: 0, steps, before: 0 }
+        let weights = plan.weights(examples.iter().map(|e| e.row));
+        let steps = weighted_steps(&lengths, &weights, &plan.order(), 0);
+        Self { lengths, weights, plan, epoch: 0, steps, before: 0 }
     }
 
     /// The batches of step `step` (from 1) and how many epochs are done after it.
@@ -137,15 +142,16 @@ impl<'a> Schedule<'a> {
             *self = Self {
                 epoch: 0,
                 before: 0,
-                steps: epoch_steps(&self.lengths, &self.plan.order(), 0),
+                steps: weighted_steps(&self.lengths, &self.weights, &self.plan.order(), 0),
                 lengths: std::mem::take(&mut self.lengths),
+                weights: std::mem::take(&mut self.weights),
                 plan: self.plan,
             };
         }
         while step > self.before + self.steps.len() as u64 {
             self.before += self.steps.len() as u64;
             self.epoch += 1;
-            self.steps = epoch_steps(&self.lengths, &self.plan.order(), self.epoch);
+            self.steps = weighted_steps(&self.lengths, &self.weights, &self.plan.order(), self.epoch);
         }
         let index = (step - self.before - 1) as usize;
         (&self.steps[index], self.epoch as f64 + (index + 1) as f64 / self.steps.len() as f64)
@@ -229,13 +235,14 @@ impl<B: Backend> Trainer<'_, '_, B> {
             step_seconds: Vec::new(),
         };
         if !resumed {
+            // Before anything is saved: a run that goes on from step 0 has told them.
+            if let Some(samples) = self.samples {
+                samples.tell(decoder, false, 0, sink)?;
+            }
             self.before_first_step(decoder, &mut acts, sink, &guard, &mut progress)?;
         }
         let mut halt = None;
         let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
-        if let Some(samples) = self.samples.filter(|_| progress.state.step == 0) {
-            samples.tell(decoder, false, 0, sink)?;
-        }
         while progress.state.step < self.plan.total_steps && !self.is_stopped_early(&progress.state) {
             match (self.request)().or(halt.take()) {
                 Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &progress.state)?,

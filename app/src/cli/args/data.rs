@@ -28,7 +28,7 @@ pub enum DataCommand {
     after_help = "Example:\n  peft-studio data inspect examples.csv --columns user=question --columns assistant=reply"
 )]
 pub struct InspectArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Count tokens as this model does: a folder, or `starter`
@@ -47,7 +47,7 @@ pub struct InspectArgs {
 #[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
                         --deduplicate --validation-split 0.1")]
 pub struct ConvertArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Format to write
@@ -62,6 +62,18 @@ pub struct ConvertArgs {
     /// Leave out copies of earlier examples
     #[arg(long)]
     pub deduplicate: bool,
+    /// Also leave out examples that nearly repeat an earlier one
+    #[arg(long)]
+    pub deduplicate_near: bool,
+    /// Put garbled characters right, such as Ã¼ for ü
+    #[arg(long)]
+    pub repair: bool,
+    /// Replace keys, card and account numbers, e-mail addresses and telephone numbers by placeholders
+    #[arg(long)]
+    pub redact: bool,
+    /// Leave out examples with more characters
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub max_characters: Option<usize>,
     /// Leave out examples that are not good for training
     #[arg(long)]
     pub quality_filter: bool,

@@ -26,7 +26,7 @@ pub struct TrainArgs {
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// File with examples; repeat it for several
+    /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
     /// Start from the settings of a preset, such as llama3-8b

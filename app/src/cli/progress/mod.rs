@@ -28,6 +28,14 @@ pub trait Receiver {
     }
 }
 
+/// The step that the run went back to with this event, if it did.
+pub fn rewound_to(event: &RunEvent) -> Option<u64> {
+    match event {
+        RunEvent::Anomaly { .. } => serde_json::to_value(event).ok()?.get("rewound_to")?.as_u64(),
+        _ => None,
+    }
+}
+
 /// One JSON object a line on stdout.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonLines;
