@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod commands;
+mod conversations;
 mod error;
 mod events;
 mod metrics;
@@ -17,9 +18,11 @@ mod run_list;
 mod run_lock;
 mod runs;
 mod store;
+mod versions;
 
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
+pub use conversations::{Choice, Conversation, Message, NewConversation, NewMessage, Side};
 pub use events::Event;
 pub use metrics::{Evaluation, StepMetrics};
 pub use paths::DataDir;
@@ -29,3 +32,4 @@ pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
+pub use versions::Version;

@@ -7,7 +7,7 @@ use peft_models::base::BaseModel;
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{BuildOptions, Decoder, build};
 use peft_models::engine::{Engine, Quantization, TrainJob};
-use peft_models::train::{Request, RunOutcome, Tokens};
+use peft_models::train::{GuardJob, Request, RunOutcome, Tokens};
 use peft_plan::order::SplitMix;
 use peft_plan::{Facts, Method, ModelSpec, Result, RunConfig, RunEvent, TrainingPlan, resolve};
 use std::ops::ControlFlow;
@@ -43,6 +43,7 @@ pub(crate) fn examples(vocabulary: usize, count: usize) -> Vec<Tokens> {
                 ids: (0..length).map(|_| random.below(vocabulary) as u32).collect(),
                 trained: (0..length).map(|i| i >= length / 3).collect(),
                 row: e as u32,
+                pair: None,
             }
         })
         .collect()
@@ -135,7 +136,10 @@ impl Job<'_> {
             resume,
             changed: false,
             request: &mut ask,
+            questions: &mut || None,
+            samples: None,
             peak_memory: || 0,
+            guard: GuardJob::default(),
         };
         let mut sink = |event: &RunEvent| {
             events.push(event.clone());

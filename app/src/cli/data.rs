@@ -23,17 +23,28 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
     match command {
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
+        DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
     }
     Ok(0)
 }
 
 /// One row as it will be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Preview {
     messages: Vec<Turn>,
     /// Plain text, where a row is no conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// Of a row that compares: the better answer, the worse one, or the only one with its label. `messages` is then
+    /// what they answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    desirable: Option<bool>,
     tokens: Option<usize>,
     trained_tokens: Option<usize>,
     /// The row as the model sees it, in pieces that are learnt or only read (B6).
@@ -76,31 +87,51 @@ fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
 }
 
 fn preview(row: &Row, seen: Option<Seen>) -> Preview {
-    let (messages, text) = match &row.example {
-        Example::Messages(turns) => (turns.clone(), None),
-        Example::Text(text) => (Vec::new(), Some(text.clone())),
+    let mut shown = Preview {
+        tokens: seen.as_ref().map(|seen| seen.tokens),
+        trained_tokens: seen.as_ref().map(|seen| seen.trained),
+        rendered: seen.map(|seen| seen.pieces).unwrap_or_default(),
+        ..Preview::default()
     };
-    let tokens = seen.as_ref().map(|seen| seen.tokens);
-    let trained_tokens = seen.as_ref().map(|seen| seen.trained);
-    Preview { messages, text, tokens, trained_tokens, rendered: seen.map(|seen| seen.pieces).unwrap_or_default() }
+    match &row.example {
+        Example::Messages(turns) => shown.messages.clone_from(turns),
+        Example::Text(text) => shown.text = Some(text.clone()),
+        Example::Preference { prompt, chosen, rejected } => {
+            shown.messages.clone_from(prompt);
+            shown.chosen = Some(chosen.clone());
+            shown.rejected = Some(rejected.clone());
+        }
+        Example::Rated { prompt, answer, desirable } => {
+            shown.messages.clone_from(prompt);
+            shown.answer = Some(answer.clone());
+            shown.desirable = Some(*desirable);
+        }
+    }
+    shown
 }
 
 /// Each row as training renders it. A row that does not fit the model's layout has nothing, and a note says why.
 fn seen(model: &str, rows: &[Row]) -> Result<Vec<Option<Seen>>, Fault> {
     let base = open_model(model)?;
     let options = render_options(&base, None, TrainOn::Assistant, None)?;
-    let counts = rows.iter().map(|row| match base.tokenizer().render(&row.example, &options) {
-        Ok(rendered) => {
+    let one = |example: &Example| {
+        // The first token has nothing before it to be predicted from.
+        let trained = |trained: &[bool]| trained.iter().skip(1).filter(|trained| **trained).count();
+        base.tokenizer().render(example, &options).map(|rendered| (rendered.ids.len(), trained(&rendered.trained)))
+    };
+    let counts = rows.iter().map(|row| match counted(&row.example, &one) {
+        Ok((tokens, trained)) => {
             let mut pieces: Vec<Piece> = Vec::new();
-            for (text, mark) in rendered.pieces() {
-                match pieces.last_mut() {
-                    Some(last) if last.mark == mark => last.text.push_str(&text),
-                    _ => pieces.push(Piece { text, mark }),
+            // Of two answers each is rendered for itself: there is no one text to show.
+            if let Ok(rendered) = base.tokenizer().render(&row.example, &options) {
+                for (text, mark) in rendered.pieces() {
+                    match pieces.last_mut() {
+                        Some(last) if last.mark == mark => last.text.push_str(&text),
+                        _ => pieces.push(Piece { text, mark }),
+                    }
                 }
             }
-            // The first token has nothing before it to be predicted from.
-            let trained = rendered.trained.iter().skip(1).filter(|trained| **trained).count();
-            Some(Seen { tokens: rendered.ids.len(), trained, pieces })
+            Some(Seen { tokens, trained, pieces })
         }
         Err(fault) => {
             note(&printable(&format!("Line {}: {}", row.line, fault.detail)));
@@ -108,6 +139,20 @@ fn seen(model: &str, rows: &[Row]) -> Result<Vec<Option<Seen>>, Fault> {
         }
     });
     Ok(counts.collect())
+}
+
+/// All and trained tokens.
+type Counts = Result<(usize, usize), Fault>;
+
+/// Tokens of a row; of a pair those of both conversations, of which only the answers are learnt.
+fn counted(example: &Example, one: &dyn Fn(&Example) -> Counts) -> Counts {
+    let Example::Preference { prompt, chosen, rejected } = example else { return one(example) };
+    let mut total = (0, 0);
+    for answer in [chosen, rejected] {
+        let (all, trained) = one(&Example::Messages([prompt.as_slice(), answer].concat()))?;
+        total = (total.0 + all, total.1 + trained);
+    }
+    Ok(total)
 }
 
 fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
@@ -139,6 +184,14 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
         lines.extend([String::new(), format!("  {}.{counts}", index + 1)]);
         let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.as_text()));
         lines.extend(row.messages.iter().map(turn));
+        let label = match row.desirable {
+            Some(true) => "wanted",
+            _ => "unwanted",
+        };
+        for (name, answer) in [("chosen", &row.chosen), ("rejected", &row.rejected), (label, &row.answer)] {
+            let turns = answer.iter().flatten();
+            lines.extend(turns.map(|turn| format!("    {name:<9}  {}", shortened(&turn.content))));
+        }
         lines.extend(row.text.iter().map(|plain| format!("    text       {}", shortened(plain))));
         if !row.rendered.is_empty() {
             let marked = |piece: &Piece| match piece.mark {

@@ -3,9 +3,12 @@
 use super::args::EvaluateArgs;
 use super::context::Context;
 use super::export::{Source, source_of_run};
-use super::output;
+use super::{evaluate_preference, output};
 use crate::jobs::evaluate::{Column, EvaluateRequest, Report, RowReport, evaluate};
+use crate::jobs::open_model;
 use crate::jobs::run::find;
+use crate::jobs::sources::files_of;
+use peft_data::{BadLine, ReadOptions};
 use peft_models::engine::Engine;
 use peft_plan::{Fault, Result, RunConfig};
 use serde_json::Value;
@@ -14,6 +17,12 @@ use std::path::Path;
 /// Score examples.
 pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
     let request = request(context, args)?;
+    // Rows that compare answers are judged by which of two the model prefers.
+    let options = ReadOptions { on_bad_line: BadLine::Fail, ..ReadOptions::default() };
+    let dataset = peft_data::read(&files_of(&request.data)?, &options)?;
+    if let Some(objective) = evaluate_preference::objective_of(&dataset) {
+        return evaluate_preference::run(context, &request, &open_model(&request.model)?, &dataset, objective);
+    }
     let engine = Engine::open(&context.backend, context.threads)?;
     let mut rows: Vec<RowReport> = Vec::new();
     let mut keep = |row: &RowReport| {
@@ -22,7 +31,7 @@ pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
         }
         Ok(())
     };
-    let report = evaluate(&engine, &request, &mut keep)?;
+    let report = evaluate(&engine, &request, &dataset, &mut keep)?;
     if let Some(path) = &args.per_row {
         write_rows(path, &rows)?;
     }

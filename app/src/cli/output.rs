@@ -37,6 +37,11 @@ pub fn text(content: &str) {
     }
 }
 
+/// Whether nobody reads the results any more.
+pub fn is_unread() -> bool {
+    ENDED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
 /// A fault if a result could not be written for another reason than that nobody reads it.
 pub fn check() -> Result<(), Fault> {
     match *ENDED.lock().unwrap_or_else(PoisonError::into_inner) {

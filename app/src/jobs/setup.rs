@@ -1,16 +1,19 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::model::spelled;
 use super::open_model;
 use super::sources::{self, Sourced};
-use peft_data::{BadLine, ReadOptions, Split};
+use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
-use peft_models::prepare::{Cut, render};
-use peft_models::train::Tokens;
+use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
+use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Example, Facts, Fault, Method, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve, tools_of,
+    Example, Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
+use std::path::PathBuf;
 
 /// A run, ready to start.
 pub struct Setup {
@@ -28,8 +31,14 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Path, length and SHA-256 of every file of the data, as read.
+    pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// Prompts answered at each evaluation.
+    pub samples: Vec<SamplePrompt>,
+    /// Where the rows are, as people find them.
+    pub places: Places,
 }
 
 /// The date that templates print.
@@ -64,9 +73,10 @@ pub fn render_options(
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
+    let base = open_model(&spelled(&config.model))?;
     let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
     let mut notes = found;
     notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
     if let Some(first) = dataset.rejected.first() {
@@ -79,7 +89,10 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         (None, None) => resolve::default_validation_split(dataset.rows.len()),
     };
     let seed = config.training.seed.unwrap_or(42);
-    let Split { train, validation } = peft_data::split(&dataset.rows, fraction, seed);
+    let objective = Objective::of(config);
+    let selected = peft_data::select(&dataset.rows, &peft_data::split(&dataset.rows, fraction, seed), objective)?;
+    notes.extend(selected.notes);
+    let Split { train, validation } = selected.split;
     let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);
     let options = render_options(
         &base,
@@ -87,8 +100,9 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
+    let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
     let train_rows = train;
-    let train = render(&base, &dataset.rows, &train_rows, &options)?;
+    let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
     let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
     let offering = dataset.rows.iter().filter(offers).count();
     if offering > 0 && !options.template.writes_tools() {
@@ -96,8 +110,8 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             "{offering} rows describe tools, and the chat layout does not write such descriptions: they are not learnt from"
         ));
     }
-    let validation = render(&base, &dataset.rows, &validation, &options)?;
-    let plan = if let Some(plan) = frozen {
+    let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
+    let mut plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
@@ -112,8 +126,19 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
     };
     check_targets(&plan, &base)?;
+    let excluded = &mut plan.guards.exclude_rows;
+    excluded.extend(excluded_rows(&config.guards.exclude_rows, &dataset)?);
+    excluded.sort_unstable();
+    excluded.dedup();
+    let is_kept = |t: &Tokens| plan.guards.exclude_rows.binary_search(&t.row).is_err();
     let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);
-    let Cut { examples: validation, .. } = validation.cut(plan.max_sequence_length);
+    let Cut { examples: mut validation, .. } = validation.cut(plan.max_sequence_length);
+    // Held-out rows that are left out are not measured by either. Training rows stay where they are, so that what is
+    // left of every step is the same as without.
+    validation.retain(is_kept);
+    if !train.is_empty() && !train.iter().any(is_kept) {
+        return Err(Fault::new("PS-DATA-005", "Every row to train on is left out by `guards.exclude_rows`"));
+    }
     if train.is_empty() {
         return Err(Fault::new(
             "PS-DATA-006",
@@ -124,18 +149,122 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     if truncated > 0 {
+        let how = if objective.is_preference() { "lost the beginning of their prompt" } else { "were cut" };
         notes.push(format!(
-            "{truncated} examples are longer than {} tokens and were cut, keeping their stop token",
+            "{truncated} examples are longer than {} tokens and {how}, keeping their stop token",
             plan.max_sequence_length
         ));
     }
     if dropped > 0 {
         notes.push(format!(
-            "{dropped} examples were left out: within {} tokens nothing of their answers was left",
-            plan.max_sequence_length
+            "{dropped} examples were left out: within {} tokens nothing of their answers was left{}",
+            plan.max_sequence_length,
+            if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+    let places = Places::new(&dataset);
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples, places })
+}
+
+/// Rendered rows of either kind.
+enum Ready {
+    /// Answers to copy.
+    Single(Prepared),
+    /// Answers to compare.
+    Pairs(PreparedPairs),
+}
+
+impl Ready {
+    fn new(
+        base: &BaseModel,
+        rows: &[Row],
+        indices: &[usize],
+        options: &RenderOptions,
+        objective: Objective,
+    ) -> Result<Self> {
+        Ok(if objective.is_preference() {
+            Self::Pairs(render_pairs(base, rows, indices, options, objective)?)
+        } else {
+            Self::Single(render(base, rows, indices, options)?)
+        })
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        match self {
+            Self::Single(rows) => rows.lengths(),
+            Self::Pairs(rows) => rows.lengths(),
+        }
+    }
+
+    fn cut(self, max_length: usize) -> Cut {
+        match self {
+            Self::Single(rows) => rows.cut(max_length),
+            Self::Pairs(rows) => {
+                let CutPairs { examples, truncated, dropped } = rows.cut(max_length);
+                Cut { examples, truncated, dropped }
+            }
+        }
+    }
+}
+
+/// Where rows are, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    files: Vec<String>,
+    /// File and line of every row.
+    rows: Vec<(u32, u32)>,
+}
+
+impl Places {
+    /// Of every row of `dataset`.
+    pub fn new(dataset: &Dataset) -> Self {
+        let name =
+            |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Self {
+            files: dataset.files.iter().map(|f| name(&f.path)).collect(),
+            rows: dataset.rows.iter().map(|row| (row.file as u32, row.line as u32)).collect(),
+        }
+    }
+
+    /// The number of `row`, counted from 1, with file and line.
+    pub fn of(&self, row: u32) -> String {
+        match self.rows.get(row as usize) {
+            Some(&(file, line)) => {
+                let file = self.files.get(file as usize).map_or("", String::as_str);
+                format!("row {} ({file}:{line})", u64::from(row) + 1)
+            }
+            None => format!("row {}", u64::from(row) + 1),
+        }
+    }
+}
+
+/// The rows that `words` name: numbers counted from 1, or `FILE:LINE`; several in one word are separated by commas.
+pub fn excluded_rows(words: &[String], dataset: &Dataset) -> Result<Vec<u32>> {
+    let unknown =
+        |word: &str, why: String| Err(Fault::new("PS-CFG-001", format!("`guards.exclude_rows` names `{word}`: {why}")));
+    let mut found = Vec::new();
+    for word in words.iter().flat_map(|w| w.split(',')).map(str::trim).filter(|w| !w.is_empty()) {
+        if let Ok(number) = word.parse::<usize>() {
+            if number == 0 || number > dataset.rows.len() {
+                return unknown(word, format!("rows are numbered from 1 to {}", dataset.rows.len()));
+            }
+            found.push(number as u32 - 1);
+            continue;
+        }
+        let Some((name, Ok(line))) = word.rsplit_once(':').map(|(name, line)| (name, line.parse::<usize>())) else {
+            return unknown(word, "write the number of a row, or FILE:LINE".to_owned());
+        };
+        let is_it = |row: &peft_plan::Row| {
+            let path = dataset.files.get(row.file).map(|f| f.path.as_path());
+            row.line == line && path.is_some_and(|p| p.ends_with(name))
+        };
+        let here: Vec<u32> = (0..).zip(&dataset.rows).filter(|(_, row)| is_it(row)).map(|(index, _)| index).collect();
+        if here.is_empty() {
+            return unknown(word, "there is no row on that line".to_owned());
+        }
+        found.extend(here);
+    }
+    Ok(found)
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.
@@ -147,7 +276,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.target_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);
@@ -156,7 +285,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
             is_there |= matches(&one, path)?;
         }
         if !is_there {
-            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            let known = spec.target_names();
             return Err(Fault::new(
                 "PS-CFG-003",
                 format!("This model has no module `{name}`; its modules are {}", known.join(", ")),

@@ -1,6 +1,6 @@
 //! Where examples come from: files, folders and datasets of the hub, each with its weight.
 
-use super::model::hub_caches;
+use super::model;
 use peft_data::{Dataset, HubDataset, Located, ReadOptions};
 use peft_plan::config::SourceRef;
 use peft_plan::{Fault, Result, RunConfig, SourceWeight};
@@ -49,7 +49,7 @@ fn hub_of(source: &SourceRef) -> Result<Option<HubDataset>> {
 /// The files of a source, and what was found on the hub.
 fn locate(source: &SourceRef, path: &Path) -> Result<(Vec<PathBuf>, Option<Located>)> {
     if let Some(dataset) = hub_of(source)? {
-        let located = dataset.locate(&hub_caches())?;
+        let located = dataset.locate(&[model::cache()?.root().to_owned()])?;
         return Ok((located.files.clone(), Some(located)));
     }
     if path.is_dir() {
@@ -77,7 +77,7 @@ pub fn pin(config: &mut RunConfig) -> Result<()> {
             source.hub = Some(path[HUB.len()..].to_owned());
         }
         if let Some(dataset) = hub_of(source)? {
-            source.revision = dataset.locate(&hub_caches())?.commit;
+            source.revision = dataset.locate(&[model::cache()?.root().to_owned()])?.commit;
         }
     }
     Ok(())

@@ -17,7 +17,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// `{"messages": [{"role", "content"}]}`; nothing is lost.
+    /// `{"messages": [{"role", "content"}]}`, of preferences `{"prompt", "chosen", "rejected"}` and
+    /// `{"prompt", "completion", "label"}` with such lists; nothing is lost.
     Messages,
     /// `{"instruction", "input", "output"}`, with `system` and `history` where there are any.
     Alpaca,
@@ -227,16 +228,20 @@ fn rewritten(example: &Example, rewrite: &dyn Fn(&str) -> Option<String>) -> Opt
             changed = true;
         }
     };
-    match &mut better {
-        Example::Text(words) => text(words),
-        Example::Messages(turns) => {
-            for turn in turns {
-                text(&mut turn.content);
-                if let Some(extra) = &mut turn.extra {
-                    extra.reasoning.iter_mut().for_each(&mut text);
-                    extra.tool_calls.iter_mut().for_each(|call| strings(call, &mut text));
-                }
-            }
+    let turns: [&mut [Turn]; 3] = match &mut better {
+        Example::Text(words) => {
+            text(words);
+            [&mut [], &mut [], &mut []]
+        }
+        Example::Messages(turns) => [turns, &mut [], &mut []],
+        Example::Preference { prompt, chosen, rejected } => [prompt, chosen, rejected],
+        Example::Rated { prompt, answer, .. } => [prompt, answer, &mut []],
+    };
+    for turn in turns.into_iter().flatten() {
+        text(&mut turn.content);
+        if let Some(extra) = &mut turn.extra {
+            extra.reasoning.iter_mut().for_each(&mut text);
+            extra.tool_calls.iter_mut().for_each(|call| strings(call, &mut text));
         }
     }
     changed.then_some(better)
@@ -325,6 +330,15 @@ fn with_system<'a>(example: &'a Example, prompt: Option<&str>) -> Cow<'a, Exampl
             let system = Turn::new(Role::System, prompt);
             Cow::Owned(Example::Messages(std::iter::once(system).chain(turns.iter().cloned()).collect()))
         }
+        (Some(prompt), Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. })
+            if turns.iter().all(|turn| turn.role != Role::System) =>
+        {
+            let mut example = example.clone();
+            if let Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. } = &mut example {
+                turns.insert(0, Turn::new(Role::System, prompt));
+            }
+            Cow::Owned(example)
+        }
         _ => Cow::Borrowed(example),
     }
 }
@@ -332,7 +346,15 @@ fn with_system<'a>(example: &'a Example, prompt: Option<&str>) -> Cow<'a, Exampl
 /// Why `to` cannot hold a row.
 fn does_not_fit(to: Target, example: &Example) -> Option<String> {
     match (to, example) {
-        (Target::Messages | Target::Text, _) | (Target::Sharegpt, Example::Messages(_)) => None,
+        (Target::Messages, _) => None,
+        (_, Example::Preference { .. }) => {
+            Some("it holds two answers; only `messages` keeps which is the better one".to_owned())
+        }
+        (_, Example::Rated { desirable: false, .. }) => Some("its answer is marked as undesired".to_owned()),
+        (_, Example::Rated { .. }) => {
+            does_not_fit(to, &Example::Messages(example.conversation().unwrap_or_default().into_owned()))
+        }
+        (Target::Text, _) | (Target::Sharegpt, Example::Messages(_)) => None,
         (Target::Alpaca | Target::Sharegpt, Example::Text(_)) => {
             Some("plain text has no question and answer".to_owned())
         }
@@ -364,11 +386,17 @@ fn render(to: Target, example: &Example) -> Value {
     let turns = match example {
         Example::Text(text) => return json!({ "text": text }),
         Example::Messages(turns) => turns,
+        Example::Preference { prompt, chosen, rejected } => {
+            return json!({"prompt": listed(prompt), "chosen": listed(chosen), "rejected": listed(rejected)});
+        }
+        Example::Rated { prompt, answer, desirable } if to == Target::Messages => {
+            return json!({"prompt": listed(prompt), "completion": listed(answer), "label": desirable});
+        }
+        Example::Rated { .. } => &example.conversation().unwrap_or_default().into_owned(),
     };
     match to {
         Target::Messages => {
-            let list: Vec<Value> = turns.iter().map(message).collect();
-            let mut row = json!({ "messages": list });
+            let mut row = json!({ "messages": listed(turns) });
             // What is about the whole conversation stands beside it.
             let tools = peft_plan::tools_of(turns);
             if !tools.is_empty() {
@@ -395,6 +423,11 @@ fn render(to: Target, example: &Example) -> Value {
         }
         Target::Alpaca => alpaca(turns),
     }
+}
+
+/// Turns as `messages` writes them.
+fn listed(turns: &[Turn]) -> Vec<Value> {
+    turns.iter().map(message).collect()
 }
 
 /// A turn as it was read, with its calls.

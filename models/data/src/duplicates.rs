@@ -74,13 +74,11 @@ impl Words {
         self.hashes.clear();
         self.key = START;
         self.answer = None;
-        let roles = match example {
-            Example::Messages(turns) => turns.as_slice(),
-            Example::Text(_) => &[],
-        };
-        for (at, text) in texts(example).enumerate() {
+        let mut turns = example.parts().into_iter().flatten();
+        for text in texts(example) {
+            let turn = turns.next();
             // The same words said by somebody else are another row.
-            let speaker = roles.get(at).map_or(7, |turn| turn.role as u64);
+            let speaker = turn.map_or(7, |turn| turn.role as u64);
             self.key = mix(self.key ^ speaker);
             let mut own = START;
             for word in text.split_whitespace() {
@@ -91,7 +89,7 @@ impl Words {
                 }
             }
             self.key = mix(self.key ^ own);
-            if roles.get(at).is_some_and(|turn| turn.role == Role::Assistant) {
+            if turn.is_some_and(|turn| turn.role == Role::Assistant) {
                 self.answer = Some(own);
             }
         }

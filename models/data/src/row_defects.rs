@@ -68,11 +68,8 @@ pub(crate) fn repaired(text: &str) -> Option<String> {
 
 /// All texts of a row.
 pub(crate) fn texts(example: &Example) -> impl Iterator<Item = Cow<'_, str>> {
-    let (text, turns) = match example {
-        Example::Text(text) => (Some(Cow::Borrowed(text.as_str())), [].as_slice()),
-        Example::Messages(turns) => (None, turns.as_slice()),
-    };
-    text.into_iter().chain(turns.iter().map(Turn::as_text))
+    let text = if let Example::Text(text) = example { Some(Cow::Borrowed(text.as_str())) } else { None };
+    text.into_iter().chain(example.parts().into_iter().flatten().map(Turn::as_text))
 }
 
 /// The last answer of a conversation.
@@ -81,7 +78,13 @@ pub(crate) fn answer(row: &Row) -> Option<Cow<'_, str>> {
 }
 
 fn last_answer(example: &Example) -> Option<Cow<'_, str>> {
-    let Example::Messages(turns) = example else { return None };
+    // Of a pair the better one.
+    let turns = match example {
+        Example::Text(_) => return None,
+        Example::Messages(turns) | Example::Preference { chosen: turns, .. } | Example::Rated { answer: turns, .. } => {
+            turns
+        }
+    };
     turns.iter().rfind(|turn| turn.role == Role::Assistant).map(Turn::as_text)
 }
 
@@ -101,14 +104,16 @@ pub(crate) fn garbled(example: &Example) -> Option<String> {
 
 /// A marker of a chat template inside a turn. Plain text may be a rendered chat on purpose.
 pub(crate) fn chat_marker(example: &Example) -> Option<&'static str> {
-    let Example::Messages(turns) = example else { return None };
-    let found = turns.iter().find_map(|turn| MARKERS.find(&turn.content))?.as_str();
+    if matches!(example, Example::Text(_)) {
+        return None;
+    }
+    let found = example.texts().find_map(|text| MARKERS.find(text))?.as_str();
     CHAT_MARKERS.iter().find(|marker| **marker == found).copied()
 }
 
 /// What is unusual about who speaks when.
 pub(crate) fn role_order(example: &Example) -> Option<&'static str> {
-    let Example::Messages(turns) = example else { return None };
+    let turns = example.conversation()?;
     let spoken: Vec<&Turn> = turns.iter().skip_while(|turn| turn.role == Role::System).collect();
     if spoken.iter().any(|turn| turn.role == Role::System) {
         return Some("has a system message in the middle");
@@ -162,7 +167,9 @@ pub(crate) fn filter_reason(example: &Example) -> Option<String> {
     let silent = |text: &str| !text.chars().any(char::is_alphanumeric);
     let empty = match example {
         Example::Text(text) => silent(text),
-        Example::Messages(_) => last_answer(example).is_some_and(|answer| silent(&answer)),
+        Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => {
+            last_answer(example).is_some_and(|answer| silent(&answer))
+        }
     };
     empty.then(|| "there are no words to learn".to_owned())
 }

@@ -6,6 +6,7 @@
 //! [`Checkpoint::check`] says, and that they hold numbers what [`Checkpoint::non_finite`] says.
 
 mod complete;
+mod experts;
 mod files;
 mod four_bit;
 pub(crate) mod header;
@@ -13,6 +14,8 @@ pub(crate) mod map;
 pub(crate) mod names;
 mod scan;
 
+pub(crate) use experts::PACKED;
+pub use experts::{ExpertMatrix, ExpertParts};
 pub(crate) use files::only_pickle;
 
 use header::{Entry, Header};

@@ -8,12 +8,12 @@ mod training;
 pub use memory::{memory_plan, trainable_parameters};
 pub use merging::MergeOptions;
 pub use session::Session;
-pub use training::TrainJob;
+pub use training::{TrainJob, kept_adapter};
 
 use crate::base::BaseModel;
 use crate::fault::device;
 use crate::golden::{self, SelftestReport};
-use crate::peft_format::AdapterFile;
+use crate::peft_format::{AdapterFile, read_adapter};
 use crate::train::RunOutcome;
 use crate::verify::{Verification, verify};
 use durable::Manifest;
@@ -95,6 +95,17 @@ impl Engine {
         &self,
         base: &BaseModel,
         adapter: Option<&Path>,
+        quantize: Option<Quantization>,
+    ) -> Result<Box<dyn Session>> {
+        let file = adapter.map(read_adapter).transpose()?;
+        self.session_with(base, file.as_ref(), quantize)
+    }
+
+    /// Load a model with an adapter that was read already.
+    pub fn session_with(
+        &self,
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
         on!(self, be => session::open(be, base, adapter, quantize))

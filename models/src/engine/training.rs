@@ -1,19 +1,22 @@
 //! A run on a backend: build, restore, train, write the result.
 
 use super::merging::write_full;
-use super::{Quantization, memory_plan, trainable_parameters};
+use super::{Quantization, memory_plan};
 use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
+use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{
+    GuardJob, Questions, Reference, Request, RunOutcome, RunState, Samples, Tokens, Trainer, checkpoint,
+};
 use peft_kernels::Backend;
-use peft_plan::{EventSink, Fault, Method, Result, RunEvent, Started, TrainingPlan};
+use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A training run, prepared.
-pub struct TrainJob<'a> {
+pub struct TrainJob<'a, 'q> {
     /// The base.
     pub base: &'a BaseModel,
     /// The complete plan.
@@ -38,8 +41,14 @@ pub struct TrainJob<'a> {
     pub changed: bool,
     /// Asked between steps.
     pub request: &'a mut dyn FnMut() -> Option<Request>,
+    /// Asked after each step: what people ask the model while it trains.
+    pub questions: &'a mut Questions<'a, 'q>,
+    /// Prompts answered at each evaluation, and at step 0 by the base.
+    pub samples: Option<Samples<'a>>,
     /// Peak resident memory of the process.
     pub peak_memory: fn() -> u64,
+    /// What the guard needs from outside.
+    pub guard: GuardJob<'a>,
 }
 
 pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, backend: &str) -> Result<RunOutcome> {
@@ -56,7 +65,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         resume,
         changed,
         request,
+        questions,
+        samples,
         peak_memory,
+        guard,
     } = job;
     let checkpoint_file = base.checkpoint();
     if let Some(tensor) = checkpoint_file.non_finite() {
@@ -73,7 +85,16 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     let source = match &file {
         Some(file) => {
             let stored = spec_of_file(file);
-            spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+            if file.config.keeps_tied() && base.spec().tied {
+                return Err(Fault::new(
+                    "PS-MODEL-002",
+                    "This adapter keeps the embedding and the head one matrix (`ensure_weight_tying`), which is answered with but not trained on here",
+                ));
+            }
+            let mut modules_to_save = stored.modules_to_save.clone();
+            modules_to_save.extend(spec.modules_to_save.into_iter().filter(|m| !stored.modules_to_save.contains(m)));
+            let (dropout, lora_plus_ratio) = (spec.dropout, spec.lora_plus_ratio);
+            spec = AdapterSpec { dropout, lora_plus_ratio, modules_to_save, ..stored };
             AdapterSource::File { spec: spec.clone(), file }
         }
         None => AdapterSource::Fresh { spec: spec.clone(), seed: plan.seed },
@@ -89,14 +110,28 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
     }
+    decoder.neftune_alpha = plan.neftune_alpha;
+    if plan.optimizer == Optimizer::AdamW8bit {
+        decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
+    }
+    // Before anything is restored: what the preferences are measured against.
+    let reference = plan.preference.as_ref().map(|_| Reference::new(&mut decoder, file.is_some())).transpose()?;
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
+        if let Some(step) = guard.rewind_to {
+            go_back(directory, step, &fingerprint)?;
+        }
         let (state, damaged) = checkpoint::newest_good(directory)?;
         if let Some(state) = state {
             check_fingerprint(&state, &fingerprint, changed)?;
             let mut state = checkpoint::restore(directory, &mut decoder, state.step)?;
-            state.fingerprint.clone_from(&fingerprint);
+            if state.fingerprint != fingerprint {
+                // From here on the changed plan holds, also for whoever resumes after a crash.
+                forget_remedies(&mut state, plan);
+                state.fingerprint.clone_from(&fingerprint);
+                checkpoint::save(directory, &mut decoder, &state)?;
+            }
             let _continue = sink.emit(&RunEvent::Resumed { step: state.step });
             if damaged > 0 {
                 let _continue = sink.emit(&damaged_checkpoints(damaged, state.step));
@@ -127,7 +162,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             backend: backend.to_owned(),
             device: be.fingerprint(),
             parameters_total: base.spec().parameters(),
-            parameters_trainable: trainable_parameters(base.spec(), plan)?,
+            parameters_trainable: decoder.params_mut().iter().map(|p| p.value.len() as u64).sum(),
             total_steps: plan.total_steps,
             examples: train.len() as u64,
             validation_examples: validation.len() as u64,
@@ -152,10 +187,14 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         train,
         validation,
         directory,
+        reference,
         fingerprint,
         request,
+        questions,
+        samples,
         write_result: &mut write_result,
         peak_memory,
+        guard,
     };
     trainer.run(&mut decoder, sink, resumed)
 }
@@ -175,15 +214,43 @@ fn fingerprint<B: Backend>(
     ])
 }
 
+/// What a person has set by hand is not changed by what the guard did to the old value.
+fn forget_remedies(state: &mut RunState, plan: &TrainingPlan) {
+    let old = state.fingerprint.get("plan").and_then(|text| serde_json::from_str::<TrainingPlan>(text).ok());
+    let Some(old) = old else { return };
+    let differs = |a: f64, b: f64| a.to_bits() != b.to_bits();
+    if differs(old.learning_rate, plan.learning_rate) {
+        state.guard.rate_factor = 1.0;
+    }
+    if differs(old.max_gradient_norm, plan.max_gradient_norm) {
+        state.guard.clip = None;
+    }
+    state.guard.rewinds = 0;
+}
+
+/// Forget what was done after the newest whole checkpoint that is not after `step`; without one, everything.
+fn go_back(directory: &Path, step: u64, fingerprint: &BTreeMap<String, String>) -> Result<()> {
+    let earlier = checkpoint::steps(directory).into_iter().filter(|&saved| saved <= step);
+    let mut target = 0;
+    for saved in earlier {
+        if let Ok(state) = checkpoint::read(directory, saved) {
+            // Before anything is deleted: this run must be able to go on from there.
+            check_fingerprint(&state, fingerprint, true)?;
+            target = saved;
+            break;
+        }
+    }
+    checkpoint::forget_after(directory, target)
+}
+
 /// The newest checkpoints did not survive; an older one did.
 fn damaged_checkpoints(count: usize, step: u64) -> RunEvent {
-    RunEvent::Anomaly {
+    RunEvent::anomaly(
         step,
-        kind: "damaged_checkpoint".to_owned(),
-        message: format!("{count} newer checkpoints are damaged and were passed over"),
-        actions: Vec::new(),
-        taken: format!("went on from step {step}"),
-    }
+        "damaged_checkpoint",
+        format!("{count} newer checkpoints are damaged and were passed over"),
+        format!("went on from step {step}"),
+    )
 }
 
 /// A fault where something that decides the bits is not what it was. `changed`: the plan may differ.
@@ -215,6 +282,28 @@ fn check_fingerprint(state: &RunState, now: &BTreeMap<String, String>, changed: 
     Ok(())
 }
 
+/// The small adapter that a run kept in the file `tensors`, with the settings it was trained with.
+pub fn kept_adapter(base: &BaseModel, plan: &TrainingPlan, tensors: &Path) -> Result<AdapterFile> {
+    let start = plan.init_from.as_ref().map(|dir| peft_format::read_adapter(Path::new(dir))).transpose()?;
+    let mut spec = AdapterSpec::of_plan(plan);
+    if let Some(start) = &start {
+        let stored = spec_of_file(start);
+        spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+    }
+    let config = adapter_config(&spec, base, start.as_ref());
+    let tensors = peft_format::read_tensors(tensors).map_err(|fault| Fault {
+        code: if fault.code == "PS-MODEL-005" { "PS-CKPT-001" } else { fault.code },
+        ..fault
+    })?;
+    if let Some((name, _)) = tensors.iter().find(|(_, (_, values))| values.iter().any(|x| !x.is_finite())) {
+        return Err(Fault::new(
+            "PS-CKPT-001",
+            format!("The kept adapter's tensor `{name}` holds values that are not numbers"),
+        ));
+    }
+    Ok(AdapterFile { config, tensors })
+}
+
 /// What is written to `adapter_config.json`.
 fn adapter_config(spec: &AdapterSpec, base: &BaseModel, file: Option<&AdapterFile>) -> AdapterConfig {
     let mut config = if let Some(file) = file {
@@ -227,6 +316,7 @@ fn adapter_config(spec: &AdapterSpec, base: &BaseModel, file: Option<&AdapterFil
     config.use_dora = spec.dora;
     config.use_rslora = spec.use_rslora;
     config.lora_dropout = spec.dropout;
+    config.modules_to_save.clone_from(&spec.modules_to_save);
     config.base_model = Some(base.id().to_owned());
     config
 }

@@ -258,6 +258,11 @@ impl Tokenizer {
         })
     }
 
+    /// The settings of the decoder; `null` without one.
+    pub(crate) fn decoder_settings(&self) -> Value {
+        self.inner.get_decoder().and_then(|decoder| serde_json::to_value(decoder).ok()).unwrap_or_default()
+    }
+
     pub(crate) fn special(&self) -> &SpecialTokens {
         &self.special
     }

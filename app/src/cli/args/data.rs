@@ -11,6 +11,15 @@ pub enum DataCommand {
     Inspect(InspectArgs),
     /// Write examples in another format, cleaned and split if you like
     Convert(ConvertArgs),
+    /// Download a dataset from Hugging Face; goes on where an earlier download stopped
+    #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
+    Download {
+        /// Its Hugging Face id (with @revision, if you like), with or without `hub:` before it
+        id: String,
+        /// Only this file; repeat it for several [default: every file with rows]
+        #[arg(long, value_name = "PATH")]
+        file: Vec<String>,
+    },
 }
 
 /// `data inspect`.

@@ -5,17 +5,24 @@
 
 mod data;
 mod model;
+mod models;
+mod presets;
 mod spelling;
 mod starter;
 mod training;
 mod values;
+mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
-pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
+pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
 };
+
+pub use versions::VersionsCommand;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
@@ -53,6 +60,9 @@ pub struct GlobalArgs {
     /// Threads of the processor to use [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = values::threads)]
     pub threads: Option<usize>,
+    /// Never use the network, also where a command would
+    #[arg(long, global = true)]
+    pub offline: bool,
 }
 
 /// The commands.
@@ -66,13 +76,16 @@ pub enum Command {
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
-    /// Replay a training run of another program and compare every number
+    /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
+    /// Find models, download them, and see whether they fit this computer
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
     /// Train a model on your examples
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Ask a run to save its state and halt
     Pause(PauseArgs),
     /// Go on with a run that was paused or interrupted
@@ -82,10 +95,21 @@ pub enum Command {
     /// List runs, or show one
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Look after finished runs as versions of your model
+    #[command(subcommand)]
+    Versions(VersionsCommand),
+    /// Keep, share and take in settings under a name
+    #[command(subcommand)]
+    Presets(PresetsCommand),
+    /// Read configurations of other programs
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Measure how well a model answers held-out examples
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training
     Chat(ChatArgs),
+    /// Answer the programs of this computer: an OpenAI-compatible server for a model and its adapter
+    Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
     /// Print a script that completes commands when you press Tab

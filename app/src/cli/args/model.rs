@@ -6,14 +6,27 @@ use std::path::PathBuf;
 
 /// `verify`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  peft-studio verify --model ./model --reference reference.safetensors")]
+#[command(
+    group = ArgGroup::new("verified").args(["reference", "receipt"]).required(true),
+    after_help = "Examples:\n  peft-studio verify --model ./model --reference reference.safetensors\n  \
+                  peft-studio verify --receipt out/receipt.json --steps 20"
+)]
 pub struct VerifyArgs {
-    /// Folder of the model that the reference was made with
-    #[arg(long, value_name = "DIR")]
-    pub model: String,
-    /// The recorded run; its options are read from the .json file beside it
+    /// Folder of the model that the reference was made with, or where the model of a receipt is now
+    #[arg(long, value_name = "DIR", required_unless_present = "receipt")]
+    pub model: Option<String>,
+    /// A recorded run of another program; its options are read from the .json file beside it
     #[arg(long, value_name = "FILE")]
-    pub reference: PathBuf,
+    pub reference: Option<PathBuf>,
+    /// The receipt of a run of this program: check its hashes and compute its first steps again
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// Steps of a receipt to compute again [default: 10]
+    #[arg(long, value_name = "N", requires = "receipt")]
+    pub steps: Option<u64>,
+    /// Where the data of a receipt is now; repeat it for several
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    pub data: Vec<PathBuf>,
 }
 
 /// Numbers that a model can be asked to compute with.
@@ -83,9 +96,12 @@ pub struct ChatArgs {
     /// Folder of an adapter to put on the model
     #[arg(long, value_name = "DIR", conflicts_with = "run")]
     pub adapter: Option<PathBuf>,
-    /// Id or name of a run: its model with what it learned
+    /// Id or name of a run: its model with what it learned; a run that is training answers itself
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    /// Talk to what the run had learned at a step: its number, best or last
+    #[arg(long, value_name = "N|best|last", requires = "run", conflicts_with = "model")]
+    pub checkpoint: Option<String>,
     /// Also show how the model answers without the adapter
     #[arg(long, requires = "tuned")]
     pub compare: bool,
@@ -101,15 +117,68 @@ pub struct ChatArgs {
     /// How adventurous answers are; 0 always takes the likeliest word
     #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = values::not_negative)]
     pub temperature: f64,
+    /// Choose only among so many of the likeliest words; 0: all
+    #[arg(long, value_name = "N", default_value = "0", value_parser = values::count)]
+    pub top_k: usize,
     /// Choose only among the likeliest words that together have this probability
     #[arg(long, value_name = "SHARE", default_value = "1", value_parser = values::probability)]
     pub top_p: f64,
+    /// Choose only among words at least this likely relative to the likeliest
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = values::share)]
+    pub min_p: f64,
+    /// Make words less likely that were read or written before; 1 changes nothing
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = values::above_zero)]
+    pub repetition_penalty: f64,
+    /// Make words less likely that were written before
+    #[arg(long, value_name = "NUMBER", default_value = "0", allow_hyphen_values = true, value_parser = values::finite)]
+    pub presence_penalty: f64,
+    /// Make words less likely each time they are written
+    #[arg(long, value_name = "NUMBER", default_value = "0", allow_hyphen_values = true, value_parser = values::finite)]
+    pub frequency_penalty: f64,
+    /// End an answer at this text; repeat it for several
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Answer in JSON that obeys a schema: a file, the schema itself, or `json` for any
+    #[arg(long, value_name = "FILE|JSON", allow_hyphen_values = true)]
+    pub json_schema: Option<String>,
+    /// Do not keep the conversation
+    #[arg(long)]
+    pub no_save: bool,
     /// Number that decides chance: the same seed gives the same answer
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
     /// Numbers to compute with
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PRECISIONS)]
     pub precision: String,
+}
+
+/// `serve`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    group = ArgGroup::new("served").args(["model", "run"]).required(true),
+    after_help = "Examples:\n  peft-studio serve --run support-bot\n  \
+                  peft-studio serve --model starter --port 9000\n\n\
+                  Then, for example: curl http://127.0.0.1:8080/v1/models"
+)]
+pub struct ServeArgs {
+    /// The model: a folder, a Hugging Face id, or `starter` for the built-in model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Folder of an adapter to put on the model
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    pub adapter: Option<PathBuf>,
+    /// Id or name of a run: its model with what it learned
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Address to listen at; another one than 127.0.0.1 opens it to other machines and needs a key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = values::address)]
+    pub host: std::net::IpAddr,
+    /// Port to listen at; 0: any that is free
+    #[arg(long, value_name = "N", default_value = "8080")]
+    pub port: u16,
+    /// Answer only requests with this key [default: `PEFT_STUDIO_API_KEY`, where it is set]
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
 }
 
 /// `export`.

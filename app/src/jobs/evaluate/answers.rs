@@ -162,8 +162,9 @@ pub(super) fn answer(
 
 /// The answers to `prompts`, always with the likeliest token.
 fn generated(judge: &mut Judge, prompts: &[Prompt], max_new_tokens: usize) -> Result<Vec<String>> {
-    let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
-    let options = GenerateOptions { sampling, max_new_tokens, stop_ids: stop_ids(judge.base, &judge.render) };
+    let sampling = Sampling::default();
+    let stop_ids = stop_ids(judge.base, &judge.render);
+    let options = GenerateOptions { sampling, max_new_tokens, stop_ids, grammar: None };
     let mut on_token = |_: usize, _: u32| ControlFlow::Continue(());
     let generated = judge.session.generate(prompts, &options, &mut on_token)?;
     generated.answers.iter().map(|answer| judge.base.tokenizer().decode(&answer.ids)).collect()

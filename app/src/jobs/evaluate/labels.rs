@@ -91,7 +91,7 @@ fn candidates(judge: &Judge, reference: &Reference, labels: &[String]) -> Result
         if rendered.ids.len() > judge.limit {
             return Ok(None);
         }
-        candidates.push(Tokens { ids: rendered.ids, trained: rendered.trained, row: reference.row as u32 });
+        candidates.push(Tokens { ids: rendered.ids, trained: rendered.trained, row: reference.row as u32, pair: None });
     }
     Ok(Some(candidates))
 }

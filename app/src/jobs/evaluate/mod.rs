@@ -9,9 +9,9 @@ mod report;
 
 pub use report::{Column, JsonReport, LabelReport, LabelRow, Report, RowReport};
 
-use super::{open_model, setup, sources};
+use super::{open_model, setup};
 use answers::Reference;
-use peft_data::{BadLine, ReadOptions};
+use peft_data::Dataset;
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, Quantization, Session};
 use peft_models::prepare::render;
@@ -51,16 +51,15 @@ pub struct EvaluateRequest {
     pub max_new_tokens: usize,
 }
 
-/// Score `request.data` on `engine`. `on_row` gets every row's numbers at the end, in order.
+/// Score `dataset`, the rows of `request.data`, on `engine`. `on_row` gets every row's numbers at the end, in order.
 pub fn evaluate(
     engine: &Engine,
     request: &EvaluateRequest,
+    dataset: &Dataset,
     on_row: &mut dyn FnMut(&RowReport) -> Result<()>,
 ) -> Result<Report> {
     let given = request.labels.as_deref().map(checked_labels).transpose()?;
     let base = open_model(&request.model)?;
-    let options = ReadOptions { on_bad_line: BadLine::Fail, ..ReadOptions::default() };
-    let dataset = peft_data::read(&sources::files_of(&request.data)?, &options)?;
     let render_options =
         setup::render_options(&base, request.template.as_deref(), TrainOn::Assistant, request.system.as_deref())?;
     let indices: Vec<usize> = (0..dataset.rows.len()).collect();

@@ -52,7 +52,11 @@ impl Tally {
 #[derive(Default)]
 pub(super) struct Tallies {
     /// By [`rejected_place`].
-    pub(super) rejected: [Tally; 4],
+    pub(super) rejected: [Tally; 5],
+    /// Rated answers that are wanted, and those that are not.
+    pub(super) rated: [Tally; 2],
+    /// There are rows of two answers.
+    pub(super) pairs: bool,
     pub(super) garbled: Tally,
     pub(super) markers: Tally,
     pub(super) order: Tally,
@@ -69,13 +73,14 @@ pub(super) fn rejected_place(kind: RejectedKind) -> usize {
         RejectedKind::BrokenLine => 0,
         RejectedKind::NoAnswer => 1,
         RejectedKind::Empty => 3,
+        RejectedKind::NoPreference => 4,
         _ => 2,
     }
 }
 
 /// What reading left out.
-pub(super) fn rejections(tallies: [Tally; 4]) -> Vec<Issue> {
-    let [broken, unanswered, unknown, empty] = tallies;
+pub(super) fn rejections(tallies: [Tally; 5]) -> Vec<Issue> {
+    let [broken, unanswered, unknown, empty, alike] = tallies;
     let clean = "Repair them, or leave them out with `data convert`, which keeps them aside";
     [
         broken.issue(
@@ -92,6 +97,13 @@ pub(super) fn rejections(tallies: [Tally; 4]) -> Vec<Issue> {
             "without an answer, so there is nothing to learn from them",
             "Write the missing answers, label them with a teacher model, or leave them out with `data convert`",
         ),
+        alike.issue(
+            "no_preference",
+            Severity::Warning,
+            20.0,
+            "without a preference are left out: both answers are the same, or they answer different questions",
+            "Write a worse answer beside the better one, or leave these rows out",
+        ),
         unknown.issue(
             "unknown_layout",
             Severity::Warning,
@@ -104,6 +116,21 @@ pub(super) fn rejections(tallies: [Tally; 4]) -> Vec<Issue> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Rated answers that all have the same label.
+fn one_label([wanted, unwanted]: [Tally; 2], pairs: bool) -> Option<Issue> {
+    if pairs || (wanted.count > 0 && unwanted.count > 0) {
+        return None;
+    }
+    let only = if wanted.count > 0 { wanted } else { unwanted };
+    only.issue(
+        "one_label",
+        Severity::Warning,
+        30.0,
+        "with the same label. There is no difference to learn from; training by `kto` refuses them",
+        "Add answers with the other label, or learn to give the wanted ones with `training.objective` sft",
+    )
 }
 
 /// A dataset that is learnt by heart.
@@ -160,8 +187,10 @@ pub(super) fn leakage(leaked: Tally) -> Option<Issue> {
 
 /// Issues that one row has by itself.
 pub(super) fn single_rows(tallies: Tallies) -> Vec<Issue> {
-    let Tallies { rejected, garbled, markers, order, secrets, personal, long, short: _, cut: _ } = tallies;
+    let Tallies { rejected, rated, pairs, garbled, markers, order, secrets, personal, long, short: _, cut: _ } =
+        tallies;
     let mut issues = rejections(rejected);
+    issues.extend(one_label(rated, pairs));
     let own = [
         garbled.issue(
             "garbled_text",

@@ -121,6 +121,13 @@ impl Scan {
                 self.prompts.push(crate::fingerprint::of_prompt(&row.example) as u64);
             }
         }
+        match &row.example {
+            Example::Rated { desirable, .. } => {
+                self.tallies.rated[usize::from(!desirable)].add_with(&row, || beginning(&row));
+            }
+            Example::Preference { .. } => self.tallies.pairs = true,
+            Example::Messages(_) | Example::Text(_) => {}
+        }
         let length: u64 = row_defects::texts(&row.example).map(|text| text.len() as u64).sum();
         self.lengths[step_of(length)] += 1;
         self.longest = self.longest.max(length);
@@ -307,7 +314,9 @@ fn mixed(languages: &[LanguageShare], rows: usize) -> Option<Issue> {
 fn language_of(example: &Example) -> Option<&'static str> {
     match example {
         Example::Text(text) => language::of(text),
-        Example::Messages(turns) => {
+        Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => {
+            let conversation = example.conversation()?;
+            let turns = &*conversation;
             let answer = turns.iter().rfind(|turn| turn.role == Role::Assistant)?;
             let asked = turns.iter().find(|turn| turn.role == Role::User);
             language::of(&answer.content).or_else(|| language::of(&asked?.content))
