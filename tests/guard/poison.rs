@@ -107,7 +107,8 @@ fn poisoned_rows_are_on_top_of_the_ledger_and_without_them_the_run_is_as_good_as
     ] {
         let m = measure(data, count, garbled, 11, look_at);
         crate::campaign::print(&format!(
-            "{data:?} {count} garbled={garbled} {m:?} {:+.2} % {:+.2} %",
+            "{data:?} {count} garbled={garbled} {m:?} {:+.2} % {:+.2} % {:+.2} %",
+            100.0 * (m.spoilt / m.clean - 1.0),
             100.0 * (m.again / m.clean - 1.0),
             100.0 * (m.rewound / m.clean - 1.0)
         ));
