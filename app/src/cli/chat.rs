@@ -1,7 +1,7 @@
 //! `chat`: one question with `--prompt`, or a conversation; with `--compare` base and tuned side by side.
 
 mod commands;
-mod partner;
+pub(crate) mod partner;
 mod settings;
 
 use super::args::ChatArgs;

@@ -54,16 +54,17 @@ struct Preview {
 
 /// A piece of a rendered row.
 #[derive(Debug, Serialize)]
-struct Piece {
-    text: String,
-    mark: Mark,
+pub(crate) struct Piece {
+    pub(crate) text: String,
+    pub(crate) mark: Mark,
 }
 
 /// A row as a model sees it.
-struct Seen {
-    tokens: usize,
-    trained: usize,
-    pieces: Vec<Piece>,
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) tokens: usize,
+    pub(crate) trained: usize,
+    pub(crate) pieces: Vec<Piece>,
 }
 
 fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
@@ -111,7 +112,7 @@ fn preview(row: &Row, seen: Option<Seen>) -> Preview {
 }
 
 /// Each row as training renders it. A row that does not fit the model's layout has nothing, and a note says why.
-fn seen(model: &str, rows: &[Row]) -> Result<Vec<Option<Seen>>, Fault> {
+pub(crate) fn seen(model: &str, rows: &[Row]) -> Result<Vec<Option<Seen>>, Fault> {
     let base = open_model(model)?;
     let options = render_options(&base, None, TrainOn::Assistant, None)?;
     let one = |example: &Example| {

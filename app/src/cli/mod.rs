@@ -23,7 +23,7 @@ pub mod verify;
 
 mod completions;
 mod config;
-mod data;
+pub(crate) mod data;
 mod hardware;
 mod models;
 mod panic;

@@ -14,15 +14,12 @@ use peft_models::engine::{Engine, MergeOptions};
 use peft_models::generate::Sampling;
 use peft_models::peft_format::read_adapter;
 use peft_models::train::RunOutcome;
-use peft_plan::{Fault, Result, Role, RunConfig, Turn};
-use peft_starter::{Question, held_out, is_correct, sample_rows_jsonl, small_world};
+use peft_plan::{Fault, Result, Role, Turn};
+use peft_starter::{Question, held_out, is_correct, small_world};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
-
-/// The run's settings; the recipe and its reasons are in `models/starter/README.md`.
-pub const RECIPE: &str = include_str!("../../../models/starter/data/quickstart.json");
 
 /// Longest answer, tokens: three times the longest right one.
 const ANSWER_TOKENS: usize = 48;
@@ -42,15 +39,7 @@ pub struct Asked {
 /// Train, ask, write.
 pub fn run(context: &Context, args: &QuickstartArgs) -> Result<u8> {
     let begun = Instant::now();
-    let mut config = RunConfig::from_json(RECIPE)?;
-    config.name = Some("quickstart".to_owned());
-    config.model.id = Some(STARTER.to_owned());
-    let samples = context.data_dir.join("samples");
-    let data = samples.join("cafe.jsonl");
-    let io = |e| Fault::io("write the sample dataset to", &data, e);
-    durable::create_directories(&samples).map_err(io)?;
-    durable::write_file(&data, sample_rows_jsonl().as_bytes()).map_err(io)?;
-    config.dataset.path = Some(data.display().to_string());
+    let config = crate::jobs::starter::config(&context.data_dir)?;
     if !context.json {
         output::line(
             "Training the built-in starter model on the sample dataset: an invented cafe it has never heard of",

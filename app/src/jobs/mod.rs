@@ -18,6 +18,7 @@ pub mod samples;
 pub mod serve;
 pub mod setup;
 pub mod sources;
+pub mod starter;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunRequest, resume, start};

@@ -20,6 +20,7 @@ pub mod run_view;
 pub mod saved;
 pub mod schedule;
 pub mod spec;
+pub mod zones;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 pub use conversation::{Example, Role, Row, Turn, TurnExtra, schema_of, tools_of};

@@ -26,18 +26,18 @@ enum Adapter {
 }
 
 /// What is talked to.
-pub(super) struct Partner {
-    pub(super) model: String,
+pub(crate) struct Partner {
+    pub(crate) model: String,
     adapter: Adapter,
     template: Option<String>,
-    pub(super) system: Option<String>,
+    pub(crate) system: Option<String>,
     quantize: Option<Quantization>,
     run: Option<Run>,
     live: bool,
 }
 
 /// Who answers.
-pub(super) enum Voice<'a> {
+pub(crate) enum Voice<'a> {
     /// A model in this process.
     Loaded(Box<Answerer<'a>>),
     /// A run in another.
@@ -45,7 +45,7 @@ pub(super) enum Voice<'a> {
 }
 
 impl Voice<'_> {
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self, Self::Live(_))
     }
 }
@@ -55,25 +55,24 @@ fn plan_of(run: &Run) -> Option<TrainingPlan> {
 }
 
 impl Partner {
-    pub(super) fn find(store: Option<&Store>, args: &ChatArgs) -> Result<Self> {
+    pub(crate) fn find(store: Option<&Store>, args: &ChatArgs) -> Result<Self> {
         if let (Some(name), Some(store)) = (&args.run, store) {
             return Self::of_run(find(store, name)?, args.checkpoint.as_deref());
         }
         let Some(model) = &args.model else {
             return Err(super::impossible("Say what to talk to: `--run RUN`, or `--model MODEL`"));
         };
-        Ok(Self {
-            model: model.clone(),
-            adapter: args.adapter.clone().map_or(Adapter::None, Adapter::Folder),
-            template: None,
-            system: None,
-            quantize: None,
-            run: None,
-            live: false,
-        })
+        Ok(Self::of_model(model.clone(), args.adapter.clone()))
     }
 
-    fn of_run(run: Run, checkpoint: Option<&str>) -> Result<Self> {
+    /// A model, with or without an adapter.
+    pub(crate) fn of_model(model: String, adapter: Option<PathBuf>) -> Self {
+        let adapter = adapter.map_or(Adapter::None, Adapter::Folder);
+        Self { model, adapter, template: None, system: None, quantize: None, run: None, live: false }
+    }
+
+    /// What a run has to say.
+    pub(crate) fn of_run(run: Run, checkpoint: Option<&str>) -> Result<Self> {
         let config = RunConfig::from_value(run.config.clone())?;
         let plan = plan_of(&run);
         let quantize = plan.as_ref().and_then(Quantization::of_plan);
@@ -104,32 +103,32 @@ impl Partner {
     }
 
     /// Look again at what the run is now.
-    pub(super) fn refresh(&mut self, store: Option<&Store>) -> Result<()> {
+    pub(crate) fn refresh(&mut self, store: Option<&Store>) -> Result<()> {
         let (Some(run), Some(store)) = (&self.run, store) else { return Ok(()) };
         *self = Self { system: self.system.clone(), ..Self::of_run(store.get_run(&run.id)?, None)? };
         Ok(())
     }
 
     /// Whether there is anything besides the base.
-    pub(super) fn is_tuned(&self) -> bool {
+    pub(crate) fn is_tuned(&self) -> bool {
         self.live || self.adapter != Adapter::None
     }
 
     /// Whether the base is still there to compare with.
-    pub(super) fn has_base(&self) -> bool {
+    pub(crate) fn has_base(&self) -> bool {
         let is_full = self.run.as_ref().and_then(plan_of).is_some_and(|plan| plan.method == Method::Full);
         !is_full
     }
 
-    pub(super) fn run(&self) -> Option<&Run> {
+    pub(crate) fn run(&self) -> Option<&Run> {
         self.run.as_ref()
     }
 
-    pub(super) fn run_id(&self) -> Option<String> {
+    pub(crate) fn run_id(&self) -> Option<String> {
         self.run.as_ref().map(|run| run.id.to_string())
     }
 
-    pub(super) fn adapter_path(&self) -> Option<String> {
+    pub(crate) fn adapter_path(&self) -> Option<String> {
         match &self.adapter {
             Adapter::Folder(path) => Some(std::path::absolute(path).unwrap_or(path.clone()).display().to_string()),
             Adapter::None | Adapter::Kept(_) => None,
@@ -137,7 +136,7 @@ impl Partner {
     }
 
     /// Load the model, or find the run that has it loaded.
-    pub(super) fn voice<'a>(
+    pub(crate) fn voice<'a>(
         &self,
         context: &Context,
         store: Option<&'a Store>,
@@ -175,7 +174,7 @@ impl Partner {
     }
 
     /// Talk to another checkpoint from here on. A live run's process is left to its work: the model is loaded here.
-    pub(super) fn switch<'a>(
+    pub(crate) fn switch<'a>(
         &mut self,
         context: &Context,
         store: Option<&'a Store>,
@@ -204,7 +203,7 @@ impl Partner {
     }
 
     /// PS-CFG-001 where there is no run.
-    pub(super) fn run_or_fault(&self) -> Result<&Run> {
+    pub(crate) fn run_or_fault(&self) -> Result<&Run> {
         self.run().ok_or_else(|| Fault::new("PS-CFG-001", "Only a run has checkpoints; start with `--run RUN`"))
     }
 }

@@ -1,0 +1,43 @@
+//! A failure as the window keeps and shows it: what a [`Fault`] says, without what cannot be copied.
+
+use peft_plan::fault::catalogue;
+use peft_plan::{Action, Fault};
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Code of the catalogue.
+    pub code: String,
+    /// The catalogue's title.
+    pub title: String,
+    /// What happened this time.
+    pub detail: String,
+    /// Two or three things to do.
+    pub actions: Vec<Action>,
+    /// The technical cause, where there is one.
+    pub technical: Option<String>,
+}
+
+impl From<&Fault> for Problem {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            code: fault.code.to_owned(),
+            title: fault.entry().title.clone(),
+            detail: fault.detail.clone(),
+            actions: fault.shown_actions(),
+            technical: fault.source.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl Problem {
+    /// The `error` object that another process wrote, as `--json` shows it.
+    pub fn of_json(error: &serde_json::Value) -> Option<Self> {
+        let error = error.get("error").unwrap_or(error);
+        let text = |key: &str| error[key].as_str().map(str::to_owned);
+        let code = text("code")?;
+        let title = text("title").or_else(|| catalogue().get(&code).map(|entry| entry.title.clone()))?;
+        let actions = serde_json::from_value(error["actions"].clone()).unwrap_or_default();
+        Some(Self { code, title, detail: text("detail").unwrap_or_default(), actions, technical: None })
+    }
+}

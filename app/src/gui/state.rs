@@ -1,0 +1,124 @@
+//! What the window knows: data that threads brought, and what each page remembers.
+
+use super::feed::Feed;
+use super::playground::Playground;
+use super::problem::Problem;
+use super::route::Route;
+use super::settings::Settings;
+use super::story::Story;
+use super::views::{compare, help, models, presets, run, runs};
+use super::{palette, wizard};
+use crate::jobs::library::LocalModel;
+use peft_plan::preset::Preset;
+use peft_storage::{Conversation, Run, Status, Version};
+use std::collections::HashMap;
+
+/// What threads brought; views only read it.
+#[derive(Default)]
+pub struct Data {
+    /// All runs, the newest first; none before the first look.
+    pub runs: Option<Vec<Run>>,
+    /// Why there are none.
+    pub store_problem: Option<Problem>,
+    /// Stories of the runs that are followed.
+    pub stories: HashMap<String, Story>,
+    /// Models on this computer.
+    pub models: Option<Vec<LocalModel>>,
+    /// Presets; `true`: one's own.
+    pub presets: Option<Vec<(Preset, bool)>>,
+    /// Versions.
+    pub versions: Option<Vec<Version>>,
+    /// Conversations.
+    pub talks: Option<Vec<Conversation>>,
+    /// A run was asked for and has not begun yet.
+    pub is_launching: bool,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+impl Data {
+    /// A run by id.
+    pub fn run(&self, id: &str) -> Option<&Run> {
+        self.runs.as_ref()?.iter().find(|run| run.id.as_str() == id)
+    }
+
+    /// The run that trains, the newest if there are several.
+    pub fn live(&self) -> Option<&Run> {
+        self.runs.as_ref()?.iter().find(|run| run.status == Status::Running)
+    }
+}
+
+/// A message in the corner.
+#[derive(Clone, Debug)]
+pub struct Toast {
+    /// Tells it from others.
+    pub id: u64,
+    /// What is said.
+    pub text: String,
+    /// What went wrong.
+    pub problem: Option<Problem>,
+    /// When it appeared, in seconds of the window.
+    pub since: Option<f64>,
+}
+
+/// What pages remember.
+#[derive(Default)]
+pub struct Pages {
+    /// The list of runs.
+    pub runs: runs::State,
+    /// A run.
+    pub run: run::State,
+    /// Runs side by side.
+    pub compare: compare::State,
+    /// The playground.
+    pub playground: Playground,
+    /// The wizard.
+    pub wizard: wizard::Wizard,
+    /// Models.
+    pub models: models::State,
+    /// Presets.
+    pub presets: presets::State,
+    /// Help.
+    pub help: help::State,
+}
+
+/// Everything.
+#[derive(Default)]
+pub struct State {
+    /// Where we are.
+    pub route: Route,
+    /// Where we were.
+    pub before: Vec<Route>,
+    /// What threads brought.
+    pub data: Data,
+    /// What pages remember.
+    pub pages: Pages,
+    /// What is remembered for the next time.
+    pub settings: Settings,
+    /// The palette, while it is open.
+    pub palette: Option<palette::State>,
+    /// Messages in the corner.
+    pub toasts: Vec<Toast>,
+    /// Number of the next message.
+    pub next_toast: u64,
+    /// Runs that are followed.
+    pub feeds: HashMap<String, Feed>,
+    /// The question before closing is shown.
+    pub asks_to_close: bool,
+    /// Closing was confirmed.
+    pub may_close: bool,
+    /// The page that broke, until it is tried again.
+    pub broken: Option<Route>,
+}
+
+impl State {
+    /// Say something in the corner.
+    pub fn toast(&mut self, text: impl Into<String>, problem: Option<Problem>) {
+        self.next_toast += 1;
+        self.toasts.push(Toast { id: self.next_toast, text: text.into(), problem, since: None });
+        // More than a few cannot be read.
+        if self.toasts.len() > 4 {
+            self.toasts.remove(0);
+        }
+    }
+}

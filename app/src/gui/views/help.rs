@@ -1,0 +1,138 @@
+//! Words, codes, shortcuts, and where each command lives in the window.
+
+use crate::gui::command::{Command, Out};
+use crate::gui::shell::shortcuts::SHORTCUTS;
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::{of, space, text};
+use crate::gui::widgets::card::{card, heading};
+use crate::gui::widgets::{button, field};
+use eframe::egui::{Align, Label, Layout, Ui, vec2};
+use peft_plan::fault::catalogue;
+
+/// What the page remembers.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    tab: Tab,
+    /// What is looked for.
+    pub words: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Tab {
+    #[default]
+    Words,
+    Codes,
+    Commands,
+    Keys,
+}
+
+/// Terms and what they mean.
+pub const GLOSSARY: &str = include_str!("glossary.txt");
+
+/// Where each command lives: its name and the page.
+pub const COMMANDS: [(&str, &str); 17] = [
+    ("quickstart", "Home: Try it now"),
+    ("train", "New run"),
+    ("data inspect", "New run, third step; or drop files anywhere"),
+    ("pause, resume, stop", "The page of a run"),
+    ("runs list", "Runs"),
+    ("runs show", "The page of a run"),
+    ("runs compare", "Compare"),
+    ("runs delete", "The page of a run"),
+    ("runs evaluate, runs snapshot", "The page of a run, while it trains"),
+    ("versions list, activate", "Models: Your versions"),
+    ("presets list, save, import, delete", "Presets, and the last step of New run"),
+    ("models list", "Models: On this computer"),
+    ("chat", "Playground"),
+    ("completions", "For the command line only"),
+    ("serve", "For the command line only, so far"),
+    ("export", "For the command line only, so far"),
+    ("models search, models download", "For the command line only, so far"),
+];
+
+/// A term and its explanation.
+pub fn terms() -> impl Iterator<Item = (&'static str, &'static str)> {
+    GLOSSARY.lines().filter_map(|line| line.split_once(" – "))
+}
+
+/// Draw it.
+pub fn help_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
+    heading(ui, "Help", "");
+    let tabs = [(Tab::Words, "Words"), (Tab::Codes, "Messages"), (Tab::Commands, "Command line"), (Tab::Keys, "Keys")];
+    field::tabs(ui, &mut state.tab, &tabs);
+    ui.add_space(space::S);
+    if matches!(state.tab, Tab::Words | Tab::Codes) {
+        field::search(ui, "Search help", &mut state.words, 260.0);
+        ui.add_space(space::S);
+    }
+    let words = state.words.to_lowercase();
+    match state.tab {
+        Tab::Words => card(ui, |ui| {
+            for (term, meaning) in terms().filter(|(t, m)| format!("{t} {m}").to_lowercase().contains(&words)) {
+                pair_ui(ui, term, meaning);
+            }
+        }),
+        Tab::Codes => card(ui, |ui| codes_ui(ui, &words, out)),
+        Tab::Commands => card(ui, |ui| {
+            for (command, place) in COMMANDS {
+                pair_ui(ui, command, place);
+            }
+        }),
+        Tab::Keys => card(ui, |ui| {
+            for (keys, _, word) in &SHORTCUTS {
+                let keys = ui.ctx().format_shortcut(keys);
+                pair_ui(ui, &keys, word);
+            }
+        }),
+    };
+}
+
+fn pair_ui(ui: &mut Ui, term: &str, meaning: &str) {
+    let t = of(ui);
+    ui.horizontal_top(|ui| {
+        ui.allocate_ui_with_layout(vec2(190.0_f32.min(ui.available_width() * 0.4), 20.0), Layout::left_to_right(Align::Min), |ui| {
+            ui.set_min_width(ui.available_width());
+            ui.add(Label::new(text::card_title(t, term)).wrap());
+        });
+        ui.add(Label::new(text::body(t, meaning)).wrap());
+    });
+}
+
+fn codes_ui(ui: &mut Ui, words: &str, out: &mut Out) {
+    let t = of(ui);
+    for (code, entry) in catalogue() {
+        if !format!("{code} {}", entry.title).to_lowercase().contains(words) {
+            continue;
+        }
+        ui.horizontal_wrapped(|ui| {
+            ui.label(text::code(t, code));
+            ui.label(text::card_title(t, &entry.title));
+        });
+        for action in &entry.actions {
+            ui.horizontal_wrapped(|ui| {
+                ui.add_space(space::L);
+                ui.label(text::body(t, &action.label));
+                if let Some(command) = &action.command {
+                    ui.label(text::code(t, command));
+                    let name = format!("Copy {command}");
+                    if button::icon(Icon::Copy, &name).small().ui(ui).clicked() {
+                        out.push(Command::Copy(command.clone()));
+                    }
+                }
+            });
+        }
+        ui.add_space(space::XS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_term_is_explained_in_a_sentence() {
+        let all: Vec<_> = terms().collect();
+        assert_eq!(all.len(), GLOSSARY.lines().count());
+        assert!(all.len() >= 40 && all.iter().all(|(term, meaning)| !term.is_empty() && meaning.ends_with('.')));
+    }
+}

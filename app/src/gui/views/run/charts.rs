@@ -1,0 +1,119 @@
+//! The loss with its zones and its sentence, and the other curves.
+
+use super::State;
+use crate::gui::command::{Command, Out};
+use crate::gui::story::{Metric, Story};
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::{of, space, text};
+use crate::gui::widgets::card::{card, icon_label};
+use crate::gui::widgets::chart::{Chart, Look, Series, chart, plain, sized};
+use crate::gui::widgets::{button, field};
+use eframe::egui::{Align, Layout, Slider, Ui};
+use peft_plan::zones::{Zone, limits, verdict};
+use peft_storage::Run;
+
+/// The loss.
+pub fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
+    let t = of(ui);
+    card(ui, |ui| {
+        ui.horizontal_wrapped(|ui| {
+            ui.label(text::card_title(t, "Loss"));
+            field::explain(ui, "Loss", "How wrong the model is on average; lower is better. Held-out loss is measured on examples that it never trains on.");
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let is_empty = story.points.is_empty();
+                if button::quiet("Save as CSV").icon(Icon::Download).small().enabled(!is_empty).ui(ui).clicked() {
+                    out.push(Command::Write(run.directory.join("metrics.csv"), story.csv().into_bytes()));
+                }
+                ui.checkbox(&mut state.look.log, text::hint(t, "Log scale"));
+                ui.spacing_mut().slider_width = 110.0;
+                let name = ui.label(text::hint(t, "Smoothing"));
+                ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false)).labelled_by(name.id);
+            });
+        });
+        if story.points.is_empty() {
+            ui.add_space(space::XL);
+            ui.vertical_centered(|ui| ui.label(text::body(t, "The curve begins with the first step")));
+            ui.add_space(space::XL);
+            return;
+        }
+        let train = story.curve(Metric::Loss);
+        let pairs: Vec<(f64, f64)> = train.iter().map(|p| (p[0], p[1])).collect();
+        let zones = limits(&pairs);
+        let checks: Vec<[f64; 2]> = story.evaluations.iter().map(|e| [e.step as f64, e.loss]).collect();
+        let flags: Vec<(f64, String)> =
+            story.findings.iter().map(|f| (f.step as f64, f.kind.replace('_', " "))).collect();
+        let loss = Chart {
+            name: "Loss chart",
+            height: 280.0,
+            look: state.look,
+            zones: &zones,
+            flags: &flags,
+            write: plain,
+        };
+        let series = [
+            Series { name: "training loss", points: &train, order: 0, marks: false },
+            Series { name: "held-out loss", points: &checks, order: 1, marks: true },
+        ];
+        chart(ui, &loss, &series);
+        let said = verdict(&pairs, &story.evaluations);
+        let (icon, color) = match said.zone {
+            Zone::Good => (Icon::Check, t.ok.fg),
+            Zone::Acceptable => (Icon::Info, t.info.fg),
+            Zone::Attention => (Icon::Warning, t.warn.fg),
+        };
+        ui.horizontal_wrapped(|ui| {
+            icon_label(ui, icon, color, 16.0);
+            ui.label(text::value(t, said.sentence));
+        });
+        legend_ui(ui, !checks.is_empty());
+    });
+}
+
+fn legend_ui(ui: &mut Ui, has_checks: bool) {
+    let t = of(ui);
+    ui.horizontal_wrapped(|ui| {
+        let mut entry = |color, word: &str| {
+            let (rect, _) = ui.allocate_exact_size(eframe::egui::vec2(14.0, 14.0), eframe::egui::Sense::hover());
+            ui.painter().hline(rect.x_range(), rect.center().y, (2.5, color));
+            ui.label(text::hint(t, word));
+        };
+        entry(t.series[0], "training loss, smoothed; each step behind it");
+        if has_checks {
+            entry(t.series[1], "held-out loss");
+        }
+        ui.label(text::hint(t, "·  drag to move, Ctrl+wheel to zoom, double-click to see all"));
+    });
+}
+
+/// The other curves.
+pub fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
+    let t = of(ui);
+    if story.points.is_empty() {
+        ui.label(text::body(t, "Learning rate, gradient, speed and memory appear with the first step."));
+        return;
+    }
+    let charts: [(&str, Metric, fn(f64) -> String, &str); 4] = [
+        ("Learning rate", Metric::LearningRate, plain, "The size of each correction; it rises at first and then shrinks."),
+        ("Gradient norm", Metric::GradientNorm, plain, "How strongly the examples pull; peaks mean surprising examples."),
+        ("Tokens a second", Metric::Speed, plain, "How fast the run works. A token is a piece of a word."),
+        ("Memory", Metric::Memory, sized, "The most memory that the run has used so far."),
+    ];
+    let columns = if ui.available_width() > 820.0 { 2 } else { 1 };
+    let look = Look { log: false, ..look };
+    for pair in charts.chunks(columns) {
+        ui.columns(columns, |uis| {
+            for (ui, (name, metric, write, what)) in uis.iter_mut().zip(pair) {
+                card(ui, |ui| {
+                    ui.horizontal(|ui| {
+                        ui.label(text::card_title(t, *name));
+                        field::explain(ui, name, what);
+                    });
+                    let points = story.curve(*metric);
+                    let id = format!("{name} chart");
+                    let shown = Chart { name: &id, height: 150.0, look, zones: &[], flags: &[], write: *write };
+                    chart(ui, &shown, &[Series { name, points: &points, order: 0, marks: false }]);
+                });
+            }
+        });
+    }
+}

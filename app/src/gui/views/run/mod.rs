@@ -1,0 +1,81 @@
+//! One run: how far, how well, what was strange, and what can be done about it.
+
+mod banner;
+mod charts;
+mod done;
+mod head;
+mod tabs;
+
+use crate::gui::command::Out;
+use crate::gui::state::Data;
+use crate::gui::story::Story;
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::space;
+use crate::gui::widgets::chart::Look;
+use crate::gui::widgets::problem_card::problem_card;
+use crate::gui::widgets::{empty, field};
+use crate::gui::problem::Problem;
+use eframe::egui::Ui;
+use std::collections::HashSet;
+
+/// What the lower half shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tab {
+    /// More charts.
+    #[default]
+    Charts,
+    /// Answers.
+    Samples,
+    /// What happened.
+    Events,
+    /// Settings.
+    Config,
+}
+
+/// What the page remembers.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// How curves are looked at.
+    pub look: Look,
+    /// What the lower half shows.
+    pub tab: Tab,
+    /// Findings that were closed: run, step and kind.
+    pub closed: HashSet<(String, u64, String)>,
+    /// Deleting was asked for, and has to be confirmed.
+    pub asks_to_delete: bool,
+    /// Words of settings.
+    pub words: String,
+}
+
+/// Draw it.
+pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut Out) {
+    let Some(run) = data.run(id) else {
+        match &data.runs {
+            Some(_) => empty::empty(ui, Icon::List, "This run is not here", "It may have been deleted.", |_| {}),
+            None => empty::loading(ui, "Reading the run"),
+        }
+        return;
+    };
+    let nothing = Story::default();
+    let story = data.stories.get(id).unwrap_or(&nothing);
+    head::head_ui(ui, run, story, state, out);
+    if let Some(problem) = run.error.as_ref().and_then(Problem::of_json) {
+        problem_card(ui, &problem, false, out);
+    }
+    banner::banners_ui(ui, run, story, state, out);
+    if let Some(finished) = &story.finished {
+        done::done_ui(ui, run, finished, out);
+    }
+    ui.add_space(space::S);
+    charts::main_ui(ui, run, story, state, out);
+    ui.add_space(space::M);
+    let all = [(Tab::Charts, "More charts"), (Tab::Samples, "Answers"), (Tab::Events, "Events"), (Tab::Config, "Settings")];
+    field::tabs(ui, &mut state.tab, &all);
+    ui.add_space(space::S);
+    match state.tab {
+        Tab::Charts => charts::more_ui(ui, story, state.look),
+        Tab::Samples => tabs::samples_ui(ui, story, out),
+        Tab::Events => tabs::events_ui(ui, story),
+        Tab::Config => tabs::config_ui(ui, run, &mut state.words),
+    }
+}

@@ -1,0 +1,70 @@
+//! Inputs with their label, and terms that explain themselves.
+
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::{of, space, text};
+use eframe::egui::{Response, Sense, TextEdit, Ui, vec2};
+
+/// A line of text with a name.
+pub fn line(ui: &mut Ui, name: &str, value: &mut String, placeholder: &str, width: f32) -> Response {
+    let t = of(ui);
+    let label = ui.label(text::hint(t, name));
+    let edit = TextEdit::singleline(value)
+        .hint_text(text::body(t, placeholder).color(t.text3))
+        .desired_width(width)
+        .margin(vec2(10.0, 7.0));
+    ui.add(edit).labelled_by(label.id)
+}
+
+/// A search field; its name is not shown.
+pub fn search(ui: &mut Ui, name: &str, value: &mut String, width: f32) -> Response {
+    let t = of(ui);
+    let edit = TextEdit::singleline(value)
+        .hint_text(text::body(t, name).color(t.text3))
+        .desired_width(width)
+        .margin(eframe::egui::Margin { left: 30, right: 10, top: 7, bottom: 7 });
+    let response = ui.add(edit);
+    let at = eframe::egui::Rect::from_center_size(response.rect.left_center() + vec2(16.0, 0.0), vec2(16.0, 16.0));
+    Icon::Search.paint(ui.painter(), at, 15.0, t.text3);
+    let (enabled, shown) = (ui.is_enabled(), value.clone());
+    response.widget_info(|| {
+        let mut info = eframe::egui::WidgetInfo::text_edit(enabled, "", &shown, "");
+        info.label = Some(name.to_owned());
+        info
+    });
+    response
+}
+
+/// A question mark that explains something.
+pub fn explain(ui: &mut Ui, what: &str, sentence: &str) {
+    let t = of(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(16.0, 18.0), Sense::hover());
+    Icon::Help.paint(ui.painter(), rect, 14.0, t.text3);
+    let name = format!("What is {what}?");
+    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::WidgetType::Image, true, &name));
+    response.on_hover_ui(|ui| {
+        ui.set_max_width(300.0);
+        ui.label(text::card_title(t, what));
+        ui.label(text::body(t, sentence));
+    });
+}
+
+/// Tabs: a row of words, one of them chosen.
+pub fn tabs<T: Copy + PartialEq>(ui: &mut Ui, chosen: &mut T, all: &[(T, &str)]) {
+    let t = of(ui);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = space::XS;
+        for (value, word) in all {
+            let is_chosen = *chosen == *value;
+            let color = if is_chosen { t.text } else { t.text3 };
+            let word_shown = if is_chosen { text::toned_strong(color, *word) } else { text::toned(color, *word) };
+            let response = ui.selectable_label(is_chosen, word_shown);
+            if is_chosen {
+                let r = response.rect;
+                ui.painter().hline(r.left() + 6.0..=r.right() - 6.0, r.bottom() + 1.0, (2.0, t.accent));
+            }
+            if response.clicked() {
+                *chosen = *value;
+            }
+        }
+    });
+}
