@@ -132,6 +132,7 @@ impl Job<'_> {
             run: "r",
             name: "a run",
             dataset_hash: "d",
+            data_bytes: 0,
             resume,
             changed: false,
             request: &mut ask,

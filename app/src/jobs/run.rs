@@ -4,7 +4,7 @@ use super::setup::{Setup, prepare};
 use crate::cli::context::Context;
 use crate::cli::memory::{peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
-use peft_models::engine::{Engine, TrainJob, memory_plan};
+use peft_models::engine::{Engine, TrainJob, Workload, memory_plan};
 use peft_models::train::{Request, RunOutcome};
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
@@ -210,6 +210,7 @@ fn execute(
         run: run.id.as_str(),
         name: &run.name,
         dataset_hash: &setup.dataset_hash,
+        data_bytes: setup.data_bytes,
         resume: begin != Begin::Fresh,
         changed: begin == Begin::Change,
         request: &mut request,
@@ -255,9 +256,8 @@ fn execute(
 /// Refuse a run whose planned peak is beyond the share of the memory that it may use.
 fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
     let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
-    let longest: usize = setup.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
-    let row = if setup.plan.packing { setup.plan.max_sequence_length } else { longest };
-    let need = memory_plan(&setup.base, &setup.plan, row * setup.plan.micro_batch_size)?;
+    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes);
+    let need = memory_plan(&setup.base, &setup.plan, &work)?;
     let budget = (total_memory() as f64 * fraction) as u64;
     if need.total_bytes <= budget {
         return Ok(());

@@ -26,6 +26,8 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Bytes of its files.
+    pub data_bytes: u64,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
 }
@@ -43,6 +45,11 @@ pub fn read_data(config: &RunConfig) -> Result<Dataset> {
         on_bad_line: BadLine::Fail,
     };
     peft_data::read(&paths, &options)
+}
+
+/// Bytes of the files of a configuration's data; what cannot be asked counts nothing.
+pub fn data_bytes(config: &RunConfig) -> u64 {
+    config.dataset_paths().iter().filter_map(|path| std::fs::metadata(path).ok()).map(|data| data.len()).sum()
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -66,6 +73,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let data_bytes = data_bytes(config);
     let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
@@ -120,7 +128,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             plan.max_sequence_length
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, notes })
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_bytes, notes })
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.

@@ -17,7 +17,7 @@ pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 pub use conversation::{Example, Role, Row, Turn};
 pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, StepMetrics};
 pub use fault::{Action, Fault, Result};
-pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
+pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
 pub use resolve::{Facts, TrainingPlan};
 pub use schedule::LrSchedule;

@@ -1,6 +1,8 @@
-//! The memory plan: one table of named tensors, in the order a run allocates them.
+//! The memory plan: one table of named tensors, from which both the estimate and the allocation are made (B3).
 //!
-//! The sum is the estimate that is shown. Widths are those of the f32 processor backend.
+//! [`layout`] says which buffers a pass over the model needs and how wide a row of each is. The trainer reserves
+//! exactly these before its first step (`Activations::reserve`), and [`plan`] multiplies the same numbers out.
+//! Widths are those of the f32 processor backend.
 
 use crate::config::Method;
 use crate::spec::{ModelSpec, NormPlacement};
@@ -24,65 +26,260 @@ pub struct MemoryPlan {
     pub items: Vec<MemoryItem>,
 }
 
+/// What of a run's adapters decides the width of its buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapters {
+    /// Rank; 0 without adapters.
+    pub rank: usize,
+    /// Magnitude vectors (`DoRA`).
+    pub dora: bool,
+    /// Dropout on their input.
+    pub dropout: bool,
+    /// Which of [`ModelSpec::modules`] carry one, in any block.
+    pub modules: Vec<bool>,
+}
+
+impl Adapters {
+    /// None at all: `full`, or the base alone.
+    pub fn none() -> Self {
+        Self { rank: 0, dora: false, dropout: false, modules: Vec::new() }
+    }
+
+    fn on(&self, module: usize) -> bool {
+        self.rank > 0 && self.modules.get(module).copied().unwrap_or(false)
+    }
+}
+
+/// A buffer with one row a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in the decoder; with a number behind a dot where every linear module has one.
+    pub name: String,
+    /// Numbers a row.
+    pub width: usize,
+    /// Scoring needs it too, not only training.
+    pub scored: bool,
+}
+
+/// The buffers of a pass, one row a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Kept of each block for the backward pass.
+    pub block: Vec<Column>,
+    /// Lent to one block after the other.
+    pub lent: Vec<Column>,
+    /// Once for the whole model.
+    pub pass: Vec<Column>,
+    /// Blocks.
+    pub blocks: usize,
+    /// Width of the residual stream, kept before each block and after the last.
+    pub stream: usize,
+}
+
+/// The buffers that a model of this shape needs.
+pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
+    let column = |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored };
+    let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
+    let qkv = q + 2 * kv;
+    let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));
+    let widest_in = modules().map(|(_, m)| m.in_features).max().unwrap_or(0);
+    let widest_out = modules().map(|(_, m)| m.out_features).max().unwrap_or(0);
+
+    let mut block = vec![
+        column("normed", hidden, true),
+        column("rstd", 1, true),
+        column("qkv", qkv, true),
+        column("attended", q, true),
+        column("lse", spec.n_heads, true),
+        column("middle", hidden, true),
+        column("middle_normed", hidden, true),
+        column("middle_rstd", 1, true),
+        column("gate_up", 2 * ff, true),
+        column("gated", ff, true),
+    ];
+    if spec.qk_norm {
+        block.extend([
+            column("raw", qkv, true),
+            column("q_rstd", spec.n_heads, true),
+            column("k_rstd", spec.n_kv_heads, true),
+        ]);
+    }
+    if spec.placement == NormPlacement::Sandwich {
+        block.extend([
+            column("projected", hidden, true),
+            column("projected_rstd", 1, true),
+            column("down", hidden, true),
+            column("down_rstd", 1, true),
+        ]);
+    }
+    for (i, module) in modules() {
+        block.push(column(&format!("xa.{i}"), adapters.rank, true));
+        if adapters.dora {
+            block.push(column(&format!("pre.{i}"), module.out_features, true));
+        }
+    }
+
+    let mut lent = vec![
+        column("wide", hidden, true),
+        column("dnormed", hidden, false),
+        column("dqkv", qkv, false),
+        column("dattended", q, false),
+        column("dgated", ff, false),
+        column("dgate_up", 2 * ff, false),
+    ];
+    if spec.qk_norm {
+        lent.push(column("draw", qkv, false));
+    }
+    if widest_in > 0 {
+        lent.push(column("dxa", adapters.rank, false));
+    }
+    if adapters.dropout {
+        lent.extend([column("dropped", widest_in, false), column("difference", widest_in, false)]);
+    }
+    if adapters.dora {
+        lent.push(column("gradient", widest_out, false));
+        if modules().any(|(_, m)| m.bias) {
+            lent.push(column("ones", 1, true));
+        }
+    }
+
+    let pass = vec![
+        column("normed", hidden, true),
+        column("rstd", 1, true),
+        column("dnormed", hidden, true),
+        column("loss", 1, true),
+        column("correct", 1, true),
+        column("dx", hidden, false),
+    ];
+    Layout { block, lent, pass, blocks: spec.layers.len(), stream: hidden }
+}
+
+/// Tokens that are computed together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Most tokens of a micro-batch.
+    pub train: usize,
+    /// Most tokens scored together; 0 where nothing is held out.
+    pub score: usize,
+}
+
+impl Rows {
+    /// Rows of a buffer.
+    pub fn of(&self, column: &Column) -> usize {
+        if column.scored { self.train.max(self.score) } else { self.train }
+    }
+}
+
+impl Layout {
+    /// Blocks whose activations are kept; with `recompute` one set is enough.
+    pub fn kept(&self, recompute: bool) -> usize {
+        if recompute { 1 } else { self.blocks }
+    }
+
+    /// Bytes of all kept activations: every block for a micro-batch, the first also for scoring.
+    pub fn activation_bytes(&self, rows: Rows, recompute: bool) -> u64 {
+        let width: usize = self.block.iter().map(|c| c.width).sum();
+        let first: usize = self.block.iter().map(|c| c.width * rows.of(c)).sum();
+        let others = width * rows.train * self.kept(recompute).saturating_sub(1);
+        floats(first + others)
+    }
+
+    /// Bytes of the residual stream: before each block and after the last. Scoring uses two of them in turn.
+    pub fn stream_bytes(&self, rows: Rows) -> u64 {
+        floats(self.stream * (2 * rows.train.max(rows.score) + (self.blocks + 1).saturating_sub(2) * rows.train))
+    }
+
+    /// Bytes of what is lent to the blocks, and of what the model has once.
+    pub fn working_bytes(&self, rows: Rows) -> u64 {
+        floats(self.lent.iter().chain(&self.pass).map(|c| c.width * rows.of(c)).sum())
+    }
+}
+
+fn floats(n: usize) -> u64 {
+    n as u64 * 4
+}
+
 /// What the plan depends on, besides the model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct MemoryFacts {
     /// Bytes of the frozen weights as they are held.
     pub weight_bytes: u64,
+    /// Bytes of the largest matrix while it is widened and quantised on loading.
+    pub quantising_bytes: u64,
     /// Parameters that are trained.
     pub trainable: u64,
-    /// Rank of the adapters.
-    pub rank: usize,
     /// Method.
     pub method: Method,
-    /// Adapter dropout is on.
-    pub dropout: bool,
-    /// Most tokens of a micro-batch.
-    pub tokens: usize,
+    /// Adapters.
+    pub adapters: Adapters,
+    /// Tokens computed together.
+    pub rows: Rows,
     /// Recompute activations in the backward pass.
     pub recompute: bool,
+    /// Longest example, tokens.
+    pub longest: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Bytes of `tokenizer.json`.
+    pub tokenizer_bytes: u64,
+    /// Tokens of all examples, held out ones too.
+    pub example_tokens: u64,
+    /// Bytes of the data's files.
+    pub data_bytes: u64,
 }
 
-/// What the program itself takes: code, tokenizer, store, allocator.
-const PROGRAM_BYTES: u64 = 48 << 20;
+/// What the program itself takes: its code, its libraries, the store, the allocator.
+const PROGRAM_BYTES: u64 = 20 << 20;
+/// A tokenizer in memory over its file: vocabulary and merges in hash tables, both ways.
+const TOKENIZER_FACTOR: f64 = 12.0;
+/// Panels of one product: 2048 rows and 2048 columns, 384 deep, in f32 (`kernels/src/cpu/gemm.rs`).
+const PANEL: usize = 2048 * 384;
+/// Most logits at a time, and most rows of the head at a time (`kernels/src/cpu/loss.rs`).
+const LOGITS: usize = 1 << 21;
+const LOSS_ROWS: usize = 1024;
 
 /// The table for `spec` under `facts`.
 pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
-    let f32s = |n: usize| n as u64 * 4;
-    let t = facts.tokens;
-    let layers = spec.layers.len();
-    let qkv = spec.q_dim() + 2 * spec.kv_dim();
-    let sandwich = spec.placement == NormPlacement::Sandwich;
-    let mut columns = 3 * spec.hidden_size + qkv + spec.q_dim() + spec.n_heads + 3 * spec.intermediate_size + 2;
-    if spec.qk_norm {
-        columns += qkv;
-    }
-    if sandwich {
-        columns += 2 * spec.hidden_size;
-    }
-    if facts.method != Method::Full {
-        columns += facts.rank * spec.modules.len();
-    }
-    if facts.method.is_dora() {
-        columns += spec.modules.iter().map(|m| m.out_features).sum::<usize>();
-    }
-    let kept = if facts.recompute { columns + layers * spec.hidden_size } else { columns * layers };
-    let widest = spec.modules.iter().map(|m| m.out_features.max(m.in_features)).max().unwrap_or(0);
-    let mut scratch = 3 * spec.hidden_size + qkv * 2 + spec.q_dim() + 3 * spec.intermediate_size + facts.rank;
-    if facts.dropout || facts.method.is_dora() {
-        scratch += 3 * widest;
-    }
+    let layout = layout(spec, &facts.adapters);
+    let rows = facts.rows;
+    let most = rows.train.max(rows.score);
+    let vectors = {
+        let norms = spec.block_norms().len() * spec.hidden_size + if spec.qk_norm { 2 * spec.head_dim } else { 0 };
+        let biases: usize = spec.modules.iter().filter(|m| m.bias).map(|m| m.out_features).sum();
+        floats((norms + biases) * spec.layers.len() + spec.hidden_size)
+    };
+    let positions = facts.longest.next_multiple_of(64);
+    let tables: usize = spec.ropes.iter().map(|rope| rope.tables() * positions * spec.rotary_dim).sum();
+    // One thread of attention holds a block of queries and keys, stacked and packed, and their products.
+    let attention = 128 * (6 * spec.head_dim + 5 * 128);
+    let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
+    let panels = (PANEL.min(most.max(16) * 384) + PANEL) + attention * facts.threads + most * spec.n_heads;
+    // The small adapter that is written beside every checkpoint, as numbers and as the bytes of its file; with
+    // `full` all numbers at the end, and the largest matrix in the type of the checkpoint.
+    let copies = match facts.method {
+        Method::Full => facts.trainable * 4 + (spec.vocab_size * spec.hidden_size) as u64 * 2,
+        _ => facts.trainable * 8,
+    };
+    let trained = facts.trainable * 4;
     let items: Vec<MemoryItem> = [
         ("program", PROGRAM_BYTES),
+        ("tokenizer", (facts.tokenizer_bytes as f64 * TOKENIZER_FACTOR) as u64),
+        ("examples", facts.example_tokens * 5 + facts.data_bytes * 3),
         ("weights", facts.weight_bytes),
-        ("trained parameters", facts.trainable * 4),
-        ("gradients", facts.trainable * 4),
-        ("optimizer moments", facts.trainable * 8),
-        ("activations", f32s(kept) * t as u64),
-        ("working space", f32s(scratch) * t as u64),
-        ("logits, a block of rows", 8 << 20),
+        ("norms, biases and rotary tables", if facts.method == Method::Full { 0 } else { vectors } + floats(tables)),
+        ("quantising on loading", facts.quantising_bytes),
+        ("trained parameters", trained),
+        ("gradients", trained),
+        ("optimizer moments", trained * 2),
+        ("activations", layout.activation_bytes(rows, facts.recompute)),
+        ("residual stream", layout.stream_bytes(rows)),
+        ("working space of a block", layout.working_bytes(rows)),
+        ("panels of the products", floats(panels)),
+        ("logits, a block of rows", floats(head)),
+        ("copies while saving", copies),
     ]
     .into_iter()
+    .filter(|(_, bytes)| *bytes > 0)
     .map(|(name, bytes)| MemoryItem { name: name.to_owned(), bytes })
     .collect();
     MemoryPlan { total_bytes: items.iter().map(|i| i.bytes).sum(), items }

@@ -80,6 +80,13 @@ pub struct RopeSpec {
     pub scaling: RopeScaling,
 }
 
+impl RopeSpec {
+    /// Rows of its table for each position: longrope has a short and a long one.
+    pub fn tables(&self) -> usize {
+        if matches!(self.scaling, RopeScaling::LongRope { .. }) { 2 } else { 1 }
+    }
+}
+
 /// What one decoder layer does differently from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpec {

@@ -16,6 +16,7 @@ mod scan;
 pub(crate) use files::only_pickle;
 
 use header::{Entry, Header};
+use memmap2::Mmap;
 use peft_kernels::{Bytes, DType, FrozenWeight};
 use peft_plan::family::{Precision, spec_from_config, spec_with_precision};
 use peft_plan::{Fault, ModelSpec, Result};
@@ -37,6 +38,8 @@ pub struct Checkpoint {
     config: Value,
     /// By canonical name.
     tensors: BTreeMap<String, StoredTensor>,
+    /// The maps that tensors point into, by the name of the file.
+    maps: BTreeMap<Arc<str>, Arc<Mmap>>,
     hash: String,
 }
 
@@ -71,15 +74,18 @@ impl Checkpoint {
         spec_from_config(&config)?;
         let found = files::weight_files(dir)?;
         let mut weights = Vec::with_capacity(found.names.len());
+        let mut maps = BTreeMap::new();
         for name in &found.names {
             let path = dir.join(name);
             let mapped = map::map(&path).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Fault::new("PS-MODEL-003", format!("`{}` is missing.", path.display())),
                 _ => Fault::io("open", &path, error),
             })?;
+            maps.insert(Arc::from(name.as_str()), Arc::clone(&mapped));
             weights.push(WeightFile::read(name, Bytes::new(mapped))?);
         }
-        Self::assemble(Some(dir.to_owned()), &config_bytes, config, weights, found.index.as_ref())
+        let opened = Self::assemble(Some(dir.to_owned()), &config_bytes, config, weights, found.index.as_ref())?;
+        Ok(Self { maps, ..opened })
     }
 
     /// A model that is part of the program.
@@ -118,7 +124,7 @@ impl Checkpoint {
             }
         }
         let spec = Self::spec_of(&config)?;
-        Ok(Self { dir, spec, config, tensors, hash })
+        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash })
     }
 
     /// Everything is computed in f32 here, so Gemma's embedding scale is that of f32 too: rounding it to the type of
@@ -160,6 +166,20 @@ impl Checkpoint {
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.bytes.len() as u64).sum()
+    }
+
+    /// Bytes of all weight files as they are mapped, headers included.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.maps.values().map(|map| map.len() as u64).sum()
+    }
+
+    /// Give the memory under the tensor `name` back to the system. It is read from the file again when it is needed.
+    pub fn release(&self, name: &str) {
+        if let Some(tensor) = self.tensor(name)
+            && let Some(map) = self.maps.get(&tensor.file)
+        {
+            map::release(map, tensor.bytes.as_slice());
+        }
     }
 
     /// SHA-256 by which a run knows its base model again, 64 hexadecimal digits.

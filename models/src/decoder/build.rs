@@ -14,7 +14,7 @@ use crate::fault::device;
 use crate::merge::dense;
 use peft_kernels::{Activation, AttentionParams, Backend, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams};
 use peft_plan::order::SplitMix;
-use peft_plan::{Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
+use peft_plan::{Fault, GateActivation, Method, ModelSpec, ModuleSpec, NormPlacement, Part, Result, TrainingPlan};
 use std::ops::Range;
 
 /// How a decoder is built.
@@ -61,6 +61,17 @@ struct Builder<'a, B: Backend> {
     spec: &'a ModelSpec,
 }
 
+/// Whether the checkpoint's tensor `name` is used where it lies, and not converted while a run loads.
+pub fn stays_mapped(checkpoint: &Checkpoint, plan: &TrainingPlan, name: &str) -> bool {
+    let is_linear = name.starts_with("model.layers.")
+        && checkpoint.spec().modules.iter().any(|m| name.strip_suffix(".weight").is_some_and(|n| n.ends_with(&m.name)));
+    match plan.method {
+        Method::Full => false,
+        method if method.is_quantized() && is_linear => matches!(checkpoint.four_bit_shape(name), Ok(Some(_))),
+        _ => true,
+    }
+}
+
 impl<B: Backend> Builder<'_, B> {
     fn vector(&self, name: &str, len: usize) -> Result<Vector<B>> {
         let data = self.checkpoint.vector(name)?;
@@ -83,6 +94,7 @@ impl<B: Backend> Builder<'_, B> {
         }
         if self.options.full {
             let value = self.be.tensor(rows, cols, &dense(&frozen)).map_err(device)?;
+            self.checkpoint.release(name);
             let mut param = Param::frozen(name.to_owned(), value, false);
             if self.options.trainable {
                 param.make_trainable(self.be, true, 1.0).map_err(device)?;
@@ -102,6 +114,7 @@ impl<B: Backend> Builder<'_, B> {
                 let frozen = match frozen {
                     FrozenWeight::Dense { rows, cols, .. } => {
                         let dense = dense(&frozen);
+                        self.checkpoint.release(&name);
                         FrozenWeight::FourBit(peft_kernels::quant::quantize(
                             &dense,
                             rows,

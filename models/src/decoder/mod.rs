@@ -7,8 +7,9 @@ mod build;
 mod layer;
 mod linear;
 mod param;
+mod reserve;
 
-pub use build::{BuildOptions, build, initial_a};
+pub use build::{BuildOptions, build, initial_a, stays_mapped};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
 pub use param::{Moments, Param};
@@ -191,12 +192,15 @@ impl<B: Backend> Decoder<B> {
             .collect())
     }
 
+    /// `keep`: for a backward pass. Without it two buffers of the residual stream serve in turn, and one set of
+    /// activations.
     fn run_layers(
         &mut self,
         acts: &mut Activations<B>,
         batch: &Batch,
         positions: &[Vec<u32>],
         pass: &Pass,
+        keep: bool,
     ) -> Result<()> {
         let Self { be, spec, embedding, layers, tables, .. } = self;
         be.reshape(&mut acts.inputs[0], batch.tokens.len(), spec.hidden_size)?;
@@ -205,14 +209,17 @@ impl<B: Backend> Decoder<B> {
             layer.set_segments(&batch.segments);
             let rope = spec.layers[i].rope;
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
-            let (before, after) = acts.inputs.split_at_mut(i + 1);
-            let slot = i.min(acts.layers.len() - 1);
-            let slot = if acts.layers.len() == 1 { 0 } else { slot };
-            let x = before[i].view();
+            let (before, after) = acts.inputs.split_at_mut(if keep { i + 1 } else { 1 });
+            let slot = if keep && acts.layers.len() > 1 { i } else { 0 };
+            let (x, y) = match (keep, i % 2) {
+                (true, _) => (&mut before[i], &mut after[0]),
+                (false, 0) => (&mut before[0], &mut after[0]),
+                (false, _) => (&mut after[0], &mut before[0]),
+            };
             layer.forward(
                 be,
-                Some(&mut after[0]),
-                x,
+                Some(y),
+                x.view(),
                 &mut acts.layers[slot],
                 &mut acts.scratch,
                 &at,
@@ -220,7 +227,7 @@ impl<B: Backend> Decoder<B> {
                 pass,
             )?;
         }
-        let last = layers.len();
+        let last = if keep { layers.len() } else { layers.len() % 2 };
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
@@ -232,7 +239,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, false)?;
         self.head_loss(acts, batch, None)
     }
 
@@ -265,7 +272,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, true)?;
         let scores = self.head_loss(acts, batch, Some(gradient_scale))?;
 
         let norm = self.norm_params();
@@ -309,7 +316,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, false)?;
         self.project(acts.normed.view())
     }
 

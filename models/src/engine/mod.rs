@@ -5,7 +5,7 @@ mod merging;
 mod session;
 mod training;
 
-pub use memory::{memory_plan, trainable_parameters};
+pub use memory::{Workload, adapters_of, memory_plan, trainable_parameters};
 pub use merging::MergeOptions;
 pub use session::Session;
 pub use training::TrainJob;

@@ -6,11 +6,14 @@
 use crate::adapter::NamedTensors;
 use crate::decoder::Decoder;
 use crate::fault::device;
-use crate::peft_format::{adapter_tensors_bytes, read_tensors};
-use peft_kernels::Backend;
+use crate::merge_writer::{OutTensor, narrow, write_tensors};
+use crate::peft_format::read_tensors;
+use peft_kernels::{Backend, DType, Tensor};
 use peft_plan::{Fault, Result};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Everything of a run that is not a tensor.
@@ -49,25 +52,44 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     let target = path(run, state.step);
     let io = |e| Fault::io("save the checkpoint", &target, e);
     durable::create_directories(&directory(run)).map_err(io)?;
-    let be = decoder.be.clone();
-    let mut parameters = NamedTensors::new();
-    let mut moments = NamedTensors::new();
-    for p in decoder.params_mut() {
-        let get = |t| be.download(t).map_err(device);
-        parameters.insert(p.name.clone(), (p.file_shape(), get(&p.value)?));
-        if let Some(m) = &p.moments {
-            moments.insert(format!("{}.m", p.name), (p.file_shape(), get(&m.m)?));
-            moments.insert(format!("{}.v", p.name), (p.file_shape(), get(&m.v)?));
-        }
-    }
     let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
+    // One tensor at a time: a run that fits in memory must also fit while it is saved.
+    let be = &decoder.be.clone();
+    let params = decoder.params_mut();
+    let values = params.iter().map(|p| (p.name.clone(), p.file_shape(), &p.value)).collect();
+    let moments = (params.iter())
+        .filter_map(|p| Some((p, p.moments.as_ref()?)))
+        .flat_map(|(p, m)| [("m", &m.m), ("v", &m.v)].map(|(end, t)| (format!("{}.{end}", p.name), p.file_shape(), t)))
+        .collect();
     let manifest = durable::replace_directory(&target, |writer| {
-        writer.file("parameters.safetensors", |f| f.write_all(&adapter_tensors_bytes(&parameters)))?;
-        writer.file("moments.safetensors", |f| f.write_all(&adapter_tensors_bytes(&moments)))?;
+        writer.file("parameters.safetensors", |f| write_each(be, f, values))?;
+        writer.file("moments.safetensors", |f| write_each(be, f, moments))?;
         writer.file("state.json", |f| f.write_all(&json))
     })
     .map_err(io)?;
     Ok((target, manifest.bytes()))
+}
+
+/// A safetensors file of these tensors, which are fetched from the device one after the other.
+fn write_each<B: Backend>(
+    be: &B,
+    file: &mut dyn Write,
+    tensors: Vec<(String, Vec<usize>, &Tensor<B>)>,
+) -> std::io::Result<()> {
+    let by_name: BTreeMap<&str, &Tensor<B>> = tensors.iter().map(|(name, _, t)| (name.as_str(), *t)).collect();
+    let out: Vec<OutTensor> = tensors
+        .iter()
+        .map(|(name, shape, _)| OutTensor {
+            name: name.clone(),
+            canonical: name.clone(),
+            dtype: Dtype::F32,
+            shape: shape.clone(),
+        })
+        .collect();
+    write_tensors(file, &out.iter().collect::<Vec<_>>(), |tensor| {
+        let data = be.download(by_name[tensor.name.as_str()]).map_err(std::io::Error::other)?;
+        Ok(narrow(DType::F32, &data))
+    })
 }
 
 /// Steps that have a checkpoint directory, newest first.

@@ -8,7 +8,7 @@ mod score;
 mod step;
 
 pub use checkpoint::RunState;
-pub use score::{Totals, score};
+pub use score::{Totals, rows, score};
 pub use step::{StepOutcome, optimizer_step};
 
 use crate::adapter;
@@ -167,6 +167,8 @@ impl<B: Backend> Trainer<'_, B> {
         resume: Option<RunState>,
     ) -> Result<RunOutcome> {
         let mut acts = decoder.activations(self.plan.recompute).map_err(device)?;
+        let layout = peft_plan::memory::layout(&decoder.spec, &decoder.adapters());
+        acts.reserve(&decoder.be, &layout, rows(self.plan, self.train, self.validation)).map_err(device)?;
         let mut schedule = Schedule::new(self.train, self.plan);
         let rates = self.plan.schedule();
         let resumed = resume.is_some();
