@@ -24,6 +24,8 @@ mod completions;
 mod data;
 mod hardware;
 mod panic;
+mod plan;
+mod profiles;
 mod runs;
 mod table;
 mod welcome;
@@ -62,7 +64,9 @@ pub fn main() -> ExitCode {
 fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
     match command {
         Command::Quickstart(args) => quickstart::run(context, args),
-        Command::Hardware => hardware::run(context),
+        Command::Hardware(args) => hardware::run(context, args),
+        Command::Profiles(args) => profiles::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
         Command::Data(args) => data::run(context, args),

@@ -37,6 +37,11 @@ pub fn text(content: &str) {
     }
 }
 
+/// Nobody reads stdout any more, or nothing can be written to it.
+pub fn is_closed() -> bool {
+    ENDED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
 /// A fault if a result could not be written for another reason than that nobody reads it.
 pub fn check() -> Result<(), Fault> {
     match *ENDED.lock().unwrap_or_else(PoisonError::into_inner) {

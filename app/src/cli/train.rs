@@ -5,7 +5,7 @@ use super::context::Context;
 use super::output;
 use crate::jobs::{RunRequest, resume, start};
 use peft_models::train::RunOutcome;
-use peft_plan::{Fault, Result, RunConfig};
+use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved.
@@ -13,14 +13,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
-    let mut config = match &args.run {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
-            RunConfig::from_json(&text)?
-        }
-        None => RunConfig::default(),
-    };
-    apply_flags(&mut config, args)?;
+    let config = configuration(args)?;
     let end = start(context, RunRequest { config, out: args.out.clone() })?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
@@ -30,7 +23,23 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     Ok(report(context, &end.outcome, end.run.id.as_str(), &end.run.directory))
 }
 
+/// What the command line asks for: the run file, changed by the flags.
+pub fn configuration(args: &TrainArgs) -> Result<RunConfig> {
+    let mut config = match &args.run {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
+            RunConfig::from_json(&text)?
+        }
+        None => RunConfig::default(),
+    };
+    apply_flags(&mut config, args)?;
+    Ok(config)
+}
+
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
+    if let Some(profile) = &args.profile {
+        config.use_case = Some(profile::find(profile)?.id.clone());
+    }
     if let Some(model) = &args.model {
         config.model.id = Some(model.clone());
     }

@@ -1,7 +1,13 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod facts;
+pub mod hardware;
+pub mod hardware_watch;
+pub mod memory;
 pub mod model;
+pub mod monitor;
+pub mod plan;
 pub mod run;
 pub mod setup;
 

@@ -33,6 +33,17 @@ pub fn open_model(id: &str) -> Result<BaseModel> {
     Err(Fault::new("PS-MODEL-001", format!("There is no folder `{id}`")))
 }
 
+/// The folder that `id` is opened from; `None` for the embedded model and for what is not here.
+pub fn folder_of(id: &str) -> Option<PathBuf> {
+    let path = Path::new(id);
+    match id {
+        STARTER => None,
+        _ if path.exists() => Some(path.to_owned()),
+        _ if is_hub_id(id) => hub_caches().iter().find_map(|hub| snapshot(hub, id)),
+        _ => None,
+    }
+}
+
 /// The files of the starter model, which are part of the program.
 pub fn starter_files() -> EmbeddedModel {
     EmbeddedModel {

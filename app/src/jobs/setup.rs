@@ -1,12 +1,16 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::facts::RunFacts;
+use super::memory::{available_memory, total_memory};
 use super::open_model;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, render};
 use peft_models::train::Tokens;
-use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve};
+use peft_plan::{
+    Fault, MachineFacts, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, defaults, resolve,
+};
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
 
@@ -30,6 +34,10 @@ pub struct Setup {
     pub data_bytes: u64,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// The configuration, completed by the planner.
+    pub config: RunConfig,
+    /// What the plan was made from; `None` where it was taken as it was.
+    pub facts: Option<RunFacts>,
 }
 
 /// The date that templates print.
@@ -95,14 +103,21 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     )?;
     let train = render(&base, &dataset.rows, &train, &options)?;
     let validation = render(&base, &dataset.rows, &validation, &options)?;
+    let (mut completed, mut gathered) = (config.clone(), None);
     let plan = if let Some(plan) = frozen {
         plan
     } else {
-        let mut config = config.clone();
-        config.dataset.validation_split = Some(fraction);
-        let facts =
-            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
-        resolve::resolve(&config, &facts)?
+        let known = RunFacts::of(&base, config, &dataset.rows, &train, &validation)?;
+        let machine = MachineFacts {
+            memory_bytes: total_memory(),
+            available_bytes: available_memory(),
+            ..MachineFacts::default()
+        };
+        let facts = known.facts(threads, machine);
+        completed = defaults::fill(config, &facts)?.config;
+        let plan = resolve::build(&completed, &facts)?;
+        gathered = Some(known);
+        plan
     };
     check_targets(&plan, &base)?;
     let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);
@@ -128,7 +143,19 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             plan.max_sequence_length
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_bytes, notes })
+    Ok(Setup {
+        base,
+        plan,
+        train,
+        validation,
+        truncated,
+        dropped,
+        dataset_hash,
+        data_bytes,
+        notes,
+        config: completed,
+        facts: gathered,
+    })
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.

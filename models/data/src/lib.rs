@@ -32,6 +32,7 @@ mod turns;
 
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use duplicates::copies;
 pub use import::json_instruction;
 pub use inspect::{Inspection, Issue, IssueExample, Severity, inspect};
 pub use read::{BadLine, ReadOptions, read};

@@ -1,15 +1,20 @@
 //! The vocabulary of a run: configuration, families, schedules, events. Pure: no files, no clock,
 //! no threads, no device. Everything that can be decided from values is decided here.
 
+pub mod alternatives;
 pub mod config;
 pub mod conversation;
+pub mod defaults;
+pub mod estimate;
 pub mod event;
+pub mod facts;
 pub mod family;
 pub mod fault;
 pub mod import;
 pub mod memory;
 pub mod order;
 pub mod preset;
+pub mod profile;
 pub mod resolve;
 pub mod rope;
 pub mod schedule;
@@ -17,10 +22,11 @@ pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 pub use conversation::{Example, Role, Row, Turn};
-pub use event::{Evaluation, EventSink, Finished, Interval, RunEvent, Started, StepMetrics};
+pub use event::{Evaluation, EventSink, Finished, GpuReading, Interval, Reading, RunEvent, Started, StepMetrics};
+pub use facts::{DataFacts, Facts, MachineFacts, ModelFacts, Targets};
 pub use fault::{Action, Fault, Result};
 pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
-pub use resolve::{Facts, TrainingPlan};
+pub use resolve::TrainingPlan;
 pub use schedule::LrSchedule;
 pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};

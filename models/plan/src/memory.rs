@@ -5,7 +5,9 @@
 //! Widths are those of the f32 processor backend.
 
 use crate::config::Method;
-use crate::spec::{ModelSpec, NormPlacement};
+use crate::facts::{Facts, ModelFacts, Targets, score_rows};
+use crate::resolve::TrainingPlan;
+use crate::spec::{ModelSpec, ModuleSpec, NormPlacement};
 use serde::{Deserialize, Serialize};
 
 /// A named share of the memory.
@@ -226,6 +228,60 @@ pub struct MemoryFacts {
     pub example_tokens: u64,
     /// Bytes of the data's files.
     pub data_bytes: u64,
+}
+
+/// Bytes of the frozen weights as they are held, and of what quantising them on loading takes for a moment.
+pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, method: Method, double: bool) -> (u64, u64) {
+    if method == Method::Full {
+        return (0, 0);
+    }
+    if !method.is_quantized() || stored_in_4bit {
+        return (model.stored_bytes, 0);
+    }
+    let elements = |m: &ModuleSpec| (m.in_features * m.out_features) as u64;
+    let linear = spec.modules.iter().map(elements).sum::<u64>() * spec.layers.len() as u64;
+    // Half a byte a weight and a scale for 64 of them, in f32 or in a byte with a scale of its own for 256.
+    let scales = if double { linear / 64 + linear / (64 * 64) } else { linear / 16 };
+    // The largest matrix widened to f32, its codes one a byte, and its scales.
+    let largest = spec.modules.iter().map(elements).max().unwrap_or(0);
+    (model.stored_bytes.saturating_sub(model.linear_bytes) + linear / 2 + scales, largest * 5 + largest / 16)
+}
+
+/// The memory that `plan` takes, by what is known before anything is loaded.
+pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
+    let cut = |lengths: &[usize]| -> Vec<usize> { lengths.iter().map(|&l| l.min(plan.max_sequence_length)).collect() };
+    let (train, held_out) = (cut(facts.lengths), cut(&facts.data.held_out));
+    let rows =
+        Rows { train: crate::order::widest(&train, &plan.order(), plan.total_steps), score: score_rows(&held_out) };
+    let all = || train.iter().chain(&held_out).copied();
+    let (weight_bytes, quantising_bytes) =
+        weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
+    let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
+    let facts_of_run = MemoryFacts {
+        weight_bytes,
+        quantising_bytes,
+        trainable: targets.trainable(facts.spec, plan.method, plan.rank),
+        method: plan.method,
+        adapters: adapters(plan, targets),
+        rows,
+        recompute: plan.recompute,
+        longest: all().max().unwrap_or(0),
+        threads: plan.threads,
+        tokenizer_bytes: facts.model.tokenizer_bytes,
+        example_tokens: all().map(|n| n as u64).sum(),
+        data_bytes: facts.data.bytes,
+    };
+    self::plan(facts.spec, &facts_of_run)
+}
+
+/// The adapters of a plan on these modules.
+pub fn adapters(plan: &TrainingPlan, targets: Targets) -> Adapters {
+    match plan.method {
+        Method::Full => Adapters::none(),
+        method => {
+            Adapters { rank: plan.rank, dora: method.is_dora(), dropout: plan.dropout > 0.0, modules: targets.modules }
+        }
+    }
 }
 
 /// What the program itself takes: its code, its libraries, the store, the allocator.

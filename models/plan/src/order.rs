@@ -92,8 +92,11 @@ pub fn epoch_steps(lengths: &[usize], params: &OrderParams, epoch: u64) -> Vec<S
         .collect()
 }
 
+/// Held-out tokens that are scored together.
+pub const SCORE_TOKENS: usize = 1024;
+
 /// Examples that are ordered to find the largest micro-batch; beyond, its upper bound is taken.
-const ORDERED: usize = 4_000_000;
+const ORDERED: usize = 400_000;
 
 /// Most tokens of a micro-batch in the first `steps` steps over examples of these lengths.
 pub fn widest(lengths: &[usize], params: &OrderParams, steps: u64) -> usize {

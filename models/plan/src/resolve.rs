@@ -1,27 +1,16 @@
 //! From what was asked and what was measured to a complete plan.
 //!
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
-//! user did not give comes from `defaults` below and says why.
+//! user did not give is filled in by `defaults.rs`, which says why.
 
 use crate::config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
+use crate::defaults;
+pub use crate::facts::Facts;
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
-
-/// What was measured outside.
-#[derive(Clone, Debug)]
-pub struct Facts<'a> {
-    /// The model.
-    pub spec: &'a ModelSpec,
-    /// Its checkpoint stores 4-bit weights.
-    pub stored_in_4bit: bool,
-    /// Tokens of every training example, uncut.
-    pub lengths: &'a [usize],
-    /// Threads to compute with.
-    pub threads: usize,
-}
 
 /// A complete, consistent run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,6 +143,14 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if config.dataset_paths().is_empty() {
         return Err(Fault::new("PS-CFG-001", "The run names no data: give `--data FILE` or `dataset.path`"));
     }
+    check_values(config)
+}
+
+/// Check every value that is given.
+pub fn check_values(config: &RunConfig) -> Result<()> {
+    if let Some(name) = &config.use_case {
+        crate::profile::find(name)?;
+    }
     let a = &config.adapter;
     if let Some(rank) = a.rank {
         whole("adapter.rank", rank, 1, 1024)?;
@@ -246,14 +243,19 @@ pub fn check(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// The sequence length where nothing is asked for: the longest example, within 2048 and the model's context.
-pub fn default_sequence_length(spec: &ModelSpec, longest: usize) -> usize {
-    longest.next_multiple_of(32).min(2048).min(spec.max_positions).max(8)
+/// The sequence length where nothing is asked for: the longest example, within `most` and the model's context.
+pub fn default_sequence_length(spec: &ModelSpec, longest: usize, most: usize) -> usize {
+    longest.next_multiple_of(32).min(most).min(spec.max_positions).max(8)
 }
 
 /// Fill in everything that was left out.
 pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     check(config)?;
+    build(&defaults::fill(config, facts)?.config, facts)
+}
+
+/// The plan of a configuration that [`defaults::fill`] has completed.
+pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     let a = &config.adapter;
     let t = &config.training;
     let method = a.method.unwrap_or(if facts.stored_in_4bit { Method::Qlora } else { Method::Lora });
@@ -269,7 +271,8 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         return Err(impossible("adapter.rank", rank, &format!("1 to {} for this model", smallest.max(16) * 4)));
     }
     let longest = facts.lengths.iter().copied().max().unwrap_or(0);
-    let max_sequence_length = t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest));
+    let max_sequence_length =
+        t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest, 2048));
     if max_sequence_length > facts.spec.max_positions {
         return Err(impossible(
             "training.max_sequence_length",
@@ -342,8 +345,12 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
 /// Optimizer steps of `epochs` passes; a broken last pass is rounded up to whole steps.
 fn steps_for(lengths: &[usize], order: &OrderParams, epochs: f64) -> u64 {
     let full = epochs.floor() as u64;
+    let together = (order.micro_batch_size * order.gradient_accumulation).max(1);
     // The number of packed rows differs a little between epochs; without packing it does not.
-    let per_epoch = |e: u64| crate::order::epoch_steps(lengths, order, e).len() as u64;
+    let per_epoch = |e: u64| match order.packing {
+        true => crate::order::epoch_steps(lengths, order, e).len() as u64,
+        false => lengths.len().div_ceil(together) as u64,
+    };
     let mut steps: u64 = if order.packing { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
     let rest = epochs - full as f64;
     if rest > 0.0 {

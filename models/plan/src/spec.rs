@@ -115,6 +115,13 @@ pub enum Part {
     Down,
 }
 
+impl Part {
+    /// It belongs to what attention reads.
+    pub fn is_qkv(self) -> bool {
+        matches!(self, Self::Q | Self::K | Self::V)
+    }
+}
+
 /// One linear module of a block, split or fused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleSpec {

@@ -32,8 +32,19 @@ pub struct BuildOptions<'a> {
 
 /// Build the decoder of `checkpoint` on `be`.
 pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions) -> Result<Decoder<B>> {
+    build_first(be, checkpoint, options, usize::MAX)
+}
+
+/// The same with at most so many blocks: enough to measure how long one takes.
+pub fn build_first<B: Backend>(
+    be: &B,
+    checkpoint: &Checkpoint,
+    options: &BuildOptions,
+    blocks: usize,
+) -> Result<Decoder<B>> {
     checkpoint.check()?;
-    let spec = checkpoint.spec().clone();
+    let mut spec = checkpoint.spec().clone();
+    spec.layers.truncate(blocks.max(1));
     let builder = Builder { be, checkpoint, options, spec: &spec };
     let embedding = builder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
     let mut adapters = 0;

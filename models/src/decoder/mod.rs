@@ -9,7 +9,7 @@ mod linear;
 mod param;
 mod reserve;
 
-pub use build::{BuildOptions, build, initial_a, stays_mapped};
+pub use build::{BuildOptions, build, build_first, initial_a, stays_mapped};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
 pub use param::{Moments, Param};

@@ -1,26 +1,41 @@
 //! The memory plan of a run, from its model and its plan.
 
 use crate::base::BaseModel;
-use crate::decoder::stays_mapped;
+use crate::checkpoint::Checkpoint;
 use crate::peft_format;
 use crate::train::{Tokens, rows};
-use peft_plan::{Adapters, MemoryFacts, MemoryPlan, Method, ModelSpec, Result, Rows, TrainingPlan};
+use peft_plan::{MemoryFacts, MemoryPlan, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets, TrainingPlan};
 
 /// Parameters that `plan` trains in a model of this shape.
 pub fn trainable_parameters(spec: &ModelSpec, plan: &TrainingPlan) -> Result<u64> {
-    if plan.method == Method::Full {
-        return Ok(spec.parameters());
+    Ok(targets(spec, &plan.target_modules)?.trainable(spec, plan.method, plan.rank))
+}
+
+/// The linear modules that `wanted` means in a model of this shape.
+pub fn targets(spec: &ModelSpec, wanted: &TargetModules) -> Result<Targets> {
+    if Targets::is_all(Some(wanted)) {
+        return Ok(Targets::all(spec));
     }
-    let mut total = 0;
+    let mut found = Targets { modules: vec![false; spec.modules.len()], ..Targets::default() };
     for i in 0..spec.layers.len() {
-        for m in &spec.modules {
-            if peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", m.name))? {
-                total += plan.rank * (m.in_features + m.out_features)
-                    + if plan.method.is_dora() { m.out_features } else { 0 };
+        for (module, on) in spec.modules.iter().zip(&mut found.modules) {
+            if peft_format::matches(wanted, &format!("model.layers.{i}.{}", module.name))? {
+                *on = true;
+                found.features += (module.in_features + module.out_features) as u64;
+                found.outputs += module.out_features as u64;
             }
         }
     }
-    Ok(total as u64)
+    Ok(found)
+}
+
+/// Sizes of the files of a model.
+pub fn model_facts(checkpoint: &Checkpoint, tokenizer_bytes: u64) -> ModelFacts {
+    let spec = checkpoint.spec();
+    let names = (0..spec.layers.len())
+        .flat_map(|i| spec.modules.iter().map(move |m| format!("model.layers.{i}.{}.weight", m.name)));
+    let linear_bytes = names.filter_map(|name| checkpoint.tensor(&name)).map(|t| t.bytes.len() as u64).sum();
+    ModelFacts { stored_bytes: checkpoint.total_bytes(), linear_bytes, tokenizer_bytes }
 }
 
 /// What a run reads and computes, as far as its memory depends on it.
@@ -49,57 +64,26 @@ impl Workload {
     }
 }
 
-/// The adapters of a plan on a model of this shape.
-pub fn adapters_of(spec: &ModelSpec, plan: &TrainingPlan) -> Result<Adapters> {
-    if plan.method == Method::Full {
-        return Ok(Adapters::none());
-    }
-    let mut modules = vec![false; spec.modules.len()];
-    for i in 0..spec.layers.len() {
-        for (module, on) in spec.modules.iter().zip(&mut modules) {
-            *on = *on || peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", module.name))?;
-        }
-    }
-    Ok(Adapters { rank: plan.rank, dora: plan.method.is_dora(), dropout: plan.dropout > 0.0, modules })
-}
-
 /// The memory plan of a run.
 pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryPlan> {
     let spec = base.spec();
-    let (weight_bytes, quantising_bytes) = weight_bytes(base, plan);
+    let model = model_facts(base.checkpoint(), base.tokenizer_bytes());
+    let (weight_bytes, quantising_bytes) =
+        peft_plan::memory::weights(spec, &model, base.stored_in_4bit(), plan.method, plan.double_quantization);
+    let targets = targets(spec, &plan.target_modules)?;
     let facts = MemoryFacts {
         weight_bytes,
         quantising_bytes,
-        trainable: trainable_parameters(spec, plan)?,
+        trainable: targets.trainable(spec, plan.method, plan.rank),
         method: plan.method,
-        adapters: adapters_of(spec, plan)?,
+        adapters: peft_plan::memory::adapters(plan, targets),
         rows: work.rows,
         recompute: plan.recompute,
         longest: work.longest,
         threads: plan.threads,
-        tokenizer_bytes: base.tokenizer_bytes(),
+        tokenizer_bytes: model.tokenizer_bytes,
         example_tokens: work.example_tokens,
         data_bytes: work.data_bytes,
     };
     Ok(peft_plan::memory::plan(spec, &facts))
-}
-
-/// Bytes of the frozen weights as they are held, and of what quantising them on loading takes for a moment.
-fn weight_bytes(base: &BaseModel, plan: &TrainingPlan) -> (u64, u64) {
-    let checkpoint = base.checkpoint();
-    let kept: u64 = (checkpoint.tensors())
-        .filter(|(name, _)| stays_mapped(checkpoint, plan, name))
-        .map(|(_, tensor)| tensor.bytes.len() as u64)
-        .sum();
-    if !plan.method.is_quantized() || base.stored_in_4bit() {
-        return (kept, 0);
-    }
-    let spec = base.spec();
-    let elements = |m: &peft_plan::ModuleSpec| (m.in_features * m.out_features) as u64;
-    let linear = spec.modules.iter().map(elements).sum::<u64>() * spec.layers.len() as u64;
-    // Half a byte a weight and a scale for 64 of them, in f32 or in a byte with a scale of its own for 256.
-    let scales = if plan.double_quantization { linear / 64 + linear / (64 * 64) } else { linear / 16 };
-    // The largest matrix widened to f32, its codes one a byte, and its scales.
-    let largest = spec.modules.iter().map(elements).max().unwrap_or(0);
-    (kept + linear / 2 + scales, largest * 5 + largest / 16)
 }

@@ -346,6 +346,7 @@ impl<B: Backend> Trainer<'_, B> {
             suggestions: Vec::new(),
             adapter: path.display().to_string(),
             version: None,
+            peak_memory_bytes: (self.peak_memory)(),
         };
         let _continue = sink.emit(&RunEvent::Finished(finished.clone()));
         Ok(RunOutcome::Finished(finished))

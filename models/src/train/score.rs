@@ -5,6 +5,7 @@ use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
 use peft_plan::memory::Rows;
+use peft_plan::order::SCORE_TOKENS;
 use peft_plan::{Result, TrainingPlan};
 
 /// Sums over trained tokens.
@@ -30,14 +31,11 @@ impl Totals {
     }
 }
 
-/// Tokens computed together.
-const BATCH_TOKENS: usize = 1024;
-
 /// Where the group of examples that begins at `start` ends, and its tokens.
 fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
     let mut end = start + 1;
     let mut tokens = examples[start].ids.len();
-    while end < examples.len() && tokens + examples[end].ids.len() <= BATCH_TOKENS {
+    while end < examples.len() && tokens + examples[end].ids.len() <= SCORE_TOKENS {
         tokens += examples[end].ids.len();
         end += 1;
     }
@@ -47,14 +45,11 @@ fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
 /// Most tokens that a run computes together.
 pub fn rows(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens]) -> Rows {
     let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
-    let mut most = 0;
-    let mut start = 0;
-    while start < validation.len() {
-        let (end, tokens) = group(validation, start);
-        most = most.max(tokens);
-        start = end;
+    let held_out: Vec<usize> = validation.iter().map(|t| t.ids.len()).collect();
+    Rows {
+        train: peft_plan::order::widest(&lengths, &plan.order(), plan.total_steps),
+        score: peft_plan::facts::score_rows(&held_out),
     }
-    Rows { train: peft_plan::order::widest(&lengths, &plan.order(), plan.total_steps), score: most }
 }
 
 /// Score `examples` in order, with or without the adapters.

@@ -5,6 +5,7 @@
 
 mod data;
 mod model;
+mod planning;
 mod spelling;
 mod starter;
 mod training;
@@ -12,6 +13,7 @@ mod values;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -61,8 +63,11 @@ pub enum Command {
     /// Try everything at once, offline: train the built-in model on sample data and compare its answers
     Quickstart(QuickstartArgs),
     /// Show the processor, graphics cards, memory and disk, and what is used for training
-    #[command(after_help = "Example:\n  peft-studio hardware --json")]
-    Hardware,
+    Hardware(HardwareArgs),
+    /// Show what people make, and the settings that suit it
+    Profiles(ProfilesArgs),
+    /// Work out a run before it is started: settings and why, memory, time, energy, cost, alternatives
+    Plan(PlanArgs),
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,

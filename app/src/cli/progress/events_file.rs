@@ -48,7 +48,7 @@ impl EventsFile {
         line.push(b'\n');
         self.file.write_all(&line)?;
         match event {
-            RunEvent::Step(_) | RunEvent::Evaluation(_) | RunEvent::Anomaly { .. } => Ok(()),
+            RunEvent::Step(_) | RunEvent::Evaluation(_) | RunEvent::Anomaly { .. } | RunEvent::Hardware(_) => Ok(()),
             _ => self.file.sync_data(),
         }
     }

@@ -172,6 +172,10 @@ impl Receiver for Recorder<'_> {
             }
             RunEvent::Checkpoint { step, path, bytes, .. } => self.checkpoint(*step, Path::new(path), *bytes),
             RunEvent::Anomaly { step, .. } => self.event(*step, "anomaly", event),
+            RunEvent::Hardware(reading) => {
+                let document = serde_json::to_value(event).unwrap_or_default();
+                self.store.record_event(&self.run, reading.step, "hardware", &document).map(|_| ())
+            }
             RunEvent::Paused { step } => self.event(*step, "paused", event),
             RunEvent::Stopped { step } => self.event(*step, "stopped", event),
             RunEvent::Finished(finished) => {
@@ -251,6 +255,7 @@ mod tests {
             suggestions: Vec::new(),
             adapter: "a".to_owned(),
             version: None,
+            peak_memory_bytes: 0,
         })
     }
 

@@ -129,7 +129,9 @@ fn named(name: &str, program: Program, info: Option<&Value>) -> Source {
         (None, Some(hub)) => plain(hub, None),
         _ => plain(
             format!("{name}.json"),
-            Some(format!("`{name}` is an entry of dataset_info.json, which was not found; set dataset.path to its file")),
+            Some(format!(
+                "`{name}` is an entry of dataset_info.json, which was not found; set dataset.path to its file"
+            )),
         ),
     }
 }

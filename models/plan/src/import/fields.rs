@@ -143,19 +143,62 @@ const METHOD_FLAGS: [&str; 5] = ["load_in_4bit", "quantization_bit", "use_dora",
 /// Fields that mean nothing here, and why.
 const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (
-        &["bf16", "fp16", "tf32", "pure_bf16", "bfloat16", "dtype", "torch_dtype", "compute_dtype", "bnb_4bit_compute_dtype"],
+        &[
+            "bf16",
+            "fp16",
+            "tf32",
+            "pure_bf16",
+            "bfloat16",
+            "dtype",
+            "torch_dtype",
+            "compute_dtype",
+            "bnb_4bit_compute_dtype",
+        ],
         "numbers are chosen for the device; see training.precision",
     ),
     (
-        &["flash_attention", "flash_attn", "attn_implementation", "xformers_attention", "sdp_attention", "sdpa_attention", "use_liger_kernel", "enable_liger_kernel", "liger_rope", "compile", "torch_compile", "use_unsloth"],
+        &[
+            "flash_attention",
+            "flash_attn",
+            "attn_implementation",
+            "xformers_attention",
+            "sdp_attention",
+            "sdpa_attention",
+            "use_liger_kernel",
+            "enable_liger_kernel",
+            "liger_rope",
+            "compile",
+            "torch_compile",
+            "use_unsloth",
+        ],
         "the program has its own fused kernels, which are always on",
     ),
     (
-        &["deepspeed", "fsdp", "fsdp_config", "ddp_timeout", "ddp_find_unused_parameters", "world_size", "local_rank", "tensor_parallel_size"],
+        &[
+            "deepspeed",
+            "fsdp",
+            "fsdp_config",
+            "ddp_timeout",
+            "ddp_find_unused_parameters",
+            "world_size",
+            "local_rank",
+            "tensor_parallel_size",
+        ],
         "a run uses one device",
     ),
     (
-        &["group_by_length", "pad_to_sequence_len", "pad_to_multiple_of", "dataloader_num_workers", "preprocessing_num_workers", "dataset_num_proc", "dataloader_pin_memory", "overwrite_cache", "dataset_prepared_path", "dataset_processes"],
+        &[
+            "group_by_length",
+            "pad_to_sequence_len",
+            "pad_to_multiple_of",
+            "dataloader_num_workers",
+            "preprocessing_num_workers",
+            "dataset_num_proc",
+            "dataloader_pin_memory",
+            "overwrite_cache",
+            "dataset_prepared_path",
+            "dataset_processes",
+        ],
         "there is no padding and no data cache",
     ),
     (
@@ -167,11 +210,30 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         "no code of a model is ever run, and tokens do not belong in a run file",
     ),
     (
-        &["model_type", "tokenizer_type", "is_llama_derived_model", "tokenizer_name", "tokenizer_config", "resize_vocab"],
+        &[
+            "model_type",
+            "tokenizer_type",
+            "is_llama_derived_model",
+            "tokenizer_name",
+            "tokenizer_config",
+            "resize_vocab",
+        ],
         "read from the model's own files",
     ),
     (
-        &["evals_per_epoch", "saves_per_epoch", "evaluation_strategy", "eval_strategy", "save_strategy", "eval_batch_size", "per_device_eval_batch_size", "do_eval", "do_train", "do_predict", "eval_sample_packing"],
+        &[
+            "evals_per_epoch",
+            "saves_per_epoch",
+            "evaluation_strategy",
+            "eval_strategy",
+            "save_strategy",
+            "eval_batch_size",
+            "per_device_eval_batch_size",
+            "do_eval",
+            "do_train",
+            "do_predict",
+            "eval_sample_packing",
+        ],
         "about ten evaluations a run and a checkpoint a minute are the default; see evaluation.every_steps and checkpoint.every_steps",
     ),
     (&["load_in_8bit"], "8-bit bases are not trained on; 4-bit or 16-bit is chosen instead"),
@@ -218,7 +280,8 @@ pub(super) fn apply(writer: &mut Writer, program: Program, path: &str, value: &V
     if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(names, _)| names.contains(&name)) {
         return writer.ignore(path, value, why);
     }
-    let prefix = ["wandb", "mlflow", "comet", "swanlab", "report_to", "hub_", "push_to_hub", "logging", "log_", "plot_"];
+    let prefix =
+        ["wandb", "mlflow", "comet", "swanlab", "report_to", "hub_", "push_to_hub", "logging", "log_", "plot_"];
     if prefix.iter().any(|p| name.starts_with(p)) {
         return writer.ignore(path, value, "runs are recorded in the program's own history");
     }
@@ -337,7 +400,10 @@ fn convert(
             if ["chatml", "plain", "auto"].contains(&name) {
                 writer.put(path, value, setting, &json!(name), None);
             } else {
-                let note = format!("the model's own layout is used instead of `{}`", name.chars().take(40).collect::<String>());
+                let note = format!(
+                    "the model's own layout is used instead of `{}`",
+                    name.chars().take(40).collect::<String>()
+                );
                 writer.put(path, value, setting, &json!("auto"), Some(note));
             }
         }

@@ -168,7 +168,14 @@ fn detect(root: &Map<String, Value>) -> Option<Program> {
     {
         return Some(Program::Unsloth);
     }
-    let trl = ["model_name_or_path", "per_device_train_batch_size", "num_train_epochs", "lora_r", "use_peft", "learning_rate"];
+    let trl = [
+        "model_name_or_path",
+        "per_device_train_batch_size",
+        "num_train_epochs",
+        "lora_r",
+        "use_peft",
+        "learning_rate",
+    ];
     inside(&trl).then_some(Program::Trl)
 }
 

@@ -1,0 +1,138 @@
+//! What was measured outside: the model, the data and the machine, as far as the planner asks for them.
+
+use crate::config::{Method, TargetModules};
+use crate::order::SCORE_TOKENS;
+use crate::spec::ModelSpec;
+use serde::{Deserialize, Serialize};
+
+/// What a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The model.
+    pub spec: &'a ModelSpec,
+    /// Its checkpoint stores 4-bit weights.
+    pub stored_in_4bit: bool,
+    /// Tokens of every training example, uncut.
+    pub lengths: &'a [usize],
+    /// Threads to compute with.
+    pub threads: usize,
+    /// Sizes of the model's files.
+    pub model: ModelFacts,
+    /// What else is known of the data.
+    pub data: DataFacts,
+    /// The machine; without it nothing is refused or reduced for want of memory.
+    pub machine: Option<MachineFacts>,
+    /// What the adapters sit on; `None`: every linear module.
+    pub targets: Option<Targets>,
+}
+
+impl<'a> Facts<'a> {
+    /// Nothing known but the model and the lengths of the examples.
+    pub fn bare(spec: &'a ModelSpec, lengths: &'a [usize], threads: usize) -> Self {
+        let data = DataFacts { rows: lengths.len(), ..DataFacts::default() };
+        Self {
+            spec,
+            stored_in_4bit: false,
+            lengths,
+            threads,
+            model: ModelFacts::default(),
+            data,
+            machine: None,
+            targets: None,
+        }
+    }
+}
+
+/// Sizes of a model's files, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// Of all tensors as they are stored.
+    pub stored_bytes: u64,
+    /// Of the linear matrices among them.
+    pub linear_bytes: u64,
+    /// Of `tokenizer.json`.
+    pub tokenizer_bytes: u64,
+}
+
+/// What is known of the data, besides the lengths of the training examples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DataFacts {
+    /// Usable rows, before any are held out.
+    pub rows: usize,
+    /// Rows that repeat an earlier one.
+    pub duplicates: usize,
+    /// Mean number of answers in a row.
+    pub answers: f64,
+    /// Share of the tokens that are learnt.
+    pub learnt_share: f64,
+    /// Tokens of every held-out example, uncut.
+    pub held_out: Vec<usize>,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// What is known of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineFacts {
+    /// Memory installed, or granted to this process's group.
+    pub memory_bytes: u64,
+    /// Memory that a new program could have now.
+    pub available_bytes: u64,
+    /// Cores of the processor.
+    pub cores: usize,
+    /// Free space where runs are kept.
+    pub disk_free_bytes: u64,
+}
+
+/// The linear modules that carry adapters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Targets {
+    /// Which of [`ModelSpec::modules`], in any block.
+    pub modules: Vec<bool>,
+    /// Input and output features of all of them, over all blocks.
+    pub features: u64,
+    /// Output features of all of them, over all blocks.
+    pub outputs: u64,
+}
+
+impl Targets {
+    /// Every linear module of every block.
+    pub fn all(spec: &ModelSpec) -> Self {
+        let blocks = spec.layers.len() as u64;
+        let features: usize = spec.modules.iter().map(|m| m.in_features + m.out_features).sum();
+        let outputs: usize = spec.modules.iter().map(|m| m.out_features).sum();
+        Self {
+            modules: vec![true; spec.modules.len()],
+            features: features as u64 * blocks,
+            outputs: outputs as u64 * blocks,
+        }
+    }
+
+    /// Parameters that `method` trains with this rank.
+    pub fn trainable(&self, spec: &ModelSpec, method: Method, rank: usize) -> u64 {
+        match method {
+            Method::Full => spec.parameters(),
+            _ => self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 },
+        }
+    }
+
+    /// Whether `targets` asks for every linear module, which needs no look at the names.
+    pub fn is_all(targets: Option<&TargetModules>) -> bool {
+        match targets {
+            None => true,
+            Some(TargetModules::Pattern(pattern)) => pattern == "all-linear",
+            Some(TargetModules::List(_)) => false,
+        }
+    }
+}
+
+/// Most tokens of these held-out examples that are scored together.
+pub fn score_rows(lengths: &[usize]) -> usize {
+    let mut most = 0;
+    let mut together = 0;
+    for &length in lengths {
+        together = if together > 0 && together + length <= SCORE_TOKENS { together + length } else { length };
+        most = most.max(together);
+    }
+    most
+}
