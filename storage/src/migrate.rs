@@ -8,10 +8,11 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs;
 
 /// Version `n` of the schema is the first `n` of these.
-pub(crate) const MIGRATIONS: [&str; 4] = [
+pub(crate) const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_runs.sql"),
     include_str!("../migrations/0002_metrics.sql"),
     include_str!("../migrations/0003_checkpoints.sql"),
+    include_str!("../migrations/0005_memory.sql"),
     include_str!("../migrations/0006_presets.sql"),
 ];
 

@@ -108,8 +108,9 @@ fn for_people(answer: &Answer) -> String {
     text += "\nMemory\n";
     let mut items = planned.memory.items.clone();
     items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
-    let rows: Vec<Vec<String>> = items.iter().map(|item| vec![format!("  {}", item.name), bytes(item.bytes)]).collect();
-    text += &table::render(&["", ">"], &rows).trim_start().replacen('\n', "\n", 1);
+    for item in &items {
+        text += &format!("  {:<34}{:>10}\n", item.name, bytes(item.bytes));
+    }
     text += &format!("  {} in all, of {} that may be used\n", bytes(planned.memory.total_bytes), bytes(*budget_bytes));
     text += "\nEstimate\n";
     text += &estimate(&planned.estimate);

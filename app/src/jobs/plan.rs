@@ -2,17 +2,17 @@
 
 use super::facts::{RunFacts, gather, keep, machine};
 use super::hardware_watch::joules;
-use super::model::STARTER;
 use super::open_model;
 use super::run::{absolute_paths, default_name};
 use crate::cli::context::Context;
 use peft_models::calibrate::Sample;
+use peft_models::checkpoint::Checkpoint;
 use peft_models::engine::{Engine, model_facts};
 use peft_plan::alternatives::{Alternative, Planned, alternatives, planned};
 use peft_plan::estimate::{Calibration, Rates};
 use peft_plan::order::epoch_steps;
 use peft_plan::profile::{Profile, profiles, reference_model};
-use peft_plan::{DataFacts, Facts, Fault, Method, ModelFacts, Result, RunConfig, Targets, TrainingPlan};
+use peft_plan::{DataFacts, Facts, Fault, Method, ModelFacts, ModelSpec, Result, RunConfig, Targets, TrainingPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -82,6 +82,16 @@ pub fn calibration(
     known: &RunFacts,
     plan: &TrainingPlan,
 ) -> Result<Calibration> {
+    let model = config.model.id.as_deref().unwrap_or_default();
+    calibrated(context, known, plan, |engine, sample| engine.calibrate(open_model(model)?.checkpoint(), sample))
+}
+
+fn calibrated(
+    context: &Context,
+    known: &RunFacts,
+    plan: &TrainingPlan,
+    measure: impl FnOnce(&Engine, &Sample) -> Result<Calibration>,
+) -> Result<Calibration> {
     let engine = Engine::open(&context.backend, context.threads)?;
     let micro_batches = typical(known, plan);
     let key = calibration_key(&engine.fingerprint(), &known.model_hash, plan);
@@ -92,7 +102,6 @@ pub fn calibration(
     {
         return Ok(found.clone());
     }
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
     durable::create_directories(&context.data_dir).map_err(|e| Fault::io("create", &context.data_dir, e))?;
     let sample = Sample {
         plan,
@@ -101,7 +110,7 @@ pub fn calibration(
         directory: &context.data_dir,
         joules: &joules,
     };
-    let measured = engine.calibrate(base.checkpoint(), &sample)?;
+    let measured = measure(&engine, &sample)?;
     let correction = kept.get(&key).map_or(1.0, |old| old.correction);
     let measured = Calibration { correction, ..measured };
     kept.insert(key, measured.clone());
@@ -226,7 +235,7 @@ pub fn profiles_here(context: &Context, config: Option<RunConfig>) -> Result<(Ve
         linear_bytes: linear * spec.layers.len() as u64 * 2,
         tokenizer_bytes: model.tokenizer_bytes,
     };
-    let calibration = on_starter(context)?;
+    let calibration = on_reference(context, &spec)?;
     let of = |profile: &'static Profile| {
         let held_out = profile.examples_needed / 10;
         let lengths = vec![profile.typical_tokens; profile.examples_needed - held_out];
@@ -249,23 +258,30 @@ pub fn profiles_here(context: &Context, config: Option<RunConfig>) -> Result<(Ve
     Ok((profiles().iter().map(of).collect::<Result<_>>()?, model.name.clone()))
 }
 
-/// The speed of this machine where no model is named: measured with the built-in one.
-fn on_starter(context: &Context) -> Result<Calibration> {
-    let base = open_model(STARTER)?;
-    let lengths = vec![128; 64];
+/// Rows of the head that are measured where no model is named; a larger one takes as much longer.
+const HEAD_ROWS: usize = 8192;
+
+/// The speed of this machine where no model is named: one block of the typical model, without its weights.
+fn on_reference(context: &Context, spec: &ModelSpec) -> Result<Calibration> {
+    let mut shape = reference_model().config.clone();
+    shape["num_hidden_layers"] = 1.into();
+    shape["vocab_size"] = HEAD_ROWS.into();
+    let checkpoint = Checkpoint::blank(shape)?;
     let known = RunFacts {
-        spec: base.spec().clone(),
+        spec: checkpoint.spec().clone(),
         stored_in_4bit: false,
-        model_hash: base.checkpoint().hash().to_owned(),
-        model: model_facts(base.checkpoint(), base.tokenizer_bytes()),
-        lengths,
+        model_hash: checkpoint.hash().to_owned(),
+        model: model_facts(&checkpoint, 0),
+        lengths: vec![256; 64],
         data: DataFacts { rows: 64, learnt_share: 0.5, ..DataFacts::default() },
-        targets: Targets::all(base.spec()),
+        targets: Targets::all(checkpoint.spec()),
     };
     let mut config = RunConfig::default();
-    for assignment in ["model.id=starter", "dataset.path=typical"] {
+    for assignment in ["model.id=reference", "dataset.path=typical"] {
         config.set(assignment)?;
     }
     let plan = peft_plan::resolve::resolve(&config, &known.facts(context.threads, machine(context)))?;
-    calibration(context, &config, &known, &plan)
+    let found = calibrated(context, &known, &plan, |engine, sample| engine.calibrate(&checkpoint, sample))?;
+    let wider = spec.vocab_size as f64 / HEAD_ROWS as f64;
+    Ok(Calibration { head_row_seconds: found.head_row_seconds * wider, ..found })
 }

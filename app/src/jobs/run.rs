@@ -222,6 +222,9 @@ fn execute(
     };
     let result = engine.train(job, &mut sink);
     drop(monitor);
+    // However it ended, this is what it took.
+    let measured = store.record_memory(run.id.as_str(), None, Some(peak_memory()));
+    let result = result.and_then(|outcome| measured.map(|()| outcome));
     if let (Ok(RunOutcome::Finished(end)), Some(known), Begin::Fresh) = (&result, &setup.facts, begin) {
         super::plan::learn(context, &setup.plan, known, &engine.fingerprint(), end.seconds);
     }
@@ -350,4 +353,17 @@ pub(super) fn default_name(config: &RunConfig) -> String {
     let data = config.dataset_paths().first().map(|p| stem(p)).unwrap_or_default();
     let model = config.model.id.as_deref().map(|m| m.rsplit('/').next().unwrap_or(m).to_owned()).unwrap_or_default();
     format!("{data} on {model}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk_too_small;
+
+    #[test]
+    fn a_run_that_would_fill_the_disk_is_refused_with_both_sizes() {
+        assert!(disk_too_small(5, 5).is_none());
+        let fault = disk_too_small(6_000_000_000, 2_000_000_000).expect("refused");
+        assert_eq!((fault.code, fault.entry().exit), ("PS-DISK-001", 4));
+        assert!(fault.detail.contains("6.0 GB") && fault.detail.contains("2.0 GB"), "{}", fault.detail);
+    }
 }

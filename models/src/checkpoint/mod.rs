@@ -5,6 +5,7 @@
 //! against its file when the folder is opened; that the tensors suit the architecture is what
 //! [`Checkpoint::check`] says, and that they hold numbers what [`Checkpoint::non_finite`] says.
 
+mod blank;
 mod complete;
 mod files;
 mod four_bit;

@@ -148,8 +148,9 @@ impl<'a> Recorder<'a> {
 impl Receiver for Recorder<'_> {
     fn receive(&mut self, event: &RunEvent) -> Result<(), Fault> {
         match event {
-            RunEvent::Started(_) => {
+            RunEvent::Started(started) => {
                 self.begin(0)?;
+                self.store.record_memory(&self.run, Some(started.memory_plan_bytes), None)?;
                 self.event(0, "started", event)
             }
             RunEvent::Resumed { step } => {
