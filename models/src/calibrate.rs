@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Time that the passes may take together, about.
 const BUDGET: Duration = Duration::from_millis(1500);
-/// Passes of one size, at most.
-const PASSES: usize = 7;
+/// Rounds of passes, at most.
+const PASSES: usize = 15;
 /// Above so many parameters outside the blocks, training them too is counted instead of tried.
 const LARGE: usize = 40_000_000;
 /// A file that is large enough to show the speed of the disk.
@@ -62,12 +62,9 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
     let begun = Instant::now();
 
     let [small, large] = sample.micro_batches;
-    let mut points = Vec::new();
-    for lengths in if small == large { vec![large] } else { vec![small, large] } {
-        points.push(point(&mut decoder, &mut acts, lengths, blocks)?);
-    }
-    points.sort_by_key(|p| p.tokens);
-    let head_row_seconds = head(&mut decoder, &mut acts, small, sample.learnt_share)?;
+    let timed = passes(&mut decoder, &mut acts, small, large, sample.learnt_share)?;
+    let points = timed.points(&decoder, blocks);
+    let head_row_seconds = timed.head_row_seconds();
     let update_seconds = update(&mut decoder)?;
     let seconds = begun.elapsed().as_secs_f64();
     let watts = match (energy, (sample.joules)()) {
@@ -111,71 +108,101 @@ fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
     batch
 }
 
-/// The median of a few passes after one that warms up, within the time there is.
-fn median(share_of_budget: f64, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
-    let begun = Instant::now();
-    pass()?;
-    let first = begun.elapsed();
-    let limit = BUDGET.mul_f64(share_of_budget);
-    let mut taken: Vec<f64> = Vec::new();
-    while taken.len() < PASSES && (taken.is_empty() || begun.elapsed() + first < limit) {
-        let begun = Instant::now();
-        pass()?;
-        taken.push(begun.elapsed().as_secs_f64());
-    }
-    taken.sort_by(f64::total_cmp);
-    Ok(taken[taken.len() / 2])
+/// What takes about so long when nothing else wants the processor: the lower quartile.
+fn undisturbed(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 4).copied().unwrap_or(0.0)
 }
 
-/// One block's share of passes over a micro-batch, without the head.
-fn point<B: Backend>(
-    decoder: &mut Decoder<B>,
-    acts: &mut Activations<B>,
-    lengths: &[usize],
-    blocks: usize,
-) -> Result<Point> {
-    // Nothing is learnt, so that the head has nothing to do.
-    let batch = batch(decoder.spec.vocab_size, lengths, 0.0);
-    let both = median(0.25, || decoder.train_pass(acts, &batch, 1.0, (1, 1)).map(drop).map_err(device))?;
-    let forward = median(0.1, || decoder.score(acts, &batch, true).map(drop).map_err(device))?;
-    // The lowest block needs no gradient of its input, which the others do.
-    let spec = &decoder.spec;
-    let size = |first: bool| -> f64 {
-        let modules = spec.modules.iter().filter(|m| !first || m.parts.iter().any(|p| p.is_qkv()));
-        modules.map(|m| (m.in_features * m.out_features) as f64).sum()
-    };
-    let skipped = 0.5 * size(true) / size(false).max(1.0);
-    let seconds = both / (blocks as f64 - skipped);
-    let squares = lengths.iter().map(|&l| (l * l) as f64).sum();
-    Ok(Point { tokens: batch.tokens.len(), squares, seconds, forward_seconds: forward / blocks as f64 })
+/// The micro-batches that are timed, and their times.
+struct Timed {
+    /// Lengths, small and large, and those of a part of the small one that is short enough for a wide head.
+    lengths: [Vec<usize>; 3],
+    /// Forward and backward of the three, without the head.
+    both: [f64; 3],
+    /// Forward of the first two.
+    forward: [f64; 2],
+    /// The third with the head, and its trained rows.
+    with_head: f64,
+    rows: f64,
 }
 
-/// What a trained row adds to a pass.
-fn head<B: Backend>(
+/// Time every kind of pass in turn, so that a disturbance meets all of them.
+fn passes<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
-    lengths: &[usize],
+    small: &[usize],
+    large: &[usize],
     learnt_share: f64,
-) -> Result<f64> {
-    let share = if learnt_share > 0.0 { learnt_share } else { 1.0 };
+) -> Result<Timed> {
     let vocabulary = decoder.spec.vocab_size;
+    let share = if learnt_share > 0.0 { learnt_share } else { 1.0 };
     // A wide head is as fast for some rows as for many.
-    let most = (2_000_000_000 / (vocabulary * decoder.spec.hidden_size).max(1)).clamp(16, 1024);
-    let mut left = most;
-    let shorter: Vec<usize> = lengths
-        .iter()
-        .map(|&l| {
-            let taken = l.min(left);
-            left -= taken;
-            taken
-        })
-        .filter(|&l| l > 1)
-        .collect();
-    let (with, without) = (batch(vocabulary, &shorter, share), batch(vocabulary, &shorter, 0.0));
-    let rows = with.trained_tokens().max(1) as f64;
-    let all = median(0.2, || decoder.train_pass(acts, &with, 1.0, (1, 1)).map(drop).map_err(device))?;
-    let none = median(0.1, || decoder.train_pass(acts, &without, 1.0, (1, 1)).map(drop).map_err(device))?;
-    Ok((all - none).max(0.0) / rows)
+    let mut left = (2_000_000_000 / (vocabulary * decoder.spec.hidden_size).max(1)).clamp(16, 1024);
+    let mut take = |length: usize| {
+        let taken = length.min(left);
+        left -= taken;
+        taken
+    };
+    let short: Vec<usize> = small.iter().map(|&l| take(l)).filter(|&l| l > 1).collect();
+    let lengths = [small.to_vec(), large.to_vec(), short];
+    // Where nothing is learnt the head has nothing to do.
+    let silent: Vec<Batch> = lengths.iter().map(|lengths| batch(vocabulary, lengths, 0.0)).collect();
+    let loud = batch(vocabulary, &lengths[2], share);
+    let mut times: [Vec<f64>; 6] = Default::default();
+    let begun = Instant::now();
+    let mut round = Duration::ZERO;
+    for number in 0..=PASSES {
+        // The first round warms up; after it and one more, only while there is time for another.
+        if number >= 2 && begun.elapsed() + round > BUDGET {
+            break;
+        }
+        let round_begun = Instant::now();
+        for (kind, times) in times.iter_mut().enumerate() {
+            let begun = Instant::now();
+            match kind {
+                0..=2 => drop(decoder.train_pass(acts, &silent[kind], 1.0, (1, 1)).map_err(device)?),
+                3 => drop(decoder.train_pass(acts, &loud, 1.0, (1, 1)).map_err(device)?),
+                _ => drop(decoder.score(acts, &silent[kind - 4], true).map_err(device)?),
+            }
+            if number > 0 {
+                times.push(begun.elapsed().as_secs_f64());
+            }
+        }
+        round = round_begun.elapsed();
+    }
+    let [a, b, c, d, e, f] = times.each_mut().map(|times| undisturbed(times));
+    let rows = loud.trained_tokens().max(1) as f64;
+    Ok(Timed { lengths, both: [a, b, c], forward: [e, f], with_head: d, rows })
+}
+
+impl Timed {
+    /// One block's share of the passes without the head, the smallest first.
+    fn points<B: Backend>(&self, decoder: &Decoder<B>, blocks: usize) -> Vec<Point> {
+        // The lowest block needs no gradient of its input, which the others do.
+        let spec = &decoder.spec;
+        let size = |first: bool| -> f64 {
+            let modules = spec.modules.iter().filter(|m| !first || m.parts.iter().any(|p| p.is_qkv()));
+            modules.map(|m| (m.in_features * m.out_features) as f64).sum()
+        };
+        let skipped = 0.5 * size(true) / size(false).max(1.0);
+        let mut points: Vec<Point> = (0..2)
+            .map(|i| Point {
+                tokens: self.lengths[i].iter().sum(),
+                squares: self.lengths[i].iter().map(|&l| (l * l) as f64).sum(),
+                seconds: self.both[i] / (blocks as f64 - skipped),
+                forward_seconds: self.forward[i] / blocks as f64,
+            })
+            .collect();
+        points.sort_by_key(|p| p.tokens);
+        points.dedup_by_key(|p| p.tokens);
+        points
+    }
+
+    /// What a trained row adds to a pass.
+    fn head_row_seconds(&self) -> f64 {
+        (self.with_head - self.both[2]).max(0.0) / self.rows
+    }
 }
 
 /// What the optimizer takes for each trained parameter.
@@ -191,7 +218,9 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
         step: 1,
         gradient_scale: 1.0,
     };
-    let seconds = median(0.1, || {
+    let mut times = Vec::new();
+    for _ in 0..4 {
+        let begun = Instant::now();
         for p in decoder.params_mut() {
             p.zero_grad(&be).map_err(device)?;
             if let Some(grad) = p.grad() {
@@ -199,8 +228,9 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
             }
             p.step(&be, &params).map_err(device)?;
         }
-        Ok(())
-    })?;
+        times.push(begun.elapsed().as_secs_f64());
+    }
+    let seconds = undisturbed(&mut times);
     Ok(seconds / count.max(1) as f64)
 }
 

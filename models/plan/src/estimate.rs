@@ -268,7 +268,7 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
         0.0
     } else {
         let every = plan.evaluate_every;
-        let within = if every > 0 { plan.total_steps / every } else { 0 };
+        let within = plan.total_steps.checked_div(every).unwrap_or(0);
         within as f64 + f64::from(u8::from(every == 0 || !plan.total_steps.is_multiple_of(every)))
     };
     let held_out: Vec<usize> = facts.data.held_out.iter().map(|&l| l.min(plan.max_sequence_length)).collect();

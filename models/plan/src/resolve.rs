@@ -347,9 +347,12 @@ fn steps_for(lengths: &[usize], order: &OrderParams, epochs: f64) -> u64 {
     let full = epochs.floor() as u64;
     let together = (order.micro_batch_size * order.gradient_accumulation).max(1);
     // The number of packed rows differs a little between epochs; without packing it does not.
-    let per_epoch = |e: u64| match order.packing {
-        true => crate::order::epoch_steps(lengths, order, e).len() as u64,
-        false => lengths.len().div_ceil(together) as u64,
+    let per_epoch = |e: u64| {
+        if order.packing {
+            crate::order::epoch_steps(lengths, order, e).len() as u64
+        } else {
+            lengths.len().div_ceil(together) as u64
+        }
     };
     let mut steps: u64 = if order.packing { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
     let rest = epochs - full as f64;
