@@ -35,6 +35,7 @@ fn spec(dropout: f64, dora: bool) -> AdapterSpec {
         dora,
         targets: TargetModules::Pattern("all-linear".to_owned()),
         lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
     }
 }
 
@@ -53,6 +54,25 @@ fn decoder(be: &Cpu, checkpoint: &Checkpoint, dropout: f64, dora: bool) -> Decod
     decoder.prepare().expect("prepared");
     decoder
 }
+
+const EVERY_FAMILY: [&str; 16] = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "olmo3",
+    "granite",
+    "qwen3-moe",
+    "mixtral",
+    "olmoe",
+    "gpt-oss",
+];
 
 /// Examples of different lengths; the first third of each is read, the rest learnt.
 fn examples(vocabulary: usize, count: usize) -> Vec<(Vec<u32>, Vec<bool>)> {
@@ -118,12 +138,12 @@ fn one_micro_batch_of_eight_equals_four_of_two() {
 #[test]
 fn packed_equals_unpacked_for_every_family() {
     let be = cpu();
-    for family in ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3"] {
+    for family in EVERY_FAMILY {
         let checkpoint = checkpoint(family);
         let mut decoder = decoder(&be, &checkpoint, 0.0, false);
         let mut acts = decoder.activations(false).expect("activations");
-        // Longer than the windows of 8, so that a window that looked across a border would show.
-        let rows = examples(320, 5);
+        // Longer than the windows of 6 and 8, so that a window that looked across a border would show.
+        let rows = examples(checkpoint.spec().vocab_size, 5);
         let (packed, g) = gradients(&mut decoder, &mut acts, &[batch(&rows)]);
         let alone: Vec<Batch> = rows.chunks(1).map(batch).collect();
         let (unpacked, h) = gradients(&mut decoder, &mut acts, &alone);
@@ -135,12 +155,19 @@ fn packed_equals_unpacked_for_every_family() {
 #[test]
 fn recomputed_activations_give_the_same_bits() {
     let be = cpu();
-    for (family, dropout, dora) in
-        [("llama", 0.3, false), ("gemma3", 0.3, false), ("qwen3", 0.2, true), ("phi3", 0.0, true)]
-    {
+    for (family, dropout, dora) in [
+        ("llama", 0.3, false),
+        ("gemma3", 0.3, false),
+        ("qwen3", 0.2, true),
+        ("phi3", 0.0, true),
+        ("olmo2", 0.2, false),
+        ("granite", 0.0, true),
+        ("qwen3-moe", 0.2, false),
+        ("gpt-oss", 0.0, true),
+    ] {
         let checkpoint = checkpoint(family);
         let mut decoder = decoder(&be, &checkpoint, dropout, dora);
-        let micros = [batch(&examples(320, 3)), batch(&examples(300, 2))];
+        let micros = [batch(&examples(checkpoint.spec().vocab_size, 3)), batch(&examples(190, 2))];
         let mut kept = decoder.activations(false).expect("activations");
         let mut recomputed = decoder.activations(true).expect("activations");
         let (a, g) = gradients(&mut decoder, &mut kept, &micros);
@@ -208,7 +235,17 @@ fn file_of(decoder: &mut Decoder<Cpu>, dora: bool) -> AdapterFile {
 #[test]
 fn a_merged_model_answers_like_base_and_adapter() {
     let be = cpu();
-    for (family, dora) in [("llama", false), ("qwen3", true), ("phi3", true), ("gemma3", false)] {
+    for (family, dora) in [
+        ("llama", false),
+        ("qwen3", true),
+        ("phi3", true),
+        ("gemma3", false),
+        ("olmo2", true),
+        ("granite", false),
+        ("mistral-small", false),
+        ("qwen3-moe", false),
+        ("gpt-oss", true),
+    ] {
         let checkpoint = checkpoint(family);
         let mut tuned = decoder(&be, &checkpoint, 0.0, dora);
         let file = file_of(&mut tuned, dora);
@@ -224,7 +261,7 @@ fn a_merged_model_answers_like_base_and_adapter() {
         .expect("written");
         let merged = Checkpoint::open(&out).expect("what was written opens");
         let mut merged = build(&be, &merged, &BuildOptions::default()).expect("and builds");
-        let rows = batch(&examples(320, 3));
+        let rows = batch(&examples(checkpoint.spec().vocab_size, 3));
         let mut acts = tuned.activations(false).expect("activations");
         let want = tuned.logits(&mut acts, &rows, true).expect("logits");
         let base = tuned.logits(&mut acts, &rows, false).expect("logits");
@@ -270,7 +307,7 @@ fn adapters_that_peft_wrote_give_pefts_logits() {
 #[test]
 fn greedy_decoding_through_the_cache_equals_transformers() {
     let be = cpu();
-    for family in ["llama", "gemma3"] {
+    for family in ["llama", "gemma3", "gemma", "smollm3", "olmo2", "granite", "qwen3-moe", "gpt-oss"] {
         let (prompt, want) = greedy_reference(family);
         let mut decoder = build(&be, &checkpoint(family), &BuildOptions::default()).expect("built");
         let mut acts = decoder.activations(true).expect("activations");

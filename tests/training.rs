@@ -7,6 +7,8 @@ mod gradients;
 mod learning;
 #[path = "training/merged.rs"]
 mod merged;
+#[path = "training/options.rs"]
+mod options;
 #[path = "training/resumed.rs"]
 mod resumed;
 #[path = "training/sampled.rs"]

@@ -8,6 +8,7 @@
 //! the same bits.
 
 use crate::error::Result;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 
@@ -115,6 +116,8 @@ pub struct AttentionParams {
     pub window: Option<usize>,
     /// `c·tanh(s/c)` on the scores before the mask (Gemma 2).
     pub softcap: Option<f32>,
+    /// A score of every query head that takes part in the softmax and has no value (gpt-oss); empty: none.
+    pub sinks: Vec<f32>,
     /// The sequences, ascending and disjoint. Rows outside every segment give zeros.
     pub segments: Vec<Segment>,
 }
@@ -139,6 +142,15 @@ pub enum Activation {
     Silu,
     /// GELU in its tanh form (Gemma).
     GeluTanh,
+}
+
+/// Parameters of the gate of gpt-oss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClampedGate {
+    /// Multiplies the gate inside the sigmoid.
+    pub alpha: f32,
+    /// The gate is at most this, the other half within plus and minus this.
+    pub limit: f32,
 }
 
 /// Dropout whose mask is recomputed from a counter, never stored: element `i` of the window (row-major)
@@ -187,6 +199,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     type Buf: Send + Sync;
     /// A frozen weight on the device.
     type Weight: Clone + Send + Sync;
+    /// Device memory of 8-bit codes.
+    type Codes: Send + Sync;
     /// Its name on the command line.
     const NAME: &'static str;
 
@@ -224,6 +238,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight>;
     /// `(rows, cols)` of a frozen weight.
     fn weight_shape(w: &Self::Weight) -> (usize, usize);
+
+    /// Take 8-bit codes to the device.
+    fn codes(&self, data: &[u8]) -> Result<Self::Codes>;
+    /// The codes.
+    fn download_codes(&self, codes: &Self::Codes) -> Result<Vec<u8>>;
 
     // ---- products ----------------------------------------------------------------------------
 
@@ -305,10 +324,25 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()>;
     /// Backward of [`Backend::gated`]: sets `dgate_up`.
     fn gated_bwd(&self, dgate_up: Out<Self>, dh: In<Self>, gate_up: In<Self>, act: Activation) -> Result<()>;
+    /// `h = (u + 1)·g·sigmoid(alpha·g)`, where `g = min(gate, limit)` and `u` is the other half within `±limit`.
+    /// h: `[rows, d_ff]`, `gate_up`: `[rows, 2·d_ff]`, a gate and its other half side by side.
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()>;
+    /// Backward of [`Backend::gated_clamped`]: sets `dgate_up`; what a limit cut off has no gradient.
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()>;
     /// `y (=|+=) mask∘x / (1 - p)`. Its own backward, with the same parameters.
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()>;
 
-    // ---- rows and columns (biases, DoRA) --------------------------------------------------------
+    /// `y[i, j] += amplitudes[i]·(2u - 1)`, `u` the uniform of element `(i, j)` as in [`Dropout`]: noise on
+    /// embeddings (`NEFTune`, Jain et al. 2023).
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()>;
+
+    // ---- rows and columns (biases, DoRA, experts) --------------------------------------------------------
 
     /// `out[0, j] += Σ_rows dy[·, j]`. out: `[1, cols]`.
     fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()>;
@@ -316,6 +350,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()>;
     /// `out[0, j] += Σ_rows a[·, j]·b[·, j]`.
     fn column_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()>;
+    /// `y (=|+=) s∘x`, `s: [rows, 1]` multiplying row i.
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()>;
+    /// `out[i, 0] = Σ_columns a[i, ·]·b[i, ·]`.
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()>;
     /// `out[0, j] = Σ_k w[j, k]²`. out: `[1, rows of w]`.
     fn row_squares(&self, out: &mut Tensor<Self>, w: Matrix<Self>) -> Result<()>;
     /// Row norms of `W + s·B·A` without forming it (`DoRA`, Liu et al. 2024):
@@ -364,5 +402,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
         v: &mut Tensor<Self>,
         g: &Tensor<Self>,
         params: &AdamW,
+    ) -> Result<()>;
+    /// The same step with moments in 8 bits: decoded, updated, encoded again, block by block; the second moments by
+    /// `rounding`. The parameters see the moments before they are encoded.
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
     ) -> Result<()>;
 }

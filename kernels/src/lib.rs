@@ -27,10 +27,11 @@ pub mod tensor;
 pub mod weight;
 
 pub use backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, Heads, LossParams, NormParams, Operand,
-    RopeParams, Segment, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
+    Operand, RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
+pub use quant::eight_bit::{EightBit, Rounding};
 pub use tensor::{In, Out, Tensor, Window};
 pub use weight::{Absmax, Bytes, DType, FourBit, FourBitKind, FrozenWeight, Matrix};
 

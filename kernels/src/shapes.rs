@@ -1,8 +1,11 @@
 //! Which shapes go together: the checks every backend makes before it writes anything.
 
 use crate::IGNORE_INDEX;
-use crate::backend::{AttentionParams, Backend, CachedSegment, Dropout, Heads, Operand, RopeParams, Segment};
+use crate::backend::{
+    AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, Operand, RopeParams, Segment,
+};
 use crate::error::{Error, Result};
+use crate::quant::eight_bit::{BLOCK, EightBit};
 use crate::tensor::{In, Out, Tensor, Window};
 
 /// Anything with rows and columns.
@@ -180,6 +183,9 @@ fn heads(op: &'static str, params: &AttentionParams) -> Result<Heads> {
         format!("{} query heads over {} key heads of {} columns", h.n_heads, h.n_kv_heads, h.head_dim)
     })?;
     ensure(op, params.window != Some(0), || "a window of no positions".into())?;
+    ensure(op, params.sinks.is_empty() || params.sinks.len() == h.n_heads, || {
+        format!("{} sinks for {} query heads", params.sinks.len(), h.n_heads)
+    })?;
     ensure(op, params.softcap.is_none_or(|cap| cap > 0.0), || "a soft cap that is not positive".into())?;
     Ok(h)
 }
@@ -259,6 +265,12 @@ pub(crate) fn gated(op: &'static str, h: &impl Dims, gate_up: &impl Dims) -> Res
     is(op, "gate_up", gate_up, (rows, 2 * d_ff))
 }
 
+/// As [`gated`], with a limit above zero.
+pub(crate) fn gated_clamped(op: &'static str, h: &impl Dims, gate_up: &impl Dims, params: ClampedGate) -> Result<()> {
+    ensure(op, params.limit > 0.0, || format!("a limit of {}", params.limit))?;
+    gated(op, h, gate_up)
+}
+
 /// Same shapes, and a probability below one.
 pub(crate) fn dropout(y: &impl Dims, x: &impl Dims, params: &Dropout) -> Result<()> {
     same("dropout", y, x)?;
@@ -269,6 +281,12 @@ pub(crate) fn dropout(y: &impl Dims, x: &impl Dims, params: &Dropout) -> Result<
 pub(crate) fn row_of(op: &'static str, name: &str, row: &impl Dims, x: &impl Dims) -> Result<()> {
     is(op, "x", x, x.dims())?;
     is(op, name, row, (1, x.dims().1))
+}
+
+/// `column: [rows of x, 1]`.
+pub(crate) fn column_of(op: &'static str, name: &str, column: &impl Dims, x: &impl Dims) -> Result<()> {
+    is(op, "x", x, x.dims())?;
+    is(op, name, column, (x.dims().0, 1))
 }
 
 /// squares, out: `[1, out]`, projected: `[r, out]`, gram: `[r, r]`, b: `[out, r]`.
@@ -311,5 +329,29 @@ pub(crate) fn adamw<T: Dims>(p: &T, m: &T, v: &T, g: &T, step: u32) -> Result<()
     is(OP, "m", m, p.dims())?;
     is(OP, "v", v, p.dims())?;
     is(OP, "g", g, p.dims())?;
+    ensure(OP, step > 0, || "steps count from 1".into())
+}
+
+/// One amplitude a row.
+pub(crate) fn noise(y: &impl Dims, amplitudes: &[f32]) -> Result<()> {
+    window("noise", y)?;
+    let rows = y.dims().0;
+    ensure("noise", amplitudes.len() == rows, || format!("{} amplitudes for {rows} rows", amplitudes.len()))
+}
+
+/// A gradient like `p`, states of as many elements with a magnitude a block, and a step that has been counted.
+pub(crate) fn adamw_8bit<B: Backend>(
+    p: &Tensor<B>,
+    states: [(&EightBit<B>, usize); 2],
+    g: &Tensor<B>,
+    step: u32,
+) -> Result<()> {
+    const OP: &str = "adamw_8bit";
+    is(OP, "g", g, p.dims())?;
+    for (state, codes) in states {
+        let len = p.len();
+        ensure(OP, state.len == len && codes == len, || format!("{codes} codes for {len} parameters"))?;
+        is(OP, "absmax", &state.absmax, (1, len.div_ceil(BLOCK)))?;
+    }
     ensure(OP, step > 0, || "steps count from 1".into())
 }

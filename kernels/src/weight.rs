@@ -79,13 +79,22 @@ impl DType {
     }
 }
 
-/// The two 4-bit codes of bitsandbytes.
+/// The 4-bit codes: the two of bitsandbytes, and that of gpt-oss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FourBitKind {
     /// `NormalFloat4` (Dettmers et al. 2023, appendix E).
     Nf4,
     /// A 4-bit float with 2 exponent bits.
     Fp4,
+    /// The 4-bit float of the Open Compute `MX` formats; the even element of a byte lies in its low half.
+    Mxfp4,
+}
+
+impl FourBitKind {
+    /// The even element of a byte is its low half, not its high one.
+    pub fn low_half_first(self) -> bool {
+        self == Self::Mxfp4
+    }
 }
 
 /// One scale per block, plain or itself quantised (double quantisation).
@@ -109,7 +118,7 @@ pub enum Absmax {
 }
 
 /// A matrix in bitsandbytes' 4-bit layout: flattened row-major, cut into blocks, two codes a byte
-/// (even element in the high nibble).
+/// (which half is the even element: [`FourBitKind::low_half_first`]).
 #[derive(Clone, Debug)]
 pub struct FourBit {
     /// Which code table.

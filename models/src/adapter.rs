@@ -1,5 +1,6 @@
 //! An adapter apart from any model: its settings, its values, where they come from.
 
+use crate::checkpoint::names::ADAPTER_PREFIX;
 use crate::decoder::{Decoder, initial_a};
 use crate::fault::device;
 use crate::peft_format::{self, AdapterFile};
@@ -24,6 +25,8 @@ pub struct AdapterSpec {
     pub targets: TargetModules,
     /// Learning rate of B over that of A.
     pub lora_plus_ratio: Option<f64>,
+    /// Modules trained whole beside the adapters, by the ends of their paths.
+    pub modules_to_save: Vec<String>,
 }
 
 impl AdapterSpec {
@@ -37,6 +40,7 @@ impl AdapterSpec {
             dora: plan.method.is_dora(),
             targets: plan.target_modules.clone(),
             lora_plus_ratio: plan.lora_plus_ratio,
+            modules_to_save: plan.modules_to_save.clone(),
         }
     }
 
@@ -140,6 +144,21 @@ impl AdapterSource<'_> {
     }
 }
 
+impl<'a> AdapterSource<'a> {
+    /// What the module at `path` was trained to; `None`: it begins as the base has it.
+    pub fn saved(&self, path: &str, shape: &[usize]) -> Result<Option<&'a [f32]>> {
+        let Self::File { file, .. } = self else { return Ok(None) };
+        match file.tensors.get(&format!("{ADAPTER_PREFIX}{path}.weight")) {
+            None => Ok(None),
+            Some((found, values)) if found == shape => Ok(Some(values)),
+            Some((found, _)) => Err(Fault::new(
+                "PS-MODEL-005",
+                format!("The adapter's `{path}` is {found:?}; the model needs {shape:?}"),
+            )),
+        }
+    }
+}
+
 /// Settings of an adapter that was read from disk.
 pub fn spec_of_file(file: &AdapterFile) -> AdapterSpec {
     AdapterSpec {
@@ -150,6 +169,7 @@ pub fn spec_of_file(file: &AdapterFile) -> AdapterSpec {
         dora: file.config.use_dora,
         targets: file.config.target_modules.clone(),
         lora_plus_ratio: None,
+        modules_to_save: file.config.saved_names(),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod merge;
 pub mod merge_writer;
 pub mod peft_format;
 pub mod prepare;
+pub mod receipt;
 pub mod train;
 pub mod verify;
 pub use peft_kernels::DType;

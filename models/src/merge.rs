@@ -10,7 +10,11 @@ use crate::fault::device;
 use crate::peft_format::AdapterFile;
 use peft_kernels::{Backend, DType, FrozenWeight, Matrix, Operand, Write, quant};
 use peft_plan::Result;
+use peft_plan::saved::{EMBEDDING, HEAD};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The head's tensor.
+const HEAD_WEIGHT: &str = "lm_head.weight";
 
 /// A frozen matrix as f32, row-major.
 pub(crate) fn dense(weight: &FrozenWeight) -> Vec<f32> {
@@ -27,6 +31,8 @@ pub struct Merger<'a, B: Backend> {
     quantize: Option<Quantization>,
     linears: BTreeSet<String>,
     modules: BTreeMap<String, LoraValues>,
+    /// Modules that were trained whole: they take the place of the base's.
+    saved: BTreeMap<String, Vec<f32>>,
 }
 
 impl<'a, B: Backend> Merger<'a, B> {
@@ -39,13 +45,22 @@ impl<'a, B: Backend> Merger<'a, B> {
         quantize: Option<Quantization>,
     ) -> Result<Self> {
         let spec = checkpoint.spec();
-        let names = |i: usize| spec.modules.iter().map(move |m| format!("model.layers.{i}.{}.weight", m.name));
+        let names = |i: usize| spec.layer_modules(i).map(move |m| format!("model.layers.{i}.{}.weight", m.name));
         let linears = (0..spec.layers.len()).flat_map(names).collect();
-        let mut modules = BTreeMap::new();
+        let (mut modules, mut saved) = (BTreeMap::new(), BTreeMap::new());
         if let Some(file) = adapter {
             let source = AdapterSource::File { spec: spec_of_file(file), file };
+            for path in peft_plan::saved::paths(spec, &file.config.saved_names())? {
+                let shape = match path.as_str() {
+                    EMBEDDING | HEAD => vec![spec.vocab_size, spec.hidden_size],
+                    norm => vec![peft_plan::saved::size(spec, norm) as usize],
+                };
+                if let Some(values) = source.saved(&path, &shape)? {
+                    saved.insert(format!("{path}.weight"), values.to_vec());
+                }
+            }
             for i in 0..spec.layers.len() {
-                for m in &spec.modules {
+                for m in spec.target_modules(i) {
                     let path = format!("model.layers.{i}.{}", m.name);
                     if let Some(values) = source.values(&path, m.out_features, m.in_features)? {
                         modules.insert(format!("{path}.weight"), values);
@@ -53,7 +68,13 @@ impl<'a, B: Backend> Merger<'a, B> {
                 }
             }
         }
-        Ok(Self { be, checkpoint, quantize, linears, modules })
+        Ok(Self { be, checkpoint, quantize, linears, modules, saved })
+    }
+
+    /// Whether head and embedding, one matrix in the base, are two in the merged model.
+    pub fn unties(&self) -> bool {
+        let weight = |path: &str| format!("{path}.weight");
+        self.checkpoint.spec().tied && [EMBEDDING, HEAD].iter().any(|path| self.saved.contains_key(&weight(path)))
     }
 
     /// How many modules of the model the adapter changes.
@@ -63,6 +84,12 @@ impl<'a, B: Backend> Merger<'a, B> {
 
     /// The merged matrix `name`, or `None` where it is what the checkpoint holds.
     pub fn tensor(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        if let Some(values) = self.saved.get(name) {
+            return Ok(Some(values.clone()));
+        }
+        if name == HEAD_WEIGHT && self.unties() {
+            return Ok(Some(dense(&self.checkpoint.frozen(&format!("{EMBEDDING}.weight"))?)));
+        }
         let values = self.modules.get(name);
         if values.is_none() && (self.quantize.is_none() || !self.linears.contains(name)) {
             return Ok(None);

@@ -3,7 +3,7 @@
 //! Only one tensor is in memory at a time, however large the model. The folder appears whole, with
 //! a manifest of hashes, or not at all: a source that turns out damaged halfway leaves nothing.
 
-use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::checkpoint::{Checkpoint, PACKED, StoredTensor};
 use durable::Manifest;
 use peft_kernels::{DType, FrozenWeight, quant};
 use peft_plan::{Fault, Result};
@@ -86,6 +86,15 @@ pub fn tensors_of(base: &Checkpoint, dtype: DType) -> Result<Vec<OutTensor>> {
         if companion || (base.spec().tied && canonical == "lm_head.weight") {
             continue;
         }
+        if let Some((name, shape)) = base.packed_experts(canonical) {
+            let name = stored.stored_name.strip_suffix(PACKED.0).map_or(name, str::to_owned);
+            tensors.push(OutTensor { name, canonical: canonical.to_owned(), dtype: out_type(dtype), shape });
+            continue;
+        }
+        let of_packed = canonical.strip_suffix(PACKED.1).map(|name| format!("{name}{}", PACKED.0));
+        if of_packed.is_some_and(|codes| base.packed_experts(&codes).is_some()) {
+            continue;
+        }
         let (kind, shape) = match base.four_bit_shape(canonical)? {
             Some((rows, cols)) => (out_type(dtype), vec![rows, cols]),
             None if stored.float().is_ok() => (out_type(dtype), stored.shape.clone()),
@@ -97,10 +106,26 @@ pub fn tensors_of(base: &Checkpoint, dtype: DType) -> Result<Vec<OutTensor>> {
     Ok(tensors)
 }
 
+/// Give the tensors of a tied model a head of its own, named as its embedding is.
+pub fn add_head(tensors: &mut Vec<OutTensor>) {
+    let Some(embedding) = tensors.iter().find(|t| t.canonical == "model.embed_tokens.weight") else { return };
+    let front = embedding.name.strip_suffix("model.embed_tokens.weight").unwrap_or_default();
+    let head = OutTensor {
+        name: format!("{front}lm_head.weight"),
+        canonical: "lm_head.weight".to_owned(),
+        ..embedding.clone()
+    };
+    tensors.push(head);
+}
+
 /// The content of `tensor` as `base` has it, in the type that will be written.
 pub fn base_bytes(base: &Checkpoint, tensor: &OutTensor) -> Result<Vec<u8>> {
     let missing = || Fault::new("PS-MODEL-003", format!("The model has no tensor `{}`.", tensor.canonical));
     let stored: &StoredTensor = base.tensor(&tensor.canonical).ok_or_else(missing)?;
+    let dtype = || crate::checkpoint::header::float(tensor.dtype).ok_or_else(missing);
+    if base.packed_experts(&tensor.canonical).is_some() {
+        return Ok(narrow(dtype()?, &base.unpacked_experts(&tensor.canonical)?));
+    }
     let four_bit = base.four_bit_shape(&tensor.canonical)?.is_some();
     if !four_bit && stored.dtype == tensor.dtype {
         return Ok(stored.bytes.as_slice().to_vec());
@@ -109,8 +134,7 @@ pub fn base_bytes(base: &Checkpoint, tensor: &OutTensor) -> Result<Vec<u8>> {
         Some(FrozenWeight::FourBit(weight)) => quant::dequantize(&weight),
         Some(FrozenWeight::Dense { .. }) | None => stored.to_f32()?,
     };
-    let dtype = crate::checkpoint::header::float(tensor.dtype).ok_or_else(missing)?;
-    Ok(narrow(dtype, &values))
+    Ok(narrow(dtype()?, &values))
 }
 
 /// Numbers in a type, little-endian; rounded to nearest, ties to even.
@@ -153,7 +177,11 @@ pub fn write_model(
         if count > 1 {
             folder.file("model.safetensors.index.json", |file| file.write_all(index(&shards).as_bytes()))?;
         }
-        let config = pretty(&merged_config(base.config(), options.dtype));
+        let mut config = merged_config(base.config(), options.dtype);
+        if base.spec().tied && tensors.iter().any(|t| t.canonical == "lm_head.weight") {
+            untie(&mut config);
+        }
+        let config = pretty(&config);
         folder.file("config.json", |file| file.write_all(config.as_bytes()))?;
         for (name, bytes) in &options.extra_files {
             folder.file(name, |file| file.write_all(bytes))?;
@@ -224,6 +252,17 @@ pub fn merged_config(config: &Value, dtype: DType) -> Value {
         }
     }
     config
+}
+
+/// Say that head and embedding are two matrices, wherever `config` says something about it; no word means one.
+fn untie(config: &mut Value) {
+    const KEY: &str = "tie_word_embeddings";
+    if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut) {
+        text.insert(KEY.to_owned(), json!(false));
+    }
+    if let Some(map) = config.as_object_mut() {
+        map.insert(KEY.to_owned(), json!(false));
+    }
 }
 
 /// Write one safetensors file: header, then each tensor's bytes as `produce` gives them.

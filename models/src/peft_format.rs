@@ -56,7 +56,7 @@ pub fn read_adapter(dir: &Path) -> Result<AdapterFile> {
     }
     let mut tensors = Tensors::new();
     for (stored, tensor) in read_tensors(&path)? {
-        let name = adapter_name(&stored)?;
+        let name = adapter_name(&stored, &config)?;
         if tensor.1.iter().any(|x| !x.is_finite()) {
             return Err(damaged(&format!("the tensor `{stored}` holds values that are not numbers")));
         }
@@ -65,6 +65,7 @@ pub fn read_adapter(dir: &Path) -> Result<AdapterFile> {
         }
     }
     check_pairs(&config, &tensors)?;
+    check_saved(&config, &tensors)?;
     Ok(AdapterFile { config, tensors })
 }
 
@@ -132,13 +133,15 @@ fn damaged(how: &str) -> Fault {
 }
 
 /// The one name of an adapter's tensor: prefix once, no suffix after a magnitude.
-fn adapter_name(stored: &str) -> Result<String> {
+fn adapter_name(stored: &str, config: &AdapterConfig) -> Result<String> {
     let path = canonical(stored);
     let path = path
         .strip_suffix(".lora_magnitude_vector.weight")
         .map_or(path.clone(), |p| format!("{p}.lora_magnitude_vector"));
     let known = [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"];
-    if known.iter().any(|suffix| path.ends_with(suffix)) {
+    let module = path.strip_suffix(".weight").unwrap_or_default();
+    let is_saved = config.saved_names().iter().any(|name| module.ends_with(name.as_str()));
+    if is_saved || known.iter().any(|suffix| path.ends_with(suffix)) {
         return Ok(format!("{ADAPTER_PREFIX}{path}"));
     }
     let what = if path.contains("lora_embedding") || path.contains("token_adapter") {
@@ -148,9 +151,18 @@ fn adapter_name(stored: &str) -> Result<String> {
     } else if path.contains(".lora_") {
         "a kind of adapter tensor that is not known"
     } else {
-        "a whole matrix besides the adapter (`modules_to_save`)"
+        "a whole matrix besides the adapter that `modules_to_save` does not name"
     };
     Err(Fault::new("PS-MODEL-002", format!("The adapter holds `{stored}`, {what}, which is not there yet.")))
+}
+
+/// Something of every module that was trained whole.
+fn check_saved(config: &AdapterConfig, tensors: &Tensors) -> Result<()> {
+    let is_there = |name: &String| tensors.keys().any(|t| t.strip_suffix(".weight").is_some_and(|m| m.ends_with(name)));
+    match config.modules_to_save.iter().find(|name| !is_there(name)) {
+        None => Ok(()),
+        Some(name) => Err(damaged(&format!("`{CONFIG_NAME}` says that it holds `{name}`, and it does not"))),
+    }
 }
 
 /// Both halves of every pair, of the rank that the settings say.

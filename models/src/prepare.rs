@@ -1,5 +1,9 @@
 //! Rows become token ids with a loss mask, through the one rendering function.
 
+mod preference;
+
+pub use preference::{CutPairs, PreparedPairs, render_pairs};
+
 use crate::base::BaseModel;
 use crate::train::Tokens;
 use peft_plan::{Fault, Result, Row};
@@ -25,13 +29,14 @@ pub struct Cut {
 pub fn render(base: &BaseModel, rows: &[Row], indices: &[usize], options: &RenderOptions) -> Result<Prepared> {
     let rendered = indices
         .iter()
-        .map(|&i| {
-            base.tokenizer()
-                .render(&rows[i].example, options)
-                .map_err(|fault| Fault { detail: format!("Line {}: {}", rows[i].line, fault.detail), ..fault })
-        })
+        .map(|&i| base.tokenizer().render(&rows[i].example, options).map_err(|fault| at_line(&rows[i], fault)))
         .collect::<Result<_>>()?;
     Ok(Prepared { rendered, rows: indices.iter().map(|&i| i as u32).collect() })
+}
+
+/// The fault, with the line of the row that it is about.
+fn at_line(row: &Row, fault: Fault) -> Fault {
+    Fault { detail: format!("Line {}: {}", row.line, fault.detail), ..fault }
 }
 
 impl Prepared {
@@ -57,7 +62,7 @@ impl Prepared {
                 // The first token has nothing before it to be predicted from.
                 Some(r) if r.trained.iter().skip(1).any(|&t| t) => {
                     cut.truncated += u64::from(long);
-                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained, row });
+                    cut.examples.push(Tokens { ids: r.ids, trained: r.trained, row, pair: None });
                 }
                 _ => cut.dropped += 1,
             }

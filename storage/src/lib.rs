@@ -17,6 +17,7 @@ mod run_list;
 mod run_lock;
 mod runs;
 mod store;
+mod versions;
 
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
@@ -29,3 +30,4 @@ pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
+pub use versions::Version;

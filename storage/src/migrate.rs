@@ -8,12 +8,13 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs;
 
 /// Version `n` of the schema is the first `n` of these.
-pub(crate) const MIGRATIONS: [&str; 5] = [
+pub(crate) const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001_runs.sql"),
     include_str!("../migrations/0002_metrics.sql"),
     include_str!("../migrations/0003_checkpoints.sql"),
     include_str!("../migrations/0005_memory.sql"),
     include_str!("../migrations/0006_presets.sql"),
+    include_str!("../migrations/0008_versions.sql"),
 ];
 
 /// "PEFT", written by the first migration: tells our file from another program's.

@@ -10,6 +10,7 @@ pub(crate) struct Attention {
     heads: (usize, usize, usize),
     window: Option<usize>,
     softcap: Option<f32>,
+    sinks: bool,
     segments: &'static [(usize, usize)],
 }
 
@@ -21,6 +22,8 @@ impl Attention {
             scale: 1.0 / (head_dim as f32).sqrt(),
             window: self.window,
             softcap: self.softcap,
+            // Some above the scores and some below.
+            sinks: (0..if self.sinks { n_heads } else { 0 }).map(|h| h as f32 - 1.25).collect(),
             segments: self.segments.iter().map(|&(start, len)| Segment { start, len }).collect(),
         }
     }
@@ -56,11 +59,15 @@ pub(crate) fn attention() -> Vec<Attention> {
         for (i, heads) in [(1, 1, 4), (4, 1, 8), (2, 2, 33), (4, 2, 64)].into_iter().enumerate() {
             let window = [None, Some(1), Some(4), Some(70)][(rows + i) % 4];
             let softcap = [None, Some(1.5)][(rows / 2 + i) % 2];
-            cases.push(Attention { rows, heads, window, softcap, segments });
+            cases.push(Attention { rows, heads, window, softcap, sinks: (rows + i) % 3 == 0, segments });
         }
     }
-    cases.push(Attention { rows: 70, heads: (2, 1, 256), window: None, softcap: Some(50.0), segments: &[(0, 70)] });
-    cases.push(Attention { rows: 290, heads: (3, 1, 128), window: Some(65), softcap: None, segments: &[(0, 290)] });
+    for sinks in [false, true] {
+        let (window, softcap) = (None, Some(50.0));
+        cases.push(Attention { rows: 70, heads: (2, 1, 256), window, softcap, sinks, segments: &[(0, 70)] });
+        let (window, softcap) = (Some(65), None);
+        cases.push(Attention { rows: 290, heads: (3, 1, 128), window, softcap, sinks, segments: &[(0, 290)] });
+    }
     cases
 }
 
@@ -70,13 +77,15 @@ pub(crate) struct Cached {
     heads: (usize, usize, usize),
     window: Option<usize>,
     softcap: Option<f32>,
+    sinks: bool,
     /// Of each sequence: rows the slot holds already, rows that come.
     sequences: &'static [(usize, usize)],
 }
 
 impl Cached {
     fn layout(&self) -> (AttentionParams, Vec<CachedSegment>, usize, usize) {
-        let whole = Attention { rows: 0, heads: self.heads, window: self.window, softcap: self.softcap, segments: &[] };
+        let &Self { heads, window, softcap, sinks, .. } = self;
+        let whole = Attention { rows: 0, heads, window, softcap, sinks, segments: &[] };
         let (mut start, mut slot, mut segments) = (1, 2, Vec::new());
         for &(past, len) in self.sequences {
             segments.push(CachedSegment { start, len, slot, past });
@@ -105,7 +114,7 @@ pub(crate) fn cached() -> Vec<Cached> {
     for sequences in all {
         for (i, heads) in [(1, 1, 5), (4, 1, 16), (4, 4, 64), (6, 2, 128)].into_iter().enumerate() {
             let (window, softcap) = ([None, Some(3), Some(66), None][i], [None, None, Some(2.0), Some(5.0)][i]);
-            cases.push(Cached { heads, window, softcap, sequences });
+            cases.push(Cached { heads, window, softcap, sinks: i % 2 == 1, sequences });
         }
     }
     cases
@@ -113,13 +122,13 @@ pub(crate) fn cached() -> Vec<Cached> {
 
 pub(crate) fn gradient() {
     let be = Reference;
-    for (heads, window, softcap) in [
-        ((1, 1, 4), None, None),
-        ((4, 2, 2), Some(3), None),
-        ((2, 1, 4), None, Some(0.8)),
-        ((3, 3, 2), Some(2), Some(1.1)),
+    for (heads, window, softcap, sinks) in [
+        ((1, 1, 4), None, None, false),
+        ((4, 2, 2), Some(3), None, true),
+        ((2, 1, 4), None, Some(0.8), false),
+        ((3, 3, 2), Some(2), Some(1.1), true),
     ] {
-        let case = Attention { rows: 8, heads, window, softcap, segments: &[(0, 5), (6, 2)] };
+        let case = Attention { rows: 8, heads, window, softcap, sinks, segments: &[(0, 5), (6, 2)] };
         let params = case.params();
         let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
         let (qkv, g) = (noise(1, 8 * width), noise(2, 8 * q_dim));
@@ -139,7 +148,8 @@ pub(crate) fn gradient() {
 
 /// A sequence generated in pieces equals the sequence at once.
 pub(crate) fn cache_equals_whole<B: Backend>(be: &B) {
-    let case = Attention { rows: 40, heads: (4, 2, 16), window: Some(21), softcap: None, segments: &[(0, 40)] };
+    let case =
+        Attention { rows: 40, heads: (4, 2, 16), window: Some(21), softcap: None, sinks: true, segments: &[(0, 40)] };
     let params = case.params();
     let (q_dim, width) = (params.heads.q_dim(), params.heads.qkv_dim());
     let qkv = tensor(be, 1, 40, width);

@@ -12,6 +12,7 @@ mod columns;
 mod dropout;
 mod embed;
 mod gated;
+mod gated_clamped;
 mod harness;
 mod linear;
 mod loss;
@@ -19,6 +20,7 @@ mod norm;
 mod optim;
 mod refusals;
 mod rope;
+mod rows;
 mod weights;
 
 use peft_kernels::Backend;
@@ -50,13 +52,18 @@ macro_rules! backends {
                 attention_cached => |be| harness::conforms(be, &attention::cached());
                 attention_in_pieces_equals_attention_at_once => |be| attention::cache_equals_whole(be);
                 gated => |be| harness::conforms(be, &gated::gated());
+                gated_clamped => |be| harness::conforms(be, &gated_clamped::gated());
                 embed => |be| harness::conforms(be, &embed::embed());
                 head_loss => |be| harness::conforms(be, &loss::head());
                 columns => |be| harness::conforms(be, &columns::columns());
+                rows => |be| harness::conforms(be, &rows::rows());
                 row_squares => |be| harness::conforms(be, &columns::row_squares());
                 dora_norm => |be| harness::conforms(be, &columns::dora());
                 dropout => |be| harness::conforms(be, &dropout::dropout());
                 dropout_mask_follows_the_counter => |be| dropout::mask_follows_the_counter(be);
+                noise => |be| harness::conforms(be, &dropout::noise_cases());
+                noise_is_uniform => |be| dropout::noise_is_uniform(be);
+                adamw_8bit => |be| harness::conforms(be, &optim::steps_8bit());
                 adamw => |be| harness::conforms(be, &optim::steps());
                 adamw_agrees_with_hand_computation => |be| optim::agrees_with_hand_computation(be);
                 sum_of_squares_shows_bad_numbers => |be| optim::bad_numbers_show(be);
@@ -96,7 +103,9 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &attention::cached());
         harness::same_bits(&one, &more, &loss::head());
         harness::same_bits(&one, &more, &columns::columns());
+        harness::same_bits(&one, &more, &rows::rows());
         harness::same_bits(&one, &more, &optim::steps());
+        harness::same_bits(&one, &more, &optim::steps_8bit());
     }
 }
 
@@ -120,6 +129,10 @@ mod gradients {
     #[test]
     fn gated() {
         crate::gated::gradient();
+    }
+    #[test]
+    fn gated_clamped() {
+        crate::gated_clamped::gradient();
     }
     #[test]
     fn head_loss() {

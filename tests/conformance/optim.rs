@@ -1,6 +1,7 @@
 //! Optimizer steps and the norm that clipping needs.
 
 use crate::harness::{Case, Outputs, noise, tensor};
+use peft_kernels::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 use peft_kernels::{AdamW, Backend, Result};
 
 #[derive(Debug)]
@@ -40,6 +41,62 @@ pub(crate) fn steps() -> Vec<Steps> {
     for (rows, cols) in [(1, 1), (5, 7), (33, 129), (130, 1000)] {
         for (weight_decay, eps, first) in [(0.0, 1e-8, 1), (0.1, 1e-6, 1000)] {
             cases.push(Steps { rows, cols, weight_decay, eps, first });
+        }
+    }
+    cases
+}
+
+/// Steps with moments in 8 bits, from zeros. After them a number that lay between two codes may have either.
+#[derive(Debug)]
+pub(crate) struct Steps8 {
+    rows: usize,
+    cols: usize,
+    steps: u32,
+    rounding: Rounding,
+}
+
+impl Case for Steps8 {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        let &Self { rows, cols, steps, rounding } = self;
+        let mut p = tensor(be, 1, rows, cols);
+        let (mut m, mut v) = (EightBit::zeros(be, rows * cols)?, EightBit::zeros(be, rows * cols)?);
+        for step in 1..=steps {
+            let g = tensor(be, 10 + u64::from(step), rows, cols);
+            let params = AdamW {
+                learning_rate: 2e-3,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.1,
+                step,
+                gradient_scale: 0.75,
+            };
+            be.adamw_8bit(&mut p, &mut m, &mut v, &g, &params, rounding)?;
+        }
+        let (first, second) = (decoded(be, &m, DynamicMap::signed())?, decoded(be, &v, DynamicMap::unsigned())?);
+        Ok(vec![("p", be.download(&p)?), ("m", first), ("v", second)])
+    }
+
+    fn tolerance(&self) -> f64 {
+        1e-6
+    }
+}
+
+fn decoded<B: Backend>(be: &B, state: &EightBit<B>, map: &DynamicMap) -> Result<Vec<f32>> {
+    let (codes, absmax) = (be.download_codes(&state.codes)?, be.download(&state.absmax)?);
+    assert_eq!((codes.len(), absmax.len()), (state.len, state.len.div_ceil(BLOCK)), "a byte an element and a scale");
+    let mut numbers = vec![0.0; codes.len()];
+    for ((numbers, codes), absmax) in numbers.chunks_mut(BLOCK).zip(codes.chunks(BLOCK)).zip(absmax) {
+        map.decode(numbers, codes, absmax);
+    }
+    Ok(numbers)
+}
+
+pub(crate) fn steps_8bit() -> Vec<Steps8> {
+    let mut cases = Vec::new();
+    for (rows, cols) in [(1, 1), (5, 7), (33, 129), (130, 1000)] {
+        for (steps, rounding) in [(1, Rounding::Nearest), (3, Rounding::Nearest), (3, Rounding::Dithered)] {
+            cases.push(Steps8 { rows, cols, steps, rounding });
         }
     }
     cases

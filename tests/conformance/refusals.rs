@@ -3,8 +3,9 @@
 use crate::harness::{noise, refused, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, DType, Dropout, Error, FourBitKind, FrozenWeight,
-    Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Segment, Tensor, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, DType, Dropout, EightBit, Error,
+    FourBitKind, FrozenWeight, Heads, LossParams, Matrix, NormParams, Operand, RopeParams, Rounding, Segment, Tensor,
+    Turn, Write,
 };
 
 /// Calls `op` with an output of each wrong size in turn; the output keeps its bits.
@@ -46,6 +47,20 @@ pub(crate) fn wrong_outputs<B: Backend>(be: &B) {
     each(be, "gated_bwd", &[(3, 4), (2, 8)], |y| {
         be.gated_bwd(y.view_mut(), x.view(), t(3, 8).view(), Activation::Silu)
     });
+    let clamp = ClampedGate { alpha: 1.7, limit: 7.0 };
+    each(be, "gated_clamped", &[(3, 4), (2, 2)], |y| be.gated_clamped(y.view_mut(), x.view(), &clamp));
+    each(be, "gated_clamped_bwd", &[(3, 4), (2, 8)], |y| {
+        be.gated_clamped_bwd(y.view_mut(), x.view(), t(3, 8).view(), &clamp)
+    });
+    for limit in [0.0, -1.0, f32::NAN] {
+        each(be, "gated_clamped", &[(3, 2)], |y| {
+            be.gated_clamped(y.view_mut(), x.view(), &ClampedGate { alpha: 1.7, limit })
+        });
+    }
+    each(be, "scale_rows", &[(3, 4)], |y| be.scale_rows(y.view_mut(), x.view(), &bias, SET));
+    each(be, "scale_rows", &[(3, 5), (2, 4)], |y| be.scale_rows(y.view_mut(), x.view(), &t(3, 1), SET));
+    each(be, "row_dots", &[(1, 3), (4, 1)], |y| be.row_dots(y, x.view(), x.view()));
+    each(be, "row_dots", &[(3, 1)], |y| be.row_dots(y, x.view(), t(3, 5).view()));
     for p in [1.0, -0.1, f32::NAN] {
         let params = Dropout { p, seed: 1, stream: 1 };
         each(be, "dropout", &[(3, 4)], |y| be.dropout(y.view_mut(), x.view(), &params, SET));
@@ -64,6 +79,7 @@ pub(crate) fn wrong_blocks<B: Backend>(be: &B) {
     let t = |rows, cols| tensor(be, 2, rows, cols);
     let x = t(3, 8);
     let norm = NormParams { eps: 1e-6, offset: 0.0 };
+    each(be, "noise", &[(3, 7), (2, 8)], |y| be.noise(y.view_mut(), &[1.0], 1, 1));
     each(be, "rms_norm", &[(3, 7), (2, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 2), x.view(), &t(1, 4), &norm));
     each(be, "rms_norm", &[(3, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 1), x.view(), &t(1, 4), &norm));
     each(be, "rms_norm", &[(3, 8)], |y| be.rms_norm(y.view_mut(), &mut t(3, 2), x.view(), &t(1, 3), &norm));
@@ -110,6 +126,16 @@ pub(crate) fn wrong_blocks<B: Backend>(be: &B) {
     };
     each(be, "adamw", &[(3, 7)], |p| be.adamw(p, &mut t(3, 8), &mut t(3, 8), &x, &adamw(1)));
     each(be, "adamw", &[(3, 8)], |p| be.adamw(p, &mut t(3, 8), &mut t(3, 8), &x, &adamw(0)));
+    for (m, v, columns) in [(24, 24, 7), (23, 24, 8), (24, 25, 8)] {
+        each(be, "adamw_8bit", &[(3, columns)], |p| {
+            let state = |len| EightBit::zeros(be, len).expect("memory");
+            be.adamw_8bit(p, &mut state(m), &mut state(v), &x, &adamw(1), Rounding::Nearest)
+        });
+    }
+    each(be, "adamw_8bit", &[(3, 8)], |p| {
+        let state = || EightBit::zeros(be, 24).expect("memory");
+        be.adamw_8bit(p, &mut state(), &mut state(), &x, &adamw(0), Rounding::Nearest)
+    });
 }
 
 pub(crate) fn wrong_attention<B: Backend>(be: &B) {
@@ -120,6 +146,7 @@ pub(crate) fn wrong_attention<B: Backend>(be: &B) {
         scale: 1.0,
         window: None,
         softcap: None,
+        sinks: Vec::new(),
         segments: segments.iter().map(|&(start, len)| Segment { start, len }).collect(),
     };
     let qkv = t(5, heads.qkv_dim());
@@ -136,6 +163,7 @@ pub(crate) fn wrong_attention<B: Backend>(be: &B) {
         each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { heads, ..params(&[(0, 5)]) }));
     }
     each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { window: Some(0), ..params(&[(0, 5)]) }));
+    each(be, "attention", &[(5, 12)], |y| attend(y, &AttentionParams { sinks: vec![0.5; 3], ..params(&[(0, 5)]) }));
     each(be, "attention_bwd", &[(5, 24)], |d| {
         be.attention_bwd(d.view_mut(), t(5, 12).view(), t(5, 12).view(), &t(5, 3), qkv.view(), &params(&[(0, 5)]))
     });

@@ -17,7 +17,7 @@ pub(crate) enum Storage {
 }
 
 /// Every storage format once.
-pub(crate) const ALL: [Storage; 9] = [
+pub(crate) const ALL: [Storage; 10] = [
     Storage::Trainable,
     Storage::Dense(DType::F32),
     Storage::Dense(DType::F16),
@@ -27,6 +27,7 @@ pub(crate) const ALL: [Storage; 9] = [
     Storage::FourBit(FourBitKind::Nf4, true, DType::F32),
     Storage::FourBit(FourBitKind::Fp4, false, DType::F16),
     Storage::FourBit(FourBitKind::Fp4, true, DType::F32),
+    Storage::FourBit(FourBitKind::Mxfp4, true, DType::F32),
 ];
 
 /// Bytes that begin at an odd address of their owner, as in a memory-mapped file.

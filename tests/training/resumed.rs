@@ -17,6 +17,14 @@ const CASES: &[(&str, &[&str])] = &[
     ("mistral", &["adapter.method=qlora", "training.activation_checkpointing=true"]),
     ("gemma3", &["adapter.method=qdora", "adapter.lora_plus_ratio=8"]),
     ("qwen2", &["adapter.method=full", "training.scheduler=wsd"]),
+    (
+        "qwen3",
+        &[
+            "training.optimizer=adamw_8bit",
+            "training.neftune_alpha=5",
+            r#"adapter.modules_to_save=["embed_tokens","lm_head","norm"]"#,
+        ],
+    ),
     ("phi3", &["evaluation.early_stopping_patience=2", "training.learning_rate=5e-2"]),
 ];
 

@@ -43,6 +43,7 @@ pub(crate) fn examples(vocabulary: usize, count: usize) -> Vec<Tokens> {
                 ids: (0..length).map(|_| random.below(vocabulary) as u32).collect(),
                 trained: (0..length).map(|i| i >= length / 3).collect(),
                 row: e as u32,
+                pair: None,
             }
         })
         .collect()
@@ -57,7 +58,7 @@ pub(crate) fn plan(spec: &ModelSpec, examples: &[Tokens], settings: &[&str]) -> 
         config.set(setting).expect("a good setting");
     }
     let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec, stored_in_4bit: false, lengths: &lengths, threads: 2 };
+    let facts = Facts::bare(spec, &lengths, 2);
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 

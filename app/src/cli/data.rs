@@ -25,12 +25,22 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
 }
 
 /// One row as it will be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Preview {
     messages: Vec<Turn>,
     /// Plain text, where a row is no conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// Of a row that compares: the better answer, the worse one, or the only one with its label. `messages` is then
+    /// what they answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Vec<Turn>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    desirable: Option<bool>,
     tokens: Option<usize>,
     trained_tokens: Option<usize>,
 }
@@ -57,11 +67,26 @@ fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
 }
 
 fn preview(row: &Row, counts: Option<(usize, usize)>) -> Preview {
-    let (messages, text) = match &row.example {
-        Example::Messages(turns) => (turns.clone(), None),
-        Example::Text(text) => (Vec::new(), Some(text.clone())),
+    let mut shown = Preview {
+        tokens: counts.map(|(all, _)| all),
+        trained_tokens: counts.map(|(_, trained)| trained),
+        ..Preview::default()
     };
-    Preview { messages, text, tokens: counts.map(|(all, _)| all), trained_tokens: counts.map(|(_, trained)| trained) }
+    match &row.example {
+        Example::Messages(turns) => shown.messages.clone_from(turns),
+        Example::Text(text) => shown.text = Some(text.clone()),
+        Example::Preference { prompt, chosen, rejected } => {
+            shown.messages.clone_from(prompt);
+            shown.chosen = Some(chosen.clone());
+            shown.rejected = Some(rejected.clone());
+        }
+        Example::Rated { prompt, answer, desirable } => {
+            shown.messages.clone_from(prompt);
+            shown.answer = Some(answer.clone());
+            shown.desirable = Some(*desirable);
+        }
+    }
+    shown
 }
 
 /// All and trained tokens of each row, by the one function that training uses too. A row that does
@@ -69,15 +94,33 @@ fn preview(row: &Row, counts: Option<(usize, usize)>) -> Preview {
 fn token_counts(model: &str, rows: &[Row]) -> Result<Vec<Option<(usize, usize)>>, Fault> {
     let base = open_model(model)?;
     let options = render_options(&base, None, TrainOn::Assistant, None)?;
-    let counts = rows.iter().map(|row| match base.tokenizer().render(&row.example, &options) {
+    let one = |example: &Example| {
         // The first token has nothing before it to be predicted from.
-        Ok(rendered) => Some((rendered.ids.len(), rendered.trained.iter().skip(1).filter(|trained| **trained).count())),
+        let trained = |trained: &[bool]| trained.iter().skip(1).filter(|trained| **trained).count();
+        base.tokenizer().render(example, &options).map(|rendered| (rendered.ids.len(), trained(&rendered.trained)))
+    };
+    let counts = rows.iter().map(|row| match counted(&row.example, &one) {
+        Ok(counts) => Some(counts),
         Err(fault) => {
             note(&printable(&format!("Line {}: {}", row.line, fault.detail)));
             None
         }
     });
     Ok(counts.collect())
+}
+
+/// All and trained tokens.
+type Counts = Result<(usize, usize), Fault>;
+
+/// Tokens of a row; of a pair those of both conversations, of which only the answers are learnt.
+fn counted(example: &Example, one: &dyn Fn(&Example) -> Counts) -> Counts {
+    let Example::Preference { prompt, chosen, rejected } = example else { return one(example) };
+    let mut total = (0, 0);
+    for answer in [chosen, rejected] {
+        let (all, trained) = one(&Example::Messages([prompt.as_slice(), answer].concat()))?;
+        total = (total.0 + all, total.1 + trained);
+    }
+    Ok(total)
 }
 
 fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
@@ -98,6 +141,14 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
         lines.extend([String::new(), format!("  {}.{counts}", index + 1)]);
         let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.content));
         lines.extend(row.messages.iter().map(turn));
+        let label = match row.desirable {
+            Some(true) => "wanted",
+            _ => "unwanted",
+        };
+        for (name, answer) in [("chosen", &row.chosen), ("rejected", &row.rejected), (label, &row.answer)] {
+            let turns = answer.iter().flatten();
+            lines.extend(turns.map(|turn| format!("    {name:<9}  {}", shortened(&turn.content))));
+        }
         lines.extend(row.text.iter().map(|plain| format!("    text       {}", shortened(plain))));
     }
     lines.join("\n")

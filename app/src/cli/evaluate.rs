@@ -2,7 +2,7 @@
 
 use super::args::EvaluateArgs;
 use super::context::Context;
-use super::output;
+use super::{evaluate_preference, output};
 use crate::jobs::{open_model, setup};
 use peft_data::{BadLine, ReadOptions};
 use peft_models::engine::Engine;
@@ -18,9 +18,12 @@ fn scores(t: &Totals) -> Value {
 /// Score the rows of a file.
 pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
     let base = open_model(&args.model)?;
-    let engine = Engine::open(&context.backend, context.threads)?;
     let options = ReadOptions { on_bad_line: BadLine::Fail, ..ReadOptions::default() };
     let dataset = peft_data::read(&args.data, &options)?;
+    if let Some(objective) = evaluate_preference::objective_of(&dataset) {
+        return evaluate_preference::run(context, args, &base, &dataset, objective);
+    }
+    let engine = Engine::open(&context.backend, context.threads)?;
     let render_options = setup::render_options(&base, args.chat_template.as_deref(), TrainOn::Assistant, None)?;
     let indices: Vec<usize> = (0..dataset.rows.len()).collect();
     let rendered = render(&base, &dataset.rows, &indices, &render_options)?;

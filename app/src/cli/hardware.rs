@@ -41,7 +41,7 @@ fn watch(context: &Context) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if output::is_closed() {
+        if output::is_unread() {
             break;
         }
     }

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod context;
 pub mod error;
 pub mod evaluate;
+mod evaluate_preference;
 pub mod export;
 pub mod interrupt;
 pub mod memory;
@@ -21,13 +22,18 @@ pub mod train;
 pub mod verify;
 
 mod completions;
+mod config;
 mod data;
 mod hardware;
 mod panic;
 mod plan;
+mod presets;
 mod profiles;
+mod run_compare;
+mod run_log;
 mod runs;
 mod table;
+mod versions;
 mod welcome;
 
 use args::{Cli, Command};
@@ -75,6 +81,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Resume(args) => train::resume_run(context, args),
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
+        Command::Versions(args) => versions::run(context, args),
+        Command::Presets(args) => presets::run(context, args),
+        Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
         Command::Export(args) => export::run(context, args),

@@ -37,8 +37,8 @@ pub fn text(content: &str) {
     }
 }
 
-/// Nobody reads stdout any more, or nothing can be written to it.
-pub fn is_closed() -> bool {
+/// Whether nobody reads the results any more.
+pub fn is_unread() -> bool {
     ENDED.lock().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 

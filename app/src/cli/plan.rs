@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
-    let config = train::configuration(&args.as_train())?;
+    let config = train::configuration(context, &args.as_train())?;
     let rates = rates(args)?;
     let answer = plan(context, config, &rates)?;
     if let Some(out) = &args.out {

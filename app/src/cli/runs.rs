@@ -19,6 +19,9 @@ const SHOWN_EVALUATIONS: usize = 10;
 pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault> {
     match command {
         RunsCommand::List(args) => list(context, args)?,
+        RunsCommand::Compare { runs, points } => super::run_compare::run(context, runs, *points)?,
+        RunsCommand::Log { run, follow } => super::run_log::run(context, run, *follow)?,
+        RunsCommand::Delete { run, keep_adapter } => delete(context, run, *keep_adapter)?,
         RunsCommand::Show { run } => show(context, run)?,
     }
     Ok(0)
@@ -82,6 +85,18 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
         output::print_json(&document);
     } else {
         output::line(&for_people(&run, &evaluations, &checkpoints, now()));
+    }
+    Ok(())
+}
+
+fn delete(context: &Context, name: &str, keep_adapter: bool) -> Result<(), Fault> {
+    let store = context.store()?;
+    let run = find(&store, name)?;
+    let freed = crate::jobs::disposal::delete(&store, &run, keep_adapter)?;
+    if context.json {
+        output::print_json(&json!({ "deleted": run.id, "name": run.name, "freed_bytes": freed.total() }));
+    } else {
+        output::line(&printable(&format!("The run `{}` is gone; {} are free again.", run.name, bytes(freed.total()))));
     }
     Ok(())
 }

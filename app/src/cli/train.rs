@@ -5,6 +5,7 @@ use super::context::Context;
 use super::output;
 use crate::jobs::{RunRequest, resume, start};
 use peft_models::train::RunOutcome;
+use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
-    let config = configuration(args)?;
+    let config = configuration(context, args)?;
     let end = start(context, RunRequest { config, out: args.out.clone() })?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
@@ -24,13 +25,16 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
 }
 
 /// What the command line asks for: the run file, changed by the flags.
-pub fn configuration(args: &TrainArgs) -> Result<RunConfig> {
+pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     let mut config = match &args.run {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
             RunConfig::from_json(&text)?
         }
-        None => RunConfig::default(),
+        None => match &args.preset {
+            Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,
+            None => RunConfig::default(),
+        },
     };
     apply_flags(&mut config, args)?;
     Ok(config)
@@ -58,6 +62,7 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
         None => Ok(()),
     };
     set("adapter.method", args.method.clone())?;
+    set("training.objective", args.objective.clone())?;
     set("adapter.rank", args.rank.map(|v| v.to_string()))?;
     set("adapter.alpha", args.alpha.map(|v| v.to_string()))?;
     set("adapter.dropout", args.dropout.map(|v| v.to_string()))?;
@@ -66,6 +71,12 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
     set("training.micro_batch_size", args.batch_size.map(|v| v.to_string()))?;
     if !args.target_modules.is_empty() {
         config.adapter.target_modules = Some(target_modules(&args.target_modules));
+    }
+    if let Some(folder) = &args.tensorboard {
+        config.logging.tensorboard = Some(match folder.as_str() {
+            "" => TensorboardPlace::Own(true),
+            folder => TensorboardPlace::Folder(folder.to_owned()),
+        });
     }
     if let Some(from) = &args.resume_from {
         config.adapter.init_from = Some(adapter_of(from)?);

@@ -8,7 +8,6 @@ use super::setup::{data_bytes, prepare};
 use crate::cli::context::Context;
 use peft_models::base::BaseModel;
 use peft_models::engine::{model_facts, targets};
-use peft_models::prepare::Prepared;
 use peft_plan::{
     DataFacts, Example, Facts, MachineFacts, ModelFacts, ModelSpec, Result, Role, Row, RunConfig, TargetModules,
     Targets,
@@ -44,12 +43,13 @@ impl RunFacts {
         base: &BaseModel,
         config: &RunConfig,
         rows: &[Row],
-        train: &Prepared,
-        validation: &Prepared,
+        lengths: Vec<usize>,
+        held_out: Vec<usize>,
+        learnt_share: f64,
     ) -> Result<Self> {
         let answers = |row: &Row| match &row.example {
             Example::Messages(turns) => turns.iter().filter(|turn| turn.role == Role::Assistant).count(),
-            Example::Text(_) => 1,
+            _ => 1,
         };
         let all: usize = rows.iter().map(answers).sum();
         let wanted = config.adapter.target_modules.clone();
@@ -59,16 +59,16 @@ impl RunFacts {
             stored_in_4bit: base.stored_in_4bit(),
             model_hash: base.checkpoint().hash().to_owned(),
             model: model_facts(base.checkpoint(), base.tokenizer_bytes()),
-            lengths: train.lengths(),
+            lengths,
             data: DataFacts {
                 rows: rows.len(),
                 duplicates: peft_data::copies(rows),
                 answers: all as f64 / rows.len().max(1) as f64,
-                learnt_share: train.learnt_share(),
-                held_out: validation.lengths(),
+                learnt_share,
+                held_out,
                 bytes: data_bytes(config),
             },
-            targets: targets(base.spec(), &wanted)?,
+            targets: targets(base.spec(), &wanted, &config.adapter.modules_to_save)?,
         })
     }
 
@@ -146,6 +146,7 @@ fn key(config: &RunConfig) -> Value {
         "train_on": config.training.train_on,
         "seed": config.training.seed,
         "target_modules": config.adapter.target_modules,
+        "modules_to_save": config.adapter.modules_to_save,
     })
 }
 

@@ -65,7 +65,7 @@ fn problems(planned: &Planned, facts: &Facts, budget: u64) -> Vec<Fault> {
         let detail = format!("There are {rows} examples; results get reliable from about 100 on.");
         found.push(Fault::new("PS-DATA-005", detail));
     }
-    let most = planned.plan.max_sequence_length;
+    let most = planned.plan.longest_example();
     let cut = facts.lengths.iter().filter(|&&length| length > most).count();
     if cut * 20 > facts.lengths.len() {
         let detail =
@@ -148,7 +148,7 @@ fn calibration_key(fingerprint: &str, model: &str, plan: &TrainingPlan) -> Strin
 
 /// The lengths of a rather small and a rather large micro-batch of the run, within what can be timed quickly.
 fn typical(known: &RunFacts, plan: &TrainingPlan) -> [Vec<usize>; 2] {
-    let cut: Vec<usize> = known.lengths.iter().take(16_000).map(|&l| l.min(plan.max_sequence_length)).collect();
+    let cut: Vec<usize> = known.lengths.iter().take(16_000).map(|&l| l.min(plan.longest_example())).collect();
     let mut micro: Vec<Vec<usize>> = epoch_steps(&cut, &plan.order(), 0)
         .into_iter()
         .flatten()

@@ -1,12 +1,14 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
 use super::hardware::free_space;
+use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use crate::cli::context::Context;
 use crate::cli::memory::{peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{Request, RunOutcome};
+use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde_json::{Value, json};
@@ -203,6 +205,7 @@ fn execute(
         })
     };
     let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
+    sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
     let monitor = sink.watch();
     let job = TrainJob {
         base: &setup.base,
@@ -252,6 +255,13 @@ fn execute(
                 RunOutcome::Stopped(_) => Status::Stopped,
             };
             store.finish(run.id.as_str(), &end)?;
+            if matches!(end.status, Status::Finished | Status::Stopped) {
+                let word = if end.status == Status::Finished { "finished" } else { "stopped" };
+                // What was trained is there whether or not its receipt is.
+                if let Err(fault) = receipt::write(store, run, setup, word) {
+                    output::note(&format!("The run has no receipt: {}", fault.detail));
+                }
+            }
             Ok(RunEnd { run: store.get_run(run.id.as_str())?, outcome })
         }
         Err(fault) => {
@@ -337,6 +347,9 @@ pub(super) fn absolute_paths(config: &mut RunConfig) -> Result<()> {
         *id = absolute(id)?;
     }
     if let Some(dir) = &mut config.adapter.init_from {
+        *dir = absolute(dir)?;
+    }
+    if let Some(TensorboardPlace::Folder(dir)) = &mut config.logging.tensorboard {
         *dir = absolute(dir)?;
     }
     if let Some(template) = &mut config.dataset.chat_template

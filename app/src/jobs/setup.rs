@@ -6,10 +6,11 @@ use super::open_model;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
-use peft_models::prepare::{Cut, render};
+use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::Tokens;
 use peft_plan::{
-    Fault, MachineFacts, Method, Result, RunConfig, TargetModules, TrainOn, TrainingPlan, defaults, resolve,
+    Fault, MachineFacts, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, defaults,
+    resolve,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Setup {
     pub dataset_hash: String,
     /// Bytes of its files.
     pub data_bytes: u64,
+    /// Path, length and SHA-256 of every file of the data, as read.
+    pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
     /// The configuration, completed by the planner.
@@ -82,6 +85,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let dataset = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
     let data_bytes = data_bytes(config);
+    let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
     let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
@@ -93,7 +97,10 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         (None, None) => resolve::default_validation_split(dataset.rows.len()),
     };
     let seed = config.training.seed.unwrap_or(42);
-    let Split { train, validation } = peft_data::split(&dataset.rows, fraction, seed);
+    let objective = Objective::of(config);
+    let selected = peft_data::select(&dataset.rows, &peft_data::split(&dataset.rows, fraction, seed), objective)?;
+    notes.extend(selected.notes);
+    let Split { train, validation } = selected.split;
     let train_on = config.training.train_on.unwrap_or(TrainOn::Assistant);
     let options = render_options(
         &base,
@@ -101,13 +108,14 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         train_on,
         config.dataset.system_prompt.as_deref(),
     )?;
-    let train = render(&base, &dataset.rows, &train, &options)?;
-    let validation = render(&base, &dataset.rows, &validation, &options)?;
+    let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
+    let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
     let (mut completed, mut gathered) = (config.clone(), None);
     let plan = if let Some(plan) = frozen {
         plan
     } else {
-        let known = RunFacts::of(&base, config, &dataset.rows, &train, &validation)?;
+        let known =
+            RunFacts::of(&base, config, &dataset.rows, train.lengths(), validation.lengths(), train.learnt_share())?;
         let machine = MachineFacts {
             memory_bytes: total_memory(),
             available_bytes: available_memory(),
@@ -132,15 +140,17 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     if truncated > 0 {
+        let how = if objective.is_preference() { "lost the beginning of their prompt" } else { "were cut" };
         notes.push(format!(
-            "{truncated} examples are longer than {} tokens and were cut, keeping their stop token",
+            "{truncated} examples are longer than {} tokens and {how}, keeping their stop token",
             plan.max_sequence_length
         ));
     }
     if dropped > 0 {
         notes.push(format!(
-            "{dropped} examples were left out: within {} tokens nothing of their answers was left",
-            plan.max_sequence_length
+            "{dropped} examples were left out: within {} tokens nothing of their answers was left{}",
+            plan.max_sequence_length,
+            if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
     Ok(Setup {
@@ -152,10 +162,60 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         dropped,
         dataset_hash,
         data_bytes,
+        data_files,
         notes,
         config: completed,
         facts: gathered,
     })
+}
+
+/// Rendered rows of either kind.
+enum Ready {
+    /// Answers to copy.
+    Single(Prepared),
+    /// Answers to compare.
+    Pairs(PreparedPairs),
+}
+
+impl Ready {
+    fn new(
+        base: &BaseModel,
+        rows: &[Row],
+        indices: &[usize],
+        options: &RenderOptions,
+        objective: Objective,
+    ) -> Result<Self> {
+        Ok(if objective.is_preference() {
+            Self::Pairs(render_pairs(base, rows, indices, options, objective)?)
+        } else {
+            Self::Single(render(base, rows, indices, options)?)
+        })
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        match self {
+            Self::Single(rows) => rows.lengths(),
+            Self::Pairs(rows) => rows.lengths(),
+        }
+    }
+
+    /// Share of all tokens that is learnt; of pairs about half.
+    fn learnt_share(&self) -> f64 {
+        match self {
+            Self::Single(rows) => rows.learnt_share(),
+            Self::Pairs(_) => 0.5,
+        }
+    }
+
+    fn cut(self, max_length: usize) -> Cut {
+        match self {
+            Self::Single(rows) => rows.cut(max_length),
+            Self::Pairs(rows) => {
+                let CutPairs { examples, truncated, dropped } = rows.cut(max_length);
+                Cut { examples, truncated, dropped }
+            }
+        }
+    }
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.
@@ -167,7 +227,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
     }
     let spec = base.spec();
     let paths: Vec<String> = (0..spec.layers.len())
-        .flat_map(|layer| spec.modules.iter().map(move |module| format!("model.layers.{layer}.{}", module.name)))
+        .flat_map(|layer| spec.target_modules(layer).map(move |module| format!("model.layers.{layer}.{}", module.name)))
         .collect();
     for name in names {
         let one = TargetModules::List(vec![name.clone()]);
@@ -176,7 +236,7 @@ fn check_targets(plan: &TrainingPlan, base: &BaseModel) -> Result<()> {
             is_there |= matches(&one, path)?;
         }
         if !is_there {
-            let known: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+            let known = spec.target_names();
             return Err(Fault::new(
                 "PS-CFG-003",
                 format!("This model has no module `{name}`; its modules are {}", known.join(", ")),

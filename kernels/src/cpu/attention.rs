@@ -154,6 +154,12 @@ impl Run<'_> {
         out.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
+        // A sink is a first key that has no value.
+        let sinks = params.sinks.iter().skip(columns.at[0] / hd).take(columns.group);
+        for ((max, sum), sink) in max.chunks_exact_mut(n).zip(sum.chunks_exact_mut(n)).zip(sinks) {
+            max.fill(*sink);
+            sum.fill(1.0);
+        }
         for keys in steps(seen(params.window, *first).start..first + n, KEYS) {
             let count = keys.len();
             pack(isa, Source::Dense(self.keys), Along::Lanes, keys.clone(), 0..hd, nr, &mut b);
@@ -308,8 +314,9 @@ pub(super) fn attention_cached(
         let mut scores = pool.scratch(s.past + s.len);
         for ((row, position), y) in rows.zip(first..).zip(y.rows) {
             let queries = &qkv.row(row)[columns.at[0]..];
-            for (q, y) in queries.chunks_exact(hd).zip(y.chunks_exact_mut(hd)) {
-                attend_one(isa, y, &mut scores, q, keys, values, seen(params.window, position), params);
+            for (g, (q, y)) in queries.chunks_exact(hd).zip(y.chunks_exact_mut(hd)).enumerate() {
+                let sink = params.sinks.get(head * group + g).copied();
+                attend_one(isa, y, &mut scores, q, keys, values, seen(params.window, position), sink, params);
             }
         }
     });
@@ -324,6 +331,7 @@ vectorized! {
         keys: View,
         values: View,
         seen: Range<usize>,
+        sink: Option<f32>,
         params: &AttentionParams,
     ) {
         let scores = &mut scores[..seen.len()];
@@ -340,11 +348,11 @@ vectorized! {
             }
             *s = score(lanes.iter().sum(), params.scale, params.softcap).0;
         }
-        let top = largest(scores);
+        let top = largest(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
         for s in &mut *scores {
             *s = exp(*s - top);
         }
-        let scale = 1.0 / total(scores);
+        let scale = 1.0 / (total(scores) + sink.map_or(0.0, |sink| exp(sink - top)));
         y.fill(0.0);
         for (&p, j) in scores.iter().zip(seen) {
             for (y, &v) in y.iter_mut().zip(values.row(j)) {

@@ -20,6 +20,7 @@ mod dropout;
 mod embed;
 mod exp;
 mod gated;
+mod gated_clamped;
 mod gemm;
 mod kernel;
 mod linear;
@@ -30,6 +31,7 @@ mod pack;
 mod path;
 mod pool;
 mod rope;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,11 +47,12 @@ use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -99,6 +102,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Buf = Vec<f32>;
     type Weight = Arc<FrozenWeight>;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "cpu";
 
     fn fingerprint(&self) -> String {
@@ -159,6 +163,14 @@ impl Backend for Cpu {
 
     fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
         w.shape()
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.to_vec())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.clone())
     }
 
     fn linear(
@@ -316,6 +328,26 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
+        gated_clamped::gated_clamped(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), *params);
+        Ok(())
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
+        shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
+        let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
+        gated_clamped::gated_clamped_bwd(&self.pool, self.isa, dgate_up, dh, View::of(gate_up), *params);
+        Ok(())
+    }
+
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
         dropout::dropout(&self.pool, self.isa, ViewMut::of(y), View::of(x), params, write);
@@ -339,6 +371,20 @@ impl Backend for Cpu {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
         columns::column_dots(&self.pool, &mut out.buf, View::of(a), View::of(b));
+        Ok(())
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_rows", &y, &x)?;
+        shapes::column_of("scale_rows", "s", s, &x)?;
+        rows::scale_rows(&self.pool, ViewMut::of(y), View::of(x), &s.buf, write);
+        Ok(())
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("row_dots", &a, &b)?;
+        shapes::column_of("row_dots", "out", out, &a)?;
+        rows::row_dots(&self.pool, self.isa, &mut out.buf, View::of(a), View::of(b));
         Ok(())
     }
 
@@ -417,6 +463,26 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::adamw(p, m, v, g, params.step)?;
         optim::adamw(&self.pool, self.isa, &mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        Ok(())
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        shapes::noise(&y, amplitudes)?;
+        dropout::noise(&self.pool, self.isa, ViewMut::of(y), amplitudes, seed, stream);
+        Ok(())
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
+        optim::adamw_8bit(&self.pool, self.isa, &mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! One `AdamW` step, in `PyTorch`'s order, and the norm that clipping needs.
+//! One `AdamW` step, in `PyTorch`'s order, with moments in f32 or in 8 bits, and the norm that clipping needs.
 
+use super::Cpu;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use crate::backend::AdamW;
+use crate::quant::eight_bit::{BLOCK, DynamicMap, EightBit, Rounding};
 
 /// Elements of one task.
 const STEP: usize = 1 << 15;
@@ -49,12 +51,73 @@ pub(super) fn adamw(pool: &Pool, isa: Isa, p: &mut [f32], m: &mut [f32], v: &mut
 
 vectorized! {
     fn update(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
-        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * f.gradient_scale;
-            *m += f.one_minus_beta1 * (g - *m);
-            *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
-            let denominator = v.sqrt() / f.root_correction + f.eps;
-            *p = *p * f.decay - f.step_size * (*m / denominator);
+        step(p, m, v, g, f);
+    }
+}
+
+#[inline(always)]
+fn step(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], f: Factors) {
+    for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+        let g = g * f.gradient_scale;
+        *m += f.one_minus_beta1 * (g - *m);
+        *v = *v * f.beta2 + f.one_minus_beta2 * g * g;
+        let denominator = v.sqrt() / f.root_correction + f.eps;
+        *p = *p * f.decay - f.step_size * (*m / denominator);
+    }
+}
+
+/// [`adamw`] on blocks whose moments are decoded before and encoded after.
+pub(super) fn adamw_8bit(
+    pool: &Pool,
+    isa: Isa,
+    p: &mut [f32],
+    m: &mut EightBit<Cpu>,
+    v: &mut EightBit<Cpu>,
+    g: &[f32],
+    params: &AdamW,
+    rounding: Rounding,
+) {
+    const BLOCKS: usize = STEP / BLOCK;
+    let factors = Factors::new(params);
+    let m = m.codes.chunks_mut(STEP).zip(m.absmax.buf.chunks_mut(BLOCKS));
+    let v = v.codes.chunks_mut(STEP).zip(v.absmax.buf.chunks_mut(BLOCKS));
+    let tasks = p.chunks_mut(STEP).zip(g.chunks(STEP)).zip(m).zip(v).enumerate().collect();
+    pool.each(tasks, |(task, (((p, g), m), v))| {
+        update_8bit(isa, p, g, m, v, factors, rounding, task * STEP, params.step);
+    });
+}
+
+/// Codes of some blocks and their largest magnitudes.
+type Blocks<'a> = (&'a mut [u8], &'a mut [f32]);
+
+vectorized! {
+    /// `first` is the number of the first element in its tensor.
+    fn update_8bit(
+        p: &mut [f32],
+        g: &[f32],
+        m: Blocks<'_>,
+        v: Blocks<'_>,
+        f: Factors,
+        rounding: Rounding,
+        first: usize,
+        number: u32,
+    ) {
+        let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
+        let (mut moment, mut square) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let mut at = first;
+        let m = m.0.chunks_mut(BLOCK).zip(m.1);
+        let v = v.0.chunks_mut(BLOCK).zip(v.1);
+        for (((p, g), (m, m_absmax)), (v, v_absmax)) in p.chunks_mut(BLOCK).zip(g.chunks(BLOCK)).zip(m).zip(v) {
+            let (moment, square) = (&mut moment[..p.len()], &mut square[..p.len()]);
+            signed.decode(moment, m, *m_absmax);
+            unsigned.decode(square, v, *v_absmax);
+            step(p, moment, square, g, f);
+            *m_absmax = signed.encode(m, moment);
+            *v_absmax = match rounding {
+                Rounding::Nearest => unsigned.encode(v, square),
+                Rounding::Dithered => unsigned.encode_dithered(v, square, at, number),
+            };
+            at += p.len();
         }
     }
 }

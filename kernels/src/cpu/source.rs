@@ -146,35 +146,52 @@ vectorized! {
 
 /// Blocks whose scales are looked up together.
 const BLOCKS: usize = 32;
+/// Bytes of codes whose halves are exchanged together.
+const TURNED: usize = BLOCKS * 16;
+
+/// Codes with the even element in the high half, which the kernels read.
+fn turned<'a>(codes: &'a [u8], low_first: bool, buffer: &'a mut [u8; TURNED]) -> &'a [u8] {
+    if !low_first {
+        return codes;
+    }
+    let buffer = &mut buffer[..codes.len()];
+    buffer.iter_mut().zip(codes).for_each(|(to, from)| *to = from.rotate_left(4));
+    buffer
+}
 
 /// Whole blocks go to the processor's own kernel, several at a time; what is left is decoded code by code.
 fn four_bit(isa: Isa, w: &FourBit, mut at: usize, mut out: &mut [f32]) {
     let codes = w.codes.as_slice();
     let values = code_table(w.kind);
+    let low_first = w.kind.low_half_first();
+    let mut buffer = [0; TURNED];
     while !out.is_empty() {
         let block = at / w.block;
         let whole = if at.is_multiple_of(w.block) && w.block.is_multiple_of(2) { out.len() / w.block } else { 0 };
-        if whole > 0 {
-            let count = whole.min(BLOCKS);
+        let count = whole.min(if low_first { TURNED / (w.block / 2).max(1) } else { BLOCKS }).min(BLOCKS);
+        if count > 0 {
             let (head, tail) = std::mem::take(&mut out).split_at_mut(count * w.block);
             let mut scales = [0.0; BLOCKS];
             w.absmax.run(block, &mut scales[..count]);
-            isa.decode_blocks(&codes[at / 2..][..head.len() / 2], &scales[..count], values, w.rounding, w.block, head);
+            let codes = turned(&codes[at / 2..][..head.len() / 2], low_first, &mut buffer);
+            isa.decode_blocks(codes, &scales[..count], values, w.rounding, w.block, head);
             at += head.len();
             out = tail;
             continue;
         }
-        let run = out.len().min((block + 1) * w.block - at);
+        let run = out.len().min((block + 1) * w.block - at).min(if low_first { TURNED } else { usize::MAX });
         let (mut head, tail) = std::mem::take(&mut out).split_at_mut(run);
         let mut table = [0.0; 16];
         scaled_table(isa, &mut table, values, w.absmax.get(block), w.rounding);
         let mut from = at;
         if from % 2 == 1 {
-            head[0] = table[usize::from(codes[from / 2] & 15)];
+            let byte = codes[from / 2];
+            head[0] = table[usize::from(if low_first { byte >> 4 } else { byte & 15 })];
             head = &mut head[1..];
             from += 1;
         }
-        isa.look_up(&codes[from / 2..][..head.len().div_ceil(2)], &table, head);
+        let codes = turned(&codes[from / 2..][..head.len().div_ceil(2)], low_first, &mut buffer);
+        isa.look_up(codes, &table, head);
         at += run;
         out = tail;
     }
@@ -222,7 +239,7 @@ mod tests {
         for isa in [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter_map(Path::isa) {
             for (i, block) in [64, 32, 10, 7, 4096].into_iter().enumerate() {
                 let rounding = [DType::BF16, DType::F16, DType::F32][i % 3];
-                let kind = [FourBitKind::Nf4, FourBitKind::Fp4][i % 2];
+                let kind = [FourBitKind::Nf4, FourBitKind::Mxfp4, FourBitKind::Fp4][(i + i / 3) % 3];
                 let w = quant::quantize(&data, rows, cols, kind, block, i % 2 == 0, rounding);
                 let w = FrozenWeight::FourBit(w);
                 for (start, len) in [(0, rows * cols), (1, 1000), (63, 66), (64, 640), (333, 333), (1664, 1), (9, 0)] {

@@ -1,6 +1,6 @@
 //! Any run of elements of a frozen weight as f32.
 
-use crate::quant::{fp4, nf4};
+use crate::quant::{fp4, mxfp4, nf4};
 use crate::weight::{Absmax, DType, FourBit, FourBitKind, FrozenWeight};
 use half::{bf16, f16};
 
@@ -9,6 +9,7 @@ pub fn code_table(kind: FourBitKind) -> &'static [f32; 16] {
     match kind {
         FourBitKind::Nf4 => &nf4::TABLE,
         FourBitKind::Fp4 => &fp4::TABLE,
+        FourBitKind::Mxfp4 => &mxfp4::TABLE,
     }
 }
 
@@ -102,6 +103,7 @@ pub(crate) fn decode_dense(bytes: &[u8], dtype: DType, out: &mut [f32]) {
 
 fn decode_four_bit(w: &FourBit, mut at: usize, mut out: &mut [f32]) {
     let codes = w.codes.as_slice();
+    let odd_is_high = usize::from(w.kind.low_half_first());
     while !out.is_empty() {
         let block = at / w.block;
         let run = out.len().min((block + 1) * w.block - at);
@@ -109,7 +111,7 @@ fn decode_four_bit(w: &FourBit, mut at: usize, mut out: &mut [f32]) {
         let table = block_table(w, block);
         for (element, y) in (at..).zip(head) {
             let byte = codes[element / 2];
-            let code = if element % 2 == 0 { byte >> 4 } else { byte & 15 };
+            let code = if element % 2 == odd_is_high { byte >> 4 } else { byte & 15 };
             *y = table[usize::from(code)];
         }
         at += run;

@@ -25,6 +25,18 @@ pub fn dynamic_map() -> Vec<f32> {
     map
 }
 
+/// The 256 values of the unsigned dynamic map, ascending: as the signed one, with all points on one side.
+pub(crate) fn unsigned_dynamic_map() -> Vec<f32> {
+    let mut map = vec![0.0, 1.0];
+    for i in 0..7 {
+        let decade = 10.0_f64.powi(i - 6) as f32;
+        let points = linspace(0.1, 1.0, (2 << i) + 1);
+        map.extend(points.windows(2).map(|pair| decade * f32::midpoint(pair[0], pair[1])));
+    }
+    map.sort_by(f32::total_cmp);
+    map
+}
+
 /// `torch.linspace` in f32: the first half counts up from the start, the second down from the end, products fused.
 fn linspace(start: f32, end: f32, points: usize) -> Vec<f32> {
     let step = (end - start) / (points - 1) as f32;
@@ -60,7 +72,7 @@ pub fn encode(absmax: &[f32]) -> Absmax {
 }
 
 /// The nearest code of the middle of every cell.
-fn nearest_codes(map: &[f32]) -> Vec<u8> {
+pub(crate) fn nearest_codes(map: &[f32]) -> Vec<u8> {
     let bounds: Vec<f32> = map.windows(2).map(|pair| (pair[0] + pair[1]) * 0.5).collect();
     let mut code = 0;
     (0..=CELLS)

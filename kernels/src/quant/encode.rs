@@ -42,7 +42,9 @@ pub fn quantize(
     if codes.len() % 2 == 1 {
         codes.push(encoder.code(0.0));
     }
-    let bytes = codes.as_chunks::<2>().0.iter().map(|[even, odd]| even << 4 | odd).collect();
+    let low_first = kind.low_half_first();
+    let pair = |[even, odd]: &[u8; 2]| if low_first { odd << 4 | even } else { even << 4 | odd };
+    let bytes = codes.as_chunks::<2>().0.iter().map(pair).collect();
     let absmax = if double { double::encode(&absmax) } else { Absmax::Plain(Arc::new(absmax)) };
     FourBit { kind, codes: Bytes::from_vec(bytes), absmax, block, rows, cols, rounding }
 }

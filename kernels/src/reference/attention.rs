@@ -31,10 +31,11 @@ impl AttentionParams {
     }
 }
 
-/// `y = softmax(scores)·v` over what is seen; returns the log-sum-exp of the scores.
-fn attend<'a>(y: &mut [f32], scores: &[f64], v: impl Fn(usize) -> &'a [f32]) -> f64 {
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+/// `y = softmax(scores, sink)·v` over what is seen, the sink having no value; returns the log-sum-exp of the scores.
+fn attend<'a>(y: &mut [f32], scores: &[f64], sink: Option<&f32>, v: impl Fn(usize) -> &'a [f32]) -> f64 {
+    let all = || scores.iter().copied().chain(sink.map(|&s| f64::from(s)));
+    let max = all().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = all().map(|s| (s - max).exp()).sum();
     let lse = max + sum.ln();
     for (c, y) in y.iter_mut().enumerate() {
         *y = scores.iter().enumerate().map(|(j, s)| (s - lse).exp() * f64::from(v(j)[c])).sum::<f64>() as f32;
@@ -55,7 +56,8 @@ pub(super) fn attention(mut y: ViewMut, mut lse: ViewMut, qkv: View, params: &At
                 let seen = params.seen(position);
                 let part = |j: usize, col: usize| &qkv.row(segment.start + j)[col..col + hd];
                 let scores: Vec<f64> = seen.clone().map(|j| params.score(part(position, q), part(j, k)).0).collect();
-                lse.row(row)[h] = attend(&mut y.row(row)[q..q + hd], &scores, |j| part(seen.start + j, v)) as f32;
+                let (y, sink) = (&mut y.row(row)[q..q + hd], params.sinks.get(h));
+                lse.row(row)[h] = attend(y, &scores, sink, |j| part(seen.start + j, v)) as f32;
             }
         }
     }
@@ -115,7 +117,7 @@ pub(super) fn attention_cached(
                 let mut part = |j: usize, col: usize| cache.row(s.slot + j)[col - q_dim..][..hd].to_vec();
                 let scores: Vec<f64> = seen.clone().map(|j| params.score(query, &part(j, k)).0).collect();
                 let values: Vec<Vec<f32>> = seen.map(|j| part(j, v)).collect();
-                attend(&mut y.row(s.start + i)[q..q + hd], &scores, |j| &values[j]);
+                attend(&mut y.row(s.start + i)[q..q + hd], &scores, params.sinks.get(h), |j| &values[j]);
             }
         }
     }

@@ -8,19 +8,22 @@ mod columns;
 mod dropout;
 mod embed;
 mod gated;
+mod gated_clamped;
 mod linear;
 mod loss;
 mod norm;
 mod optim;
 mod rope;
+mod rows;
 
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::Result;
 use crate::host::{self, View, ViewMut};
 use crate::quant;
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -67,6 +70,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 impl Backend for Reference {
     type Buf = Vec<f32>;
     type Weight = Decoded;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "reference";
 
     fn fingerprint(&self) -> String {
@@ -115,6 +119,14 @@ impl Backend for Reference {
 
     fn weight_shape(w: &Decoded) -> (usize, usize) {
         (w.rows, w.cols)
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.to_vec())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.clone())
     }
 
     fn linear(
@@ -245,6 +257,26 @@ impl Backend for Reference {
         Ok(())
     }
 
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
+        gated_clamped::gated_clamped(ViewMut::of(h), View::of(gate_up), *params);
+        Ok(())
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
+        shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
+        let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
+        gated_clamped::gated_clamped_bwd(dgate_up, dh, View::of(gate_up), *params);
+        Ok(())
+    }
+
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
         dropout::dropout(ViewMut::of(y), View::of(x), params, write);
@@ -268,6 +300,20 @@ impl Backend for Reference {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
         columns::column_dots(&mut out.buf, View::of(a), View::of(b));
+        Ok(())
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_rows", &y, &x)?;
+        shapes::column_of("scale_rows", "s", s, &x)?;
+        rows::scale_rows(ViewMut::of(y), View::of(x), &s.buf, write);
+        Ok(())
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("row_dots", &a, &b)?;
+        shapes::column_of("row_dots", "out", out, &a)?;
+        rows::row_dots(&mut out.buf, View::of(a), View::of(b));
         Ok(())
     }
 
@@ -338,6 +384,26 @@ impl Backend for Reference {
     ) -> Result<()> {
         shapes::adamw(p, m, v, g, params.step)?;
         optim::adamw(&mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        Ok(())
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        shapes::noise(&y, amplitudes)?;
+        dropout::noise(ViewMut::of(y), amplitudes, seed, stream);
+        Ok(())
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
+        optim::adamw_8bit(&mut p.buf, m, v, &g.buf, params, rounding);
         Ok(())
     }
 }

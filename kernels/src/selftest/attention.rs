@@ -13,7 +13,13 @@ pub(super) struct Attention {
     heads: (usize, usize, usize),
     window: Option<usize>,
     softcap: Option<f32>,
+    sinks: bool,
     segments: &'static [(usize, usize)],
+}
+
+/// A sink for every query head, some above the scores and some below.
+fn sinks(wanted: bool, heads: usize) -> Vec<f32> {
+    (0..if wanted { heads } else { 0 }).map(|h| h as f32 - 1.25).collect()
 }
 
 impl Attention {
@@ -31,12 +37,16 @@ impl Attention {
             for (i, heads) in heads.into_iter().enumerate() {
                 let window = [None, Some(1), Some(4), Some(70)][(rows + i) % 4];
                 let softcap = [None, Some(1.5)][(rows + i) % 2];
-                cases.push(Self { rows, heads, window, softcap, segments });
+                let sinks = (rows + i) % 3 == 0;
+                cases.push(Self { rows, heads, window, softcap, sinks, segments });
             }
         }
         // Rows beyond one block of keys, and the widest head.
-        cases.push(Self { rows: 290, heads: (3, 1, 16), window: Some(65), softcap: None, segments: &[(0, 290)] });
-        cases.push(Self { rows: 40, heads: (2, 1, 256), window: None, softcap: Some(50.0), segments: &[(0, 40)] });
+        let wide =
+            Self { rows: 290, heads: (3, 1, 16), window: Some(65), softcap: None, sinks: true, segments: &[(0, 290)] };
+        cases.push(wide);
+        let (window, softcap) = (None, Some(50.0));
+        cases.push(Self { rows: 40, heads: (2, 1, 256), window, softcap, sinks: false, segments: &[(0, 40)] });
         cases
     }
 
@@ -47,15 +57,20 @@ impl Attention {
             scale: 1.0 / (head_dim as f32).sqrt(),
             window: self.window,
             softcap: self.softcap,
+            sinks: sinks(self.sinks, n_heads),
             segments: self.segments.iter().map(|&(start, len)| Segment { start, len }).collect(),
         }
     }
 
     fn label(self) -> String {
-        let Self { rows, heads, window, softcap, segments } = self;
-        let window = window.map_or(String::new(), |w| format!(", window {w}"));
-        let softcap = softcap.map_or("", |_| ", soft cap");
-        format!("{rows} rows, {} sequences, heads {}/{}·{}{window}{softcap}", segments.len(), heads.0, heads.1, heads.2)
+        let Self { rows, heads, segments, .. } = self;
+        format!("{rows} rows, {} sequences, heads {}/{}·{}{}", segments.len(), heads.0, heads.1, heads.2, self.extras())
+    }
+
+    fn extras(self) -> String {
+        let window = self.window.map_or(String::new(), |w| format!(", window {w}"));
+        let softcap = self.softcap.map_or("", |_| ", soft cap");
+        format!("{window}{softcap}{}", if self.sinks { ", sinks" } else { "" })
     }
 }
 
@@ -116,24 +131,22 @@ pub(super) fn backward() -> Vec<AttentionBackward> {
 }
 
 pub(super) struct Cached {
-    heads: (usize, usize, usize),
-    window: Option<usize>,
-    softcap: Option<f32>,
+    /// All but rows and sequences.
+    kind: Attention,
     /// Of each sequence: rows the slot holds already, rows that come.
     sequences: &'static [(usize, usize)],
 }
 
 impl Case for Cached {
     fn name(&self) -> String {
-        let Self { heads, window, softcap, sequences } = self;
-        let window = window.map_or(String::new(), |w| format!(", window {w}"));
-        let softcap = softcap.map_or("", |_| ", soft cap");
-        format!("attention_cached {sequences:?}, heads {}/{}·{}{window}{softcap}", heads.0, heads.1, heads.2)
+        let Self { kind, sequences } = self;
+        let heads = kind.heads;
+        format!("attention_cached {sequences:?}, heads {}/{}·{}{}", heads.0, heads.1, heads.2, kind.extras())
     }
 
     fn run<B: Backend>(&self, rig: &mut Rig<B>) -> Result<()> {
-        let &Self { heads, window, softcap, sequences } = self;
-        let params = Attention { rows: 0, heads, window, softcap, segments: &[] }.params();
+        let &Self { kind, sequences } = self;
+        let params = kind.params();
         let (mut rows, mut slots, mut segments) = (1, 2, Vec::new());
         for &(past, len) in sequences {
             segments.push(CachedSegment { start: rows, len, slot: slots, past });
@@ -155,9 +168,14 @@ pub(super) fn cached() -> Vec<Cached> {
         [&[(0, 1)], &[(0, 7), (9, 1)], &[(130, 1), (64, 2), (1, 1)], &[(100, 33)]];
     let of = |sequences| {
         [0, 1, 2, 3].map(|i| Cached {
-            heads: heads[i],
-            window: [None, Some(3), Some(66), None][i],
-            softcap: [None, None, Some(2.0), Some(5.0)][i],
+            kind: Attention {
+                rows: 0,
+                heads: heads[i],
+                window: [None, Some(3), Some(66), None][i],
+                softcap: [None, None, Some(2.0), Some(5.0)][i],
+                sinks: i % 2 == 1,
+                segments: &[],
+            },
             sequences,
         })
     };

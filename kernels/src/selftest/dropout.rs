@@ -1,4 +1,4 @@
-//! Dropout: the same mask everywhere.
+//! Dropout and noise: the same random numbers everywhere.
 
 use super::Case;
 use super::rig::{Rig, verb};
@@ -34,4 +34,28 @@ pub(super) fn dropout() -> Vec<Masked> {
         }
     }
     cases
+}
+
+pub(super) struct Noise {
+    rows: usize,
+    cols: usize,
+}
+
+impl Case for Noise {
+    fn name(&self) -> String {
+        format!("noise [{}, {}]", self.rows, self.cols)
+    }
+
+    fn run<B: Backend>(&self, rig: &mut Rig<B>) -> Result<()> {
+        let &Self { rows, cols } = self;
+        let (seed, stream) = (rig.bits(), rig.bits());
+        let amplitudes = rig.at_least(0.0, rows);
+        let mut y = rig.output(rows, cols, Write::Add)?;
+        rig.be.noise(y.view_mut(), &amplitudes, seed, stream)?;
+        rig.take("y", &y)
+    }
+}
+
+pub(super) fn noise() -> Vec<Noise> {
+    [(1, 33), (5, 7), (33, 129), (64, 256)].map(|(rows, cols)| Noise { rows, cols }).into()
 }

@@ -10,7 +10,7 @@ use broken::{Broken, Damage};
 use std::collections::BTreeSet;
 
 /// Operations that write into a window.
-const INTO_WINDOWS: [&str; 18] = [
+const INTO_WINDOWS: [&str; 22] = [
     "attention",
     "attention_bwd",
     "attention_cached",
@@ -20,21 +20,37 @@ const INTO_WINDOWS: [&str; 18] = [
     "fill",
     "gated",
     "gated_bwd",
+    "gated_clamped",
+    "gated_clamped_bwd",
     "gemm",
     "head_loss",
     "linear",
     "linear_bwd_input",
+    "noise",
     "rms_norm",
     "rms_norm_bwd",
     "rope",
     "scale",
     "scale_columns",
+    "scale_rows",
 ];
 /// Operations that write into whole tensors, or return a number.
-const INTO_TENSORS: [&str; 9] =
-    ["adamw", "column_dots", "divide", "dora_norm", "embed_bwd", "row_squares", "softcap", "sum_rows", "sum_squares"];
+const INTO_TENSORS: [&str; 11] = [
+    "adamw",
+    "adamw_8bit",
+    "column_dots",
+    "divide",
+    "dora_norm",
+    "embed_bwd",
+    "row_dots",
+    "row_squares",
+    "softcap",
+    "sum_rows",
+    "sum_squares",
+];
 /// Operations that every case needs.
-const MEMORY: [&str; 7] = ["download", "fingerprint", "reshape", "upload", "weight", "weight_shape", "zeros"];
+const MEMORY: [&str; 9] =
+    ["codes", "download", "download_codes", "fingerprint", "reshape", "upload", "weight", "weight_shape", "zeros"];
 
 fn failed(checks: &[Check]) -> Vec<String> {
     checks.iter().filter(|c| !c.passed()).map(|c| format!("{} ({:e})", c.name, c.error)).collect()
@@ -82,7 +98,7 @@ fn every_operation_that_computes_wrongly_is_found() {
     let case = |c: &Check| c.name.rsplit_once(": ").map(|(case, _)| case.to_owned());
     let found: BTreeSet<_> = checks.iter().filter(|c| !c.passed()).filter_map(case).collect();
     let unfound: Vec<_> = checks.iter().filter_map(case).filter(|c| !found.contains(c)).collect();
-    let memory = ["zeros", "upload", "reshape", "fingerprint", "philox", "nf4", "fp4"];
+    let memory = ["zeros", "upload", "reshape", "fingerprint", "philox", "nf4", "fp4", "codes"];
     let unfound: Vec<_> = unfound.iter().filter(|c| !memory.iter().any(|op| c.starts_with(op))).collect();
     assert!(unfound.is_empty(), "passed although wrong: {unfound:?}");
 }

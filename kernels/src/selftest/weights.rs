@@ -25,7 +25,7 @@ pub(super) enum Storage {
 }
 
 /// Every storage format.
-pub(super) const ALL: [Storage; 9] = [
+pub(super) const ALL: [Storage; 10] = [
     Storage::Trainable,
     Storage::Dense(DType::F32),
     Storage::Dense(DType::F16),
@@ -35,6 +35,7 @@ pub(super) const ALL: [Storage; 9] = [
     Storage::FourBit(FourBitKind::Nf4, true, DType::F16),
     Storage::FourBit(FourBitKind::Fp4, false, DType::BF16),
     Storage::FourBit(FourBitKind::Fp4, true, DType::F32),
+    Storage::FourBit(FourBitKind::Mxfp4, true, DType::F32),
 ];
 
 impl Storage {
@@ -49,7 +50,11 @@ impl Storage {
             Self::Trainable => "trainable".to_owned(),
             Self::Dense(d) => dtype(d).to_owned(),
             Self::FourBit(kind, nested, rounding) => {
-                let kind = if kind == FourBitKind::Nf4 { "nf4" } else { "fp4" };
+                let kind = match kind {
+                    FourBitKind::Nf4 => "nf4",
+                    FourBitKind::Fp4 => "fp4",
+                    FourBitKind::Mxfp4 => "mxfp4",
+                };
                 format!("{kind}{} to {}", if nested { " double-quantised" } else { "" }, dtype(rounding))
             }
         }

@@ -247,7 +247,9 @@ impl<'p> Collector<'p> {
             return import::import(shape, fields);
         }
         let asks = shape::PROMPTS.iter().any(|name| fields.contains_key(*name));
-        if asks && self.voted.is_some_and(Shape::has_answer_column) {
+        let one_sided =
+            self.voted == Some(Shape::Preference) && (fields.contains_key("chosen") || fields.contains_key("rejected"));
+        if one_sided || asks && self.voted.is_some_and(Shape::has_answer_column) {
             return Err(Refusal::no_answer());
         }
         let names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
@@ -260,7 +262,10 @@ impl<'p> Collector<'p> {
     }
 
     fn add_system_prompt(&self, example: &mut Example) {
-        if let (Some(prompt), Example::Messages(turns)) = (&self.plan.system_prompt, example)
+        if let (
+            Some(prompt),
+            Example::Messages(turns) | Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. },
+        ) = (&self.plan.system_prompt, example)
             && turns.iter().all(|turn| turn.role != Role::System)
         {
             turns.insert(0, Turn::new(Role::System, prompt.clone()));
@@ -296,24 +301,10 @@ impl<'p> Collector<'p> {
         if !self.rows.is_empty() || self.records == 0 || rejected(RejectedKind::NoAnswer) {
             return Ok(());
         }
-        if self.layouts.iter().any(|(name, _)| *name == Shape::Preference.name()) {
-            return Err(self.preference_fault());
-        }
         if rejected(RejectedKind::UnknownShape) {
             return Err(self.unknown_fault());
         }
         Ok(())
-    }
-
-    fn preference_fault(&self) -> Fault {
-        let detail = format!(
-            "`{}` holds pairs of a chosen and a rejected answer. Ordinary fine-tuning learns one answer for each \
-             question; name the chosen ones to learn from them",
-            self.path.display()
-        );
-        let label = "Set \"columns\": {\"user\": \"prompt\", \"assistant\": \"chosen\"}, \
-                     or {\"messages\": \"chosen\"} where these are whole conversations";
-        Fault::new("PS-DATA-003", detail).action(label, None)
     }
 
     fn unknown_fault(&self) -> Fault {

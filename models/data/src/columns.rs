@@ -2,7 +2,7 @@
 
 use crate::dataset::RejectedKind;
 use crate::import::{Refusal, conversation, text_of};
-use crate::turns;
+use crate::{preference, turns};
 use peft_plan::{Example, Fault, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ const DESCRIPTION_WORDS: &[&str] =
     &["id", "uuid", "score", "label", "source", "date", "time", "url", "type", "length", "count"];
 
 /// The parts a column can be mapped to.
-const PARTS: &[&str] = &["user", "assistant", "system", "text", "messages"];
+const PARTS: &[&str] = &["user", "assistant", "system", "text", "messages", "chosen", "rejected", "label"];
 
 /// Which column holds what; names are canonical.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub(crate) struct Mapping {
     system: Option<String>,
     text: Option<String>,
     pub(crate) messages: Option<String>,
+    chosen: Option<String>,
+    rejected: Option<String>,
+    label: Option<String>,
 }
 
 /// The form in which column names are compared: lower case, `_` for spaces and hyphens.
@@ -96,10 +99,20 @@ impl Mapping {
             system: column("system"),
             text: column("text"),
             messages: column("messages"),
+            chosen: column("chosen"),
+            rejected: column("rejected"),
+            label: column("label"),
         };
         let pair = mapping.user.is_some() && mapping.assistant.is_some();
-        if !pair && mapping.text.is_none() && mapping.messages.is_none() {
-            let detail = "`columns` must name both `user` and `assistant`, or `text`, or `messages`";
+        if mapping.chosen.is_some() != mapping.rejected.is_some() {
+            return Err(Fault::new("PS-DATA-003", "`columns` must name both `chosen` and `rejected`, or neither"));
+        }
+        if mapping.label.is_some() && !pair {
+            return Err(Fault::new("PS-DATA-003", "`columns` names a `label`, but not `user` and `assistant`"));
+        }
+        if !pair && mapping.text.is_none() && mapping.messages.is_none() && mapping.chosen.is_none() {
+            let detail = "`columns` must name both `user` and `assistant`, or `text`, or `messages`, or both `chosen` \
+                          and `rejected`";
             return Err(Fault::new("PS-DATA-003", detail));
         }
         Ok(Some(mapping))
@@ -143,10 +156,14 @@ impl Mapping {
 
     /// The columns it needs that `fields` lacks.
     pub(crate) fn missing<'a>(&'a self, fields: &Map<String, Value>) -> Vec<&'a str> {
+        if self.chosen.is_some() {
+            let needed = self.user.iter().chain(&self.messages).chain(&self.chosen).chain(&self.rejected);
+            return needed.map(String::as_str).filter(|name| !fields.contains_key(*name)).collect();
+        }
         let needed = match (&self.messages, &self.text) {
             (Some(messages), _) => vec![messages],
             (None, Some(text)) => vec![text],
-            (None, None) => self.user.iter().chain(&self.assistant).collect(),
+            (None, None) => self.user.iter().chain(&self.assistant).chain(&self.label).collect(),
         };
         needed.into_iter().map(String::as_str).filter(|name| !fields.contains_key(*name)).collect()
     }
@@ -159,6 +176,9 @@ impl Mapping {
             ("system", &self.system),
             ("text", &self.text),
             ("messages", &self.messages),
+            ("chosen", &self.chosen),
+            ("rejected", &self.rejected),
+            ("label", &self.label),
         ];
         let named = parts.iter().filter_map(|(part, name)| Some(format!("{part} = `{}`", name.as_ref()?)));
         named.collect::<Vec<_>>().join(", ")
@@ -167,7 +187,8 @@ impl Mapping {
     /// Read a record by this mapping.
     pub(crate) fn import(&self, mut fields: Map<String, Value>) -> Result<Example, Refusal> {
         if let Some(name) = self.missing(&fields).first() {
-            let kind = if Some(*name) == self.assistant.as_deref() {
+            let answers = [&self.assistant, &self.chosen, &self.rejected];
+            let kind = if answers.iter().any(|column| column.as_deref() == Some(*name)) {
                 RejectedKind::NoAnswer
             } else {
                 RejectedKind::UnknownShape
@@ -176,6 +197,15 @@ impl Mapping {
         }
         let mut take = |name: &Option<String>| name.as_ref().and_then(|name| fields.get_mut(name)).map(Value::take);
         let system = take(&self.system).map(text_of).unwrap_or_default();
+        if let (Some(chosen), Some(rejected)) = (take(&self.chosen), take(&self.rejected)) {
+            let prompt = preference::prompt_from(take(&self.messages).or_else(|| take(&self.user)))?;
+            return preference::compare(system, prompt, chosen, rejected);
+        }
+        if let Some(label) = take(&self.label) {
+            let prompt = preference::prompt_from(take(&self.user))?;
+            let answer = take(&self.assistant).unwrap_or_default();
+            return preference::rate(system, prompt, answer, preference::label_of(&label)?);
+        }
         if let Some(list) = take(&self.messages) {
             return Ok(conversation(system, turns::read(list)?));
         }

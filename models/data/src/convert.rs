@@ -17,7 +17,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// `{"messages": [{"role", "content"}]}`; nothing is lost.
+    /// `{"messages": [{"role", "content"}]}`, of preferences `{"prompt", "chosen", "rejected"}` and
+    /// `{"prompt", "completion", "label"}` with such lists; nothing is lost.
     Messages,
     /// `{"instruction", "input", "output"}`, with `system` and `history` where there are any.
     Alpaca,
@@ -238,6 +239,15 @@ fn with_system<'a>(example: &'a Example, prompt: Option<&str>) -> Cow<'a, Exampl
             let system = Turn::new(Role::System, prompt);
             Cow::Owned(Example::Messages(std::iter::once(system).chain(turns.iter().cloned()).collect()))
         }
+        (Some(prompt), Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. })
+            if turns.iter().all(|turn| turn.role != Role::System) =>
+        {
+            let mut example = example.clone();
+            if let Example::Preference { prompt: turns, .. } | Example::Rated { prompt: turns, .. } = &mut example {
+                turns.insert(0, Turn::new(Role::System, prompt));
+            }
+            Cow::Owned(example)
+        }
         _ => Cow::Borrowed(example),
     }
 }
@@ -245,7 +255,15 @@ fn with_system<'a>(example: &'a Example, prompt: Option<&str>) -> Cow<'a, Exampl
 /// Why `to` cannot hold a row.
 fn does_not_fit(to: Target, example: &Example) -> Option<String> {
     match (to, example) {
-        (Target::Messages | Target::Text, _) | (Target::Sharegpt, Example::Messages(_)) => None,
+        (Target::Messages, _) => None,
+        (_, Example::Preference { .. }) => {
+            Some("it holds two answers; only `messages` keeps which is the better one".to_owned())
+        }
+        (_, Example::Rated { desirable: false, .. }) => Some("its answer is marked as undesired".to_owned()),
+        (_, Example::Rated { .. }) => {
+            does_not_fit(to, &Example::Messages(example.conversation().unwrap_or_default().into_owned()))
+        }
+        (Target::Text, _) | (Target::Sharegpt, Example::Messages(_)) => None,
         (Target::Alpaca | Target::Sharegpt, Example::Text(_)) => {
             Some("plain text has no question and answer".to_owned())
         }
@@ -277,12 +295,17 @@ fn render(to: Target, example: &Example) -> Value {
     let turns = match example {
         Example::Text(text) => return json!({ "text": text }),
         Example::Messages(turns) => turns,
+        Example::Preference { prompt, chosen, rejected } => {
+            return json!({"prompt": listed(prompt), "chosen": listed(chosen), "rejected": listed(rejected)});
+        }
+        Example::Rated { prompt, answer, desirable } if to == Target::Messages => {
+            return json!({"prompt": listed(prompt), "completion": listed(answer), "label": desirable});
+        }
+        Example::Rated { .. } => &example.conversation().unwrap_or_default().into_owned(),
     };
     match to {
         Target::Messages => {
-            let list: Vec<Value> =
-                turns.iter().map(|turn| object("role", turn.role.as_str(), "content", turn)).collect();
-            json!({ "messages": list })
+            json!({ "messages": listed(turns) })
         }
         Target::Sharegpt => {
             let name = |role| match role {
@@ -300,6 +323,11 @@ fn render(to: Target, example: &Example) -> Value {
         }
         Target::Alpaca => alpaca(turns),
     }
+}
+
+/// Turns as `messages` writes them.
+fn listed(turns: &[Turn]) -> Vec<Value> {
+    turns.iter().map(|turn| object("role", turn.role.as_str(), "content", turn)).collect()
 }
 
 fn object(role_key: &str, role: &str, content_key: &str, turn: &Turn) -> Value {

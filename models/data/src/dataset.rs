@@ -57,6 +57,8 @@ pub enum RejectedKind {
     UnknownShape,
     /// Not an example for this kind of training, such as an answer marked as bad.
     NotForTraining,
+    /// Its answers are the same, or not answers to the same question.
+    NoPreference,
     /// Left out by a filter the user asked for.
     Filtered,
     /// A copy of an earlier row.

@@ -88,11 +88,7 @@ fn root(leader: &mut [usize], mut place: usize) -> usize {
 
 /// The smallest hash of any run of words, under each permutation.
 fn signature(example: &Example, permutations: &[(u64, u64); VALUES]) -> Option<[u32; VALUES]> {
-    let texts: Vec<&str> = match example {
-        Example::Text(text) => vec![text],
-        Example::Messages(turns) => turns.iter().map(|turn| turn.content.as_str()).collect(),
-    };
-    let words = texts.iter().flat_map(|text| text.split_whitespace()).take(WORDS);
+    let words = example.texts().flat_map(str::split_whitespace).take(WORDS);
     let words: Vec<u64> = words.map(hash_of_word).collect();
     if words.len() < RUN + FEWEST_RUNS - 1 {
         return None;

@@ -14,6 +14,16 @@ pub(crate) fn of_example(example: &Example) -> Key {
     match example {
         Example::Text(text) => of_text(text),
         Example::Messages(turns) => of_turns(turns),
+        Example::Preference { .. } | Example::Rated { .. } => {
+            let mut hasher = Sha256::new();
+            for part in example.parts() {
+                hasher.update(of_turns(part).to_le_bytes());
+            }
+            if let Example::Rated { desirable, .. } = example {
+                hasher.update([u8::from(*desirable)]);
+            }
+            first_half(hasher)
+        }
     }
 }
 
@@ -28,6 +38,10 @@ pub(crate) fn of_prompt(example: &Example) -> Key {
             let prompt = &turns[..last.unwrap_or(turns.len())];
             let asks = prompt.iter().any(|turn| turn.role != Role::System && !turn.content.trim().is_empty());
             of_turns(if asks { prompt } else { turns })
+        }
+        Example::Preference { prompt, chosen: answer, .. } | Example::Rated { prompt, answer, .. } => {
+            let asks = prompt.iter().any(|turn| turn.role != Role::System && !turn.content.trim().is_empty());
+            of_turns(if asks { prompt } else { answer })
         }
     }
 }

@@ -49,10 +49,8 @@ pub(crate) fn import(shape: Shape, mut fields: Fields) -> Result<Example, Refusa
         }
         Shape::Text(column) => Ok(Example::Text(take_text(&mut fields, column))),
         Shape::Unanswered => Err(Refusal::no_answer()),
-        Shape::Preference => Err(Refusal {
-            kind: RejectedKind::NotForTraining,
-            reason: "it holds a preferred and a rejected answer instead of one answer".to_owned(),
-        }),
+        Shape::Preference => crate::preference::pair(fields),
+        Shape::Rated => crate::preference::rated(fields),
         Shape::Tokenised => Err(Refusal::shape("it holds token numbers instead of text")),
         Shape::Columns => Err(Refusal::shape("its columns are not the ones that were named")),
     }
@@ -64,7 +62,8 @@ pub(crate) fn check(example: &Example) -> Result<(), Refusal> {
         Example::Text(text) if text.trim().is_empty() => {
             Err(Refusal { kind: RejectedKind::Empty, reason: "no text".to_owned() })
         }
-        Example::Text(_) => Ok(()),
+        // What holds a preference was checked when it was read.
+        Example::Text(_) | Example::Preference { .. } | Example::Rated { .. } => Ok(()),
         Example::Messages(turns) => {
             let learns = |turn: &Turn| match turn.train {
                 Some(train) => train,
@@ -117,16 +116,16 @@ pub(crate) fn conversation(system: String, mut turns: Vec<Turn>) -> Example {
     Example::Messages(turns)
 }
 
-fn take_text(fields: &mut Fields, column: &str) -> String {
+pub(crate) fn take_text(fields: &mut Fields, column: &str) -> String {
     fields.get_mut(column).map(Value::take).map(text_of).unwrap_or_default()
 }
 
-fn take_system(fields: &mut Fields) -> String {
+pub(crate) fn take_system(fields: &mut Fields) -> String {
     let texts = SYSTEMS.iter().map(|column| take_text(fields, column));
     texts.into_iter().find(|text| !text.trim().is_empty()).unwrap_or_default()
 }
 
-fn append(text: &mut String, between: &str, more: &str) {
+pub(crate) fn append(text: &mut String, between: &str, more: &str) {
     if more.trim().is_empty() {
         return;
     }

@@ -10,7 +10,7 @@ use crate::dataset::{Dataset, FileReport, RejectedKind};
 use crate::private_data::{self, Kind};
 use crate::read::{BadLine, ReadOptions, read};
 use crate::{bad_line, duplicates, fingerprint, row_defects};
-use peft_plan::{Result, Row};
+use peft_plan::{Example, Result, Row};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -95,6 +95,7 @@ pub fn inspect(paths: &[PathBuf], options: &ReadOptions) -> Result<Inspection> {
 fn of_dataset(dataset: Dataset) -> Inspection {
     let mut issues = rejections(&dataset);
     issues.extend(too_few(&dataset.rows));
+    issues.extend(one_label(&dataset.rows));
     issues.extend(copies(&dataset.rows));
     issues.extend(single_rows(&dataset.rows));
     issues.extend(answers(&dataset.rows));
@@ -152,7 +153,7 @@ impl Tally {
 
 /// What reading left out.
 fn rejections(dataset: &Dataset) -> Vec<Issue> {
-    use RejectedKind::{BrokenLine, Empty, NoAnswer, NotForTraining, UnknownShape};
+    use RejectedKind::{BrokenLine, Empty, NoAnswer, NoPreference, NotForTraining, UnknownShape};
     let tally = |kinds: &[RejectedKind]| {
         let mut tally = Tally::default();
         for rejected in dataset.rejected.iter().filter(|rejected| kinds.contains(&rejected.kind)) {
@@ -179,6 +180,13 @@ fn rejections(dataset: &Dataset) -> Vec<Issue> {
             30.0,
             "without an answer, so there is nothing to learn from them",
             "Write the missing answers, label them with a teacher model, or leave them out with `data convert`",
+        ),
+        tally(&[NoPreference]).issue(
+            "no_preference",
+            Severity::Warning,
+            20.0,
+            "without a preference are left out: both answers are the same, or they answer different questions",
+            "Write a worse answer beside the better one, or leave these rows out",
         ),
         tally(&[UnknownShape, NotForTraining]).issue(
             "unknown_layout",
@@ -208,6 +216,28 @@ fn too_few(rows: &[Row]) -> Option<Issue> {
         // The score counts missing rows by itself.
         weight: 0.0,
     })
+}
+
+/// Rated answers that all have the same label.
+fn one_label(rows: &[Row]) -> Option<Issue> {
+    let label = |row: &Row| match &row.example {
+        Example::Rated { desirable, .. } => Some(*desirable),
+        _ => None,
+    };
+    let first = rows.iter().find_map(label)?;
+    let is_pair = |row: &Row| matches!(row.example, Example::Preference { .. });
+    if rows.iter().any(|row| label(row) == Some(!first) || is_pair(row)) {
+        return None;
+    }
+    let mut tally = Tally::default();
+    rows.iter().filter(|row| label(row).is_some()).for_each(|row| tally.add(row, beginning(row)));
+    tally.issue(
+        "one_label",
+        Severity::Warning,
+        30.0,
+        "with the same label. There is no difference to learn from; training by `kto` refuses them",
+        "Add answers with the other label, or learn to give the wanted ones with `training.objective` sft",
+    )
 }
 
 fn copies(rows: &[Row]) -> Vec<Issue> {

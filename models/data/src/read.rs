@@ -167,6 +167,17 @@ fn judge(dataset: &Dataset, paths: &[PathBuf], on_bad_line: BadLine) -> Result<(
         return Ok(());
     }
     let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    if let Some(first) = dataset.rejected.first()
+        && dataset.rejected.iter().all(|rejected| rejected.kind == RejectedKind::NoPreference)
+    {
+        let detail = format!(
+            "{} holds no answer that is better than another: {total} were left out, the first (line {}) because {}",
+            names.join(", "),
+            first.line,
+            first.reason
+        );
+        return Err(Fault::new("PS-PREF-001", detail));
+    }
     let detail = match (names.is_empty(), dataset.rejected.first()) {
         (true, _) => "no file with examples was named".to_owned(),
         (false, None) => format!("{} holds no examples", names.join(", ")),

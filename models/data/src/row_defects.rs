@@ -41,16 +41,18 @@ static MOJIBAKE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// All texts of a row.
 pub(crate) fn texts(example: &Example) -> impl Iterator<Item = &str> {
-    let (text, turns) = match example {
-        Example::Text(text) => (Some(text.as_str()), [].as_slice()),
-        Example::Messages(turns) => (None, turns.as_slice()),
-    };
-    text.into_iter().chain(turns.iter().map(|turn| turn.content.as_str()))
+    example.texts()
 }
 
 /// The last answer of a conversation.
 pub(crate) fn answer(row: &Row) -> Option<&str> {
-    let Example::Messages(turns) = &row.example else { return None };
+    // Of a pair the better one.
+    let turns = match &row.example {
+        Example::Text(_) => return None,
+        Example::Messages(turns) | Example::Preference { chosen: turns, .. } | Example::Rated { answer: turns, .. } => {
+            turns
+        }
+    };
     turns.iter().rfind(|turn| turn.role == Role::Assistant).map(|turn| turn.content.as_str())
 }
 
@@ -70,14 +72,16 @@ pub(crate) fn garbled(example: &Example) -> Option<String> {
 
 /// A marker of a chat template inside a turn. Plain text may be a rendered chat on purpose.
 pub(crate) fn chat_marker(example: &Example) -> Option<&'static str> {
-    let Example::Messages(turns) = example else { return None };
-    let holds = |marker: &&&str| turns.iter().any(|turn| turn.content.contains(**marker));
+    if matches!(example, Example::Text(_)) {
+        return None;
+    }
+    let holds = |marker: &&&str| example.texts().any(|text| text.contains(**marker));
     CHAT_MARKERS.iter().find(holds).copied()
 }
 
 /// What is unusual about who speaks when.
 pub(crate) fn role_order(example: &Example) -> Option<&'static str> {
-    let Example::Messages(turns) = example else { return None };
+    let turns = example.conversation()?;
     let spoken: Vec<&Turn> = turns.iter().skip_while(|turn| turn.role == Role::System).collect();
     if spoken.iter().any(|turn| turn.role == Role::System) {
         return Some("has a system message in the middle");
@@ -131,7 +135,7 @@ pub(crate) fn filter_reason(row: &Row) -> Option<String> {
     let silent = |text: &str| !text.chars().any(char::is_alphanumeric);
     let empty = match &row.example {
         Example::Text(text) => silent(text),
-        Example::Messages(_) => answer(row).is_some_and(silent),
+        Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => answer(row).is_some_and(silent),
     };
     empty.then(|| "there are no words to learn".to_owned())
 }

@@ -25,6 +25,8 @@ pub(crate) enum Shape {
     Pair(&'static str, &'static str),
     /// `chosen` and `rejected` answers.
     Preference,
+    /// `prompt`, `completion` and a `label` that says whether it is wanted.
+    Rated,
     /// One column of plain text.
     Text(&'static str),
     /// Already token numbers.
@@ -47,6 +49,7 @@ impl Shape {
             Self::ContextQa(..) => "context-qa",
             Self::Pair(..) => "question-answer",
             Self::Preference => "preference",
+            Self::Rated => "rated",
             Self::Text(_) => "text",
             Self::Tokenised => "tokenised",
             Self::Columns => "columns",
@@ -56,7 +59,16 @@ impl Shape {
 
     /// Whether rows of this layout consist of a question and an answer in columns.
     pub(crate) fn has_answer_column(self) -> bool {
-        matches!(self, Self::Alpaca | Self::Labelled | Self::PromptCompletion | Self::ContextQa(..) | Self::Pair(..))
+        matches!(
+            self,
+            Self::Alpaca
+                | Self::Labelled
+                | Self::PromptCompletion
+                | Self::ContextQa(..)
+                | Self::Pair(..)
+                | Self::Preference
+                | Self::Rated
+        )
     }
 }
 
@@ -64,11 +76,13 @@ type Recognise = fn(&Map<String, Value>) -> Option<Shape>;
 
 /// The layouts a user can ask for by name, in order of priority.
 const SHAPES: &[(&str, Recognise)] = &[
+    // First: published pairs often have the chosen conversation as `messages` too.
+    ("preference", |fields| has_all(fields, &["chosen", "rejected"]).then_some(Shape::Preference)),
     ("messages", messages),
     ("sharegpt", sharegpt),
     ("alpaca", |fields| has_all(fields, &["instruction", "output"]).then_some(Shape::Alpaca)),
     ("user-assistant", |fields| has_all(fields, &["user", "assistant"]).then_some(Shape::Labelled)),
-    ("preference", |fields| has_all(fields, &["chosen", "rejected"]).then_some(Shape::Preference)),
+    ("rated", |fields| crate::preference::is_rated(fields).then_some(Shape::Rated)),
     ("prompt-completion", |fields| has_all(fields, &["prompt", "completion"]).then_some(Shape::PromptCompletion)),
     ("context-qa", context_qa),
     ("question-answer", pair),
@@ -170,12 +184,15 @@ pub(crate) fn is_known(name: &str) -> bool {
 
 /// The layouts a user can ask for.
 pub(crate) fn askable() -> impl Iterator<Item = &'static str> {
-    let readable = |name: &&str| !matches!(*name, "preference" | "tokenised" | "unanswered");
+    let readable = |name: &&str| !matches!(*name, "tokenised" | "unanswered");
     SHAPES.iter().map(|(name, _)| *name).filter(readable)
 }
 
 /// The layout of a record if it can be read as the layout called `name`.
 pub(crate) fn as_named(name: &str, fields: &Map<String, Value>) -> Option<Shape> {
+    if name == "rated" && crate::preference::can_be_rated(fields) {
+        return Some(Shape::Rated);
+    }
     SHAPES.iter().find(|(known, _)| *known == name).and_then(|(_, recognise)| recognise(fields))
 }
 
@@ -262,6 +279,9 @@ mod tests {
             (json!({"problem": "q", "solution": "a"}), "question-answer"),
             (json!({"instruction": "q", "response": "a"}), "question-answer"),
             (json!({"prompt": "p", "chosen": "a", "rejected": "b"}), "preference"),
+            (json!({"messages": [{"role": "user", "content": "q"}], "chosen": [], "rejected": []}), "preference"),
+            (json!({"prompt": "p", "completion": "c", "label": false}), "rated"),
+            (json!({"prompt": "p", "completion": "c", "label": "sports"}), "prompt-completion"),
             (json!({"text": "t", "id": 3}), "text"),
             (json!({"content": "t"}), "text"),
             (json!({"body": "t"}), "text"),

@@ -31,7 +31,7 @@ fn pairs(dataset: &Dataset) -> Vec<(String, String)> {
         Example::Messages(turns) => {
             turns.iter().find(|turn| turn.role == wanted).map(|turn| turn.content.clone()).unwrap_or_default()
         }
-        Example::Text(text) => text.clone(),
+        other => other.texts().collect::<Vec<_>>().join("|"),
     };
     let pair = |example| (content(example, Role::User), content(example, Role::Assistant));
     dataset.rows.iter().map(|row| pair(&row.example)).collect()

@@ -112,7 +112,7 @@ fn validation_rows_go_to_a_second_file_and_share_no_question() {
     let questions = |path: &Path| -> Vec<Turn> {
         let first = |example| match example {
             Example::Messages(turns) => turns.into_iter().next(),
-            Example::Text(_) => None,
+            _ => None,
         };
         examples(&read_back(path)).into_iter().filter_map(first).collect()
     };

@@ -179,8 +179,11 @@ fn columns_named_by_the_user_override_detection() {
 #[test]
 fn chosen_answers_can_be_mapped_but_are_not_taken_silently() {
     let line = r#"{"prompt":"q","chosen":"a","rejected":"b"}"#;
-    let fault = try_read(&[line], &ReadOptions::default()).expect_err("preference pairs");
-    assert_eq!(fault.code, "PS-DATA-003");
+    let dataset = try_read(&[line], &ReadOptions::default()).expect("preference pairs");
+    assert!(matches!(dataset.rows[0].example, Example::Preference { .. }));
+    let split = peft_data::Split { train: vec![0], validation: Vec::new() };
+    let fault = peft_data::select(&dataset.rows, &split, peft_plan::Objective::Sft).expect_err("nothing to copy");
+    assert_eq!(fault.code, "PS-CFG-001");
     assert!(fault.detail.contains("chosen"), "{}", fault.detail);
     let columns =
         BTreeMap::from([("user".to_owned(), "prompt".to_owned()), ("assistant".to_owned(), "chosen".to_owned())]);
@@ -192,6 +195,12 @@ fn chosen_answers_can_be_mapped_but_are_not_taken_silently() {
 fn undesired_answers_are_not_learnt() {
     let lines = [r#"{"prompt":"q","completion":"a","label":true}"#, r#"{"prompt":"q","completion":"b","label":false}"#];
     let dataset = try_read(&lines, &ReadOptions::default()).expect("known");
+    let split = peft_data::Split { train: vec![0, 1], validation: Vec::new() };
+    let kept = peft_data::select(&dataset.rows, &split, peft_plan::Objective::Sft).expect("one is wanted");
+    assert_eq!((kept.split.train, kept.notes.len()), (vec![0], 1));
+    // Read by another name, as before.
+    let options = ReadOptions { format: Some("prompt-completion".to_owned()), ..ReadOptions::default() };
+    let dataset = try_read(&lines, &options).expect("known");
     assert_eq!((dataset.rows.len(), dataset.rejected.len()), (1, 1));
 }
 
@@ -214,7 +223,7 @@ fn a_system_prompt_is_added_where_there_is_none() {
     let dataset = try_read(&lines, &options).expect("known");
     let first = |index: usize| match &dataset.rows[index].example {
         Example::Messages(turns) => turns[0].content.clone(),
-        Example::Text(text) => text.clone(),
+        other => other.texts().collect(),
     };
     assert_eq!([first(0), first(1), first(2)], ["Be brief.", "own", "t"]);
 }

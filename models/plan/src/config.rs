@@ -37,6 +37,8 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
     /// What happens when it goes wrong.
     pub guards: GuardConfig,
+    /// What else is told of it.
+    pub logging: LoggingConfig,
 }
 
 /// The base model.
@@ -101,7 +103,7 @@ pub struct AdapterConfig {
     pub init_from: Option<String>,
     /// Learning rate of B over that of A (LoRA+).
     pub lora_plus_ratio: Option<f64>,
-    /// Modules trained whole beside the adapters.
+    /// Modules trained whole beside the adapters: `embed_tokens`, `lm_head`, norms.
     pub modules_to_save: Vec<String>,
     /// `all-linear`, a list of names, or a regular expression over full paths.
     pub target_modules: Option<TargetModules>,
@@ -159,8 +161,18 @@ pub struct QuantizationConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainingConfig {
-    /// `sft`.
+    /// `sft` (copy the answers), `dpo`, `orpo` or `kto` (learn which answers are preferred).
     pub objective: Option<String>,
+    /// How much a difference between answers counts: beta of dpo and kto, lambda of orpo.
+    pub preference_beta: Option<f64>,
+    /// `sigmoid`, `robust`, `hinge` or `ipo`: how dpo weighs a difference.
+    pub preference_loss: Option<String>,
+    /// Share of the pairs assumed to be the wrong way round (dpo).
+    pub label_smoothing: Option<f64>,
+    /// Weight of wanted answers (kto).
+    pub kto_desirable_weight: Option<f64>,
+    /// Weight of unwanted answers (kto).
+    pub kto_undesirable_weight: Option<f64>,
     /// Passes over the data.
     pub epochs: Option<f64>,
     /// Stop after this many optimizer steps instead.
@@ -185,11 +197,11 @@ pub struct TrainingConfig {
     pub weight_decay: Option<f64>,
     /// Decay of the second moment of AdamW.
     pub adam_beta2: Option<f64>,
-    /// `adamw`.
+    /// `adamw`, or `adamw_8bit` for moments in 8 bits.
     pub optimizer: Option<String>,
     /// Clip the gradient to this norm; 0: never.
     pub max_gradient_norm: Option<f64>,
-    /// Noise on the embeddings.
+    /// Noise on the embeddings while training (NEFTune): 5 to 15 where it is used.
     pub neftune_alpha: Option<f64>,
     /// `f32`.
     pub precision: Option<String>,
@@ -255,6 +267,24 @@ pub struct GuardConfig {
     pub on_gradient_explosion: Option<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
+}
+
+/// What else is told of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoggingConfig {
+    /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
+    pub tensorboard: Option<TensorboardPlace>,
+}
+
+/// Where event files go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TensorboardPlace {
+    /// The folder `tensorboard` of the run, or nowhere.
+    Own(bool),
+    /// This folder.
+    Folder(String),
 }
 
 impl RunConfig {

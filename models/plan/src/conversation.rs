@@ -1,6 +1,7 @@
 //! The one form every dataset row takes (D1): turns of a conversation, or plain text.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +57,54 @@ pub enum Example {
     Messages(Vec<Turn>),
     /// Raw text, learnt whole (continued pre-training).
     Text(String),
+    /// A conversation with a better and a worse way to go on.
+    Preference {
+        /// What both answer.
+        prompt: Vec<Turn>,
+        /// The better answer; more than one turn where it is a conversation of its own.
+        chosen: Vec<Turn>,
+        /// The worse answer.
+        rejected: Vec<Turn>,
+    },
+    /// An answer, and whether it is wanted.
+    Rated {
+        /// What it answers.
+        prompt: Vec<Turn>,
+        /// The answer.
+        answer: Vec<Turn>,
+        /// Wanted.
+        desirable: bool,
+    },
+}
+
+impl Example {
+    /// The turns in parts: the conversation, or the prompt and what answers it. None of plain text.
+    pub fn parts(&self) -> [&[Turn]; 3] {
+        match self {
+            Self::Messages(turns) => [turns, &[], &[]],
+            Self::Text(_) => [&[], &[], &[]],
+            Self::Preference { prompt, chosen, rejected } => [prompt, chosen, rejected],
+            Self::Rated { prompt, answer, .. } => [prompt, answer, &[]],
+        }
+    }
+
+    /// Every text, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let text = if let Self::Text(text) = self { Some(text.as_str()) } else { None };
+        let turns = self.parts().into_iter().flatten().map(|turn| turn.content.as_str());
+        text.into_iter().chain(turns)
+    }
+
+    /// The conversation as it is meant to go: with the chosen answer. `None` of plain text.
+    pub fn conversation(&self) -> Option<Cow<'_, [Turn]>> {
+        match self {
+            Self::Text(_) => None,
+            Self::Messages(turns) => Some(Cow::Borrowed(turns)),
+            Self::Preference { prompt, chosen: answer, .. } | Self::Rated { prompt, answer, .. } => {
+                Some(Cow::Owned([prompt.as_slice(), answer].concat()))
+            }
+        }
+    }
 }
 
 /// A row and where it came from.

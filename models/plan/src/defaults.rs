@@ -8,6 +8,7 @@ mod fit;
 use crate::config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 use crate::facts::Facts;
 use crate::fault::Result;
+use crate::preference::Objective;
 use crate::profile::{self, Profile};
 use crate::resolve::{build, default_sequence_length, default_validation_split};
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,7 @@ fn adapter(f: &mut Filler) {
     let stored = f.facts.stored_in_4bit;
     let parameters = f.facts.spec.parameters();
     let rows = f.facts.data.rows;
+    let objective = Objective::of(&f.config);
     let method = f.pick("adapter.method", |c| &mut c.adapter.method, || {
         if stored {
             (Method::Qlora, Source::Model, "The model is stored in 4 bit, so the adapter is trained on top of that.".to_owned())
@@ -234,6 +236,10 @@ fn adapter(f: &mut Filler) {
         |c| &mut c.training.learning_rate,
         || match method {
             Method::Full => (2e-5, Source::Model, "Where every weight moves, steps must be small.".to_owned()),
+            _ if objective.is_preference() => {
+                let reason = "Comparing answers takes far smaller steps than copying them.";
+                (objective.learning_rate(), Source::Model, reason.to_owned())
+            }
             _ if parameters > 13_000_000_000 => {
                 (1e-4, Source::Model, "Large models learn with smaller steps.".to_owned())
             }
@@ -250,10 +256,12 @@ fn longer(lengths: &[usize], most: usize) -> usize {
 fn length(f: &mut Filler) {
     let Facts { spec, lengths, .. } = *f.facts;
     let longest = lengths.iter().copied().max().unwrap_or(0);
+    // The limit holds for each sequence; an example that compares has two.
+    let sequences = if Objective::of(&f.config).is_preference() { 2 } else { 1 };
     let profiled = f.profile.as_ref().and_then(|(_, c)| c.training.max_sequence_length);
     // Longer only where the data asks for it: more than one example in twenty would lose its end.
     let mut most = profiled.unwrap_or(2048);
-    while most < 4096 && longer(lengths, most) * 20 > lengths.len() {
+    while most < 4096 && longer(lengths, most * sequences) * 20 > lengths.len() {
         most *= 2;
     }
     f.decide(
@@ -261,7 +269,7 @@ fn length(f: &mut Filler) {
         |c| &mut c.training.max_sequence_length,
         || {
             let value = default_sequence_length(spec, longest, most);
-            let cut = longer(lengths, value);
+            let cut = longer(lengths, value * sequences);
             let (source, reason) = if cut == 0 {
                 (Source::Data, format!("The longest example has {longest} tokens, so nothing is cut."))
             } else if value == spec.max_positions {
@@ -300,7 +308,9 @@ fn batch(f: &mut Filler) {
     let most = f.config.training.max_sequence_length.unwrap_or(2048);
     let packing = f.config.training.packing.unwrap_or(false);
     let examples = f.facts.lengths.len();
-    let tokens: usize = f.facts.lengths.iter().map(|&l| l.min(most)).sum();
+    let objective = Objective::of(&f.config);
+    let limit = most * if objective.is_preference() { 2 } else { 1 };
+    let tokens: usize = f.facts.lengths.iter().map(|&l| l.min(limit)).sum();
     let average = (tokens / examples.max(1)).max(1);
     let row = if packing { most } else { average };
     let micro = f.pick(
@@ -367,12 +377,13 @@ fn rates(f: &mut Filler) {
             )
         },
     );
+    let warmup = Objective::of(&f.config).warmup_ratio();
     f.pick(
         "training.warmup_ratio",
         |c| &mut c.training.warmup_ratio,
         || {
             (
-                0.03,
+                warmup,
                 Source::Model,
                 "The first steps are small, while the optimizer learns the size of the gradients.".to_owned(),
             )

@@ -229,7 +229,7 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
     let spec = facts.spec;
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(spec));
     let blocks = spec.layers.len() as f64;
-    let cut: Vec<usize> = facts.lengths.iter().take(SAMPLED * 4).map(|&l| l.min(plan.max_sequence_length)).collect();
+    let cut: Vec<usize> = facts.lengths.iter().take(SAMPLED * 4).map(|&l| l.min(plan.longest_example())).collect();
     let learnt = if facts.data.learnt_share > 0.0 { facts.data.learnt_share } else { 1.0 };
     let recompute = plan.recompute && spec.layers.len() > 1;
 
@@ -271,7 +271,7 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
         let within = plan.total_steps.checked_div(every).unwrap_or(0);
         within as f64 + f64::from(u8::from(every == 0 || !plan.total_steps.is_multiple_of(every)))
     };
-    let held_out: Vec<usize> = facts.data.held_out.iter().map(|&l| l.min(plan.max_sequence_length)).collect();
+    let held_out: Vec<usize> = facts.data.held_out.iter().map(|&l| l.min(plan.longest_example())).collect();
     let look: f64 = {
         let tokens: usize = held_out.iter().sum();
         let squares: f64 = held_out.iter().map(|&l| (l * l) as f64).sum();

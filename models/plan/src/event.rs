@@ -1,6 +1,7 @@
 //! What a run says while it goes: the events of the command line, letter for letter.
 
 use crate::fault::Action;
+use crate::preference::PreferenceMetrics;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
@@ -165,6 +166,9 @@ pub struct StepMetrics {
     pub memory_bytes: u64,
     /// Time left.
     pub eta_seconds: Interval,
+    /// Of a run that learns preferences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// The held-out rows were scored.
@@ -178,6 +182,9 @@ pub struct Evaluation {
     pub perplexity: f64,
     /// Share of trained tokens whose largest logit is the target.
     pub token_accuracy: f64,
+    /// Of a run that learns preferences; `loss` is then theirs, the other two are the chosen answers'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// The run is complete.

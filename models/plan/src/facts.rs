@@ -2,7 +2,8 @@
 
 use crate::config::{Method, TargetModules};
 use crate::order::SCORE_TOKENS;
-use crate::spec::ModelSpec;
+use crate::resolve::Optimizer;
+use crate::spec::{ModelSpec, ModuleSpec};
 use serde::{Deserialize, Serialize};
 
 /// What a plan is made from.
@@ -84,36 +85,78 @@ pub struct MachineFacts {
     pub disk_free_bytes: u64,
 }
 
-/// The linear modules that carry adapters.
+/// What is trained beside or instead of the model's own weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Targets {
-    /// Which of [`ModelSpec::modules`], in any block.
+    /// Which of [`ModelSpec::modules`] carry adapters, in any block.
     pub modules: Vec<bool>,
     /// Input and output features of all of them, over all blocks.
     pub features: u64,
     /// Output features of all of them, over all blocks.
     pub outputs: u64,
+    /// Numbers of the matrices trained whole whose moments may be kept in 8 bits: a head of its own.
+    pub saved_head: u64,
+    /// Numbers of everything else that is trained whole.
+    pub saved: u64,
 }
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trained {
+    /// How many numbers.
+    pub parameters: u64,
+    /// Bytes of their moments.
+    pub moment_bytes: u64,
+}
+
+/// Numbers that share a scale where moments are kept in 8 bits.
+pub const MOMENT_BLOCK: u64 = 256;
 
 impl Targets {
     /// Every linear module of every block.
     pub fn all(spec: &ModelSpec) -> Self {
-        let blocks = spec.layers.len() as u64;
-        let features: usize = spec.modules.iter().map(|m| m.in_features + m.out_features).sum();
-        let outputs: usize = spec.modules.iter().map(|m| m.out_features).sum();
-        Self {
-            modules: vec![true; spec.modules.len()],
-            features: features as u64 * blocks,
-            outputs: outputs as u64 * blocks,
+        let mut found = Self { modules: vec![false; spec.modules.len()], ..Self::default() };
+        for i in 0..spec.layers.len() {
+            for module in spec.target_modules(i) {
+                found.add(spec, module);
+            }
         }
+        found
+    }
+
+    /// One module of one block.
+    pub fn add(&mut self, spec: &ModelSpec, module: &ModuleSpec) {
+        for (other, on) in spec.modules.iter().zip(&mut self.modules) {
+            *on |= other.name == module.name;
+        }
+        self.features += (module.in_features + module.out_features) as u64;
+        self.outputs += module.out_features as u64;
+    }
+
+    /// What `method` trains with this rank, and what the optimizer keeps of it.
+    pub fn trained(&self, spec: &ModelSpec, method: Method, rank: usize, optimizer: Optimizer) -> Trained {
+        let (small, plain) = match method {
+            Method::Full => {
+                let blocks = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
+                let linear: u64 = blocks.map(|m| (m.in_features * m.out_features) as u64).sum();
+                let head = if spec.tied { 0 } else { (spec.vocab_size * spec.hidden_size) as u64 };
+                (linear + head, spec.parameters() - spec.expert_parameters() - linear - head)
+            }
+            _ => {
+                let adapter = self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 };
+                (adapter + self.saved_head, self.saved)
+            }
+        };
+        let moment_bytes = match optimizer {
+            Optimizer::AdamW => (small + plain) * 8,
+            Optimizer::AdamW8bit => small * 2 + small.div_ceil(MOMENT_BLOCK) * 8 + plain * 8,
+        };
+        Trained { parameters: small + plain, moment_bytes }
     }
 
     /// Parameters that `method` trains with this rank.
     pub fn trainable(&self, spec: &ModelSpec, method: Method, rank: usize) -> u64 {
-        match method {
-            Method::Full => spec.parameters(),
-            _ => self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 },
-        }
+        self.trained(spec, method, rank, Optimizer::AdamW).parameters
     }
 
     /// Whether `targets` asks for every linear module, which needs no look at the names.

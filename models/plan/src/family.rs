@@ -4,12 +4,14 @@
 //! one row here and one parity fixture. Nothing else in the program asks for a family by name.
 
 mod build;
+mod experts;
 mod keys;
 mod refusal;
 mod rotary;
+mod rows;
 
 use crate::fault::{Fault, Result};
-use crate::spec::{ModelSpec, NormPlacement, Part};
+use crate::spec::{ModelSpec, NormPlacement, Part, QkNorm};
 use keys::Keys;
 use serde_json::Value;
 
@@ -22,6 +24,8 @@ pub enum Bias {
     Always,
     /// The configuration has a flag, false when absent.
     Key(&'static str),
+    /// The configuration has a flag, true when absent (gpt-oss).
+    Unless(&'static str),
 }
 
 /// Which layers see a window of positions only.
@@ -31,6 +35,10 @@ pub enum Window {
     Never,
     /// Every layer, where `sliding_window` is a number.
     Every,
+    /// Every layer, where `use_sliding_window` is set as well (Qwen 3 with experts).
+    Flagged,
+    /// The layers that do not rotate, where `use_sliding_window` is set (`SmolLM3`).
+    Unrotated,
     /// From `max_window_layers` on, where `use_sliding_window` is set (Qwen).
     UpperLayers,
     /// All but every n-th layer, where `layer_types` does not list them (Gemma).
@@ -44,6 +52,27 @@ pub struct Module {
     pub name: &'static str,
     /// What its rows are.
     pub parts: &'static [Part],
+}
+
+/// What a family with a mixture of experts adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    router: &'static str,
+    path: &'static str,
+    /// Gate, other half, output.
+    parts: [&'static str; 3],
+    /// Key of an expert's width.
+    width_key: &'static str,
+    width: usize,
+    /// How many there are, and how many answer, when absent.
+    count: usize,
+    top_k: usize,
+    /// `None`: the configuration has a flag, `norm_topk_prob`, false when absent.
+    normalised: Option<bool>,
+    /// Router and experts have biases, the gate is clamped, and stacked experts are `[in, out]` (gpt-oss).
+    clamped: bool,
+    /// `mlp_only_layers` and `decoder_sparse_step` say which layers have an ordinary MLP.
+    some_layers: bool,
 }
 
 /// Values of absent keys, as the reference's configuration classes have them.
@@ -87,11 +116,16 @@ pub struct Family {
     norm_offset: f64,
     placement: NormPlacement,
     activation_key: &'static str,
+    /// Files say `gelu` and mean its tanh form.
+    gelu_means_tanh: bool,
     qkv_bias: Bias,
     o_bias: Bias,
     mlp_bias: Bias,
-    qk_norm: bool,
+    qk_norm: Option<QkNorm>,
+    sinks: bool,
     embedding_scaled: bool,
+    /// Embeddings, attention, residual stream and logits have multipliers of their own (Granite).
+    multipliers: bool,
     /// Attention is scaled by `query_pre_attn_scalar`, this when absent, instead of the head's width.
     query_scalar: Option<f64>,
     soft_caps: bool,
@@ -99,183 +133,22 @@ pub struct Family {
     /// `sliding_window_pattern` says which layers see everything.
     pattern_key: bool,
     partial_rotary: bool,
+    /// `no_rope_layers`, and every fourth layer when absent, do not rotate.
+    unrotated: bool,
+    /// The configuration must say how frequencies are stretched: its absence means something else than not at all.
+    scaling_needed: bool,
     /// Base of the rotary frequencies when absent.
     theta: f64,
     /// Windowed layers have a rotary embedding of their own, with this base when absent.
     local_theta: Option<f64>,
     /// Scaling types that are another type under an old name.
     scaling_aliases: &'static [(&'static str, &'static str)],
+    experts: Option<Experts>,
     defaults: Defaults,
 }
 
-const SPLIT: &[Module] = &[
-    Module { name: "self_attn.q_proj", parts: &[Part::Q] },
-    Module { name: "self_attn.k_proj", parts: &[Part::K] },
-    Module { name: "self_attn.v_proj", parts: &[Part::V] },
-    Module { name: "self_attn.o_proj", parts: &[Part::O] },
-    Module { name: "mlp.gate_proj", parts: &[Part::Gate] },
-    Module { name: "mlp.up_proj", parts: &[Part::Up] },
-    Module { name: "mlp.down_proj", parts: &[Part::Down] },
-];
-
-const FUSED: &[Module] = &[
-    Module { name: "self_attn.qkv_proj", parts: &[Part::Q, Part::K, Part::V] },
-    Module { name: "self_attn.o_proj", parts: &[Part::O] },
-    Module { name: "mlp.gate_up_proj", parts: &[Part::Gate, Part::Up] },
-    Module { name: "mlp.down_proj", parts: &[Part::Down] },
-];
-
-const LLAMA: Family = Family {
-    name: "llama",
-    title: "Llama",
-    architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
-    model_types: &["llama"],
-    modules: SPLIT,
-    norm_offset: 0.0,
-    placement: NormPlacement::Pre,
-    activation_key: "hidden_act",
-    qkv_bias: Bias::Key("attention_bias"),
-    o_bias: Bias::Key("attention_bias"),
-    mlp_bias: Bias::Key("mlp_bias"),
-    qk_norm: false,
-    embedding_scaled: false,
-    query_scalar: None,
-    soft_caps: false,
-    window: Window::Never,
-    pattern_key: false,
-    partial_rotary: false,
-    theta: 10_000.0,
-    local_theta: None,
-    scaling_aliases: &[("su", "longrope")],
-    defaults: Defaults {
-        vocab_size: None,
-        hidden_size: None,
-        intermediate_size: None,
-        layers: None,
-        heads: None,
-        kv_heads: None,
-        head_dim: None,
-        max_positions: 2048,
-        original_positions: None,
-        norm_eps: 1e-6,
-        activation: "silu",
-        sliding_window: None,
-        attention_softcap: None,
-        logit_softcap: None,
-        tied: false,
-    },
-};
-
-const MISTRAL: Family = Family {
-    name: "mistral",
-    title: "Mistral",
-    architectures: &["MistralForCausalLM"],
-    model_types: &["mistral"],
-    qkv_bias: Bias::Never,
-    o_bias: Bias::Never,
-    mlp_bias: Bias::Never,
-    window: Window::Every,
-    defaults: Defaults { max_positions: 131_072, kv_heads: Some(8), sliding_window: Some(4096), ..LLAMA.defaults },
-    ..LLAMA
-};
-
-const QWEN2: Family = Family {
-    name: "qwen2",
-    title: "Qwen 2 and 2.5",
-    architectures: &["Qwen2ForCausalLM"],
-    model_types: &["qwen2"],
-    qkv_bias: Bias::Always,
-    o_bias: Bias::Never,
-    mlp_bias: Bias::Never,
-    window: Window::UpperLayers,
-    defaults: Defaults { max_positions: 32_768, sliding_window: Some(4096), ..LLAMA.defaults },
-    ..LLAMA
-};
-
-const QWEN3: Family = Family {
-    name: "qwen3",
-    title: "Qwen 3",
-    architectures: &["Qwen3ForCausalLM"],
-    model_types: &["qwen3"],
-    qkv_bias: Bias::Key("attention_bias"),
-    o_bias: Bias::Key("attention_bias"),
-    qk_norm: true,
-    defaults: Defaults { head_dim: Some(128), ..QWEN2.defaults },
-    ..QWEN2
-};
-
-const PHI3: Family = Family {
-    name: "phi3",
-    title: "Phi-3, Phi-3.5 and Phi-4",
-    architectures: &["Phi3ForCausalLM"],
-    model_types: &["phi3"],
-    modules: FUSED,
-    qkv_bias: Bias::Never,
-    o_bias: Bias::Never,
-    mlp_bias: Bias::Never,
-    window: Window::Every,
-    partial_rotary: true,
-    // Early files called it so before the paper had a name for it.
-    scaling_aliases: &[("su", "longrope"), ("yarn", "longrope")],
-    defaults: Defaults { max_positions: 4096, original_positions: Some(4096), norm_eps: 1e-5, ..LLAMA.defaults },
-    ..LLAMA
-};
-
-const GEMMA2: Family = Family {
-    name: "gemma2",
-    title: "Gemma 2",
-    architectures: &["Gemma2ForCausalLM"],
-    model_types: &["gemma2"],
-    norm_offset: 1.0,
-    placement: NormPlacement::Sandwich,
-    // `hidden_act` is there as well and is wrong in the published files.
-    activation_key: "hidden_activation",
-    mlp_bias: Bias::Never,
-    embedding_scaled: true,
-    query_scalar: Some(256.0),
-    soft_caps: true,
-    window: Window::AllButEvery(2),
-    defaults: Defaults {
-        vocab_size: Some(256_000),
-        hidden_size: Some(2304),
-        intermediate_size: Some(9216),
-        layers: Some(26),
-        heads: Some(8),
-        kv_heads: Some(4),
-        head_dim: Some(256),
-        max_positions: 8192,
-        activation: "gelu_pytorch_tanh",
-        sliding_window: Some(4096),
-        attention_softcap: Some(50.0),
-        logit_softcap: Some(30.0),
-        tied: true,
-        ..LLAMA.defaults
-    },
-    ..LLAMA
-};
-
-const GEMMA3: Family = Family {
-    name: "gemma3",
-    title: "Gemma 3 (text)",
-    architectures: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
-    model_types: &["gemma3_text", "gemma3"],
-    qk_norm: true,
-    window: Window::AllButEvery(6),
-    pattern_key: true,
-    theta: 1_000_000.0,
-    local_theta: Some(10_000.0),
-    defaults: Defaults {
-        vocab_size: Some(262_208),
-        max_positions: 131_072,
-        attention_softcap: None,
-        logit_softcap: None,
-        ..GEMMA2.defaults
-    },
-    ..GEMMA2
-};
-
 /// Every family that can be trained.
-pub const FAMILIES: &[Family] = &[LLAMA, MISTRAL, QWEN2, QWEN3, PHI3, GEMMA2, GEMMA3];
+pub const FAMILIES: &[Family] = rows::ALL;
 
 /// Type that numbers of a checkpoint are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +200,7 @@ pub fn spec_with_precision(config: &Value, precision: Precision) -> Result<Model
     let keys = Keys::new(config)?;
     refusal::quantisation(config)?;
     let (family, architecture) = find(&keys)?;
+    refusal::packing(config, family.experts.is_some_and(|e| e.clamped))?;
     build::build(family, architecture, &keys, precision)
 }
 
@@ -334,7 +208,11 @@ pub fn spec_with_precision(config: &Value, precision: Precision) -> Result<Model
 fn find(keys: &Keys) -> Result<(&'static Family, String)> {
     if let Some(class) = keys.architecture() {
         return match FAMILIES.iter().find(|f| f.architectures.contains(&class)) {
-            Some(family) => Ok((family, class.to_owned())),
+            // The class says which images go with the text; the text half has a type of its own.
+            Some(family) => match keys.text_model().filter(|kind| !family.model_types.contains(kind)) {
+                Some(kind) => Err(refusal::architecture(kind, keys)),
+                None => Ok((family, class.to_owned())),
+            },
             None => Err(refusal::architecture(class, keys)),
         };
     }
@@ -350,5 +228,7 @@ fn find(keys: &Keys) -> Result<(&'static Family, String)> {
     }
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;

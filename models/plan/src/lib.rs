@@ -13,10 +13,12 @@ pub mod fault;
 pub mod import;
 pub mod memory;
 pub mod order;
+pub mod preference;
 pub mod preset;
 pub mod profile;
 pub mod resolve;
 pub mod rope;
+pub mod saved;
 pub mod schedule;
 pub mod spec;
 
@@ -27,6 +29,10 @@ pub use facts::{DataFacts, Facts, MachineFacts, ModelFacts, Targets};
 pub use fault::{Action, Fault, Result};
 pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
-pub use resolve::TrainingPlan;
+pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
+pub use resolve::{Optimizer, TrainingPlan};
 pub use schedule::LrSchedule;
-pub use spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, RopeScaling, RopeSpec};
+pub use spec::{
+    Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,
+    RopeSpec,
+};

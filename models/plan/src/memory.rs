@@ -7,7 +7,7 @@
 use crate::config::Method;
 use crate::facts::{Facts, ModelFacts, Targets, score_rows};
 use crate::resolve::TrainingPlan;
-use crate::spec::{ModelSpec, ModuleSpec, NormPlacement};
+use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm};
 use serde::{Deserialize, Serialize};
 
 /// A named share of the memory.
@@ -68,12 +68,16 @@ pub struct Column {
 pub struct Layout {
     /// Kept of each block for the backward pass.
     pub block: Vec<Column>,
+    /// And of one with an MLP.
+    pub mlp: Vec<Column>,
+    /// And of one with experts.
+    pub sparse: Vec<Column>,
     /// Lent to one block after the other.
     pub lent: Vec<Column>,
     /// Once for the whole model.
     pub pass: Vec<Column>,
-    /// Blocks.
-    pub blocks: usize,
+    /// Of each block, whether it has experts.
+    pub sparse_blocks: Vec<bool>,
     /// Width of the residual stream, kept before each block and after the last.
     pub stream: usize,
 }
@@ -87,37 +91,44 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     let widest_in = modules().map(|(_, m)| m.in_features).max().unwrap_or(0);
     let widest_out = modules().map(|(_, m)| m.out_features).max().unwrap_or(0);
 
+    let dense = (0..spec.layers.len()).any(|i| !spec.layers[i].sparse || spec.experts.is_none());
     let mut block = vec![
-        column("normed", hidden, true),
-        column("rstd", 1, true),
         column("qkv", qkv, true),
         column("attended", q, true),
         column("lse", spec.n_heads, true),
         column("middle", hidden, true),
-        column("middle_normed", hidden, true),
-        column("middle_rstd", 1, true),
-        column("gate_up", 2 * ff, true),
-        column("gated", ff, true),
     ];
-    if spec.qk_norm {
-        block.extend([
-            column("raw", qkv, true),
-            column("q_rstd", spec.n_heads, true),
-            column("k_rstd", spec.n_kv_heads, true),
-        ]);
+    if spec.placement != NormPlacement::Post {
+        block.extend(["normed", "middle_normed"].map(|name| column(name, hidden, true)));
+        block.extend(["rstd", "middle_rstd"].map(|name| column(name, 1, true)));
     }
-    if spec.placement == NormPlacement::Sandwich {
-        block.extend([
-            column("projected", hidden, true),
-            column("projected_rstd", 1, true),
-            column("down", hidden, true),
-            column("down_rstd", 1, true),
-        ]);
+    if let Some(norm) = spec.qk_norm {
+        let (q_rows, k_rows) = match norm {
+            QkNorm::Head => (spec.n_heads, spec.n_kv_heads),
+            QkNorm::Whole => (1, 1),
+        };
+        block.extend([column("raw", qkv, true), column("q_rstd", q_rows, true), column("k_rstd", k_rows, true)]);
+    }
+    if spec.placement != NormPlacement::Pre {
+        block.extend(["projected", "down"].map(|name| column(name, hidden, true)));
+        block.extend(["projected_rstd", "down_rstd"].map(|name| column(name, 1, true)));
+    }
+    let mut mlp = Vec::new();
+    let mut sparse = Vec::new();
+    if dense {
+        mlp.extend([column("gate_up", 2 * ff, true), column("gated", ff, true)]);
+    }
+    if let Some(experts) = &spec.experts {
+        // Every token has as many answers as experts are asked.
+        let (k, inner) = (experts.top_k, experts.intermediate_size);
+        sparse.extend([column("experts.gate_up", k * 2 * inner, true), column("experts.answers", k * hidden, true)]);
     }
     for (i, module) in modules() {
-        block.push(column(&format!("xa.{i}"), adapters.rank, true));
+        let of_mlp = matches!(module.parts[0], Part::Gate | Part::Up | Part::Down);
+        let into = if of_mlp { &mut mlp } else { &mut block };
+        into.push(column(&format!("xa.{i}"), adapters.rank, true));
         if adapters.dora {
-            block.push(column(&format!("pre.{i}"), module.out_features, true));
+            into.push(column(&format!("pre.{i}"), module.out_features, true));
         }
     }
 
@@ -126,10 +137,25 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("dnormed", hidden, false),
         column("dqkv", qkv, false),
         column("dattended", q, false),
-        column("dgated", ff, false),
-        column("dgate_up", 2 * ff, false),
     ];
-    if spec.qk_norm {
+    if dense {
+        lent.extend([column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
+    }
+    if let Some(experts) = &spec.experts {
+        let (k, inner) = (experts.top_k, experts.intermediate_size);
+        lent.extend([
+            column("experts.logits", experts.count, true),
+            column("experts.rows", k * hidden, true),
+            column("experts.gated", k * inner, true),
+            column("experts.weights", k, true),
+            column("experts.scaled", k * hidden, false),
+            column("experts.dgate_up", k * 2 * inner, false),
+        ]);
+    }
+    if spec.residual_scale.is_some() {
+        lent.push(column("scaled", hidden, false));
+    }
+    if spec.qk_norm.is_some() {
         lent.push(column("draw", qkv, false));
     }
     if widest_in > 0 {
@@ -153,7 +179,8 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("correct", 1, true),
         column("dx", hidden, false),
     ];
-    Layout { block, lent, pass, blocks: spec.layers.len(), stream: hidden }
+    let sparse_blocks = spec.layers.iter().map(|layer| layer.sparse && spec.experts.is_some()).collect();
+    Layout { block, mlp, sparse, lent, pass, sparse_blocks, stream: hidden }
 }
 
 /// Tokens that are computed together.
@@ -173,22 +200,49 @@ impl Rows {
 }
 
 impl Layout {
-    /// Blocks whose activations are kept; with `recompute` one set is enough.
-    pub fn kept(&self, recompute: bool) -> usize {
-        if recompute { 1 } else { self.blocks }
+    /// What set `slot` of the kept activations holds. With `recompute` the only one serves every block.
+    pub fn kept(&self, slot: usize, recompute: bool) -> impl Iterator<Item = &Column> {
+        let any = |sparse: bool| match recompute || slot >= self.sparse_blocks.len() {
+            true => self.sparse_blocks.contains(&sparse),
+            false => self.sparse_blocks[slot] == sparse,
+        };
+        // Scoring goes through the first set, whatever the block.
+        let (mlp, sparse) = match slot {
+            0 => (self.sparse_blocks.contains(&false), self.sparse_blocks.contains(&true)),
+            _ => (any(false), any(true)),
+        };
+        self.block.iter().chain(self.mlp.iter().filter(move |_| mlp)).chain(self.sparse.iter().filter(move |_| sparse))
     }
 
-    /// Bytes of all kept activations: every block for a micro-batch, the first also for scoring.
+    /// Rows of a column of set `slot`: the first also serves scoring.
+    pub fn rows(&self, slot: usize, column: &Column, rows: Rows, recompute: bool) -> usize {
+        if slot > 0 {
+            return rows.train;
+        }
+        let foreign = !recompute
+            && self.sparse_blocks.first().is_some_and(|&sparse| {
+                let others = if sparse { &self.mlp } else { &self.sparse };
+                others.iter().any(|c| c.name == column.name)
+            });
+        // What only other blocks need is used here by scoring alone.
+        if foreign { rows.score } else { rows.of(column) }
+    }
+
+    /// Bytes of all kept activations: every block for a micro-batch, the first set also for scoring.
     pub fn activation_bytes(&self, rows: Rows, recompute: bool) -> u64 {
-        let width: usize = self.block.iter().map(|c| c.width).sum();
-        let first: usize = self.block.iter().map(|c| c.width * rows.of(c)).sum();
-        let others = width * rows.train * self.kept(recompute).saturating_sub(1);
-        floats(first + others)
+        let sets = if recompute { 1 } else { self.sparse_blocks.len() };
+        let of = |slot: usize| -> usize {
+            self.kept(slot, recompute).map(|c| c.width * self.rows(slot, c, rows, recompute)).sum()
+        };
+        floats((0..sets).map(of).sum())
     }
 
     /// Bytes of the residual stream: before each block and after the last. Scoring uses two of them in turn.
     pub fn stream_bytes(&self, rows: Rows) -> u64 {
-        floats(self.stream * (2 * rows.train.max(rows.score) + (self.blocks + 1).saturating_sub(2) * rows.train))
+        floats(
+            self.stream
+                * (2 * rows.train.max(rows.score) + (self.sparse_blocks.len() + 1).saturating_sub(2) * rows.train),
+        )
     }
 
     /// Bytes of what is lent to the blocks, and of what the model has once.
@@ -210,6 +264,8 @@ pub struct MemoryFacts {
     pub quantising_bytes: u64,
     /// Parameters that are trained.
     pub trainable: u64,
+    /// Bytes of the optimizer's moments.
+    pub moment_bytes: u64,
     /// Method.
     pub method: Method,
     /// Adapters.
@@ -233,13 +289,15 @@ pub struct MemoryFacts {
 /// Bytes of the frozen weights as they are held, and of what quantising them on loading takes for a moment.
 pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, method: Method, double: bool) -> (u64, u64) {
     if method == Method::Full {
-        return (0, 0);
+        // Experts stay as they are stored.
+        let share = spec.expert_parameters() as f64 / spec.parameters().max(1) as f64;
+        return ((model.stored_bytes as f64 * share) as u64, 0);
     }
     if !method.is_quantized() || stored_in_4bit {
         return (model.stored_bytes, 0);
     }
     let elements = |m: &ModuleSpec| (m.in_features * m.out_features) as u64;
-    let linear = spec.modules.iter().map(elements).sum::<u64>() * spec.layers.len() as u64;
+    let linear: u64 = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i)).map(elements).sum();
     // Half a byte a weight and a scale for 64 of them, in f32 or in a byte with a scale of its own for 256.
     let scales = if double { linear / 64 + linear / (64 * 64) } else { linear / 16 };
     // The largest matrix widened to f32, its codes one a byte, and its scales.
@@ -249,7 +307,8 @@ pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, metho
 
 /// The memory that `plan` takes, by what is known before anything is loaded.
 pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
-    let cut = |lengths: &[usize]| -> Vec<usize> { lengths.iter().map(|&l| l.min(plan.max_sequence_length)).collect() };
+    let limit = plan.longest_example();
+    let cut = |lengths: &[usize]| -> Vec<usize> { lengths.iter().map(|&l| l.min(limit)).collect() };
     let (train, held_out) = (cut(facts.lengths), cut(&facts.data.held_out));
     let rows =
         Rows { train: crate::order::widest(&train, &plan.order(), plan.total_steps), score: score_rows(&held_out) };
@@ -257,10 +316,12 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
     let (weight_bytes, quantising_bytes) =
         weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
+    let trained = targets.trained(facts.spec, plan.method, plan.rank, plan.optimizer);
     let facts_of_run = MemoryFacts {
         weight_bytes,
         quantising_bytes,
-        trainable: targets.trainable(facts.spec, plan.method, plan.rank),
+        trainable: trained.parameters,
+        moment_bytes: trained.moment_bytes,
         method: plan.method,
         adapters: adapters(plan, targets),
         rows,
@@ -300,7 +361,8 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
     let rows = facts.rows;
     let most = rows.train.max(rows.score);
     let vectors = {
-        let norms = spec.block_norms().len() * spec.hidden_size + if spec.qk_norm { 2 * spec.head_dim } else { 0 };
+        let (q, k) = spec.qk_norm_widths().unwrap_or_default();
+        let norms = spec.block_norms().len() * spec.hidden_size + q + k;
         let biases: usize = spec.modules.iter().filter(|m| m.bias).map(|m| m.out_features).sum();
         floats((norms + biases) * spec.layers.len() + spec.hidden_size)
     };
@@ -326,7 +388,7 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("quantising on loading", facts.quantising_bytes),
         ("trained parameters", trained),
         ("gradients", trained),
-        ("optimizer moments", trained * 2),
+        ("optimizer moments", facts.moment_bytes),
         ("activations", layout.activation_bytes(rows, facts.recompute)),
         ("residual stream", layout.stream_bytes(rows)),
         ("working space of a block", layout.working_bytes(rows)),

@@ -45,8 +45,7 @@ impl Preset {
         drop_unset(&mut config);
         if let Value::Object(fields) = &mut config {
             // The envelope says both.
-            fields.remove("schema");
-            fields.remove("version");
+            fields.retain(|key, _| key != "schema" && key != "version");
         }
         json!({
             "schema": SCHEMA,
@@ -137,7 +136,11 @@ fn read_leniently(config: &Map<String, Value>) -> Result<(RunConfig, Vec<(String
     Ok((read, left_out))
 }
 
-fn drop_unset(value: &mut Value) {
+/// Keep only what is set: a file for people has no `null` in it.
+pub fn drop_unset(value: &mut Value) {
+    if let Value::Array(items) = value {
+        items.iter_mut().for_each(drop_unset);
+    }
     if let Value::Object(object) = value {
         object.values_mut().for_each(drop_unset);
         object.retain(|_, v| match v {

@@ -3,14 +3,32 @@
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
 //! user did not give is filled in by `defaults.rs`, which says why.
 
-use crate::config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
+use crate::config::{Method, RunConfig, Scheduler, TargetModules, TensorboardPlace, TrainOn};
 use crate::defaults;
 pub use crate::facts::Facts;
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
+use crate::preference::{self, Objective, PreferencePlan};
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
+
+/// What keeps the moments of the gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Optimizer {
+    /// In f32.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// In 8 bits (Dettmers et al. 2022).
+    #[serde(rename = "adamw_8bit")]
+    AdamW8bit,
+}
+
+/// A field that is left out where it says nothing: a plan of before it was there reads and writes the same.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// A complete, consistent run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +53,9 @@ pub struct TrainingPlan {
     pub lora_plus_ratio: Option<f64>,
     /// Which linear modules carry an adapter.
     pub target_modules: TargetModules,
+    /// Modules trained whole beside the adapters, by the ends of their paths.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub modules_to_save: Vec<String>,
     /// `nf4` or `fp4`, for a base that is quantised on loading.
     pub quantization_format: String,
     /// Quantise the scales too.
@@ -63,6 +84,12 @@ pub struct TrainingPlan {
     pub weight_decay: f64,
     /// Decay of AdamW's second moment.
     pub adam_beta2: f64,
+    /// What keeps the moments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: Optimizer,
+    /// Noise on the embeddings while training: `alpha / √(tokens · width)` at most; 0: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub neftune_alpha: f64,
     /// Clip to this norm; 0: never.
     pub max_gradient_norm: f64,
     /// Recompute activations.
@@ -83,9 +110,17 @@ pub struct TrainingPlan {
     pub validation_split: f64,
     /// Threads; part of what a resumed run must have.
     pub threads: usize,
+    /// How preferences are learnt; `None`: answers are copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferencePlan>,
 }
 
 impl TrainingPlan {
+    /// Tokens of the longest example: the limit holds for each sequence, and one that compares has two.
+    pub fn longest_example(&self) -> usize {
+        self.max_sequence_length * if self.preference.is_some() { 2 } else { 1 }
+    }
+
     /// The learning rate over time.
     pub fn schedule(&self) -> LrSchedule {
         LrSchedule {
@@ -164,10 +199,10 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
     if let Some(ratio) = a.lora_plus_ratio {
         in_range("adapter.lora_plus_ratio", ratio, 1e-3, 1e3)?;
     }
-    if !a.modules_to_save.is_empty() {
+    if a.method == Some(Method::Full) && !a.modules_to_save.is_empty() {
         return Err(Fault::new(
             "PS-CFG-001",
-            "`adapter.modules_to_save` cannot be used in this version; leave it empty, or train everything with adapter.method=full",
+            "`adapter.modules_to_save` is for adapters; adapter.method=full trains every module whole already",
         ));
     }
     let t = &config.training;
@@ -175,14 +210,19 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
         Some(v) if !allowed.contains(&v.as_str()) => Err(impossible(field, format!("`{v}`"), &allowed.join(", "))),
         _ => Ok(()),
     };
-    only("training.objective", &t.objective, &["sft"])?;
-    only("training.optimizer", &t.optimizer, &["adamw"])?;
+    preference::check(config)?;
+    only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
     only("guards.on_divergence", &config.guards.on_divergence, &["pause", "continue"])?;
     only("guards.on_gradient_explosion", &config.guards.on_gradient_explosion, &["clip_and_rewind", "continue"])?;
-    if t.neftune_alpha.is_some_and(|v| v != 0.0) {
-        return Err(Fault::new("PS-CFG-001", "`training.neftune_alpha` cannot be used in this version; leave it out"));
+    if let Some(v) = t.neftune_alpha {
+        in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
+    }
+    if let Some(TensorboardPlace::Folder(folder)) = &config.logging.tensorboard
+        && folder.trim().is_empty()
+    {
+        return Err(impossible("logging.tensorboard", "empty", "true, false or a folder"));
     }
     if let Some(v) = t.epochs {
         in_range("training.epochs", v, 1e-3, 10_000.0)?;
@@ -265,11 +305,18 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             "This checkpoint is stored in 4 bit, and 4-bit weights cannot be trained whole; use adapter.method=qlora or a 16-bit checkpoint",
         ));
     }
+    if method == Method::Full && facts.spec.experts.is_some() {
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The experts of a mixture cannot be trained whole; use adapter.method=lora, which trains its attention",
+        ));
+    }
     let rank = a.rank.unwrap_or(16);
     let smallest = facts.spec.modules.iter().map(|m| m.in_features.min(m.out_features)).min().unwrap_or(1);
     if method != Method::Full && rank > smallest.max(16) * 4 {
         return Err(impossible("adapter.rank", rank, &format!("1 to {} for this model", smallest.max(16) * 4)));
     }
+    crate::saved::paths(facts.spec, &a.modules_to_save)?;
     let longest = facts.lengths.iter().copied().max().unwrap_or(0);
     let max_sequence_length =
         t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest, 2048));
@@ -280,7 +327,10 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             &format!("8 to {} for this model", facts.spec.max_positions),
         ));
     }
-    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(max_sequence_length)).collect();
+    let objective = Objective::of(config);
+    // The limit holds for each sequence; an example that compares has two.
+    let limit = max_sequence_length * if objective.is_preference() { 2 } else { 1 };
+    let cut: Vec<usize> = facts.lengths.iter().map(|&l| l.min(limit)).collect();
     let tokens: usize = cut.iter().sum();
     let average = (tokens / cut.len().max(1)).max(1);
     // Packing saves padding, which this engine never has; it only makes sense of very long runs of short rows.
@@ -303,7 +353,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         Some(steps) => steps,
         None => steps_for(&cut, &order, epochs),
     };
-    let warmup_ratio = t.warmup_ratio.unwrap_or(0.03);
+    let warmup_ratio = t.warmup_ratio.unwrap_or(objective.warmup_ratio());
     let warmup_steps = ((total_steps as f64 * warmup_ratio).ceil() as u64).min(total_steps.saturating_sub(1));
     let evaluate_every = config.evaluation.every_steps.unwrap_or_else(|| total_steps.div_ceil(10).max(1));
     Ok(TrainingPlan {
@@ -315,6 +365,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         init_from: a.init_from.clone(),
         lora_plus_ratio: a.lora_plus_ratio,
         target_modules: a.target_modules.clone().unwrap_or_else(|| TargetModules::Pattern("all-linear".into())),
+        modules_to_save: a.modules_to_save.clone(),
         quantization_format: config.quantization.format.clone().unwrap_or_else(|| "nf4".into()),
         double_quantization: config.quantization.double_quantization.unwrap_or(true),
         total_steps,
@@ -324,11 +375,16 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         max_sequence_length,
         packing,
         train_on: t.train_on.unwrap_or(TrainOn::Assistant),
-        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { 2e-4 }),
+        learning_rate: t.learning_rate.unwrap_or(if method == Method::Full { 2e-5 } else { objective.learning_rate() }),
         scheduler: t.scheduler.unwrap_or(Scheduler::Cosine),
         warmup_steps,
         weight_decay: t.weight_decay.unwrap_or(0.01),
         adam_beta2: t.adam_beta2.unwrap_or(0.999),
+        optimizer: match t.optimizer.as_deref() {
+            Some("adamw_8bit") => Optimizer::AdamW8bit,
+            _ => Optimizer::AdamW,
+        },
+        neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
         seed: order.seed,
@@ -339,6 +395,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         checkpoint_keep: config.checkpoint.keep.unwrap_or(2),
         validation_split: config.dataset.validation_split.unwrap_or(0.0),
         threads: facts.threads,
+        preference: PreferencePlan::of(config),
     })
 }
 

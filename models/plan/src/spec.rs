@@ -20,6 +20,17 @@ pub enum NormPlacement {
     Pre,
     /// Before and after both (Gemma 2 and 3).
     Sandwich,
+    /// After attention and after the MLP only (`OLMo` 2).
+    Post,
+}
+
+/// What a norm of queries and keys goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QkNorm {
+    /// Each head by itself, all with one gain.
+    Head,
+    /// All heads together.
+    Whole,
 }
 
 /// How rotary frequencies are stretched beyond the trained context.
@@ -92,8 +103,53 @@ impl RopeSpec {
 pub struct LayerSpec {
     /// Attention sees this many positions, itself included; `None`: all.
     pub window: Option<usize>,
-    /// Index into [`ModelSpec::ropes`].
-    pub rope: usize,
+    /// Index into [`ModelSpec::ropes`]; `None`: nothing rotates (`SmolLM3`).
+    pub rope: Option<usize>,
+    /// The MLP is a mixture of experts.
+    pub sparse: bool,
+}
+
+/// The clamped gate of gpt-oss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clamp {
+    /// Multiplies the gate inside the sigmoid.
+    pub alpha: f64,
+    /// The gate is at most this, the other half within plus and minus this.
+    pub limit: f64,
+}
+
+/// A mixture of experts in place of an MLP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExpertsSpec {
+    /// How many there are.
+    pub count: usize,
+    /// How many answer a token.
+    pub top_k: usize,
+    /// Width of one.
+    pub intermediate_size: usize,
+    /// The weights of those that answer add up to one.
+    pub normalised: bool,
+    /// Router and experts have bias vectors.
+    pub bias: bool,
+    /// Gate and other half alternate, and both are clamped (gpt-oss).
+    pub clamp: Option<Clamp>,
+    /// Path of the router below `model.layers.N.`
+    pub router: String,
+    /// Path of the experts below `model.layers.N.`
+    pub path: String,
+    /// Names of gate, other half and output of an expert that is stored by itself.
+    pub parts: [String; 3],
+    /// Experts stored as one tensor are `[in, out]`, not `[out, in]`.
+    pub transposed: bool,
+}
+
+impl ExpertsSpec {
+    /// Parameters of router and experts of one layer.
+    fn parameters(&self, hidden: usize) -> u64 {
+        let (count, inner, hidden) = (self.count as u64, self.intermediate_size as u64, hidden as u64);
+        let biases = if self.bias { 1 + 2 * inner + hidden } else { 0 };
+        count * (3 * hidden * inner + hidden + biases)
+    }
 }
 
 /// The part of a block that a projection produces or consumes.
@@ -166,12 +222,20 @@ pub struct ModelSpec {
     pub norm_offset: f64,
     /// Where a block normalises.
     pub placement: NormPlacement,
-    /// Queries and keys are normalised per head before rotation.
-    pub qk_norm: bool,
+    /// How queries and keys are normalised before rotation.
+    pub qk_norm: Option<QkNorm>,
+    /// Every query head has a score that takes part in the softmax and has no value (gpt-oss).
+    pub sinks: bool,
     /// The gate's nonlinearity.
     pub activation: GateActivation,
+    /// What a sparse layer has in place of its MLP.
+    pub experts: Option<ExpertsSpec>,
     /// Multiplies embeddings (Gemma: √hidden rounded to the checkpoint's type).
     pub embedding_scale: f64,
+    /// Multiplies what attention and MLP add to the residual stream (Granite).
+    pub residual_scale: Option<f64>,
+    /// Multiplies logits (Granite).
+    pub logit_scale: Option<f64>,
     /// Multiplies `q·k`.
     pub attention_scale: f64,
     /// Soft cap of attention scores.
@@ -184,7 +248,8 @@ pub struct ModelSpec {
     pub ropes: Vec<RopeSpec>,
     /// One entry a layer.
     pub layers: Vec<LayerSpec>,
-    /// The linear modules of a block, in the order of the forward pass.
+    /// The linear modules of a block, in the order of the forward pass. A sparse layer lacks those of the MLP:
+    /// ask [`ModelSpec::layer_modules`].
     pub modules: Vec<ModuleSpec>,
 }
 
@@ -203,6 +268,7 @@ impl ModelSpec {
     pub fn block_norms(&self) -> &'static [&'static str] {
         match self.placement {
             NormPlacement::Pre => &["input_layernorm", "post_attention_layernorm"],
+            NormPlacement::Post => &["post_attention_layernorm", "post_feedforward_layernorm"],
             NormPlacement::Sandwich => &[
                 "input_layernorm",
                 "post_attention_layernorm",
@@ -212,17 +278,59 @@ impl ModelSpec {
         }
     }
 
+    /// The linear modules of layer `i`, in the order of the forward pass.
+    pub fn layer_modules(&self, i: usize) -> impl Iterator<Item = &ModuleSpec> {
+        let sparse = self.layers[i].sparse;
+        self.modules.iter().filter(move |m| !sparse || !matches!(m.parts[0], Part::Gate | Part::Up | Part::Down))
+    }
+
+    /// The modules of layer `i` that may have adapters.
+    ///
+    /// In a model with experts those of an ordinary MLP may not: PEFT takes their names for the experts'.
+    pub fn target_modules(&self, i: usize) -> impl Iterator<Item = &ModuleSpec> {
+        self.layer_modules(i).filter(|m| self.adaptable(m))
+    }
+
+    /// Whether `module` may have an adapter.
+    pub fn adaptable(&self, module: &ModuleSpec) -> bool {
+        self.experts.is_none() || !matches!(module.parts[0], Part::Gate | Part::Up | Part::Down)
+    }
+
+    /// Names of the modules that may have adapters, without their path.
+    pub fn target_names(&self) -> Vec<&str> {
+        let modules = self.modules.iter().filter(|m| self.adaptable(m));
+        modules.map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect()
+    }
+
+    /// Lengths of the norm gains of queries and keys, if there are any.
+    pub fn qk_norm_widths(&self) -> Option<(usize, usize)> {
+        match self.qk_norm? {
+            QkNorm::Head => Some((self.head_dim, self.head_dim)),
+            QkNorm::Whole => Some((self.q_dim(), self.kv_dim())),
+        }
+    }
+
+    /// Parameters of routers and experts, which are never trained.
+    pub fn expert_parameters(&self) -> u64 {
+        let sparse = self.layers.iter().filter(|layer| layer.sparse).count() as u64;
+        self.experts.as_ref().map_or(0, |experts| experts.parameters(self.hidden_size)) * sparse
+    }
+
     /// Number of parameters, tied matrices counted once.
     pub fn parameters(&self) -> u64 {
-        let linear: u64 = self
-            .modules
-            .iter()
-            .map(|m| (m.in_features * m.out_features + if m.bias { m.out_features } else { 0 }) as u64)
-            .sum();
-        let norms =
-            (self.block_norms().len() * self.hidden_size + if self.qk_norm { 2 * self.head_dim } else { 0 }) as u64;
+        let (q_norm, k_norm) = self.qk_norm_widths().unwrap_or_default();
+        let vectors =
+            self.block_norms().len() * self.hidden_size + q_norm + k_norm + if self.sinks { self.n_heads } else { 0 };
+        let layer = |i: usize| -> u64 {
+            let linear: u64 = self
+                .layer_modules(i)
+                .map(|m| (m.in_features * m.out_features + if m.bias { m.out_features } else { 0 }) as u64)
+                .sum();
+            let experts = self.experts.as_ref().filter(|_| self.layers[i].sparse);
+            linear + vectors as u64 + experts.map_or(0, |experts| experts.parameters(self.hidden_size))
+        };
         let embedding = (self.vocab_size * self.hidden_size) as u64;
         let heads = if self.tied { 1 } else { 2 };
-        (linear + norms) * self.layers.len() as u64 + embedding * heads + self.hidden_size as u64
+        (0..self.layers.len()).map(layer).sum::<u64>() + embedding * heads + self.hidden_size as u64
     }
 }

@@ -14,8 +14,8 @@ impl Checkpoint {
     /// A model as `config` describes it, every weight a zero in bfloat16.
     pub fn blank(config: Value) -> Result<Self> {
         let spec = Self::spec_of(&config)?;
-        if spec.parameters() > MOST_BYTES / 2 {
-            return Err(Fault::new("PS-MODEL-002", "A model of this size is not made only to measure it"));
+        if spec.parameters() > MOST_BYTES / 2 || spec.experts.is_some() || spec.sinks {
+            return Err(Fault::new("PS-MODEL-002", "A model of this size or kind is not made only to measure it"));
         }
         let tensor =
             |name: String, shape: Vec<usize>| OutTensor { canonical: name.clone(), name, dtype: Dtype::BF16, shape };
@@ -30,11 +30,11 @@ impl Checkpoint {
         for i in 0..spec.layers.len() {
             let path = format!("model.layers.{i}");
             tensors.extend(spec.block_norms().iter().map(|n| tensor(format!("{path}.{n}.weight"), vec![hidden])));
-            if spec.qk_norm {
-                let names = ["q_norm", "k_norm"].map(|n| format!("{path}.self_attn.{n}.weight"));
-                tensors.extend(names.map(|name| tensor(name, vec![spec.head_dim])));
+            if let Some((q, k)) = spec.qk_norm_widths() {
+                let norms = [("q_norm", q), ("k_norm", k)];
+                tensors.extend(norms.map(|(n, len)| tensor(format!("{path}.self_attn.{n}.weight"), vec![len])));
             }
-            for m in &spec.modules {
+            for m in spec.layer_modules(i) {
                 tensors.push(tensor(format!("{path}.{}.weight", m.name), vec![m.out_features, m.in_features]));
                 if m.bias {
                     tensors.push(tensor(format!("{path}.{}.bias", m.name), vec![m.out_features]));

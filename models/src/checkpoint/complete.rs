@@ -18,7 +18,9 @@ impl Checkpoint {
         if let Some(first) = absent.first() {
             return Err(self.absent(&first.name, absent.len()));
         }
-        needs.iter().try_for_each(|need| self.check_one(need))
+        needs.iter().try_for_each(|need| self.check_one(need))?;
+        let sparse = (0..self.spec().layers.len()).filter(|&i| self.spec().layers[i].sparse);
+        sparse.into_iter().try_for_each(|i| self.experts(i).map(drop))
     }
 
     fn needs(&self) -> Vec<Need> {
@@ -31,11 +33,20 @@ impl Checkpoint {
             needs.extend(
                 spec.block_norms().iter().map(|norm| need(name(&format!("{norm}.weight")), &[spec.hidden_size])),
             );
-            if spec.qk_norm {
-                needs.push(need(name("self_attn.q_norm.weight"), &[spec.head_dim]));
-                needs.push(need(name("self_attn.k_norm.weight"), &[spec.head_dim]));
+            if let Some((q, k)) = spec.qk_norm_widths() {
+                needs.push(need(name("self_attn.q_norm.weight"), &[q]));
+                needs.push(need(name("self_attn.k_norm.weight"), &[k]));
             }
-            for module in &spec.modules {
+            if spec.sinks {
+                needs.push(need(name("self_attn.sinks"), &[spec.n_heads]));
+            }
+            if let Some(experts) = spec.experts.as_ref().filter(|_| spec.layers[i].sparse) {
+                needs.push(need(name(&format!("{}.weight", experts.router)), &[experts.count, spec.hidden_size]));
+                if experts.bias {
+                    needs.push(need(name(&format!("{}.bias", experts.router)), &[experts.count]));
+                }
+            }
+            for module in spec.layer_modules(i) {
                 needs.push(need(name(&format!("{}.weight", module.name)), &[module.out_features, module.in_features]));
                 if module.bias {
                     needs.push(need(name(&format!("{}.bias", module.name)), &[module.out_features]));

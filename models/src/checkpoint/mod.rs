@@ -7,6 +7,7 @@
 
 mod blank;
 mod complete;
+mod experts;
 mod files;
 mod four_bit;
 pub(crate) mod header;
@@ -14,6 +15,8 @@ pub(crate) mod map;
 pub(crate) mod names;
 mod scan;
 
+pub(crate) use experts::PACKED;
+pub use experts::{ExpertMatrix, ExpertParts};
 pub(crate) use files::only_pickle;
 
 use header::{Entry, Header};

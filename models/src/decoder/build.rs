@@ -4,23 +4,32 @@
 //! holds one dense matrix at a time. Nothing is held twice.
 
 use super::Decoder;
+use super::experts::{Expert, Experts, Gate, Placed};
 use super::layer::{Layer, QkNorm};
 use super::linear::{Linear, Lora, Magnitude, Vector, Weights};
+use super::mlp::{Gated, Mlp};
 use super::param::Param;
+use super::saved::Saved;
 use crate::adapter::AdapterSource;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::names::ADAPTER_PREFIX;
+use crate::checkpoint::{Checkpoint, ExpertMatrix};
 use crate::engine::Quantization;
 use crate::fault::device;
 use crate::merge::dense;
-use peft_kernels::{Activation, AttentionParams, Backend, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams};
+use peft_kernels::{
+    Activation, AttentionParams, Backend, ClampedGate, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams,
+};
 use peft_plan::order::SplitMix;
-use peft_plan::{Fault, GateActivation, Method, ModelSpec, ModuleSpec, NormPlacement, Part, Result, TrainingPlan};
+use peft_plan::saved::{EMBEDDING, HEAD};
+use peft_plan::{
+    ExpertsSpec, Fault, GateActivation, Method, ModelSpec, ModuleSpec, NormPlacement, Part, Result, TrainingPlan,
+};
 use std::ops::Range;
 
 /// How a decoder is built.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions<'a> {
-    /// Train every weight.
+    /// Train every weight; the experts of a mixture stay frozen.
     pub full: bool,
     /// Quantise linear weights that are stored dense.
     pub quantize: Option<Quantization>,
@@ -45,12 +54,16 @@ pub fn build_first<B: Backend>(
     checkpoint.check()?;
     let mut spec = checkpoint.spec().clone();
     spec.layers.truncate(blocks.max(1));
-    let builder = Builder { be, checkpoint, options, spec: &spec };
+    let saved = match &options.adapter {
+        Some(source) => peft_plan::saved::paths(&spec, &source.spec().modules_to_save)?,
+        None => Vec::new(),
+    };
+    let builder = Builder { be, checkpoint, options, spec: &spec, saved };
     let embedding = builder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
     if options.adapter.is_some() && adapters == 0 {
-        let names: Vec<&str> = spec.modules.iter().map(|m| m.name.rsplit('.').next().unwrap_or(&m.name)).collect();
+        let names = spec.target_names();
         return Err(Fault::new(
             "PS-CFG-003",
             format!("The target modules match nothing in this model; its modules are {}", names.join(", ")),
@@ -59,8 +72,19 @@ pub fn build_first<B: Backend>(
     let norm = builder.vector("model.norm.weight", spec.hidden_size)?;
     let head =
         if spec.tied { None } else { Some(builder.matrix("lm_head.weight", spec.vocab_size, spec.hidden_size)?) };
-    let mut decoder =
-        Decoder { be: be.clone(), spec: spec.clone(), embedding, layers, norm, head, tables: Vec::new(), positions: 0 };
+    let saved = Saved { embedding: builder.saved_matrix(EMBEDDING)?, head: builder.saved_matrix(HEAD)? };
+    let mut decoder = Decoder {
+        be: be.clone(),
+        spec: spec.clone(),
+        embedding,
+        layers,
+        norm,
+        head,
+        saved,
+        neftune_alpha: 0.0,
+        tables: Vec::new(),
+        positions: 0,
+    };
     decoder.prepare().map_err(device)?;
     Ok(decoder)
 }
@@ -70,14 +94,20 @@ struct Builder<'a, B: Backend> {
     checkpoint: &'a Checkpoint,
     options: &'a BuildOptions<'a>,
     spec: &'a ModelSpec,
+    /// Paths of the modules trained whole beside the adapters.
+    saved: Vec<String>,
 }
 
 /// Whether the checkpoint's tensor `name` is used where it lies, and not converted while a run loads.
 pub fn stays_mapped(checkpoint: &Checkpoint, plan: &TrainingPlan, name: &str) -> bool {
     let is_linear = name.starts_with("model.layers.")
         && checkpoint.spec().modules.iter().any(|m| name.strip_suffix(".weight").is_some_and(|n| n.ends_with(&m.name)));
+    // Router and experts are never trained, and stay as they are stored.
+    let is_expert = checkpoint.spec().experts.as_ref().is_some_and(|experts| {
+        name.contains(&format!(".{}.", experts.path)) || name.contains(&format!(".{}.", experts.router))
+    });
     match plan.method {
-        Method::Full => false,
+        Method::Full => is_expert,
         method if method.is_quantized() && is_linear => matches!(checkpoint.four_bit_shape(name), Ok(Some(_))),
         _ => true,
     }
@@ -90,11 +120,48 @@ impl<B: Backend> Builder<'_, B> {
             return Err(Fault::new("PS-MODEL-005", format!("`{name}` has {} numbers instead of {len}", data.len())));
         }
         let value = self.be.tensor(1, len, &data).map_err(device)?;
+        if let Some((path, source)) = self.saved_source(name.strip_suffix(".weight").unwrap_or(name)) {
+            let tuned = match source.saved(path, &[len])? {
+                Some(tuned) => self.be.tensor(1, len, tuned).map_err(device)?,
+                None => self.be.tensor(1, len, &data).map_err(device)?,
+            };
+            let mut param = Param { base: Some(value), ..Param::frozen(saved_name(path), tuned, true) };
+            if self.options.trainable {
+                // PEFT counts what has one dimension among what LoRA+ speeds up.
+                let rate = source.spec().lora_plus_ratio.unwrap_or(1.0);
+                param.make_trainable(self.be, false, rate).map_err(device)?;
+            }
+            return Ok(param);
+        }
         let mut param = Param::frozen(name.to_owned(), value, true);
         if self.options.full && self.options.trainable {
             param.make_trainable(self.be, false, 1.0).map_err(device)?;
         }
         Ok(param)
+    }
+
+    /// Where the module at `path` comes from, if it is trained whole.
+    fn saved_source<'p>(&self, path: &'p str) -> Option<(&'p str, &AdapterSource<'_>)> {
+        let source = self.options.adapter.as_ref()?;
+        self.saved.iter().any(|saved| saved == path).then_some((path, source))
+    }
+
+    /// The tuned matrix at `path`, dense in f32 whatever the base is.
+    fn saved_matrix(&self, path: &str) -> Result<Option<Param<B>>> {
+        let Some((path, source)) = self.saved_source(path) else { return Ok(None) };
+        let (rows, cols) = (self.spec.vocab_size, self.spec.hidden_size);
+        let value = if let Some(tuned) = source.saved(path, &[rows, cols])? {
+            self.be.tensor(rows, cols, tuned)
+        } else {
+            // A head that is the embedding begins as that.
+            let name = if self.spec.tied { EMBEDDING } else { path };
+            self.be.tensor(rows, cols, &dense(&self.checkpoint.frozen(&format!("{name}.weight"))?))
+        };
+        let mut param = Param::frozen(saved_name(path), value.map_err(device)?, false);
+        if self.options.trainable {
+            param.make_trainable(self.be, true, 1.0).map_err(device)?;
+        }
+        Ok(Some(param))
     }
 
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Weights<B>> {
@@ -144,8 +211,10 @@ impl<B: Backend> Builder<'_, B> {
         };
         let bias = if module.bias { Some(self.vector(&format!("{path}.bias"), out)?) } else { None };
         let lora = match &self.options.adapter {
-            Some(source) => self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?,
-            None => None,
+            Some(source) if self.spec.adaptable(module) => {
+                self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?
+            }
+            _ => None,
         };
         *adapters += u64::from(lora.is_some());
         Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora })
@@ -195,41 +264,100 @@ impl<B: Backend> Builder<'_, B> {
     fn layer(&self, i: usize, adapters: &mut u64) -> Result<Layer<B>> {
         let spec = self.spec;
         let vector = |name: &str| self.vector(&format!("model.layers.{i}.{name}.weight"), spec.hidden_size);
-        let (mlp_norm, post_norms) = match spec.placement {
-            NormPlacement::Pre => (vector("post_attention_layernorm")?, None),
-            NormPlacement::Sandwich => (
-                vector("pre_feedforward_layernorm")?,
-                Some((vector("post_attention_layernorm")?, vector("post_feedforward_layernorm")?)),
-            ),
+        let (input_norm, mlp_norm) = match spec.placement {
+            NormPlacement::Pre => (Some("input_layernorm"), Some("post_attention_layernorm")),
+            NormPlacement::Sandwich => (Some("input_layernorm"), Some("pre_feedforward_layernorm")),
+            NormPlacement::Post => (None, None),
         };
-        let head_vector = |name: &str| self.vector(&format!("model.layers.{i}.self_attn.{name}.weight"), spec.head_dim);
-        let qk_norm =
-            if spec.qk_norm { Some(QkNorm { q: head_vector("q_norm")?, k: head_vector("k_norm")? }) } else { None };
-        let linears = spec.modules.iter().map(|m| self.linear(i, m, adapters)).collect::<Result<Vec<_>>>()?;
+        let post_norms = match spec.placement {
+            NormPlacement::Pre => None,
+            NormPlacement::Sandwich | NormPlacement::Post => {
+                Some((vector("post_attention_layernorm")?, vector("post_feedforward_layernorm")?))
+            }
+        };
+        let attention_vector = |name: &str, len: usize| self.vector(&format!("model.layers.{i}.self_attn.{name}"), len);
+        let qk_norm = match spec.qk_norm_widths() {
+            Some((q, k)) => {
+                Some(QkNorm { q: attention_vector("q_norm.weight", q)?, k: attention_vector("k_norm.weight", k)? })
+            }
+            None => None,
+        };
+        let sinks = if spec.sinks {
+            let sinks = attention_vector("sinks", spec.n_heads)?;
+            self.be.download(&sinks.value).map_err(device)?
+        } else {
+            Vec::new()
+        };
+        let activation = match spec.activation {
+            GateActivation::Silu => Activation::Silu,
+            GateActivation::GeluTanh => Activation::GeluTanh,
+        };
+        let mlp = match &spec.experts {
+            Some(experts) if spec.layers[i].sparse => Mlp::Experts(self.experts(i, experts, activation)?),
+            _ => Mlp::Gated(Gated {
+                columns: columns(spec, &[Part::Gate, Part::Up]),
+                activation,
+                d_ff: spec.intermediate_size,
+            }),
+        };
+        let linears = spec.layer_modules(i).map(|m| self.linear(i, m, adapters)).collect::<Result<Vec<_>>>()?;
         Ok(Layer {
-            input_norm: vector("input_layernorm")?,
-            mlp_norm,
+            input_norm: input_norm.map(vector).transpose()?,
+            mlp_norm: mlp_norm.map(vector).transpose()?,
             post_norms,
             qk_norm,
             linears,
             qkv_columns: columns(spec, &[Part::Q, Part::K, Part::V]),
-            gate_up_columns: columns(spec, &[Part::Gate, Part::Up]),
+            mlp,
             attention: AttentionParams {
                 heads: Heads { n_heads: spec.n_heads, n_kv_heads: spec.n_kv_heads, head_dim: spec.head_dim },
                 scale: spec.attention_scale as f32,
                 window: spec.layers[i].window,
                 softcap: spec.attention_softcap.map(|c| c as f32),
+                sinks,
                 segments: Vec::new(),
             },
-            rope: RopeParams { head_dim: spec.head_dim, rotary_dim: spec.rotary_dim },
+            rope: spec.layers[i].rope.map(|_| RopeParams { head_dim: spec.head_dim, rotary_dim: spec.rotary_dim }),
             norm: NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 },
-            activation: match spec.activation {
-                GateActivation::Silu => Activation::Silu,
-                GateActivation::GeluTanh => Activation::GeluTanh,
+            residual_scale: spec.residual_scale.map(|s| s as f32),
+        })
+    }
+
+    fn experts(&self, layer: usize, spec: &ExpertsSpec, activation: Activation) -> Result<Experts<B>> {
+        let be = self.be;
+        let placed = |m: ExpertMatrix| -> Result<Placed<B>> {
+            let weight = be.weight(m.weight).map_err(device)?;
+            Ok(Placed { weight, transposed: m.transposed, columns: m.columns })
+        };
+        let row = |data: Option<Vec<f32>>| data.map(|data| be.tensor(1, data.len(), &data)).transpose().map_err(device);
+        let experts = self.checkpoint.experts(layer)?.into_iter().map(|parts| {
+            Ok(Expert {
+                gate_up: parts.gate_up.into_iter().map(placed).collect::<Result<_>>()?,
+                gate_up_bias: row(parts.gate_up_bias)?,
+                down: placed(parts.down)?,
+                down_bias: row(parts.down_bias)?,
+            })
+        });
+        let router = format!("model.layers.{layer}.{}", spec.router);
+        let router_bias = if spec.bias { Some(self.checkpoint.vector(&format!("{router}.bias"))?) } else { None };
+        Ok(Experts {
+            router: be.weight(self.checkpoint.frozen(&format!("{router}.weight"))?).map_err(device)?,
+            router_bias: row(router_bias)?,
+            experts: experts.collect::<Result<_>>()?,
+            top_k: spec.top_k,
+            normalised: spec.normalised,
+            gate: match spec.clamp {
+                Some(c) => Gate::Clamped(ClampedGate { alpha: c.alpha as f32, limit: c.limit as f32 }),
+                None => Gate::Halves(activation),
             },
             d_ff: spec.intermediate_size,
         })
     }
+}
+
+/// The name of a module trained whole in the adapter's file.
+fn saved_name(path: &str) -> String {
+    format!("{ADAPTER_PREFIX}{path}.weight")
 }
 
 /// Columns of each module that makes any of `parts`, in the buffer that holds all of them.

@@ -1,33 +1,35 @@
 //! One decoder block, forward and backward, for every family.
 
 use super::linear::{Linear, LinearActs, LinearScratch, Pass, Vector};
+use super::mlp::{Mlp, MlpActs, MlpScratch};
 use super::param::Param;
 use peft_kernels::{
-    Activation, AttentionParams, Backend, CachedSegment, In, NormParams, Out, Result, RopeParams, Tensor, Turn, Write,
+    AttentionParams, Backend, CachedSegment, In, NormParams, Out, Result, RopeParams, Tensor, Turn, Write,
 };
 use std::ops::Range;
 
 /// What a block keeps of its forward pass for its backward pass. Rows are the tokens of a micro-batch.
 pub struct LayerActs<B: Backend> {
+    /// Attention's input where there is a norm before it.
     normed: Tensor<B>,
     rstd: Tensor<B>,
-    /// Projections before the per-head norm; empty where there is none.
+    /// Projections before the norm of queries and keys; empty where there is none.
     raw: Tensor<B>,
     q_rstd: Tensor<B>,
     k_rstd: Tensor<B>,
     qkv: Tensor<B>,
     attended: Tensor<B>,
     lse: Tensor<B>,
-    /// Attention output before its norm; only with norms on both sides.
+    /// Attention output before its norm; only where a norm comes behind.
     projected: Tensor<B>,
     projected_rstd: Tensor<B>,
     /// Residual stream between attention and MLP.
     middle: Tensor<B>,
+    /// The MLP's input where there is a norm before it.
     middle_normed: Tensor<B>,
     middle_rstd: Tensor<B>,
-    gate_up: Tensor<B>,
-    gated: Tensor<B>,
-    /// MLP output before its norm; only with norms on both sides.
+    mlp: MlpActs<B>,
+    /// MLP output before its norm; only where a norm comes behind.
     down: Tensor<B>,
     down_rstd: Tensor<B>,
     linears: Vec<LinearActs<B>>,
@@ -51,8 +53,7 @@ impl<B: Backend> LayerActs<B> {
             middle: e()?,
             middle_normed: e()?,
             middle_rstd: e()?,
-            gate_up: e()?,
-            gated: e()?,
+            mlp: MlpActs::new(be)?,
             down: e()?,
             down_rstd: e()?,
             linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
@@ -75,13 +76,12 @@ impl<B: Backend> LayerActs<B> {
             ("middle", &mut self.middle),
             ("middle_normed", &mut self.middle_normed),
             ("middle_rstd", &mut self.middle_rstd),
-            ("gate_up", &mut self.gate_up),
-            ("gated", &mut self.gated),
             ("down", &mut self.down),
             ("down_rstd", &mut self.down_rstd),
         ];
         let linears = self.linears.iter_mut().enumerate();
         own.into_iter()
+            .chain(self.mlp.named())
             .map(|(name, tensor)| (name.to_owned(), tensor))
             .chain(linears.flat_map(|(i, l)| [(format!("xa.{i}"), &mut l.xa), (format!("pre.{i}"), &mut l.pre)]))
             .collect()
@@ -91,12 +91,13 @@ impl<B: Backend> LayerActs<B> {
 /// Gradients of one block; every block uses the same buffers in turn.
 pub struct LayerScratch<B: Backend> {
     wide: Tensor<B>,
+    /// Gradient of the residual stream as a branch sees it; only with a residual scale.
+    scaled: Tensor<B>,
     dnormed: Tensor<B>,
     dqkv: Tensor<B>,
     draw: Tensor<B>,
     dattended: Tensor<B>,
-    dgated: Tensor<B>,
-    dgate_up: Tensor<B>,
+    mlp: MlpScratch<B>,
     linear: LinearScratch<B>,
 }
 
@@ -106,12 +107,12 @@ impl<B: Backend> LayerScratch<B> {
         let e = || be.zeros(0, 0);
         Ok(Self {
             wide: e()?,
+            scaled: e()?,
             dnormed: e()?,
             dqkv: e()?,
             draw: e()?,
             dattended: e()?,
-            dgated: e()?,
-            dgate_up: e()?,
+            mlp: MlpScratch::new(be)?,
             linear: LinearScratch::new(be)?,
         })
     }
@@ -120,14 +121,17 @@ impl<B: Backend> LayerScratch<B> {
     pub(super) fn named(&mut self) -> Vec<(String, &mut Tensor<B>)> {
         let own = [
             ("wide", &mut self.wide),
+            ("scaled", &mut self.scaled),
             ("dnormed", &mut self.dnormed),
             ("dqkv", &mut self.dqkv),
             ("draw", &mut self.draw),
             ("dattended", &mut self.dattended),
-            ("dgated", &mut self.dgated),
-            ("dgate_up", &mut self.dgate_up),
         ];
-        own.into_iter().chain(self.linear.named()).map(|(name, tensor)| (name.to_owned(), tensor)).collect()
+        own.into_iter()
+            .chain(self.mlp.named())
+            .chain(self.linear.named())
+            .map(|(name, tensor)| (name.to_owned(), tensor))
+            .collect()
     }
 }
 
@@ -152,53 +156,43 @@ pub struct Positions<'a, B: Backend> {
     pub table: &'a Tensor<B>,
 }
 
-/// Gains of the per-head norm of queries and keys.
+/// Gains of the norm of queries and keys: as long as a head, or as all heads together.
 pub struct QkNorm<B: Backend> {
-    /// `[1, head_dim]`
+    /// Of queries.
     pub q: Vector<B>,
-    /// `[1, head_dim]`
+    /// Of keys.
     pub k: Vector<B>,
 }
 
 /// A decoder block.
 pub struct Layer<B: Backend> {
-    /// Gain before attention.
-    pub input_norm: Vector<B>,
-    /// Gain before the MLP.
-    pub mlp_norm: Vector<B>,
-    /// Gains after attention and after the MLP (Gemma 2 and 3).
+    /// Gain before attention, where there is one (all but `OLMo` 2).
+    pub input_norm: Option<Vector<B>>,
+    /// Gain before the MLP, where there is one.
+    pub mlp_norm: Option<Vector<B>>,
+    /// Gains after attention and after the MLP (Gemma 2 and 3, `OLMo` 2).
     pub post_norms: Option<(Vector<B>, Vector<B>)>,
-    /// Per-head norm of queries and keys.
+    /// Norm of queries and keys.
     pub qk_norm: Option<QkNorm<B>>,
     /// The linear modules, in the order of the forward pass.
     pub linears: Vec<Linear<B>>,
     /// Modules `0..attention` make `qkv`; each with its columns there.
     pub qkv_columns: Vec<Range<usize>>,
-    /// Modules that make `gate_up`, with their columns there.
-    pub gate_up_columns: Vec<Range<usize>>,
+    /// What comes behind attention; its linear modules are the last ones.
+    pub mlp: Mlp<B>,
     /// Attention of this layer; `segments` is set per batch.
     pub attention: AttentionParams,
-    /// Rotary geometry.
-    pub rope: RopeParams,
+    /// Rotary geometry, where the layer rotates.
+    pub rope: Option<RopeParams>,
     /// Norm parameters.
     pub norm: NormParams,
-    /// The gate's nonlinearity.
-    pub activation: Activation,
-    /// Width of the MLP.
-    pub d_ff: usize,
+    /// Multiplies what attention and MLP add to the residual stream.
+    pub residual_scale: Option<f32>,
 }
 
 impl<B: Backend> Layer<B> {
     fn o_index(&self) -> usize {
         self.qkv_columns.len()
-    }
-
-    fn gate_up_index(&self) -> usize {
-        self.o_index() + 1
-    }
-
-    fn down_index(&self) -> usize {
-        self.gate_up_index() + self.gate_up_columns.len()
     }
 
     /// `y = x + attention(norm(x)) + mlp(norm(·))`. x, y: `[rows, hidden]`. Without `y` everything but the MLP's
@@ -216,61 +210,17 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let rows = x.at.rows;
         let hidden = x.at.cols;
-        let heads = self.attention.heads;
-        let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let sandwich = self.post_norms.is_some();
 
-        be.reshape(&mut acts.normed, rows, hidden)?;
-        be.reshape(&mut acts.rstd, rows, 1)?;
-        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, x, &self.input_norm.value, &self.norm)?;
-
-        be.reshape(&mut acts.qkv, rows, heads.qkv_dim())?;
-        let projections = if self.qk_norm.is_some() {
-            be.reshape(&mut acts.raw, rows, heads.qkv_dim())?;
-            &mut acts.raw
-        } else {
-            &mut acts.qkv
-        };
-        for (i, columns) in self.qkv_columns.iter().enumerate() {
-            let out = projections.view_mut().cols(columns.clone());
-            self.linears[i].forward(be, out, acts.normed.view(), &mut acts.linears[i], &mut scratch.linear, pass)?;
+        if let Some(gain) = &self.input_norm {
+            be.reshape(&mut acts.normed, rows, hidden)?;
+            be.reshape(&mut acts.rstd, rows, 1)?;
+            be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, x, &gain.value, &self.norm)?;
         }
-        if let Some(norms) = &self.qk_norm {
-            be.reshape(&mut acts.q_rstd, rows, heads.n_heads)?;
-            be.reshape(&mut acts.k_rstd, rows, heads.n_kv_heads)?;
-            let raw = acts.raw.view();
-            be.rms_norm(
-                acts.qkv.view_mut().cols(q.clone()),
-                &mut acts.q_rstd,
-                raw.cols(q.clone()),
-                &norms.q.value,
-                &self.norm,
-            )?;
-            be.rms_norm(
-                acts.qkv.view_mut().cols(k.clone()),
-                &mut acts.k_rstd,
-                raw.cols(k.clone()),
-                &norms.k.value,
-                &self.norm,
-            )?;
-            let v = k.end..heads.qkv_dim();
-            be.copy(acts.qkv.view_mut().cols(v.clone()), raw.cols(v), Write::Set)?;
-        }
-        be.rope(acts.qkv.view_mut().cols(0..k.end), positions.table, positions.rows, &self.rope, Turn::Forward)?;
-
-        be.reshape(&mut acts.attended, rows, heads.q_dim())?;
-        match attend {
-            Attend::Batch => {
-                be.reshape(&mut acts.lse, rows, heads.n_heads)?;
-                be.attention(acts.attended.view_mut(), &mut acts.lse, acts.qkv.view(), &self.attention)?;
-            }
-            Attend::Cached { cache, segments } => {
-                be.attention_cached(acts.attended.view_mut(), cache, acts.qkv.view(), segments, &self.attention)?;
-            }
-        }
+        self.project(be, x, acts, scratch, positions, pass)?;
+        self.attend(be, acts, attend)?;
 
         let o = self.o_index();
-        let target = if sandwich { &mut acts.projected } else { &mut scratch.wide };
+        let target = if self.post_norms.is_some() { &mut acts.projected } else { &mut scratch.wide };
         be.reshape(target, rows, hidden)?;
         self.linears[o].forward(
             be,
@@ -287,58 +237,92 @@ impl<B: Backend> Layer<B> {
             be.rms_norm(scratch.wide.view_mut(), &mut acts.projected_rstd, acts.projected.view(), gain, &self.norm)?;
         }
         be.reshape(&mut acts.middle, rows, hidden)?;
-        be.copy(acts.middle.view_mut(), x, Write::Set)?;
-        be.copy(acts.middle.view_mut(), scratch.wide.view(), Write::Add)?;
+        self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
 
-        be.reshape(&mut acts.middle_normed, rows, hidden)?;
-        be.reshape(&mut acts.middle_rstd, rows, 1)?;
-        be.rms_norm(
-            acts.middle_normed.view_mut(),
-            &mut acts.middle_rstd,
-            acts.middle.view(),
-            &self.mlp_norm.value,
-            &self.norm,
-        )?;
-        be.reshape(&mut acts.gate_up, rows, 2 * self.d_ff)?;
-        let first = self.gate_up_index();
-        for (i, columns) in self.gate_up_columns.iter().enumerate() {
-            let out = acts.gate_up.view_mut().cols(columns.clone());
-            let at = first + i;
-            self.linears[at].forward(
-                be,
-                out,
-                acts.middle_normed.view(),
-                &mut acts.linears[at],
-                &mut scratch.linear,
-                pass,
-            )?;
+        if let Some(gain) = &self.mlp_norm {
+            be.reshape(&mut acts.middle_normed, rows, hidden)?;
+            be.reshape(&mut acts.middle_rstd, rows, 1)?;
+            let (out, middle) = (acts.middle_normed.view_mut(), acts.middle.view());
+            be.rms_norm(out, &mut acts.middle_rstd, middle, &gain.value, &self.norm)?;
         }
-        be.reshape(&mut acts.gated, rows, self.d_ff)?;
-        be.gated(acts.gated.view_mut(), acts.gate_up.view(), self.activation)?;
-
-        let down = self.down_index();
-        if y.is_none() && !sandwich && self.linears[down].lora.is_none() {
-            return Ok(());
-        }
-        let target = if sandwich { &mut acts.down } else { &mut scratch.wide };
-        be.reshape(target, rows, hidden)?;
-        self.linears[down].forward(
-            be,
-            target.view_mut(),
-            acts.gated.view(),
-            &mut acts.linears[down],
-            &mut scratch.linear,
-            pass,
-        )?;
-        if let Some((_, after_mlp)) = &self.post_norms {
+        let input = if self.mlp_norm.is_some() { &acts.middle_normed } else { &acts.middle };
+        let target = if self.post_norms.is_some() { &mut acts.down } else { &mut scratch.wide };
+        let last = y.is_some() || self.post_norms.is_some();
+        let acts_of_mlp = (&mut acts.mlp, &mut acts.linears[o + 1..]);
+        let scratch_of_mlp = (&mut scratch.mlp, &mut scratch.linear);
+        let set =
+            self.mlp.forward(be, target, input, &self.linears[o + 1..], acts_of_mlp, scratch_of_mlp, pass, last)?;
+        if let (true, Some((_, after_mlp))) = (set, &self.post_norms) {
+            be.reshape(&mut scratch.wide, rows, hidden)?;
             be.reshape(&mut acts.down_rstd, rows, 1)?;
             let gain = &after_mlp.value;
             be.rms_norm(scratch.wide.view_mut(), &mut acts.down_rstd, acts.down.view(), gain, &self.norm)?;
         }
         let Some(y) = y else { return Ok(()) };
         be.reshape(y, rows, hidden)?;
-        be.copy(y.view_mut(), acts.middle.view(), Write::Set)?;
-        be.copy(y.view_mut(), scratch.wide.view(), Write::Add)
+        self.add(be, y, acts.middle.view(), &mut scratch.wide)
+    }
+
+    /// `y = x + scale·branch`; the branch may be scaled in place.
+    fn add(&self, be: &B, y: &mut Tensor<B>, x: In<B>, branch: &mut Tensor<B>) -> Result<()> {
+        if let Some(scale) = self.residual_scale {
+            be.scale(branch.view_mut(), scale)?;
+        }
+        be.copy(y.view_mut(), x, Write::Set)?;
+        be.copy(y.view_mut(), branch.view(), Write::Add)
+    }
+
+    /// Queries, keys and values: projected, normalised, rotated.
+    fn project(
+        &self,
+        be: &B,
+        x: In<B>,
+        acts: &mut LayerActs<B>,
+        scratch: &mut LayerScratch<B>,
+        positions: &Positions<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let (rows, heads) = (x.at.rows, self.attention.heads);
+        let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
+        let LayerActs { normed, raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
+        let input = if self.input_norm.is_some() { normed.view() } else { x };
+        be.reshape(qkv, rows, heads.qkv_dim())?;
+        let projections = if self.qk_norm.is_some() {
+            be.reshape(raw, rows, heads.qkv_dim())?;
+            &mut *raw
+        } else {
+            &mut *qkv
+        };
+        for (i, columns) in self.qkv_columns.iter().enumerate() {
+            let out = projections.view_mut().cols(columns.clone());
+            self.linears[i].forward(be, out, input, &mut linears[i], &mut scratch.linear, pass)?;
+        }
+        if let Some(norms) = &self.qk_norm {
+            for (gain, rstd, columns) in [(&norms.q.value, q_rstd, q), (&norms.k.value, k_rstd, k.clone())] {
+                be.reshape(rstd, rows, columns.len() / gain.cols().max(1))?;
+                be.rms_norm(qkv.view_mut().cols(columns.clone()), rstd, raw.view().cols(columns), gain, &self.norm)?;
+            }
+            let v = k.end..heads.qkv_dim();
+            be.copy(qkv.view_mut().cols(v.clone()), raw.view().cols(v), Write::Set)?;
+        }
+        if let Some(rope) = &self.rope {
+            be.rope(qkv.view_mut().cols(0..k.end), positions.table, positions.rows, rope, Turn::Forward)?;
+        }
+        Ok(())
+    }
+
+    fn attend(&self, be: &B, acts: &mut LayerActs<B>, attend: Attend<B>) -> Result<()> {
+        let (rows, heads) = (acts.qkv.rows(), self.attention.heads);
+        be.reshape(&mut acts.attended, rows, heads.q_dim())?;
+        match attend {
+            Attend::Batch => {
+                be.reshape(&mut acts.lse, rows, heads.n_heads)?;
+                be.attention(acts.attended.view_mut(), &mut acts.lse, acts.qkv.view(), &self.attention)
+            }
+            Attend::Cached { cache, segments } => {
+                be.attention_cached(acts.attended.view_mut(), cache, acts.qkv.view(), segments, &self.attention)
+            }
+        }
     }
 
     /// The same lines, upside down. `dx` holds the gradient of `y` and becomes that of `x`; with `lowest` only the
@@ -354,113 +338,75 @@ impl<B: Backend> Layer<B> {
         lowest: bool,
         pass: &Pass,
     ) -> Result<()> {
-        let rows = x.at.rows;
-        let hidden = x.at.cols;
-        let heads = self.attention.heads;
-        let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let (o, first, down) = (self.o_index(), self.gate_up_index(), self.down_index());
-        let LayerScratch { wide, dnormed, dqkv, draw, dattended, dgated, dgate_up, linear } = scratch;
+        let (o, scale, norm) = (self.o_index(), self.residual_scale, self.norm);
+        let LayerScratch { wide, scaled, dnormed, mlp, linear, .. } = scratch;
 
         // MLP
-        be.reshape(dgated, rows, self.d_ff)?;
-        if let Some((_, gain)) = &mut self.post_norms {
-            be.reshape(wide, rows, hidden)?;
-            norm_bwd(be, wide.view_mut(), gain, dx.view(), acts.down.view(), &acts.down_rstd, &self.norm, Write::Set)?;
-        }
-        let dy = if self.post_norms.is_some() { wide.view() } else { dx.view() };
-        let out = Some((dgated.view_mut(), Write::Set));
-        self.linears[down].backward(be, out, dy, acts.gated.view(), &acts.linears[down], linear, pass)?;
-        be.reshape(dgate_up, rows, 2 * self.d_ff)?;
-        be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), self.activation)?;
-        be.reshape(dnormed, rows, hidden)?;
-        for (i, columns) in self.gate_up_columns.iter().enumerate() {
-            let out = Some((dnormed.view_mut(), if i == 0 { Write::Set } else { Write::Add }));
-            let dy = dgate_up.view().cols(columns.clone());
-            self.linears[first + i].backward(
-                be,
-                out,
-                dy,
-                acts.middle_normed.view(),
-                &acts.linears[first + i],
-                linear,
-                pass,
-            )?;
-        }
-        norm_bwd(
-            be,
-            dx.view_mut(),
-            &mut self.mlp_norm,
-            dnormed.view(),
-            acts.middle.view(),
-            &acts.middle_rstd,
-            &self.norm,
-            Write::Add,
-        )?;
+        let gain = self.post_norms.as_mut().map(|(_, gain)| gain);
+        let dy = branch(be, dx, (wide, scaled), scale, gain.map(|gain| (gain, &acts.down, &acts.down_rstd)), &norm)?;
+        let input = if self.mlp_norm.is_some() { &acts.middle_normed } else { &acts.middle };
+        let acts_of_mlp = (&acts.mlp, &acts.linears[o + 1..]);
+        self.mlp.backward(be, dnormed, dy, input, &mut self.linears[o + 1..], acts_of_mlp, (mlp, linear), pass)?;
+        let (middle, rstd) = (acts.middle.view(), &acts.middle_rstd);
+        into_residual(be, dx, self.mlp_norm.as_mut(), dnormed, middle, rstd, &norm)?;
 
         // attention
-        if let Some((gain, _)) = &mut self.post_norms {
-            be.reshape(wide, rows, hidden)?;
-            norm_bwd(
-                be,
-                wide.view_mut(),
-                gain,
-                dx.view(),
-                acts.projected.view(),
-                &acts.projected_rstd,
-                &self.norm,
-                Write::Set,
-            )?;
-        }
-        let dy = if self.post_norms.is_some() { wide.view() } else { dx.view() };
-        be.reshape(dattended, rows, heads.q_dim())?;
+        let gain = self.post_norms.as_mut().map(|(gain, _)| gain);
+        let gain = gain.map(|gain| (gain, &acts.projected, &acts.projected_rstd));
+        let dy = branch(be, dx, (wide, scaled), scale, gain, &norm)?;
+        let dattended = &mut scratch.dattended;
+        be.reshape(dattended, x.at.rows, self.attention.heads.q_dim())?;
         let out = Some((dattended.view_mut(), Write::Set));
-        self.linears[o].backward(be, out, dy, acts.attended.view(), &acts.linears[o], linear, pass)?;
+        self.linears[o].backward(be, out, dy.view(), acts.attended.view(), &acts.linears[o], linear, pass)?;
+        self.project_bwd(be, x, acts, scratch, positions, lowest, pass)?;
+        if lowest {
+            return Ok(());
+        }
+        into_residual(be, dx, self.input_norm.as_mut(), &scratch.dnormed, x, &acts.rstd, &norm)
+    }
+
+    /// From the gradient of what attention gave to that of its input, in `scratch.dnormed`.
+    fn project_bwd(
+        &mut self,
+        be: &B,
+        x: In<B>,
+        acts: &LayerActs<B>,
+        scratch: &mut LayerScratch<B>,
+        positions: &Positions<B>,
+        lowest: bool,
+        pass: &Pass,
+    ) -> Result<()> {
+        let (rows, heads) = (x.at.rows, self.attention.heads);
+        let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
+        let LayerScratch { dnormed, dqkv, draw, dattended, linear, .. } = scratch;
         be.reshape(dqkv, rows, heads.qkv_dim())?;
         let qkv = acts.qkv.view();
         be.attention_bwd(dqkv.view_mut(), dattended.view(), acts.attended.view(), &acts.lse, qkv, &self.attention)?;
-        be.rope(dqkv.view_mut().cols(0..k.end), positions.table, positions.rows, &self.rope, Turn::Back)?;
+        if let Some(rope) = &self.rope {
+            be.rope(dqkv.view_mut().cols(0..k.end), positions.table, positions.rows, rope, Turn::Back)?;
+        }
         let gradient = match &mut self.qk_norm {
             Some(norms) => {
                 be.reshape(draw, rows, heads.qkv_dim())?;
-                let raw = acts.raw.view();
-                let dq = dqkv.view().cols(q.clone());
-                norm_bwd(
-                    be,
-                    draw.view_mut().cols(q.clone()),
-                    &mut norms.q,
-                    dq,
-                    raw.cols(q),
-                    &acts.q_rstd,
-                    &self.norm,
-                    Write::Set,
-                )?;
-                let dk = dqkv.view().cols(k.clone());
-                norm_bwd(
-                    be,
-                    draw.view_mut().cols(k.clone()),
-                    &mut norms.k,
-                    dk,
-                    raw.cols(k.clone()),
-                    &acts.k_rstd,
-                    &self.norm,
-                    Write::Set,
-                )?;
                 let v = k.end..heads.qkv_dim();
+                for (gain, rstd, columns) in [(&mut norms.q, &acts.q_rstd, q), (&mut norms.k, &acts.k_rstd, k)] {
+                    let (out, dy) = (draw.view_mut().cols(columns.clone()), dqkv.view().cols(columns.clone()));
+                    norm_bwd(be, out, gain, dy, acts.raw.view().cols(columns), rstd, &self.norm, Write::Set)?;
+                }
                 be.copy(draw.view_mut().cols(v.clone()), dqkv.view().cols(v), Write::Set)?;
                 draw.view()
             }
             None => dqkv.view(),
         };
+        let input = if self.input_norm.is_some() { acts.normed.view() } else { x };
+        be.reshape(dnormed, rows, x.at.cols)?;
         for (i, columns) in self.qkv_columns.iter().enumerate() {
             let write = if i == 0 { Write::Set } else { Write::Add };
             let out = (!lowest).then(|| (dnormed.view_mut(), write));
             let dy = gradient.cols(columns.clone());
-            self.linears[i].backward(be, out, dy, acts.normed.view(), &acts.linears[i], linear, pass)?;
+            self.linears[i].backward(be, out, dy, input, &acts.linears[i], linear, pass)?;
         }
-        if lowest {
-            return Ok(());
-        }
-        norm_bwd(be, dx.view_mut(), &mut self.input_norm, dnormed.view(), x, &acts.rstd, &self.norm, Write::Add)
+        Ok(())
     }
 
     /// Set the sequences of the next pass.
@@ -469,19 +415,74 @@ impl<B: Backend> Layer<B> {
         self.attention.segments.extend_from_slice(segments);
     }
 
-    /// Everything trained in this block, in a fixed order.
-    pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
-        let mut vectors: Vec<&'a mut Param<B>> = vec![&mut self.input_norm, &mut self.mlp_norm];
-        if let Some((a, b)) = &mut self.post_norms {
+    /// The gains of all norms of this block, in a fixed order.
+    pub fn vectors_mut(&mut self) -> Vec<&mut Vector<B>> {
+        Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm)
+    }
+
+    fn vectors<'a>(
+        input: &'a mut Option<Vector<B>>,
+        mlp: &'a mut Option<Vector<B>>,
+        post: &'a mut Option<(Vector<B>, Vector<B>)>,
+        per_head: &'a mut Option<QkNorm<B>>,
+    ) -> Vec<&'a mut Vector<B>> {
+        let mut vectors: Vec<_> = [input, mlp].into_iter().flatten().collect();
+        if let Some((a, b)) = post {
             vectors.extend([a, b]);
         }
-        if let Some(QkNorm { q, k }) = &mut self.qk_norm {
+        if let Some(QkNorm { q, k }) = per_head {
             vectors.extend([q, k]);
         }
-        into.extend(vectors.into_iter().filter(|p| p.moments.is_some()));
+        vectors
+    }
+
+    /// Everything used or trained in this block that an adapter's file holds, in a fixed order.
+    pub fn params_mut<'a>(&'a mut self, into: &mut Vec<&'a mut Param<B>>) {
+        let vectors = Self::vectors(&mut self.input_norm, &mut self.mlp_norm, &mut self.post_norms, &mut self.qk_norm);
+        into.extend(vectors.into_iter().filter(|p| p.moments.is_some() || p.base.is_some()));
         for linear in &mut self.linears {
             linear.params_mut(into);
         }
+    }
+}
+
+/// Gradient of what a branch gave, from that of the sum it was added to: scaled, and through the norm behind the branch.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the backend's operation takes them")]
+fn branch<'a, B: Backend>(
+    be: &B,
+    dy: &'a Tensor<B>,
+    (wide, scaled): (&'a mut Tensor<B>, &'a mut Tensor<B>),
+    scale: Option<f32>,
+    norm_behind: Option<(&mut Vector<B>, &Tensor<B>, &Tensor<B>)>,
+    norm: &NormParams,
+) -> Result<&'a Tensor<B>> {
+    let mut dy = dy;
+    if let Some(scale) = scale {
+        be.reshape(scaled, dy.rows(), dy.cols())?;
+        be.copy(scaled.view_mut(), dy.view(), Write::Set)?;
+        be.scale(scaled.view_mut(), scale)?;
+        dy = scaled;
+    }
+    let Some((gain, x, rstd)) = norm_behind else { return Ok(dy) };
+    be.reshape(wide, dy.rows(), dy.cols())?;
+    norm_bwd(be, wide.view_mut(), gain, dy.view(), x.view(), rstd, norm, Write::Set)?;
+    Ok(wide)
+}
+
+/// `dx += ` the gradient of a branch's input, through the norm before the branch.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the backend's operation takes them")]
+fn into_residual<B: Backend>(
+    be: &B,
+    dx: &mut Tensor<B>,
+    gain: Option<&mut Vector<B>>,
+    dinput: &Tensor<B>,
+    x: In<B>,
+    rstd: &Tensor<B>,
+    norm: &NormParams,
+) -> Result<()> {
+    match gain {
+        Some(gain) => norm_bwd(be, dx.view_mut(), gain, dinput.view(), x, rstd, norm, Write::Add),
+        None => be.copy(dx.view_mut(), dinput.view(), Write::Add),
     }
 }
 

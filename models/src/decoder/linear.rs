@@ -117,6 +117,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Whether the rows see the tuned model. Rows of both may only be mixed where nothing but adapters differs.
+    pub fn is_tuned(&self) -> bool {
+        !self.adapters.is_empty()
+    }
+
     fn dropout_of<B: Backend>(&self, lora: &Lora<B>) -> Option<Dropout> {
         let (seed, stream) = self.dropout?;
         (lora.dropout > 0.0).then_some(Dropout { p: lora.dropout, seed, stream: (stream << 16) | lora.index })

@@ -4,15 +4,24 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod experts;
 mod layer;
 mod linear;
+mod mlp;
 mod param;
 mod reserve;
+mod router;
+mod saved;
+mod weighted;
 
 pub use build::{BuildOptions, build, build_first, initial_a, stays_mapped};
+pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
-pub use param::{Moments, Param};
+pub use mlp::{Gated, Mlp, MlpActs, MlpScratch};
+pub use param::{Moments, OptimizerState, Param};
+pub use router::Routes;
+pub use saved::Saved;
 
 use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
 use peft_plan::{ModelSpec, RopeScaling};
@@ -47,6 +56,9 @@ impl Batch {
         self.targets.iter().filter(|&&t| t >= 0).count() as u64
     }
 }
+
+/// The stream of a micro-step that no adapter's dropout has: they are numbered from 0.
+const NOISE_STREAM: u64 = 0xFFFF;
 
 /// What a pass keeps for its backward pass.
 pub struct Activations<B: Backend> {
@@ -98,6 +110,10 @@ pub struct Decoder<B: Backend> {
     pub norm: Vector<B>,
     /// `[vocab, hidden]`; absent where the head is the embedding.
     pub head: Option<Weights<B>>,
+    /// Modules trained whole beside the adapters.
+    pub saved: Saved<B>,
+    /// Noise on the embeddings of training passes (`NEFTune`); 0: none.
+    pub neftune_alpha: f64,
     /// Rotary tables, one per rope of the spec.
     tables: Vec<Tensor<B>>,
     /// Positions the tables hold.
@@ -202,12 +218,28 @@ impl<B: Backend> Decoder<B> {
         pass: &Pass,
         keep: bool,
     ) -> Result<()> {
-        let Self { be, spec, embedding, layers, tables, .. } = self;
+        self.with_norms(pass.is_tuned(), |decoder| decoder.run_one_side(acts, batch, positions, pass, keep))
+    }
+
+    fn run_one_side(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        positions: &[Vec<u32>],
+        pass: &Pass,
+        keep: bool,
+    ) -> Result<()> {
+        let amplitudes = self.noise_of(batch);
+        let Self { be, spec, embedding, saved, layers, tables, .. } = self;
+        let table = saved.embedding_or(embedding, pass.is_tuned());
         be.reshape(&mut acts.inputs[0], batch.tokens.len(), spec.hidden_size)?;
-        be.embed(acts.inputs[0].view_mut(), &batch.tokens, embedding.matrix(), spec.embedding_scale as f32)?;
+        be.embed(acts.inputs[0].view_mut(), &batch.tokens, table, spec.embedding_scale as f32)?;
+        if let (Some(amplitudes), Some((seed, stream))) = (&amplitudes, pass.dropout) {
+            be.noise(acts.inputs[0].view_mut(), amplitudes, seed, (stream << 16) | NOISE_STREAM)?;
+        }
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.set_segments(&batch.segments);
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let (before, after) = acts.inputs.split_at_mut(if keep { i + 1 } else { 1 });
             let slot = if keep && acts.layers.len() > 1 { i } else { 0 };
@@ -231,7 +263,21 @@ impl<B: Backend> Decoder<B> {
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
-        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)
+        be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.inputs[last].view(), &self.norm.value, &norm)?;
+        scale_logits(be, spec, &mut acts.normed)
+    }
+
+    /// How much noise each row of a training pass gets: up to `alpha / √(tokens of its sequence · width)`.
+    fn noise_of(&self, batch: &Batch) -> Option<Vec<f32>> {
+        if self.neftune_alpha <= 0.0 {
+            return None;
+        }
+        let mut amplitudes = vec![0.0; batch.tokens.len()];
+        for s in &batch.segments {
+            let amplitude = self.neftune_alpha / ((s.len * self.spec.hidden_size) as f64).sqrt();
+            amplitudes[s.start..s.start + s.len].fill(amplitude as f32);
+        }
+        Some(amplitudes)
     }
 
     /// Loss of every position; no gradients.
@@ -240,24 +286,27 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass, false)?;
-        self.head_loss(acts, batch, None)
+        self.head_loss(acts, batch, None, adapters)
     }
 
-    fn head_loss(&mut self, acts: &mut Activations<B>, batch: &Batch, gradient_scale: Option<f32>) -> Result<Scores> {
-        let Self { be, spec, embedding, head, .. } = self;
+    fn head_loss(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        gradient_scale: Option<f32>,
+        tuned: bool,
+    ) -> Result<Scores> {
+        let Self { be, spec, embedding, head, saved, .. } = self;
         let rows = batch.tokens.len();
         let params =
             LossParams { softcap: spec.logit_softcap.map(|c| c as f32), gradient_scale: gradient_scale.unwrap_or(0.0) };
         be.reshape(&mut acts.loss, rows, 1)?;
         be.reshape(&mut acts.correct, rows, 1)?;
         be.reshape(&mut acts.dnormed, rows, spec.hidden_size)?;
-        let weights = head.as_mut().unwrap_or(embedding);
-        let (matrix, dw) = match weights {
-            Weights::Frozen(w) => (peft_kernels::Matrix::Frozen(&*w), None),
-            Weights::Trained(p) => (peft_kernels::Matrix::Dense(&p.value), p.moments.as_mut().map(|m| &mut m.grad)),
-        };
+        let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -269,43 +318,49 @@ impl<B: Backend> Decoder<B> {
         gradient_scale: f32,
         dropout: (u64, u64),
     ) -> Result<Scores> {
+        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_loss(acts, batch, Some(gradient_scale), true))
+    }
+
+    /// Forward, the head's gradient by `head`, and the way back.
+    fn learn(
+        &mut self,
+        acts: &mut Activations<B>,
+        batch: &Batch,
+        dropout: (u64, u64),
+        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<Scores>,
+    ) -> Result<Scores> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
         self.run_layers(acts, batch, &positions, &pass, true)?;
-        let scores = self.head_loss(acts, batch, Some(gradient_scale))?;
+        let scores = head(self, acts)?;
 
         let norm = self.norm_params();
-        let Self { be, spec, embedding, layers, tables, norm: gain, .. } = self;
+        let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
-        let embedding_trained = matches!(embedding, Weights::Trained(_));
+        let embedding_trained = match (&mut saved.embedding, embedding) {
+            (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
+            (None, Weights::Frozen(_)) => None,
+        };
         be.reshape(&mut acts.dx, rows, spec.hidden_size)?;
         let top = acts.inputs[layers.len()].view();
         layer::norm_bwd(be, acts.dx.view_mut(), gain, acts.dnormed.view(), top, &acts.rstd, &norm, Write::Set)?;
         // Below the lowest block that trains anything no gradient is needed.
-        let lowest = if embedding_trained { None } else { layers.iter_mut().position(has_params) };
+        let lowest = if embedding_trained.is_some() { None } else { layers.iter_mut().position(has_params) };
         for i in (lowest.unwrap_or(0)..layers.len()).rev() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let x = acts.inputs[i].view();
             let slot = if recompute { 0 } else { i };
             if recompute && i + 1 < layers.len() {
                 layers[i].forward(be, None, x, &mut acts.layers[0], &mut acts.scratch, &at, Attend::Batch, &pass)?;
             }
-            layers[i].backward(
-                be,
-                &mut acts.dx,
-                x,
-                &acts.layers[slot],
-                &mut acts.scratch,
-                &at,
-                lowest == Some(i),
-                &pass,
-            )?;
+            // The gain of the lowest norm needs the gradient behind it.
+            let gain_is_trained = layers[i].input_norm.as_ref().is_some_and(|gain| gain.moments.is_some());
+            let is_lowest = lowest == Some(i) && !gain_is_trained;
+            layers[i].backward(be, &mut acts.dx, x, &acts.layers[slot], &mut acts.scratch, &at, is_lowest, &pass)?;
         }
-        if let Weights::Trained(p) = embedding
-            && let Some(grad) = p.grad()
-        {
+        if let Some(grad) = embedding_trained {
             be.embed_bwd(grad, acts.dx.view(), &batch.tokens, spec.embedding_scale as f32)?;
         }
         Ok(scores)
@@ -317,13 +372,14 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass, false)?;
-        self.project(acts.normed.view())
+        self.project(acts.normed.view(), &pass)
     }
 
-    fn project(&self, x: In<B>) -> Result<Vec<f32>> {
+    fn project(&self, x: In<B>, pass: &Pass) -> Result<Vec<f32>> {
         let mut logits = self.be.zeros(x.at.rows, self.spec.vocab_size)?;
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        self.be.linear(logits.view_mut(), x, head.matrix(), None, Write::Set)?;
+        let head = self.saved.head_or(head, pass.is_tuned());
+        self.be.linear(logits.view_mut(), x, head, None, Write::Set)?;
         if let Some(cap) = self.spec.logit_softcap {
             self.be.softcap(&mut logits, cap as f32)?;
         }
@@ -336,10 +392,8 @@ impl<B: Backend> Decoder<B> {
         Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
     }
 
-    /// Continue sequences by the given tokens and return the logits after the last of each segment,
-    /// `[segments, vocab]`. `totals`: how long each sequence may become (longrope decides by it).
-    /// Adapters act on the rows `adapters`.
-    pub fn continue_cached(
+    /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.
+    fn continue_one_side(
         &mut self,
         acts: &mut Activations<B>,
         cache: &mut KvCache<B>,
@@ -360,11 +414,12 @@ impl<B: Backend> Decoder<B> {
             })
             .collect();
         let pass = Pass { adapters, dropout: None };
-        let Self { be, spec, embedding, layers, tables, .. } = self;
+        let Self { be, spec, embedding, saved, layers, tables, .. } = self;
+        let table = saved.embedding_or(embedding, pass.is_tuned());
         be.reshape(&mut acts.inputs[0], tokens.len(), spec.hidden_size)?;
-        be.embed(acts.inputs[0].view_mut(), tokens, embedding.matrix(), spec.embedding_scale as f32)?;
+        be.embed(acts.inputs[0].view_mut(), tokens, table, spec.embedding_scale as f32)?;
         for (i, layer) in layers.iter_mut().enumerate() {
-            let rope = spec.layers[i].rope;
+            let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             // Two buffers in turn: nothing is kept for a backward pass.
             let (first, second) = acts.inputs.split_at_mut(1);
@@ -383,7 +438,8 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.rstd, n, 1)?;
         let norm = self.norm_params();
         self.be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.dx.view(), &self.norm.value, &norm)?;
-        self.project(acts.normed.view())
+        scale_logits(&self.be, &self.spec, &mut acts.normed)?;
+        self.project(acts.normed.view(), &pass)
     }
 
     /// Everything trained, in a fixed order.
@@ -392,17 +448,24 @@ impl<B: Backend> Decoder<B> {
         if let Weights::Trained(p) = &mut self.embedding {
             params.push(p);
         }
+        params.extend(&mut self.saved.embedding);
         for layer in &mut self.layers {
             layer.params_mut(&mut params);
         }
-        if self.norm.moments.is_some() {
+        if self.norm.moments.is_some() || self.norm.base.is_some() {
             params.push(&mut self.norm);
         }
         if let Some(Weights::Trained(p)) = &mut self.head {
             params.push(p);
         }
+        params.extend(&mut self.saved.head);
         params
     }
+}
+
+/// Scale the head's input (or its gradient) so that the logits come out scaled: a head is linear.
+fn scale_logits<B: Backend>(be: &B, spec: &ModelSpec, x: &mut Tensor<B>) -> Result<()> {
+    spec.logit_scale.map_or(Ok(()), |scale| be.scale(x.view_mut(), scale as f32))
 }
 
 fn has_params<B: Backend>(layer: &mut Layer<B>) -> bool {

@@ -49,12 +49,14 @@ impl<B: Backend> Activations<B> {
             let tokens = if i < 2 { rows.train.max(rows.score) } else { rows.train };
             be.reshape(input, tokens, layout.stream)?;
         }
-        for (i, layer) in layers.iter_mut().enumerate() {
-            let rows = if i == 0 { rows } else { Rows { score: 0, ..rows } };
-            reserve(be, layer.named(), &layout.block, rows)?;
+        let recompute = layers.len() < layout.sparse_blocks.len();
+        for (slot, layer) in layers.iter_mut().enumerate() {
+            let columns: Vec<&Column> = layout.kept(slot, recompute).collect();
+            reserve(be, layer.named(), &columns, |column| layout.rows(slot, column, rows, recompute))?;
         }
-        reserve(be, scratch.named(), &layout.lent, rows)?;
-        reserve(be, once, &layout.pass, rows)
+        let (lent, pass): (Vec<_>, Vec<_>) = (layout.lent.iter().collect(), layout.pass.iter().collect());
+        reserve(be, scratch.named(), &lent, |column| rows.of(column))?;
+        reserve(be, once, &pass, |column| rows.of(column))
     }
 
     /// Every buffer there is, for comparing it with the plan.
@@ -65,10 +67,11 @@ impl<B: Backend> Activations<B> {
     }
 }
 
-fn reserve<B: Backend>(be: &B, buffers: Named<B>, columns: &[Column], rows: Rows) -> Result<()> {
+fn reserve<B: Backend>(be: &B, buffers: Named<B>, columns: &[&Column], rows: impl Fn(&Column) -> usize) -> Result<()> {
     for (name, tensor) in buffers {
         if let Some(column) = columns.iter().find(|c| c.name == name) {
-            be.reshape(tensor, rows.of(column), column.width)?;
+            // A width that counts several rows a token has those as rows.
+            be.reshape(tensor, rows(column), column.width)?;
         }
     }
     Ok(())

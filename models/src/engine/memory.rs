@@ -4,27 +4,39 @@ use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::peft_format;
 use crate::train::{Tokens, rows};
-use peft_plan::{MemoryFacts, MemoryPlan, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets, TrainingPlan};
+use peft_plan::facts::Trained;
+use peft_plan::{
+    MemoryFacts, MemoryPlan, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets, TrainingPlan, saved,
+};
+
+/// What `plan` trains in a model of this shape.
+fn trained(spec: &ModelSpec, plan: &TrainingPlan) -> Result<Trained> {
+    let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
+    Ok(targets.trained(spec, plan.method, plan.rank, plan.optimizer))
+}
 
 /// Parameters that `plan` trains in a model of this shape.
 pub fn trainable_parameters(spec: &ModelSpec, plan: &TrainingPlan) -> Result<u64> {
-    Ok(targets(spec, &plan.target_modules)?.trainable(spec, plan.method, plan.rank))
+    Ok(trained(spec, plan)?.parameters)
 }
 
-/// The linear modules that `wanted` means in a model of this shape.
-pub fn targets(spec: &ModelSpec, wanted: &TargetModules) -> Result<Targets> {
-    if Targets::is_all(Some(wanted)) {
-        return Ok(Targets::all(spec));
-    }
+/// The linear modules that `wanted` means in a model of this shape, and what `whole` trains beside them.
+pub fn targets(spec: &ModelSpec, wanted: &TargetModules, whole: &[String]) -> Result<Targets> {
     let mut found = Targets { modules: vec![false; spec.modules.len()], ..Targets::default() };
-    for i in 0..spec.layers.len() {
-        for (module, on) in spec.modules.iter().zip(&mut found.modules) {
-            if peft_format::matches(wanted, &format!("model.layers.{i}.{}", module.name))? {
-                *on = true;
-                found.features += (module.in_features + module.out_features) as u64;
-                found.outputs += module.out_features as u64;
+    if Targets::is_all(Some(wanted)) {
+        found = Targets::all(spec);
+    } else {
+        for i in 0..spec.layers.len() {
+            for module in spec.target_modules(i) {
+                if peft_format::matches(wanted, &format!("model.layers.{i}.{}", module.name))? {
+                    found.add(spec, module);
+                }
             }
         }
+    }
+    for path in saved::paths(spec, whole)? {
+        let size = saved::size(spec, &path);
+        *(if path == saved::HEAD { &mut found.saved_head } else { &mut found.saved }) += size;
     }
     Ok(found)
 }
@@ -33,7 +45,7 @@ pub fn targets(spec: &ModelSpec, wanted: &TargetModules) -> Result<Targets> {
 pub fn model_facts(checkpoint: &Checkpoint, tokenizer_bytes: u64) -> ModelFacts {
     let spec = checkpoint.spec();
     let names = (0..spec.layers.len())
-        .flat_map(|i| spec.modules.iter().map(move |m| format!("model.layers.{i}.{}.weight", m.name)));
+        .flat_map(|i| spec.layer_modules(i).map(move |m| format!("model.layers.{i}.{}.weight", m.name)));
     let linear_bytes = names.filter_map(|name| checkpoint.tensor(&name)).map(|t| t.bytes.len() as u64).sum();
     ModelFacts { stored_bytes: checkpoint.total_bytes(), linear_bytes, tokenizer_bytes }
 }
@@ -70,11 +82,13 @@ pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Re
     let model = model_facts(base.checkpoint(), base.tokenizer_bytes());
     let (weight_bytes, quantising_bytes) =
         peft_plan::memory::weights(spec, &model, base.stored_in_4bit(), plan.method, plan.double_quantization);
-    let targets = targets(spec, &plan.target_modules)?;
+    let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
+    let trained = targets.trained(spec, plan.method, plan.rank, plan.optimizer);
     let facts = MemoryFacts {
         weight_bytes,
         quantising_bytes,
-        trainable: targets.trainable(spec, plan.method, plan.rank),
+        trainable: trained.parameters,
+        moment_bytes: trained.moment_bytes,
         method: plan.method,
         adapters: peft_plan::memory::adapters(plan, targets),
         rows: work.rows,

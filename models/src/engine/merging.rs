@@ -45,7 +45,10 @@ pub(super) fn merge<B: Backend>(
             "The adapter's modules match nothing in this model; is it an adapter of another one?",
         ));
     }
-    let tensors = merge_writer::tensors_of(base.checkpoint(), dtype)?;
+    let mut tensors = merge_writer::tensors_of(base.checkpoint(), dtype)?;
+    if merger.unties() {
+        merge_writer::add_head(&mut tensors);
+    }
     let options = Options { dtype, shard_bytes, extra_files: base.embedded_files_to_copy() };
     merge_writer::write_model(out, base.checkpoint(), &tensors, &options, |t| match merger.tensor(&t.canonical)? {
         Some(merged) => Ok(narrow(dtype, &merged)),

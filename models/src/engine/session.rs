@@ -7,9 +7,10 @@ use crate::decoder::{Activations, BuildOptions, Decoder, build};
 use crate::fault::device;
 use crate::generate::{GenerateOptions, Generated, Prompt, generate};
 use crate::peft_format;
+use crate::train::preference::{PreferenceScores, score_all, summarise};
 use crate::train::{self, Tokens, Totals};
 use peft_kernels::Backend;
-use peft_plan::Result;
+use peft_plan::{PreferencePlan, Result};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -24,6 +25,13 @@ pub trait Session {
     ) -> Result<Generated>;
     /// Score examples with or without the adapter.
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals>;
+    /// Score examples that compare, against the base; `adapters`: the tuned model, or the base itself.
+    fn score_preferences(
+        &mut self,
+        examples: &[Tokens],
+        preference: &PreferencePlan,
+        adapters: bool,
+    ) -> Result<PreferenceScores>;
 }
 
 struct Loaded<B: Backend> {
@@ -43,6 +51,19 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals> {
         train::score(&mut self.decoder, &mut self.acts, examples, adapters)
+    }
+
+    fn score_preferences(
+        &mut self,
+        examples: &[Tokens],
+        preference: &PreferencePlan,
+        adapters: bool,
+    ) -> Result<PreferenceScores> {
+        let base = score_all(&mut self.decoder, &mut self.acts, examples, preference, false)?;
+        let references: Vec<[f64; 2]> = base.iter().map(|two| [two[0].logp, two[1].logp]).collect();
+        let scored =
+            if adapters { score_all(&mut self.decoder, &mut self.acts, examples, preference, true)? } else { base };
+        Ok(summarise(preference, examples, &scored, &references))
     }
 }
 

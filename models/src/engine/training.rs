@@ -1,14 +1,15 @@
 //! A run on a backend: build, restore, train, write the result.
 
 use super::merging::write_full;
-use super::{Quantization, Workload, memory_plan, trainable_parameters};
+use super::{Quantization, Workload, memory_plan};
 use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build, stays_mapped};
+use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
+use crate::train::{Reference, Request, RunOutcome, RunState, Tokens, Trainer, checkpoint};
 use peft_kernels::Backend;
-use peft_plan::{EventSink, Fault, Method, Result, RunEvent, Started, TrainingPlan};
+use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,16 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     let source = match &file {
         Some(file) => {
             let stored = spec_of_file(file);
-            spec = AdapterSpec { dropout: spec.dropout, lora_plus_ratio: spec.lora_plus_ratio, ..stored };
+            if file.config.keeps_tied() && base.spec().tied {
+                return Err(Fault::new(
+                    "PS-MODEL-002",
+                    "This adapter keeps the embedding and the head one matrix (`ensure_weight_tying`), which is answered with but not trained on here",
+                ));
+            }
+            let mut modules_to_save = stored.modules_to_save.clone();
+            modules_to_save.extend(spec.modules_to_save.into_iter().filter(|m| !stored.modules_to_save.contains(m)));
+            let (dropout, lora_plus_ratio) = (spec.dropout, spec.lora_plus_ratio);
+            spec = AdapterSpec { dropout, lora_plus_ratio, modules_to_save, ..stored };
             AdapterSource::File { spec: spec.clone(), file }
         }
         None => AdapterSource::Fresh { spec: spec.clone(), seed: plan.seed },
@@ -93,6 +103,12 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
     }
+    decoder.neftune_alpha = plan.neftune_alpha;
+    if plan.optimizer == Optimizer::AdamW8bit {
+        decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
+    }
+    // Before anything is restored: what the preferences are measured against.
+    let reference = plan.preference.as_ref().map(|_| Reference::new(&mut decoder, file.is_some())).transpose()?;
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
@@ -121,7 +137,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             backend: backend.to_owned(),
             device: be.fingerprint(),
             parameters_total: base.spec().parameters(),
-            parameters_trainable: trainable_parameters(base.spec(), plan)?,
+            parameters_trainable: decoder.params_mut().iter().map(|p| p.value.len() as u64).sum(),
             total_steps: plan.total_steps,
             examples: train.len() as u64,
             validation_examples: validation.len() as u64,
@@ -146,6 +162,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         train,
         validation,
         directory,
+        reference,
         fingerprint,
         request,
         write_result: &mut write_result,
@@ -221,6 +238,7 @@ fn adapter_config(spec: &AdapterSpec, base: &BaseModel, file: Option<&AdapterFil
     config.use_dora = spec.dora;
     config.use_rslora = spec.use_rslora;
     config.lora_dropout = spec.dropout;
+    config.modules_to_save.clone_from(&spec.modules_to_save);
     config.base_model = Some(base.id().to_owned());
     config
 }

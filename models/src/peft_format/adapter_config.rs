@@ -28,6 +28,8 @@ pub struct AdapterConfig {
     pub use_rslora: bool,
     /// Magnitude vectors.
     pub use_dora: bool,
+    /// Modules trained whole beside the adapters, by the ends of their paths.
+    pub modules_to_save: Vec<String>,
     rank_pattern: Vec<(String, Regex, usize)>,
     alpha_pattern: Vec<(String, Regex, f64)>,
     /// As it was read; empty for a fresh one.
@@ -39,7 +41,6 @@ pub struct AdapterConfig {
 const REFUSED: &[(&str, &str)] = &[
     ("lora_bias", "a bias in the adapter"),
     ("fan_in_fan_out", "transposed weights"),
-    ("modules_to_save", "whole matrices besides the adapter"),
     ("trainable_token_indices", "rows of the embedding matrix"),
     ("target_parameters", "an adapter of parameters that are not linear modules"),
     ("layer_replication", "replicated layers"),
@@ -75,6 +76,7 @@ impl AdapterConfig {
             target_modules,
             use_rslora: false,
             use_dora: false,
+            modules_to_save: Vec::new(),
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             source: Map::new(),
@@ -115,10 +117,33 @@ impl AdapterConfig {
             target_modules,
             use_rslora: flag("use_rslora")?,
             use_dora: flag("use_dora")?,
+            modules_to_save: match get("modules_to_save") {
+                None => Vec::new(),
+                Some(Value::Array(names)) => names
+                    .iter()
+                    .map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| damaged("`modules_to_save` lists something that is not a name"))?,
+                Some(other) => return Err(damaged(format!("`modules_to_save` is {other}"))),
+            },
             rank_pattern: pattern(get("rank_pattern"), "rank_pattern", rank)?,
             alpha_pattern: pattern(get("alpha_pattern"), "alpha_pattern", alpha)?,
             source,
         })
+    }
+
+    /// Head and embedding are one matrix in the adapter too (`ensure_weight_tying`).
+    pub fn keeps_tied(&self) -> bool {
+        self.source.get("ensure_weight_tying") == Some(&Value::Bool(true)) && !self.modules_to_save.is_empty()
+    }
+
+    /// Modules trained whole beside the adapters, by the ends of their paths: with those that PEFT ties to them.
+    pub fn saved_names(&self) -> Vec<String> {
+        let mut names = self.modules_to_save.clone();
+        if self.keeps_tied() {
+            names.extend(["embed_tokens", "lm_head"].map(str::to_owned));
+        }
+        names
     }
 
     /// Rank of the module at `path`.
@@ -165,10 +190,11 @@ impl AdapterConfig {
             ("bias", json!("none")),
             ("fan_in_fan_out", json!(false)),
             ("init_lora_weights", json!(true)),
-            ("modules_to_save", Value::Null),
         ] {
             keys.entry(key).or_insert(value);
         }
+        let saved = if self.modules_to_save.is_empty() { Value::Null } else { json!(self.modules_to_save) };
+        keys.insert("modules_to_save".to_owned(), saved);
         for (key, value) in [("use_rslora", self.use_rslora), ("use_dora", self.use_dora)] {
             if value || keys.contains_key(key) {
                 keys.insert(key.to_owned(), json!(value));

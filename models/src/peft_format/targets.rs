@@ -18,13 +18,18 @@ pub fn matches(targets: &TargetModules, path: &str) -> Result<bool> {
 }
 
 /// The targets in a form that every reader of adapters understands: `all-linear` as the names of
-/// `spec`'s modules, a list sorted, a pattern as it is.
+/// `spec`'s modules, a list sorted, a pattern as it is: but in a model with experts, whose tensors PEFT matches with
+/// patterns too, the paths that the pattern means.
 pub fn explicit_targets(targets: &TargetModules, spec: &ModelSpec) -> TargetModules {
     let names = match targets {
         TargetModules::List(names) => names.clone(),
         TargetModules::Pattern(word) if word.eq_ignore_ascii_case(ALL_LINEAR) => {
-            let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
-            spec.modules.iter().map(|module| last(&module.name)).collect()
+            spec.target_names().into_iter().map(str::to_owned).collect()
+        }
+        TargetModules::Pattern(_) if spec.experts.is_some() => {
+            let modules = |i| spec.target_modules(i).map(move |m| format!("model.layers.{i}.{}", m.name));
+            let paths = (0..spec.layers.len()).flat_map(modules);
+            paths.filter(|path| matches(targets, path).unwrap_or(false)).collect()
         }
         TargetModules::Pattern(_) => return targets.clone(),
     };

@@ -160,7 +160,6 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
         ("bias", json!("all")),
         ("lora_bias", json!(true)),
         ("fan_in_fan_out", json!(true)),
-        ("modules_to_save", json!(["lm_head"])),
         ("layer_replication", json!([[0, 1]])),
         ("use_qalora", json!(true)),
         ("alora_invocation_tokens", json!([1])),

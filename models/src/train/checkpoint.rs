@@ -3,17 +3,15 @@
 //! A checkpoint directory holds `parameters.safetensors`, `moments.safetensors`, `state.json` and a manifest with
 //! hashes. There is no random state: order and dropout are pure functions of seed and step.
 
+use super::moments::{self, Part, Stored};
 use crate::adapter::NamedTensors;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Param};
 use crate::fault::device;
-use crate::merge_writer::{OutTensor, narrow, write_tensors};
 use crate::peft_format::read_tensors;
-use peft_kernels::{Backend, DType, Tensor};
+use peft_kernels::Backend;
 use peft_plan::{Fault, Result};
-use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Everything of a run that is not a tensor.
@@ -52,44 +50,25 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     let target = path(run, state.step);
     let io = |e| Fault::io("save the checkpoint", &target, e);
     durable::create_directories(&directory(run)).map_err(io)?;
-    let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
+    let be = decoder.be.clone();
+    let mut params = decoder.params_mut();
+    for p in &mut params {
+        p.optimizer_state(&be).map_err(device)?;
+    }
     // One tensor at a time: a run that fits in memory must also fit while it is saved.
-    let be = &decoder.be.clone();
-    let params = decoder.params_mut();
-    let values = params.iter().map(|p| (p.name.clone(), p.file_shape(), &p.value)).collect();
-    let moments = (params.iter())
-        .filter_map(|p| Some((p, p.moments.as_ref()?)))
-        .flat_map(|(p, m)| [("m", &m.m), ("v", &m.v)].map(|(end, t)| (format!("{}.{end}", p.name), p.file_shape(), t)))
+    let params: Vec<&Param<B>> = params.into_iter().map(|p| &*p).collect();
+    let values: Vec<Stored<B>> = (params.iter())
+        .map(|p| Stored { name: p.name.clone(), shape: p.file_shape(), part: Part::Floats(&p.value) })
         .collect();
+    let states: Vec<Stored<B>> = params.iter().flat_map(|p| moments::parts(p)).collect();
+    let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
     let manifest = durable::replace_directory(&target, |writer| {
-        writer.file("parameters.safetensors", |f| write_each(be, f, values))?;
-        writer.file("moments.safetensors", |f| write_each(be, f, moments))?;
+        writer.file("parameters.safetensors", |f| moments::write(&be, f, &values))?;
+        writer.file("moments.safetensors", |f| moments::write(&be, f, &states))?;
         writer.file("state.json", |f| f.write_all(&json))
     })
     .map_err(io)?;
     Ok((target, manifest.bytes()))
-}
-
-/// A safetensors file of these tensors, which are fetched from the device one after the other.
-fn write_each<B: Backend>(
-    be: &B,
-    file: &mut dyn Write,
-    tensors: Vec<(String, Vec<usize>, &Tensor<B>)>,
-) -> std::io::Result<()> {
-    let by_name: BTreeMap<&str, &Tensor<B>> = tensors.iter().map(|(name, _, t)| (name.as_str(), *t)).collect();
-    let out: Vec<OutTensor> = tensors
-        .iter()
-        .map(|(name, shape, _)| OutTensor {
-            name: name.clone(),
-            canonical: name.clone(),
-            dtype: Dtype::F32,
-            shape: shape.clone(),
-        })
-        .collect();
-    write_tensors(file, &out.iter().collect::<Vec<_>>(), |tensor| {
-        let data = be.download(by_name[tensor.name.as_str()]).map_err(std::io::Error::other)?;
-        Ok(narrow(DType::F32, &data))
-    })
 }
 
 /// Steps that have a checkpoint directory, newest first.
@@ -130,7 +109,7 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
     let from = path(run, step);
     let state = read_state(&from)?;
     let parameters = read_tensors(&from.join("parameters.safetensors"))?;
-    let moments = read_tensors(&from.join("moments.safetensors"))?;
+    let states = moments::Moments::read(&from.join("moments.safetensors"))?;
     let be = decoder.be.clone();
     let mut used = 0;
     for p in decoder.params_mut() {
@@ -143,10 +122,7 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
             )),
         };
         be.upload(&mut p.value, &find(&parameters, &p.name)?).map_err(device)?;
-        if let Some(m) = &mut p.moments {
-            be.upload(&mut m.m, &find(&moments, &format!("{}.m", p.name))?).map_err(device)?;
-            be.upload(&mut m.v, &find(&moments, &format!("{}.v", p.name))?).map_err(device)?;
-        }
+        states.put(&be, p)?;
         used += 1;
     }
     if used != parameters.len() {

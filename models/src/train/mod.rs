@@ -4,10 +4,15 @@
 //! the terminal are sinks.
 
 pub mod checkpoint;
+mod moments;
+pub mod preference;
+mod reference;
 mod score;
 mod step;
 
 pub use checkpoint::RunState;
+pub use preference::{Pair, PreferenceScores, preference_step};
+pub use reference::Reference;
 pub use score::{Totals, rows, score};
 pub use step::{StepOutcome, optimizer_step};
 
@@ -31,6 +36,8 @@ pub struct Tokens {
     pub trained: Vec<bool>,
     /// Which row of the dataset it was made from: an index into the rows as read.
     pub row: u32,
+    /// Of an example that compares: it is two sequences, one after the other.
+    pub pair: Option<Pair>,
 }
 
 /// Something asked of a live run.
@@ -70,6 +77,8 @@ pub struct Trainer<'a, B: Backend> {
     pub validation: &'a [Tokens],
     /// The run's directory.
     pub directory: &'a Path,
+    /// The model as it was, where preferences are learnt.
+    pub reference: Option<Reference>,
     /// What must be equal for a resume to be exact.
     pub fingerprint: BTreeMap<String, String>,
     /// Asked between steps.
@@ -201,7 +210,12 @@ impl<B: Backend> Trainer<'_, B> {
             let begun = Instant::now();
             let (batches, epoch) = schedule.at(step);
             let rate = rates.at(step);
-            let outcome = optimizer_step(decoder, &mut acts, self.train, batches, self.plan, step, rate)?;
+            let outcome = match &mut self.reference {
+                None => optimizer_step(decoder, &mut acts, self.train, batches, self.plan, step, rate)?,
+                Some(reference) => {
+                    preference_step(decoder, &mut acts, self.train, batches, self.plan, reference, step, rate)?
+                }
+            };
             progress.session_steps += 1;
             let seconds = begun.elapsed().as_secs_f64();
             progress.step_seconds.push(seconds);
@@ -218,6 +232,7 @@ impl<B: Backend> Trainer<'_, B> {
                 tokens_per_second: outcome.computed_tokens as f64 / seconds,
                 memory_bytes: (self.peak_memory)(),
                 eta_seconds: progress.eta(self.plan.total_steps - step),
+                preference: outcome.preference,
             });
             if sink.emit(&event) == ControlFlow::Break(()) {
                 halt = Some(Request::Interrupt);
@@ -242,16 +257,22 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     fn evaluate(
-        &self,
+        &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
         progress: &mut Progress,
     ) -> Result<()> {
         decoder.prepare().map_err(device)?;
-        let totals = score(decoder, acts, self.validation, true)?;
+        let plan = self.plan.preference.as_ref();
+        let (totals, loss, preference) = if let (Some(reference), Some(plan)) = (&mut self.reference, plan) {
+            let scores = reference.evaluate(decoder, acts, self.validation, plan)?;
+            (scores.answers, scores.loss, Some(scores.metrics()))
+        } else {
+            let totals = score(decoder, acts, self.validation, true)?;
+            (totals, totals.mean_loss(), None)
+        };
         let state = &mut progress.state;
-        let loss = totals.mean_loss();
         state.validation_loss = Some(loss);
         if state.best.is_none_or(|(_, best)| loss < best) {
             state.best = Some((state.step, loss));
@@ -264,7 +285,13 @@ impl<B: Backend> Trainer<'_, B> {
         } else {
             state.evaluations_without_gain += 1;
         }
-        let event = Evaluation { step: state.step, loss, perplexity: loss.exp(), token_accuracy: totals.accuracy() };
+        let event = Evaluation {
+            step: state.step,
+            loss,
+            perplexity: totals.mean_loss().exp(),
+            token_accuracy: totals.accuracy(),
+            preference,
+        };
         let _continue = sink.emit(&RunEvent::Evaluation(event));
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::{AdamW, Backend};
 use peft_plan::order::StepBatches;
-use peft_plan::{Fault, Result, TrainingPlan};
+use peft_plan::{Fault, PreferenceMetrics, Result, TrainingPlan};
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub struct StepOutcome {
     pub tokens: u64,
     /// Tokens that went through the model.
     pub computed_tokens: u64,
+    /// Of a step that learns preferences.
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// Run the micro-batches of `step` (from 1), clip, update.
@@ -49,6 +51,19 @@ pub fn optimizer_step<B: Backend>(
         total += scores.total_loss();
     }
     let loss = total / tokens.max(1) as f64;
+    let gradient_norm = update(decoder, plan, step, rate, loss)?;
+    Ok(StepOutcome { loss, gradient_norm, tokens, computed_tokens, preference: None })
+}
+
+/// Clip the gradients that are there and update; returns their norm before clipping.
+pub(super) fn update<B: Backend>(
+    decoder: &mut Decoder<B>,
+    plan: &TrainingPlan,
+    step: u64,
+    rate: f64,
+    loss: f64,
+) -> Result<f64> {
+    let be = decoder.be.clone();
     let mut squares = 0.0;
     for p in decoder.params_mut() {
         if let Some(grad) = p.grad() {
@@ -79,5 +94,5 @@ pub fn optimizer_step<B: Backend>(
     for p in decoder.params_mut() {
         p.step(&be, &params).map_err(device)?;
     }
-    Ok(StepOutcome { loss, gradient_norm, tokens, computed_tokens })
+    Ok(gradient_norm)
 }

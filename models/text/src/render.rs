@@ -59,6 +59,12 @@ impl Tokenizer {
         match example {
             Example::Messages(turns) => self.render_turns(turns, options),
             Example::Text(text) => self.render_text(text),
+            Example::Rated { .. } => self.render_turns(&example.conversation().unwrap_or_default(), options),
+            // Two sequences: whoever compares renders each by itself.
+            Example::Preference { .. } => Err(Fault::new(
+                "PS-CFG-001",
+                "This row says which answers are preferred; set `training.objective` to dpo, orpo or kto",
+            )),
         }
     }
 

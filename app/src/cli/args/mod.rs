@@ -6,18 +6,23 @@
 mod data;
 mod model;
 mod planning;
+mod presets;
 mod spelling;
 mod starter;
 mod training;
 mod values;
+mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
+pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
 };
+
+pub use versions::VersionsCommand;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
@@ -71,13 +76,13 @@ pub enum Command {
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
-    /// Replay a training run of another program and compare every number
+    /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
     /// Train a model on your examples
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Ask a run to save its state and halt
     Pause(PauseArgs),
     /// Go on with a run that was paused or interrupted
@@ -87,6 +92,15 @@ pub enum Command {
     /// List runs, or show one
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Look after finished runs as versions of your model
+    #[command(subcommand)]
+    Versions(VersionsCommand),
+    /// Keep, share and take in settings under a name
+    #[command(subcommand)]
+    Presets(PresetsCommand),
+    /// Read configurations of other programs
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Measure how well a model answers held-out examples
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training

@@ -6,14 +6,27 @@ use std::path::PathBuf;
 
 /// `verify`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  peft-studio verify --model ./model --reference reference.safetensors")]
+#[command(
+    group = ArgGroup::new("verified").args(["reference", "receipt"]).required(true),
+    after_help = "Examples:\n  peft-studio verify --model ./model --reference reference.safetensors\n  \
+                  peft-studio verify --receipt out/receipt.json --steps 20"
+)]
 pub struct VerifyArgs {
-    /// Folder of the model that the reference was made with
-    #[arg(long, value_name = "DIR")]
-    pub model: String,
-    /// The recorded run; its options are read from the .json file beside it
+    /// Folder of the model that the reference was made with, or where the model of a receipt is now
+    #[arg(long, value_name = "DIR", required_unless_present = "receipt")]
+    pub model: Option<String>,
+    /// A recorded run of another program; its options are read from the .json file beside it
     #[arg(long, value_name = "FILE")]
-    pub reference: PathBuf,
+    pub reference: Option<PathBuf>,
+    /// The receipt of a run of this program: check its hashes and compute its first steps again
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// Steps of a receipt to compute again [default: 10]
+    #[arg(long, value_name = "N", requires = "receipt")]
+    pub steps: Option<u64>,
+    /// Where the data of a receipt is now; repeat it for several
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    pub data: Vec<PathBuf>,
 }
 
 /// Numbers that a model can be asked to compute with.

@@ -35,7 +35,7 @@ pub struct ProfilesArgs {
                         What is not given is chosen for you, with the reason.")]
 pub struct PlanArgs {
     /// A run file, as stored with every run; options change what it says
-    #[arg(value_name = "RUN.json", required_unless_present_all = ["model", "data"])]
+    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
@@ -46,6 +46,9 @@ pub struct PlanArgs {
     /// What the model is for: `peft-studio profiles` lists them
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
+    /// Start from the settings of a preset, such as llama3-8b
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub preset: Option<String>,
     /// Change any setting of the run file; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
@@ -58,6 +61,9 @@ pub struct PlanArgs {
     /// What is trained: lora (a small adapter), qlora (the same on a 4-bit model), dora, qdora, or full
     #[arg(long, value_name = "METHOD", value_parser = ["lora", "qlora", "dora", "qdora", "full"])]
     pub method: Option<String>,
+    /// What is learned from: sft (answers to copy), dpo or orpo (chosen and rejected answers), kto (rated answers)
+    #[arg(long, value_name = "NAME", value_parser = ["sft", "dpo", "orpo", "kto"])]
+    pub objective: Option<String>,
     /// Size of the adapter: a higher rank learns more and uses more memory
     #[arg(long, value_name = "N", aliases = ["lora-rank", "lora-r"])]
     pub rank: Option<usize>,
@@ -99,9 +105,11 @@ impl PlanArgs {
             model: own.model,
             data: own.data,
             profile: own.profile,
+            preset: own.preset,
             set: own.set,
             name: own.name,
             method: own.method,
+            objective: own.objective,
             rank: own.rank,
             alpha: own.alpha,
             dropout: own.dropout,

@@ -21,7 +21,7 @@ pub struct QuickstartArgs {
                         What is not given is chosen for you.")]
 pub struct TrainArgs {
     /// A run file, as stored with every run; options change what it says
-    #[arg(value_name = "RUN.json", required_unless_present_all = ["model", "data"])]
+    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
@@ -32,6 +32,9 @@ pub struct TrainArgs {
     /// What the model is for: `peft-studio profiles` lists them
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
+    /// Start from the settings of a preset, such as llama3-8b
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub preset: Option<String>,
     /// Change any setting of the run file; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
@@ -44,6 +47,9 @@ pub struct TrainArgs {
     /// What is trained: lora (a small adapter), qlora (the same on a 4-bit model), dora, qdora, or full
     #[arg(long, value_name = "METHOD", value_parser = ["lora", "qlora", "dora", "qdora", "full"])]
     pub method: Option<String>,
+    /// What is learned from: sft (answers to copy), dpo or orpo (chosen and rejected answers), kto (rated answers)
+    #[arg(long, value_name = "NAME", value_parser = ["sft", "dpo", "orpo", "kto"])]
+    pub objective: Option<String>,
     /// Size of the adapter: a higher rank learns more and uses more memory
     #[arg(long, value_name = "N", aliases = ["lora-rank", "lora-r"])]
     pub rank: Option<usize>,
@@ -68,6 +74,9 @@ pub struct TrainArgs {
     /// Folder of an adapter, or of an earlier run, to continue from
     #[arg(long, value_name = "DIR")]
     pub resume_from: Option<PathBuf>,
+    /// Also write event files for TensorBoard: into the run's folder, or into this one
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub tensorboard: Option<String>,
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
@@ -105,6 +114,34 @@ pub struct StopArgs {
 pub enum RunsCommand {
     /// List the runs, the newest first
     List(ListArgs),
+    /// Put two to five runs side by side
+    #[command(after_help = "Example:\n  peft-studio runs compare first second")]
+    Compare {
+        /// Ids or names of the runs
+        #[arg(value_name = "RUN", num_args = 2.., required = true)]
+        runs: Vec<String>,
+        /// About so many points of each series, with --json
+        #[arg(long, value_name = "N", default_value = "2000", value_parser = values::positive)]
+        points: usize,
+    },
+    /// Show what a run said
+    #[command(after_help = "Example:\n  peft-studio runs log support-bot --follow")]
+    Log {
+        /// Id or name of the run
+        run: String,
+        /// Go on until the run ends
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Delete a run and its files
+    #[command(after_help = "Example:\n  peft-studio runs delete support-bot --keep-adapter")]
+    Delete {
+        /// Id or name of the run
+        run: String,
+        /// Leave the adapter where it is
+        #[arg(long)]
+        keep_adapter: bool,
+    },
     /// Show one run: what was asked for, how far it came, what came out
     #[command(after_help = "Example:\n  peft-studio runs show support-bot --json")]
     Show {

@@ -2,10 +2,12 @@
 
 mod events_file;
 mod recorder;
+mod tensorboard;
 mod terminal;
 
 pub use events_file::EventsFile;
 pub use recorder::{Recorder, Summary};
+pub use tensorboard::Tensorboard;
 pub use terminal::Terminal;
 
 use super::context::Context;
@@ -67,6 +69,9 @@ impl Others {
 /// and the terminal. Created while the run's lock is held.
 pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, total_steps: u64) -> Result<RunSink<'a>, Fault> {
     let mut receivers: Vec<Box<dyn Receiver + Send>> = vec![Box::new(EventsFile::open(&run.directory)?)];
+    if let Some(folder) = tensorboard::place(run) {
+        receivers.push(Box::new(Tensorboard::new(folder)));
+    }
     if context.json {
         receivers.push(Box::new(JsonLines));
     }
@@ -80,6 +85,11 @@ pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, total_steps: 
 }
 
 impl RunSink<'_> {
+    /// Tells `receiver` too, from now on.
+    pub fn also(&mut self, receiver: Box<dyn Receiver + Send>) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).receivers.push(receiver);
+    }
+
     /// Writes what is still held back, and says how far the run came.
     pub fn finish(&mut self) -> Summary {
         let written = self.recorder.flush();

@@ -165,7 +165,7 @@ impl Receiver for Recorder<'_> {
                 if is_due { self.flush() } else { Ok(()) }
             }
             RunEvent::Evaluation(evaluation) => {
-                let peft_plan::Evaluation { step, loss, perplexity, token_accuracy } = *evaluation;
+                let peft_plan::Evaluation { step, loss, perplexity, token_accuracy, .. } = *evaluation;
                 self.flush()?;
                 self.summary.validation_loss = finite(loss);
                 self.compare(step, loss);
@@ -233,11 +233,13 @@ mod tests {
             tokens_per_second: 50.0,
             memory_bytes: 1,
             eta_seconds,
+            preference: None,
         })
     }
 
     fn evaluation(step: u64, loss: f64) -> RunEvent {
-        RunEvent::Evaluation(peft_plan::Evaluation { step, loss, perplexity: loss.exp(), token_accuracy: 0.5 })
+        let (perplexity, token_accuracy, preference) = (loss.exp(), 0.5, None);
+        RunEvent::Evaluation(peft_plan::Evaluation { step, loss, perplexity, token_accuracy, preference })
     }
 
     fn checkpoint(step: u64, directory: &Path) -> RunEvent {

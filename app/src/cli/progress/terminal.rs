@@ -101,7 +101,12 @@ fn figures(metrics: &StepMetrics) -> String {
 }
 
 fn evaluated(evaluation: &Evaluation) -> String {
-    let Evaluation { step, loss, perplexity, token_accuracy } = evaluation;
+    let Evaluation { step, loss, perplexity, token_accuracy, preference } = evaluation;
+    if let Some(preference) = preference {
+        let accuracy = 100.0 * preference.accuracy;
+        let margin = preference.margin.map_or_else(String::new, |margin| format!(", reward margin {margin:.3}"));
+        return format!("Step {step}: held-out loss {loss:.4}, {accuracy:.0}% of preferences right{margin}");
+    }
     let accuracy = 100.0 * token_accuracy;
     format!("Step {step}: held-out loss {loss:.4}, perplexity {perplexity:.2}, {accuracy:.0}% of tokens right")
 }
@@ -109,7 +114,7 @@ fn evaluated(evaluation: &Evaluation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peft_plan::Interval;
+    use peft_plan::{Interval, PreferenceMetrics};
 
     #[test]
     fn runs_of_any_length_take_about_ten_lines() {
@@ -134,9 +139,15 @@ mod tests {
             tokens_per_second: 842.4,
             memory_bytes: 0,
             eta_seconds: Interval { low: 130.0, expected: 200.0, high: 290.0 },
+            preference: None,
         };
         assert_eq!(figures(&metrics), "loss 1.2500, 842 tokens/s, 2-5 min left");
-        let evaluation = Evaluation { step: 4, loss: 1.0, perplexity: 2.75, token_accuracy: 0.705 };
+        let preference = None;
+        let evaluation = Evaluation { step: 4, loss: 1.0, perplexity: 2.75, token_accuracy: 0.705, preference };
         assert_eq!(evaluated(&evaluation), "Step 4: held-out loss 1.0000, perplexity 2.75, 70% of tokens right");
+        let metrics = PreferenceMetrics { margin: Some(0.25), accuracy: 0.9, ..PreferenceMetrics::default() };
+        let compared = Evaluation { preference: Some(metrics), ..evaluation };
+        let line = evaluated(&compared);
+        assert_eq!(line, "Step 4: held-out loss 1.0000, 90% of preferences right, reward margin 0.250");
     }
 }

@@ -1,10 +1,11 @@
 //! The reference with something wrong in it.
 
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, Dropout, LossParams, NormParams, Operand, RopeParams,
-    Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
+use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::reference::{Decoded, Reference};
 use crate::tensor::{In, Out, Tensor, Window};
 use crate::weight::{FrozenWeight, Matrix};
@@ -119,6 +120,7 @@ fn with_matrix<R>(w: Matrix<Broken>, then: impl FnOnce(Matrix<Reference>) -> R) 
 impl Backend for Broken {
     type Buf = Vec<f32>;
     type Weight = Held;
+    type Codes = Vec<u8>;
     const NAME: &'static str = "broken";
 
     fn fingerprint(&self) -> String {
@@ -176,6 +178,14 @@ impl Backend for Broken {
     fn weight_shape(w: &Held) -> (usize, usize) {
         let (rows, cols) = Reference::weight_shape(&w.decoded);
         if w.is_turned { (cols, rows) } else { (rows, cols) }
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Vec<u8>> {
+        Ok(data.iter().map(|code| code ^ u8::from(self.memory_is_broken("codes"))).collect())
+    }
+
+    fn download_codes(&self, codes: &Vec<u8>) -> Result<Vec<u8>> {
+        Ok(codes.iter().map(|code| code ^ u8::from(self.memory_is_broken("download_codes"))).collect())
     }
 
     fn linear(
@@ -324,6 +334,30 @@ impl Backend for Broken {
         self.whole("sum_rows", out, |out| reading(dy, |dy| Reference.sum_rows(out, dy)))
     }
 
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        self.window("gated_clamped", h, |h| reading(gate_up, |gate_up| Reference.gated_clamped(h, gate_up, params)))
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        self.window("gated_clamped_bwd", dgate_up, |dgate_up| {
+            reading(dh, |dh| reading(gate_up, |gate_up| Reference.gated_clamped_bwd(dgate_up, dh, gate_up, params)))
+        })
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        self.window("scale_rows", y, |y| reading(x, |x| Reference.scale_rows(y, x, &plain(s), write)))
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        self.whole("row_dots", out, |out| reading(a, |a| reading(b, |b| Reference.row_dots(out, a, b))))
+    }
+
     fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
         self.window("scale_columns", y, |y| reading(x, |x| Reference.scale_columns(y, x, &plain(s), write)))
     }
@@ -406,6 +440,29 @@ impl Backend for Broken {
         let (mut first, mut second) = (plain(m), plain(v));
         let done = self.whole("adamw", p, |p| Reference.adamw(p, &mut first, &mut second, &plain(g), params));
         (m.buf, v.buf) = (first.buf, second.buf);
+        done
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        self.window("noise", y, |y| Reference.noise(y, amplitudes, seed, stream))
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        let held = |s: &EightBit<Self>| EightBit { codes: s.codes.clone(), absmax: plain(&s.absmax), len: s.len };
+        let (mut first, mut second) = (held(m), held(v));
+        let done = self
+            .whole("adamw_8bit", p, |p| Reference.adamw_8bit(p, &mut first, &mut second, &plain(g), params, rounding));
+        for (state, held) in [(m, first), (v, second)] {
+            (state.codes, state.absmax.buf) = (held.codes, held.absmax.buf);
+        }
         done
     }
 }

@@ -1,7 +1,7 @@
 //! From a family's row and the numbers of a configuration to one concrete architecture.
 
 use super::keys::{self, Keys};
-use super::{Bias, Family, Precision, Window, refusal, rotary};
+use super::{Bias, Family, Precision, Window, experts, refusal, rotary};
 use crate::fault::Result;
 use crate::spec::{GateActivation, LayerSpec, ModelSpec, ModuleSpec, Part};
 
@@ -41,12 +41,20 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
             "attention to later words (`use_bidirectional_attention`), which embedding models use",
         ));
     }
-    let (windowed, window) = windowed_layers(family, keys, n_layers, &architecture)?;
+    let rotating = rotating_layers(family, keys, n_layers)?;
+    let (windowed, window) = windowed_layers(family, keys, &rotating, &architecture)?;
     let any_windowed = windowed.contains(&true);
     let rotary = rotary::read(family, keys, &architecture, head_dim, max_positions, any_windowed)?;
+    let multiplier = |key: &str| if family.multipliers { keys.positive(key, 1.0) } else { Ok(1.0) };
     let attention_scale = match family.query_scalar {
         Some(default) => keys.positive("query_pre_attn_scalar", default)?.powf(-0.5),
+        None if family.multipliers => multiplier("attention_multiplier")?,
         None => (head_dim as f64).powf(-0.5),
+    };
+    let embedding_scale = if family.embedding_scaled {
+        precision.round((hidden_size as f64).sqrt())
+    } else {
+        multiplier("embedding_multiplier")?
     };
     let soft_cap = |key: &str, default: Option<f64>| {
         if family.soft_caps { keys.nullable_positive(key, default) } else { Ok(None) }
@@ -55,11 +63,19 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
         Bias::Never => Ok(false),
         Bias::Always => Ok(true),
         Bias::Key(key) => keys.flag(key, false),
+        Bias::Unless(key) => keys.flag(key, true),
     };
     let (qkv_bias, o_bias, mlp_bias) = (bias(family.qkv_bias)?, bias(family.o_bias)?, bias(family.mlp_bias)?);
+    let (experts, sparse) = match &family.experts {
+        Some(row) => experts::read(row, keys, n_layers, &architecture).map(|(spec, sparse)| (Some(spec), sparse))?,
+        None => (None, vec![false; n_layers]),
+    };
+    let dense = sparse.contains(&false);
+    let of_mlp = |part: &Part| matches!(part, Part::Gate | Part::Up | Part::Down);
     let modules = family
         .modules
         .iter()
+        .filter(|module| dense || !of_mlp(&module.parts[0]))
         .map(|module| {
             let (q, kv) = (n_heads * head_dim, n_kv_heads * head_dim);
             let rows = |part: &Part| match part {
@@ -97,17 +113,21 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
         norm_offset: family.norm_offset,
         placement: family.placement,
         qk_norm: family.qk_norm,
+        sinks: family.sinks,
         activation: activation(family, keys, &architecture)?,
-        embedding_scale: if family.embedding_scaled { precision.round((hidden_size as f64).sqrt()) } else { 1.0 },
+        experts,
+        embedding_scale,
+        residual_scale: not_one(multiplier("residual_multiplier")?),
+        logit_scale: not_one(1.0 / multiplier("logits_scaling")?),
         attention_scale,
         attention_softcap: soft_cap("attn_logit_softcapping", defaults.attention_softcap)?,
         logit_softcap: soft_cap("final_logit_softcapping", defaults.logit_softcap)?,
         tied: keys.flag("tie_word_embeddings", defaults.tied)?,
         ropes: rotary.ropes,
-        layers: windowed
-            .into_iter()
-            .map(|windowed| {
-                if windowed { LayerSpec { window, rope: rotary.windowed } } else { LayerSpec { window: None, rope: 0 } }
+        layers: (0..n_layers)
+            .map(|i| {
+                let (window, rope) = if windowed[i] { (window, rotary.windowed) } else { (None, 0) };
+                LayerSpec { window, rope: rotating[i].then_some(rope), sparse: sparse[i] }
             })
             .collect(),
         modules,
@@ -115,33 +135,56 @@ pub(super) fn build(family: &Family, architecture: String, keys: &Keys, precisio
     })
 }
 
+/// A multiplier that multiplies.
+fn not_one(x: f64) -> Option<f64> {
+    Some(x).filter(|x| x.total_cmp(&1.0).is_ne())
+}
+
 fn activation(family: &Family, keys: &Keys, architecture: &str) -> Result<GateActivation> {
     match keys.text(family.activation_key).unwrap_or(family.defaults.activation) {
         "silu" | "swish" => Ok(GateActivation::Silu),
         "gelu_pytorch_tanh" | "gelu_new" => Ok(GateActivation::GeluTanh),
-        // Gemma's files say `gelu` and mean its tanh form.
-        "gelu" if family.activation_key == "hidden_activation" => Ok(GateActivation::GeluTanh),
+        "gelu" if family.gelu_means_tanh => Ok(GateActivation::GeluTanh),
         other => Err(refusal::operation(architecture, &format!("the activation `{other}`"))),
     }
+}
+
+/// Which layers rotate queries and keys.
+fn rotating_layers(family: &Family, keys: &Keys, layers: usize) -> Result<Vec<bool>> {
+    if !family.unrotated {
+        return Ok(vec![true; layers]);
+    }
+    // In spite of the key's name, 1 means that the layer rotates.
+    let Some(flags) = keys.list("no_rope_layers")? else {
+        let interval = keys.count("no_rope_layer_interval", keys::LAYERS, Some(4))?;
+        return Ok((1..=layers).map(|i| !i.is_multiple_of(interval)).collect());
+    };
+    if flags.len() < layers {
+        return Err(keys::impossible(format!("`no_rope_layers` lists {} of {layers} layers", flags.len())));
+    }
+    let flag = |value| keys::whole("no_rope_layers", value, 0, 1).map(|flag| flag == 1);
+    flags.iter().take(layers).map(flag).collect()
 }
 
 /// Which layers are windowed, and the window (`None` in odd files that set it to `null`).
 fn windowed_layers(
     family: &Family,
     keys: &Keys,
-    layers: usize,
+    rotating: &[bool],
     architecture: &str,
 ) -> Result<(Vec<bool>, Option<usize>)> {
+    let layers = rotating.len();
     let enabled = match family.window {
         Window::Never => false,
-        Window::UpperLayers => keys.flag("use_sliding_window", false)?,
+        Window::UpperLayers | Window::Flagged | Window::Unrotated => keys.flag("use_sliding_window", false)?,
         Window::Every | Window::AllButEvery(_) => true,
     };
     if !enabled {
         return Ok((vec![false; layers], None));
     }
     let window = keys.nullable_count("sliding_window", keys::POSITIONS, family.defaults.sliding_window)?;
-    let listed = if family.window == Window::Every { None } else { keys.list("layer_types")? };
+    let listed =
+        if matches!(family.window, Window::Every | Window::Flagged) { None } else { keys.list("layer_types")? };
     let windowed = match (listed, family.window) {
         (Some(types), _) if types.len() != layers => {
             return Err(keys::impossible(format!(
@@ -162,6 +205,7 @@ fn windowed_layers(
                 if family.pattern_key { keys.count("sliding_window_pattern", keys::LAYERS, Some(n))? } else { n };
             (1..=layers).map(|i| i % written != 0).collect()
         }
+        (None, Window::Unrotated) => rotating.iter().map(|rotates| !rotates).collect(),
         (None, _) => {
             let first = match family.window {
                 Window::UpperLayers => keys.count_from_zero("max_window_layers", keys::LAYERS, 28)?,

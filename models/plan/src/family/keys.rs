@@ -34,6 +34,7 @@ pub(super) fn missing(key: &str) -> Fault {
 /// The keys of a configuration, with those of a nested text model over the outer ones.
 pub(super) struct Keys {
     map: Map<String, Value>,
+    nested: bool,
 }
 
 impl Keys {
@@ -42,10 +43,11 @@ impl Keys {
             return Err(impossible("it is not a JSON object"));
         };
         let mut map = outer.clone();
-        if let Some(text) = outer.get("text_config").and_then(Value::as_object) {
+        let text = outer.get("text_config").and_then(Value::as_object);
+        if let Some(text) = text {
             map.extend(text.iter().filter(|(key, _)| *key != "architectures").map(|(k, v)| (k.clone(), v.clone())));
         }
-        Ok(Self { map })
+        Ok(Self { map, nested: text.is_some_and(|text| text.contains_key("model_type")) })
     }
 
     /// The value, absent and `null` being the same.
@@ -55,6 +57,11 @@ impl Keys {
 
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
+    }
+
+    /// Type of a nested text model that says its own.
+    pub(super) fn text_model(&self) -> Option<&str> {
+        if self.nested { self.text("model_type") } else { None }
     }
 
     /// First class name of `architectures`.

@@ -52,6 +52,9 @@ pub(super) fn read(
     let per_kind = nested("full_attention").is_some() || nested("sliding_attention").is_some();
     let scaling = object("rope_scaling")?;
     let main = if per_kind { group(nested("full_attention"), false) } else { group(scaling.or(parameters), true) };
+    if family.scaling_needed && main.own.is_none() {
+        return Err(keys::missing("rope_scaling"));
+    }
     let dim = main.rotary_dim(family)?;
     let mut ropes = vec![main.rope(family, "rope_theta", family.theta, dim)?];
     let mut windowed = 0;
@@ -117,6 +120,10 @@ impl Group<'_> {
     }
 
     fn scaling(&self, family: &Family, dim: usize) -> Result<RopeScaling> {
+        if self.get("llama_4_scaling_beta").is_some() {
+            let lacking = "queries that are scaled by their position (`llama_4_scaling_beta`)";
+            return Err(refusal::operation(self.architecture, lacking));
+        }
         let named = self.get("rope_type").or_else(|| self.get("type"));
         let written = match named {
             None => "default",

@@ -53,7 +53,7 @@ fn module<'a>(spec: &'a ModelSpec, name: &str) -> &'a ModuleSpec {
 fn llama_3_2_reads_as_published() {
     let s = spec(&llama());
     assert_eq!((s.family.as_str(), s.hidden_size, s.n_heads, s.n_kv_heads, s.head_dim), ("llama", 2048, 32, 8, 64));
-    assert!(s.tied && !s.qk_norm);
+    assert!(s.tied && s.qk_norm.is_none());
     assert_eq!(s.attention_scale, 0.125);
     assert_eq!(s.embedding_scale, 1.0);
     assert_eq!(s.parameters(), 1_235_814_400);
@@ -199,10 +199,10 @@ fn gemma_3_has_two_rotary_bases() {
     assert_eq!(s.ropes[0].scaling, RopeScaling::Linear { factor: 8.0 });
     assert_eq!((s.ropes[0].theta, s.ropes[1].theta), (1e6, 1e4));
     assert_eq!(s.ropes[1].scaling, RopeScaling::None);
-    let full: Vec<usize> = (0..7).filter(|i| s.layers[*i].rope == 0).collect();
+    let full: Vec<usize> = (0..7).filter(|i| s.layers[*i].rope == Some(0)).collect();
     assert_eq!(full, [5]);
     assert_eq!((s.layers[5].window, s.layers[6].window), (None, Some(512)));
-    assert!(s.qk_norm && s.attention_softcap.is_none());
+    assert!(s.qk_norm.is_some() && s.attention_softcap.is_none());
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn unknown_kinds_are_named_with_what_they_lack() {
         assert_eq!(fault.code, "PS-MODEL-002");
         fault.detail
     };
-    assert!(detail("MixtralForCausalLM").contains("mixture of experts"));
+    assert!(detail("FrobnicateMoeForCausalLM").contains("mixture of experts"));
     assert!(detail("GPT2LMHeadModel").contains("learned positions"));
     assert!(detail("FrobnicateForCausalLM").contains("FrobnicateForCausalLM"));
     let hidden = with(small("OddForCausalLM"), "num_local_experts", json!(8));

@@ -59,9 +59,9 @@ fn gather(prefix: &str, object: &Map<String, Value>, into: &mut Vec<(String, Val
         match value {
             // torchtune and TRL nest settings of a dataset; Axolotl's list is one field.
             Value::Object(inner) if is_dataset_field(&path) => {
-                if inner.values().any(|v| v.is_object() || is_source_key(v)) || inner.contains_key("source") {
-                    into.push((path, value.clone()));
-                }
+                let names_data =
+                    inner.values().any(|v| v.is_object() || is_source_key(v)) || inner.contains_key("source");
+                into.extend(names_data.then(|| (path, value.clone())));
             }
             Value::Object(inner) => gather(&path, inner, into),
             _ if is_dataset_field(&path) => into.push((path, value.clone())),

@@ -100,14 +100,11 @@ pub fn import(document: &Value, program: Option<Program>, dataset_info: Option<&
     let Value::Object(root) = document else {
         return Err(Fault::new("PS-PRE-001", "The file is no configuration: it holds no named settings"));
     };
-    let program = match program.or_else(|| detect(root)) {
-        Some(program) => program,
-        None => {
-            return Err(Fault::new(
-                "PS-PRE-001",
-                "None of the settings in this file is one of Axolotl, LLaMA-Factory, TRL, Unsloth or torchtune",
-            ));
-        }
+    let Some(program) = program.or_else(|| detect(root)) else {
+        return Err(Fault::new(
+            "PS-PRE-001",
+            "None of the settings in this file is one of Axolotl, LLaMA-Factory, TRL, Unsloth or torchtune",
+        ));
     };
     let leaves = flatten(root);
     let mut writer = Writer { config: RunConfig::default(), report: Vec::new() };

@@ -1,3 +1,5 @@
+//! Documents of each program, and what is no such document.
+
 use super::*;
 use crate::config::{Method, Scheduler, TargetModules, TrainOn};
 use serde_json::json;

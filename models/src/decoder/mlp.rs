@@ -1,0 +1,135 @@
+//! The half of a block behind attention: one MLP for all tokens, or a mixture of experts.
+
+use super::experts::{Experts, ExpertsActs, ExpertsScratch};
+use super::linear::{Linear, LinearActs, LinearScratch, Pass};
+use peft_kernels::{Activation, Backend, Result, Tensor, Write};
+use std::ops::Range;
+
+/// `down(act(gate(x))·up(x))`
+#[derive(Clone, Debug)]
+pub struct Gated {
+    /// Modules that make `gate_up`, with their columns there.
+    pub columns: Vec<Range<usize>>,
+    /// The gate's nonlinearity.
+    pub activation: Activation,
+    /// Width.
+    pub d_ff: usize,
+}
+
+/// What a block has behind attention.
+pub enum Mlp<B: Backend> {
+    /// The same for all tokens; its matrices are linear modules of the block.
+    Gated(Gated),
+    /// Some of many for each.
+    Experts(Experts<B>),
+}
+
+/// What the backward pass needs of the forward pass.
+pub struct MlpActs<B: Backend> {
+    gate_up: Tensor<B>,
+    gated: Tensor<B>,
+    experts: ExpertsActs<B>,
+}
+
+impl<B: Backend> MlpActs<B> {
+    /// Empty; grows with its first use.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(Self { gate_up: be.zeros(0, 0)?, gated: be.zeros(0, 0)?, experts: ExpertsActs::new(be)? })
+    }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
+        [("gate_up", &mut self.gate_up), ("gated", &mut self.gated)].into_iter().chain(self.experts.named())
+    }
+}
+
+/// Buffers that no result stays in.
+pub struct MlpScratch<B: Backend> {
+    dgated: Tensor<B>,
+    dgate_up: Tensor<B>,
+    experts: ExpertsScratch<B>,
+}
+
+impl<B: Backend> MlpScratch<B> {
+    /// Empty; grows with its first use.
+    pub fn new(be: &B) -> Result<Self> {
+        Ok(Self { dgated: be.zeros(0, 0)?, dgate_up: be.zeros(0, 0)?, experts: ExpertsScratch::new(be)? })
+    }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
+        [("dgated", &mut self.dgated), ("dgate_up", &mut self.dgate_up)].into_iter().chain(self.experts.named())
+    }
+}
+
+impl<B: Backend> Mlp<B> {
+    /// y, x: `[rows, hidden]`; `y` is set. `linears` are this MLP's, `acts` theirs. With `last` false the last product
+    /// is left out where no backward pass needs it; says whether `y` was set.
+    pub fn forward(
+        &self,
+        be: &B,
+        y: &mut Tensor<B>,
+        x: &Tensor<B>,
+        linears: &[Linear<B>],
+        (acts, linear_acts): (&mut MlpActs<B>, &mut [LinearActs<B>]),
+        (scratch, linear): (&mut MlpScratch<B>, &mut LinearScratch<B>),
+        pass: &Pass,
+        last: bool,
+    ) -> Result<bool> {
+        let Gated { columns, activation, d_ff } = match self {
+            Self::Gated(gated) => gated,
+            // The router's gradient needs the answers, so nothing can be left out.
+            Self::Experts(experts) => {
+                experts.forward(be, y, x, &mut acts.experts, &mut scratch.experts)?;
+                return Ok(true);
+            }
+        };
+        let rows = x.rows();
+        be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
+        for (i, columns) in columns.iter().enumerate() {
+            let out = acts.gate_up.view_mut().cols(columns.clone());
+            linears[i].forward(be, out, x.view(), &mut linear_acts[i], linear, pass)?;
+        }
+        be.reshape(&mut acts.gated, rows, *d_ff)?;
+        be.gated(acts.gated.view_mut(), acts.gate_up.view(), *activation)?;
+        let down = columns.len();
+        if !last && linears[down].lora.is_none() {
+            return Ok(false);
+        }
+        be.reshape(y, rows, x.cols())?;
+        linears[down].forward(be, y.view_mut(), acts.gated.view(), &mut linear_acts[down], linear, pass)?;
+        Ok(true)
+    }
+
+    /// The same lines, upside down: sets `dx`.
+    pub fn backward(
+        &self,
+        be: &B,
+        dx: &mut Tensor<B>,
+        dy: &Tensor<B>,
+        x: &Tensor<B>,
+        linears: &mut [Linear<B>],
+        (acts, linear_acts): (&MlpActs<B>, &[LinearActs<B>]),
+        (scratch, linear): (&mut MlpScratch<B>, &mut LinearScratch<B>),
+        pass: &Pass,
+    ) -> Result<()> {
+        let Gated { columns, activation, d_ff } = match self {
+            Self::Gated(gated) => gated,
+            Self::Experts(experts) => return experts.backward(be, dx, dy, &acts.experts, &mut scratch.experts),
+        };
+        let (rows, down) = (x.rows(), columns.len());
+        let MlpScratch { dgated, dgate_up, .. } = scratch;
+        be.reshape(dgated, rows, *d_ff)?;
+        let out = Some((dgated.view_mut(), Write::Set));
+        linears[down].backward(be, out, dy.view(), acts.gated.view(), &linear_acts[down], linear, pass)?;
+        be.reshape(dgate_up, rows, 2 * d_ff)?;
+        be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
+        be.reshape(dx, rows, x.cols())?;
+        for (i, columns) in columns.iter().enumerate() {
+            let out = Some((dx.view_mut(), if i == 0 { Write::Set } else { Write::Add }));
+            let dy = dgate_up.view().cols(columns.clone());
+            linears[i].backward(be, out, dy, x.view(), &linear_acts[i], linear, pass)?;
+        }
+        Ok(())
+    }
+}
