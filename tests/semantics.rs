@@ -311,8 +311,7 @@ fn greedy_decoding_through_the_cache_equals_transformers() {
         let (prompt, want) = greedy_reference(family);
         let mut decoder = build(&be, &checkpoint(family), &BuildOptions::default()).expect("built");
         let mut acts = decoder.activations(true).expect("activations");
-        let options =
-            GenerateOptions { sampling: Sampling::default(), max_new_tokens: want.len(), stop_ids: Vec::new() };
+        let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
         let prompts = [Prompt { ids: prompt, adapter: false }];
         let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
         let got = generate(&mut decoder, &mut acts, &prompts, &options, &mut quiet).expect("an answer");
@@ -355,7 +354,7 @@ fn base_and_tuned_decoded_together_equal_each_alone() {
         let checkpoint = checkpoint("llama");
         let mut decoder = decoder(&be, &checkpoint, 0.0, dora);
         let mut acts = decoder.activations(true).expect("activations");
-        let options = GenerateOptions { sampling: Sampling::default(), max_new_tokens: 12, stop_ids: vec![] };
+        let options = GenerateOptions { max_new_tokens: 12, ..GenerateOptions::default() };
         let prompt = |adapter: bool, start: u32| Prompt { ids: (start..start + 9).collect(), adapter };
         let all = [prompt(true, 7), prompt(false, 7), prompt(true, 40), prompt(false, 90)];
         let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());

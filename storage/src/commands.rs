@@ -20,13 +20,16 @@ pub enum CommandKind {
     Evaluate,
     /// Save a checkpoint and go on.
     Snapshot,
+    /// Answer a question with the model as it is.
+    Answer,
 }
 
-const KINDS: [(CommandKind, &str); 4] = [
+const KINDS: [(CommandKind, &str); 5] = [
     (CommandKind::Pause, "pause"),
     (CommandKind::Stop, "stop"),
     (CommandKind::Evaluate, "evaluate"),
     (CommandKind::Snapshot, "snapshot"),
+    (CommandKind::Answer, "answer"),
 ];
 
 impl CommandKind {

@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod commands;
+mod conversations;
 mod error;
 mod events;
 mod metrics;
@@ -21,6 +22,7 @@ mod versions;
 
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
+pub use conversations::{Choice, Conversation, Message, NewConversation, NewMessage, Side};
 pub use events::Event;
 pub use metrics::{Evaluation, StepMetrics};
 pub use paths::DataDir;

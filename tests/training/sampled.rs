@@ -2,11 +2,11 @@
 
 use crate::tiny::{checkpoint, cpu, decoder, examples, plan};
 use peft_models::decoder::{BuildOptions, build};
-use peft_models::generate::{GenerateOptions, Generated, Prompt, Sampling, StopReason, generate};
+use peft_models::generate::{GenerateOptions, Generated, Halt, Prompt, Sampling, StopReason, generate};
 use std::ops::ControlFlow;
 
 fn options(max_new_tokens: usize) -> GenerateOptions {
-    GenerateOptions { sampling: Sampling::default(), max_new_tokens, stop_ids: Vec::new() }
+    GenerateOptions { max_new_tokens, ..GenerateOptions::default() }
 }
 
 fn answer(family: &str, prompts: &[Prompt], options: &GenerateOptions) -> Generated {
@@ -51,7 +51,7 @@ fn an_answer_ends_where_the_context_does() {
 #[test]
 fn a_seed_repeats_its_answer_alone_and_beside_others() {
     let sampled = |seed: u64, prompts: &[Prompt]| {
-        let sampling = Sampling { temperature: 1.3, top_p: 0.95, seed };
+        let sampling = Sampling { temperature: 1.3, top_p: 0.95, seed, ..Sampling::default() };
         answer("qwen3", prompts, &GenerateOptions { sampling, ..options(16) }).answers.remove(0).ids
     };
     let one = sampled(1, &[prompt(8)]);
@@ -71,7 +71,7 @@ fn whoever_has_heard_enough_ends_all_answers_at_once() {
     let mut heard = 0;
     let mut on_token = |_: usize, _: u32| {
         heard += 1;
-        if heard == 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if heard == 6 { ControlFlow::Break(Halt::All) } else { ControlFlow::Continue(()) }
     };
     let generated = generate(&mut decoder, &mut acts, &prompts, &options(50), &mut on_token).expect("answers");
     assert_eq!(heard, 6);

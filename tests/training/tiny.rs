@@ -7,7 +7,7 @@ use peft_models::base::BaseModel;
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{BuildOptions, Decoder, build};
 use peft_models::engine::{Engine, Quantization, TrainJob};
-use peft_models::train::{Request, RunOutcome, Tokens};
+use peft_models::train::{GuardJob, Request, RunOutcome, Tokens};
 use peft_plan::order::SplitMix;
 use peft_plan::{Facts, Method, ModelSpec, Result, RunConfig, RunEvent, TrainingPlan, resolve};
 use std::ops::ControlFlow;
@@ -137,7 +137,10 @@ impl Job<'_> {
             resume,
             changed: false,
             request: &mut ask,
+            questions: &mut || None,
+            samples: None,
             peak_memory: || 0,
+            guard: GuardJob::default(),
         };
         let mut sink = |event: &RunEvent| {
             events.push(event.clone());

@@ -1,165 +1,251 @@
 //! `chat`: one question with `--prompt`, or a conversation; with `--compare` base and tuned side by side.
 
+mod commands;
+mod partner;
+mod settings;
+
 use super::args::ChatArgs;
 use super::context::Context;
-use super::export::{Source, source_of_run};
-use super::output;
-use crate::jobs::answer::{Answerer, Replies, stop_word};
-use crate::jobs::{open_model, run::find};
-use peft_models::engine::{Engine, Quantization};
-use peft_models::generate::Sampling;
-use peft_plan::{Fault, Result, Role, RunConfig, Turn};
+use super::{interrupt, output};
+use crate::jobs::answer::{Answers, AskOptions};
+use crate::jobs::conversation::{Columns, Conversation, Exchange};
+use crate::jobs::live::ENDED;
+use commands::Next;
+use partner::{Partner, Voice};
+use peft_models::base::BaseModel;
+use peft_plan::{Fault, Result};
+use peft_storage::{NewConversation, Side, Store};
 use serde_json::json;
+use std::cell::OnceCell;
 use std::io::{BufRead, IsTerminal};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-
-/// What is talked to.
-struct Partner {
-    model: String,
-    adapter: Option<PathBuf>,
-    template: Option<String>,
-    system: Option<String>,
-    quantize: Option<Quantization>,
-}
-
-fn partner(context: &Context, args: &ChatArgs) -> Result<Partner> {
-    let mut partner = match (&args.run, &args.model) {
-        (Some(name), _) => {
-            let run = find(&context.store()?, name)?;
-            let Source { model, adapter, quantize } = source_of_run(&run)?;
-            let config = RunConfig::from_value(run.config)?;
-            Partner {
-                model,
-                adapter,
-                template: config.dataset.chat_template,
-                system: config.dataset.system_prompt,
-                quantize,
-            }
-        }
-        (None, Some(model)) => Partner {
-            model: model.clone(),
-            adapter: args.adapter.clone(),
-            template: None,
-            system: None,
-            quantize: None,
-        },
-        (None, None) => return Err(Fault::new("PS-CFG-001", "Say what to talk to: `--run RUN`, or `--model MODEL`")),
-    };
-    if args.system.is_some() {
-        partner.system.clone_from(&args.system);
-    }
-    Ok(partner)
-}
 
 /// Answer.
 pub fn run(context: &Context, args: &ChatArgs) -> Result<u8> {
-    let Partner { model, adapter, template, system, quantize } = partner(context, args)?;
-    let base = open_model(&model)?;
-    let engine = Engine::open(&context.backend, context.threads)?;
-    let session = engine.session(&base, adapter.as_deref(), quantize)?;
-    let mut answerer = Answerer::new(&base, session, template.as_deref(), system.as_deref())?;
-    let sampling = Sampling { temperature: args.temperature as f32, top_p: args.top_p as f32, seed: args.seed };
-    let compare = args.compare && adapter.is_some();
-    if args.compare && adapter.is_none() {
-        output::note("There is no adapter, so there is nothing to compare the base with");
-    }
-    let tuned = adapter.is_some();
-    if let Some(prompt) = &args.prompt {
-        let turns = [Turn::new(Role::User, prompt.as_str())];
-        let replies = ask(context, &mut answerer, (&turns, &turns), compare, tuned, sampling, args.max_new_tokens)?;
-        if context.json {
-            print(&replies, compare);
+    let options = settings::of_args(args)?;
+    options.check()?;
+    let store = match context.store() {
+        Ok(store) => Some(store),
+        Err(fault) if args.run.is_some() => return Err(fault),
+        Err(fault) => {
+            if !args.no_save {
+                output::note(&format!("The conversation is not kept: {}", fault.detail));
+            }
+            None
         }
+    };
+    let base = OnceCell::new();
+    let partner = Partner::find(store.as_ref(), args)?;
+    let mut talk = Talk::new(context, store.as_ref(), &base, partner, args, options)?;
+    if let Some(prompt) = &args.prompt {
+        if talk.voice.is_live() {
+            interrupt::install();
+        }
+        let exchange = talk.ask(prompt)?;
+        talk.show(&exchange);
         return Ok(0);
     }
-    talk(context, &mut answerer, compare, tuned, sampling, args.max_new_tokens, base.spec().max_positions)
+    talk.until_the_end()
 }
 
-/// One round. The base and the tuned model each see their own earlier answers.
-fn ask(
-    context: &Context,
-    answerer: &mut Answerer,
-    (base, tuned): (&[Turn], &[Turn]),
-    compare: bool,
-    with_adapter: bool,
-    sampling: Sampling,
-    max_new_tokens: usize,
-) -> Result<Replies> {
-    let conversations: &[(&[Turn], bool)] =
-        if compare { &[(base, false), (tuned, true)] } else { &[(tuned, with_adapter)] };
-    // Two streams cannot share one line; a comparison is shown when it is complete.
-    let stream = !context.json && !compare;
-    let mut show = |_: usize, piece: &str| {
-        if stream {
-            output::text(&output::printable(piece));
+/// A conversation and everything it needs.
+struct Talk<'a> {
+    context: &'a Context,
+    store: Option<&'a Store>,
+    base: &'a OnceCell<BaseModel>,
+    partner: Partner,
+    voice: Voice<'a>,
+    conversation: Conversation,
+    options: AskOptions,
+    /// Where it is kept, once something was said.
+    saved: Option<i64>,
+    saves: bool,
+    /// The number of the last question, to vote on.
+    last_question: Option<u64>,
+}
+
+impl<'a> Talk<'a> {
+    fn new(
+        context: &'a Context,
+        store: Option<&'a Store>,
+        base: &'a OnceCell<BaseModel>,
+        partner: Partner,
+        args: &ChatArgs,
+        options: AskOptions,
+    ) -> Result<Self> {
+        let voice = partner.voice(context, store, base)?;
+        let columns = match (partner.is_tuned(), args.compare && partner.has_base()) {
+            (true, true) => Columns::Both,
+            (true, false) => Columns::Tuned,
+            (false, _) => Columns::Base,
+        };
+        if args.compare && columns != Columns::Both {
+            output::note("There is no adapter, so there is nothing to compare the base with");
         }
-        if super::interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let replies = answerer.answer(conversations, sampling, max_new_tokens, &mut show)?;
-    if stream {
-        output::line("");
-    } else if !context.json {
-        output::line(&format!("base   {}", output::printable(&replies.replies[0].text)));
-        output::line(&format!("tuned  {}", output::printable(&replies.replies[1].text)));
+        let system = args.system.clone().or_else(|| partner.system.clone());
+        let conversation = Conversation::new(columns, system);
+        let saves = !args.no_save && store.is_some();
+        Ok(Self {
+            context,
+            store,
+            base,
+            partner,
+            voice,
+            conversation,
+            options,
+            saved: None,
+            saves,
+            last_question: None,
+        })
     }
-    Ok(replies)
-}
 
-fn print(replies: &Replies, compare: bool) {
-    let tuned = replies.replies.last().expect("there is an answer for every prompt");
-    let mut document = json!({
-        "answer": tuned.text,
-        "prompt_tokens": replies.prompt_tokens,
-        "generated_tokens": tuned.tokens,
-        "tokens_per_second": replies.tokens_per_second,
-        "first_token_seconds": replies.first_token_seconds,
-        "stop_reason": stop_word(tuned.stop),
-    });
-    if compare {
-        document["base"] = json!(replies.replies[0].text);
+    /// One question. A run that ends while it is asked is talked to as what it left.
+    fn ask(&mut self, question: &str) -> Result<Exchange> {
+        let exchange = match self.say(question) {
+            Err(fault) if fault.code == ENDED && self.voice.is_live() => {
+                output::note("\nThe run came to its end; its model is loaded to answer");
+                self.partner.refresh(self.store)?;
+                self.voice = self.partner.voice(self.context, self.store, self.base)?;
+                self.say(question)?
+            }
+            answered => answered?,
+        };
+        self.keep(&exchange);
+        Ok(exchange)
     }
-    output::print_json(&document);
-}
 
-/// A conversation, one line a turn, until the end of input.
-fn talk(
-    context: &Context,
-    answerer: &mut Answerer,
-    compare: bool,
-    tuned: bool,
-    sampling: Sampling,
-    max_new_tokens: usize,
-    limit: usize,
-) -> Result<u8> {
-    super::interrupt::install();
-    let asks = std::io::stdin().is_terminal();
-    if asks {
-        output::note("Ask something and press Enter; an empty line or Ctrl-D ends the conversation");
+    fn say(&mut self, question: &str) -> Result<Exchange> {
+        // Two streams cannot share one line; a comparison is shown when it is complete.
+        let streams = !self.context.json && self.conversation.columns != Columns::Both;
+        let mut show = |_: usize, piece: &str| {
+            if streams {
+                output::text(&output::printable(piece));
+            }
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let answers: &mut dyn Answers = match &mut self.voice {
+            Voice::Loaded(answerer) => answerer.as_mut(),
+            Voice::Live(run) => run.as_mut(),
+        };
+        self.conversation.say(answers, question, &self.options, &mut show)
     }
-    let mut histories: [Vec<Turn>; 2] = [Vec::new(), Vec::new()];
-    for line in std::io::stdin().lock().lines() {
-        let Ok(line) = line else { break };
-        if line.trim().is_empty() || super::interrupt::requested() {
-            break;
+
+    /// What is shown when the answers are complete.
+    fn show(&self, exchange: &Exchange) {
+        if self.context.json {
+            output::print_json(&self.document(exchange));
+            return;
         }
-        for history in &mut histories {
-            history.push(Turn::new(Role::User, line.as_str()));
-            // What does not fit any more is forgotten from the front, a question and its answer at a time.
-            while history.len() > 2 && answerer.prompt_tokens(history)? + max_new_tokens > limit {
-                history.drain(..2);
-                output::note("The conversation is longer than the model can read; its oldest part is left out");
+        if self.conversation.columns == Columns::Both {
+            for (side, reply) in &exchange.answers {
+                let name = if *side == Side::Base { "base " } else { "tuned" };
+                output::line(&format!("{name}  {}", output::printable(&reply.text)));
+            }
+        } else {
+            output::line("");
+        }
+        for (_, reply) in &exchange.answers {
+            if reply.dropped_turns > 0 {
+                output::note(&format!(
+                    "The conversation is longer than the model can read; its oldest {} turns are left out from here on",
+                    reply.dropped_turns
+                ));
+                break;
             }
         }
-        let [base, adapted] = &histories;
-        let replies = ask(context, answerer, (base, adapted), compare, tuned, sampling, max_new_tokens)?;
-        if context.json {
-            print(&replies, compare);
-        }
-        for (i, history) in histories.iter_mut().enumerate() {
-            let reply = &replies.replies[i.min(replies.replies.len() - 1)];
-            history.push(Turn::new(Role::Assistant, reply.text.as_str()));
+        let is_cut = exchange.answers.iter().any(|(_, reply)| reply.stop_reason == "length");
+        if is_cut && self.options.form.is_some() {
+            output::note("The answer is longer than it may be and is not complete; allow more with max_new_tokens");
         }
     }
-    Ok(0)
+
+    fn document(&self, exchange: &Exchange) -> serde_json::Value {
+        let side = if self.conversation.columns == Columns::Base { Side::Base } else { Side::Tuned };
+        let answer = exchange.answer_of(side).expect("this side was asked");
+        let mut document = json!({
+            "answer": answer.text,
+            "prompt_tokens": answer.prompt_tokens,
+            "reused_tokens": answer.reused_tokens,
+            "generated_tokens": answer.tokens,
+            "tokens_per_second": exchange.replies.tokens_per_second,
+            "first_token_seconds": exchange.replies.first_token_seconds,
+            "stop_reason": answer.stop_reason,
+            "dropped_turns": answer.dropped_turns,
+        });
+        if let (Columns::Both, Some(base)) = (self.conversation.columns, exchange.answer_of(Side::Base)) {
+            document["base"] = json!(base.text);
+            document["base_stop_reason"] = json!(base.stop_reason);
+        }
+        if let Some(step) = exchange.replies.step {
+            document["step"] = json!(step);
+        }
+        if let Some(id) = self.saved {
+            document["conversation"] = json!(id);
+        }
+        document
+    }
+
+    /// Into the store. A conversation that cannot be kept is still a conversation.
+    fn keep(&mut self, exchange: &Exchange) {
+        let Some(store) = self.store.filter(|_| self.saves) else { return };
+        let kept = (|| {
+            let id = match self.saved {
+                Some(id) => id,
+                None => store.create_conversation(&NewConversation {
+                    title: String::new(),
+                    run: self.partner.run_id(),
+                    model: self.partner.model.clone(),
+                    adapter: self.partner.adapter_path(),
+                    system: self.conversation.system().map(str::to_owned),
+                })?,
+            };
+            self.saved = Some(id);
+            store.add_messages(id, &exchange.messages())
+        })();
+        match kept {
+            Ok(first) => self.last_question = Some(first),
+            Err(fault) => {
+                self.saves = false;
+                output::note(&format!("The conversation is not kept: {}", fault.detail));
+            }
+        }
+    }
+
+    /// A conversation, one line a turn, until the end of input.
+    fn until_the_end(&mut self) -> Result<u8> {
+        interrupt::install();
+        let is_watched = std::io::stdin().is_terminal();
+        if is_watched {
+            output::note("Ask something and press Enter; /help shows what else there is, an empty line or Ctrl-D ends");
+        }
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if line.trim().is_empty() || interrupt::requested() {
+                break;
+            }
+            let done = match line.strip_prefix('/') {
+                Some(command) if !command.starts_with('/') => commands::run(self, command),
+                // Two slashes are one that is said.
+                said => self.ask(said.unwrap_or(&line)).map(|exchange| {
+                    self.show(&exchange);
+                    Next::Go
+                }),
+            };
+            match done {
+                Ok(Next::Go) => {}
+                Ok(Next::End) => break,
+                // A person can say something else; a script cannot.
+                Err(fault) if is_watched => {
+                    super::error::report(&fault, self.context.json);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Where a schema or a setting is impossible.
+fn impossible(detail: impl Into<String>) -> Fault {
+    Fault::new("PS-CFG-001", detail)
 }

@@ -25,16 +25,21 @@ mod completions;
 mod config;
 mod data;
 mod hardware;
+mod models;
 mod panic;
 mod plan;
 mod presets;
 mod profiles;
 mod run_compare;
 mod run_log;
+mod run_rows;
 mod runs;
+mod serve;
 mod table;
 mod versions;
 mod welcome;
+
+pub(crate) mod transfer;
 
 use args::{Cli, Command};
 use context::Context;
@@ -75,6 +80,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Plan(args) => plan::run(context, args),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
+        Command::Models(args) => models::run(context, args),
         Command::Data(args) => data::run(context, args),
         Command::Train(args) => train::run(context, args),
         Command::Pause(args) => runs::pause(context, args),
@@ -86,6 +92,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
+        Command::Serve(args) => serve::run(context, args),
         Command::Export(args) => export::run(context, args),
         Command::Completions { shell } => {
             completions::run(*shell);

@@ -3,25 +3,31 @@
 use super::args::{ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
-use crate::jobs::{RunRequest, resume, start};
+use super::transfer::TransferView;
+use crate::jobs::download::ensure;
+use crate::jobs::model::spelled;
+use crate::jobs::{ResumeChanges, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
-/// Exit code after Ctrl-C with a checkpoint saved.
+/// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
 const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     let config = configuration(context, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(INTERRUPTED);
+    }
     let end = start(context, RunRequest { config, out: args.out.clone() })?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
     {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
-    Ok(report(context, &end.outcome, end.run.id.as_str(), &end.run.directory))
+    report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
 }
 
 /// What the command line asks for: the run file, changed by the flags.
@@ -38,6 +44,19 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     };
     apply_flags(&mut config, args)?;
     Ok(config)
+}
+
+/// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
+fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
+    let name = spelled(&config.model);
+    // Results on stdout are the events of the run.
+    let mut view = TransferView::new(&name, false);
+    let is_here = ensure(context, config, &mut |event| view.receive(event))?;
+    drop(view);
+    if !is_here {
+        output::note("Stopped before the run began; the same command goes on with the download");
+    }
+    Ok(is_here)
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
@@ -115,8 +134,10 @@ fn adapter_of(dir: &Path) -> Result<String> {
 
 /// Go on with a run.
 pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
-    if let Some(end) = resume(context, &args.run, &args.set)? {
-        return Ok(report(context, &end.outcome, end.run.id.as_str(), &end.run.directory));
+    let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
+    let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
+    if let Some(end) = resume(context, run, &changes)? {
+        return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
     if context.json {
@@ -125,12 +146,15 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> u8 {
+fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> Result<u8> {
     if !context.json {
         match outcome {
             RunOutcome::Finished(f) => {
                 output::line(&format!("Finished after {} steps in {}", f.step, output::duration(f.seconds)));
                 output::line(&format!("Adapter   {}", f.adapter));
+                if let Some(score) = f.quality_score {
+                    output::line(&format!("Quality   {score:.0} of 100; `peft-studio runs show {id}` says why"));
+                }
                 output::line(&format!("Try it    peft-studio chat --run {id} --compare"));
             }
             RunOutcome::Stopped(step) => {
@@ -142,10 +166,22 @@ fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -
             RunOutcome::Paused(step) | RunOutcome::Interrupted(step) => {
                 output::line(&format!("Paused after {step} steps. Go on with: peft-studio resume {id}"));
             }
+            // Told as the reason of the exit code.
+            RunOutcome::Halted(_) => {}
         }
     }
     match outcome {
-        RunOutcome::Interrupted(_) => INTERRUPTED,
-        _ => 0,
+        RunOutcome::Interrupted(_) => Ok(INTERRUPTED),
+        RunOutcome::Halted(finding) => Err(named(finding.fault(), id)),
+        _ => Ok(0),
     }
+}
+
+/// The fault with the run's id where its actions say RUN.
+fn named(mut fault: Fault, id: &str) -> Fault {
+    let actions = std::mem::take(&mut fault.actions);
+    for action in actions {
+        fault = fault.action(action.label, action.command.map(|command| command.replace("RUN", id)));
+    }
+    fault
 }

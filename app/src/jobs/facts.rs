@@ -31,6 +31,8 @@ pub struct RunFacts {
     pub model: ModelFacts,
     /// Tokens of every training example, uncut.
     pub lengths: Vec<usize>,
+    /// How often each of them is drawn in an epoch; empty where that is once.
+    pub weights: Vec<f64>,
     /// What else is known of the data.
     pub data: DataFacts,
     /// What the adapters sit on.
@@ -60,6 +62,7 @@ impl RunFacts {
             model_hash: base.checkpoint().hash().to_owned(),
             model: model_facts(base.checkpoint(), base.tokenizer_bytes()),
             lengths,
+            weights: Vec::new(),
             data: DataFacts {
                 rows: rows.len(),
                 duplicates: peft_data::copies(rows),
@@ -78,6 +81,7 @@ impl RunFacts {
             spec: &self.spec,
             stored_in_4bit: self.stored_in_4bit,
             lengths: &self.lengths,
+            weights: &self.weights,
             threads,
             model: self.model,
             data: self.data.clone(),
@@ -125,8 +129,7 @@ pub(super) fn keep(path: &Path, bytes: &[u8]) {
 
 /// Everything that lengths depend on.
 fn key(config: &RunConfig) -> Value {
-    let model = config.model.id.as_deref().unwrap_or_default();
-    let model_files = super::model::folder_of(model).map(|dir| {
+    let model_files = super::model::folder_of(&super::model::spelled(&config.model)).map(|dir| {
         let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
             .unwrap_or_default();

@@ -1,5 +1,6 @@
 //! How much memory this process has used and this machine has.
 
+use peft_plan::findings::MemoryReading;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
@@ -27,6 +28,11 @@ fn resident() -> u64 {
     let what = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[process]), false, what);
     system.process(process).map_or(0, sysinfo::Process::memory)
+}
+
+/// What this process holds and what it could still get, bytes; zeros where the system does not say.
+pub fn memory_reading() -> MemoryReading {
+    MemoryReading { resident: resident(), available: available_memory() }
 }
 
 /// Memory of this machine, or what the system grants this process's group of it, bytes; 0 where the
@@ -110,6 +116,8 @@ mod tests {
         assert!(peak_memory() >= during);
         assert!(resident() > 1 << 20);
         assert!(total_memory() > during);
+        let reading = memory_reading();
+        assert!(reading.resident > 1 << 20 && reading.available > 1 << 20, "{reading:?}");
     }
 
     #[test]

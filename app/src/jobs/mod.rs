@@ -2,10 +2,17 @@
 
 pub mod answer;
 pub mod compare;
+pub mod conversation;
 pub mod disposal;
+pub mod download;
+pub mod evaluate;
 pub mod facts;
+pub mod fit;
 pub mod hardware;
 pub mod hardware_watch;
+pub mod kept;
+pub mod library;
+pub mod live;
 pub mod memory;
 pub mod model;
 pub mod monitor;
@@ -13,8 +20,11 @@ pub mod plan;
 pub mod presets;
 pub mod receipt;
 pub mod run;
+pub mod samples;
+pub mod serve;
 pub mod setup;
+pub mod sources;
 
 pub use model::open_model;
-pub use run::{RunRequest, resume, start};
+pub use run::{ResumeChanges, RunRequest, resume, start};
 pub use setup::{Setup, prepare};

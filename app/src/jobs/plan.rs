@@ -2,6 +2,7 @@
 
 use super::facts::{RunFacts, gather, keep, machine};
 use super::hardware_watch::joules;
+use super::model::spelled;
 use super::open_model;
 use super::run::{absolute_paths, default_name};
 use crate::cli::context::Context;
@@ -82,8 +83,8 @@ pub fn calibration(
     known: &RunFacts,
     plan: &TrainingPlan,
 ) -> Result<Calibration> {
-    let model = config.model.id.as_deref().unwrap_or_default();
-    calibrated(context, known, plan, |engine, sample| engine.calibrate(open_model(model)?.checkpoint(), sample))
+    let model = spelled(&config.model);
+    calibrated(context, known, plan, |engine, sample| engine.calibrate(open_model(&model)?.checkpoint(), sample))
 }
 
 fn calibrated(
@@ -273,6 +274,7 @@ fn on_reference(context: &Context, spec: &ModelSpec) -> Result<Calibration> {
         model_hash: checkpoint.hash().to_owned(),
         model: model_facts(&checkpoint, 0),
         lengths: vec![256; 64],
+        weights: Vec::new(),
         data: DataFacts { rows: 64, learnt_share: 0.5, ..DataFacts::default() },
         targets: Targets::all(checkpoint.spec()),
     };

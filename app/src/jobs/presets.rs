@@ -96,7 +96,7 @@ fn against_model(config: &RunConfig, base: &BaseModel, found: &mut Vec<Mismatch>
         return;
     }
     if let Some(TargetModules::List(names)) = &config.adapter.target_modules {
-        let paths: Vec<String> = spec.modules.iter().map(|m| format!("model.layers.0.{}", m.name)).collect();
+        let paths: Vec<String> = spec.target_modules(0).map(|m| format!("model.layers.0.{}", m.name)).collect();
         let missing: Vec<&str> = names
             .iter()
             .filter(|name| {

@@ -1,17 +1,21 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
+use super::answer::Wording;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
+use super::{live, samples};
 use crate::cli::context::Context;
-use crate::cli::memory::{peak_memory, total_memory};
+use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
-use peft_models::train::{Request, RunOutcome};
+use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,8 @@ const MARKER: &str = "run.json";
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     let RunRequest { mut config, out } = request;
+    peft_plan::resolve::check(&config)?;
+    super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     config = setup.config.clone();
@@ -95,32 +101,60 @@ fn forget(store: &Store, run: &Run, is_new_folder: bool) {
     let _forgotten = store.delete_run(run.id.as_str());
 }
 
-/// Go on with a run. A finished run is left as it is.
-pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result<Option<RunEnd>> {
+/// What is different from where a run goes on.
+#[derive(Clone, Debug, Default)]
+pub struct ResumeChanges {
+    /// Settings, as `key=value`.
+    pub set: Vec<String>,
+    /// Rows that are no longer trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
+    /// Go back to the newest checkpoint that is not after this step.
+    pub rewind_to: Option<u64>,
+}
+
+impl ResumeChanges {
+    fn is_none(&self) -> bool {
+        self.set.is_empty() && self.exclude_rows.is_empty() && self.rewind_to.is_none()
+    }
+}
+
+/// Go on with a run. A finished run is left as it is, unless it is to go back.
+pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> Result<Option<RunEnd>> {
     let store = context.store()?;
     let run = find(&store, id_or_name)?;
-    if matches!(run.status, Status::Finished) {
-        return Ok(None);
+    if matches!(run.status, Status::Finished) && changes.rewind_to.is_none() {
+        progress::tell_the_end(&store, &run)?;
+        if changes.is_none() {
+            return Ok(None);
+        }
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The run is finished; to change something about it, say which step it is to go back to",
+        )
+        .action("Go back to its beginning", Some(format!("peft-studio resume {} --rewind-to 0", run.id))));
     }
     let mut config = RunConfig::from_value(run.config.clone())?;
     let mut frozen = frozen_plan(&run)?;
-    if !changes.is_empty() {
-        for change in changes {
+    if !changes.set.is_empty() {
+        for change in &changes.set {
             config.set(change)?;
         }
         // Whatever was not changed stays as it was, also where today's default would differ.
         let fresh = prepare(&config, frozen.threads, None)?.plan;
-        frozen = TrainingPlan { threads: frozen.threads, ..fresh };
+        let mut guards = fresh.guards.clone();
+        guards.exclude_rows.extend(&frozen.guards.exclude_rows);
+        frozen = TrainingPlan { threads: frozen.threads, guards, ..fresh };
     }
+    config.guards.exclude_rows.extend(changes.exclude_rows.iter().cloned());
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
-    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_empty() {
+    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_none() {
         return Err(Fault::new(
             "PS-DATA-013",
             "The training data is not the same as when this run started, so it cannot go on where it was",
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_empty() { Begin::Resume } else { Begin::Change };
+    let begin = if changes.is_none() { Begin::Resume } else { Begin::Change(changes.rewind_to) };
     execute(context, &engine, &store, &run, &setup, begin).map(Some)
 }
 
@@ -145,8 +179,8 @@ fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
 enum Begin {
     Fresh,
     Resume,
-    /// With other settings from here on.
-    Change,
+    /// With other settings from here on, or from an earlier step.
+    Change(Option<u64>),
     /// Only to write the adapter of the newest checkpoint.
     Stop,
 }
@@ -184,7 +218,10 @@ fn execute(
         },
     )?;
     interrupt::install();
-    let mut last_look = Instant::now();
+    let config = RunConfig::from_value(run.config.clone())?;
+    let dataset = &config.dataset;
+    let wording = Wording::new(&setup.base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref())?;
+    let inbox = RefCell::new(Inbox { last_look: Instant::now(), requests: VecDeque::new(), asked: VecDeque::new() });
     let mut request = || {
         if begin == Begin::Stop {
             return Some(Request::Stop);
@@ -192,19 +229,25 @@ fn execute(
         if interrupt::requested() {
             return Some(Request::Interrupt);
         }
-        // A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
-        if last_look.elapsed() < Duration::from_millis(50) {
-            return None;
-        }
-        last_look = Instant::now();
-        let commands = store.take_commands(run.id.as_str()).unwrap_or_default();
-        commands.iter().find_map(|c| match c.kind {
-            CommandKind::Pause => Some(Request::Pause),
-            CommandKind::Stop => Some(Request::Stop),
-            CommandKind::Evaluate | CommandKind::Snapshot => None,
-        })
+        inbox.borrow_mut().look(store, run.id.as_str());
+        inbox.borrow_mut().requests.pop_front()
     };
-    let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
+    let full = setup.plan.method == peft_plan::Method::Full;
+    let mut questions = || {
+        loop {
+            let payload = inbox.borrow_mut().asked.pop_front()?;
+            if let Some(question) = live::question(&wording, &run.directory, full, &payload) {
+                return Some(question);
+            }
+        }
+    };
+    let place = |row: u32| setup.places.of(row);
+    let guard = GuardJob {
+        place: Some(&place),
+        memory: Some(memory_reading),
+        rewind_to: if let Begin::Change(step) = begin { step } else { None },
+    };
+    let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
     let monitor = sink.watch();
     let job = TrainJob {
@@ -219,9 +262,17 @@ fn execute(
         dataset_hash: &setup.dataset_hash,
         data_bytes: setup.data_bytes,
         resume: begin != Begin::Fresh,
-        changed: begin == Begin::Change,
+        changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
+        questions: &mut questions,
+        samples: Some(Samples {
+            prompts: &setup.samples,
+            tokens: samples::answer_tokens(&config),
+            stop_ids: wording.stop_ids(),
+            tokenizer: setup.base.tokenizer(),
+        }),
         peak_memory,
+        guard,
     };
     let result = engine.train(job, &mut sink);
     drop(monitor);
@@ -249,9 +300,11 @@ fn execute(
                 RunOutcome::Finished(f) => {
                     end.last_step = f.step;
                     end.seconds = f.seconds;
+                    // The recorder has written the score, which is computed from the whole story.
+                    end.quality_score = store.get_run(run.id.as_str())?.quality_score;
                     Status::Finished
                 }
-                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) => Status::Paused,
+                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) | RunOutcome::Halted(_) => Status::Paused,
                 RunOutcome::Stopped(_) => Status::Stopped,
             };
             store.finish(run.id.as_str(), &end)?;
@@ -270,6 +323,32 @@ fn execute(
             // Where the reason cannot be recorded, as on a full disk, it is still what people need to hear.
             let _recorded = store.finish(run.id.as_str(), &end);
             Err(fault)
+        }
+    }
+}
+
+/// What other processes ask of this run.
+struct Inbox {
+    last_look: Instant,
+    requests: VecDeque<Request>,
+    asked: VecDeque<Value>,
+}
+
+impl Inbox {
+    /// A look at the store costs a fraction of a millisecond; twenty a second are quick enough for a person.
+    fn look(&mut self, store: &Store, run: &str) {
+        if self.last_look.elapsed() < Duration::from_millis(50) {
+            return;
+        }
+        self.last_look = Instant::now();
+        for command in store.take_commands(run).unwrap_or_default() {
+            match command.kind {
+                CommandKind::Pause => self.requests.push_back(Request::Pause),
+                CommandKind::Stop => self.requests.push_back(Request::Stop),
+                CommandKind::Answer => self.asked.push_back(command.payload),
+                CommandKind::Evaluate => self.requests.push_back(Request::Evaluate),
+                CommandKind::Snapshot => self.requests.push_back(Request::Snapshot),
+            }
         }
     }
 }

@@ -71,17 +71,19 @@ pub struct DatasetRef {
     pub system_prompt: Option<String>,
 }
 
-/// One of several files.
+/// One of several sources of examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceRef {
-    /// The file.
+    /// The file, or a folder with files.
     pub path: Option<String>,
-    /// A dataset of the Hugging Face hub instead.
+    /// A dataset of the Hugging Face hub instead: `owner/name`, perhaps with `:configuration`.
     pub hub: Option<String>,
-    /// Which part of it.
+    /// Which part of it; `train` where nothing is said.
     pub split: Option<String>,
-    /// How often its rows are drawn, relative to the others.
+    /// Branch, tag or commit of it; a run pins the commit it started with.
+    pub revision: Option<String>,
+    /// How often each of its rows is drawn in an epoch: 1 is once, 2 twice, 0.5 every second time.
     pub weight: Option<f64>,
 }
 
@@ -243,6 +245,22 @@ pub struct EvaluationConfig {
     pub every_steps: Option<u64>,
     /// Stop after so many evaluations without a better loss.
     pub early_stopping_patience: Option<u32>,
+    /// Prompts answered at each evaluation: texts, or lists of turns. `null`: the first held-out examples.
+    pub sample_prompts: Option<Vec<SampleRef>>,
+    /// How many prompts are answered; `null`: all of `sample_prompts`, or 3 held-out examples; 0: none.
+    pub samples: Option<usize>,
+    /// Longest such answer, tokens; `null`: 64.
+    pub sample_tokens: Option<usize>,
+}
+
+/// A prompt that is answered at each evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SampleRef {
+    /// One question.
+    Text(String),
+    /// A conversation whose next turn is the model's.
+    Turns(Vec<crate::conversation::Turn>),
 }
 
 /// When it is saved.
@@ -261,10 +279,12 @@ pub struct CheckpointConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GuardConfig {
-    /// `pause` or `continue`.
+    /// `pause`, `rewind` or `continue`.
     pub on_divergence: Option<String>,
-    /// `clip_and_rewind` or `continue`.
+    /// `clip_and_rewind`, `pause` or `continue`.
     pub on_gradient_explosion: Option<String>,
+    /// Rows that are not trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
 }
@@ -358,10 +378,11 @@ impl RunConfig {
         value
     }
 
-    /// The dataset's files, whichever way they were given.
+    /// What the dataset is made of, whichever way it was given: paths, and datasets of the hub as `hub:owner/name`.
     pub fn dataset_paths(&self) -> Vec<String> {
         let mut paths: Vec<String> = self.dataset.path.iter().cloned().collect();
-        paths.extend(self.dataset.sources.iter().filter_map(|s| s.path.clone()));
+        let name = |source: &SourceRef| source.path.clone().or(source.hub.as_ref().map(|hub| format!("hub:{hub}")));
+        paths.extend(self.dataset.sources.iter().filter_map(name));
         paths
     }
 }

@@ -15,6 +15,8 @@ pub struct Facts<'a> {
     pub stored_in_4bit: bool,
     /// Tokens of every training example, uncut.
     pub lengths: &'a [usize],
+    /// How often each of them is drawn in an epoch; empty where that is once.
+    pub weights: &'a [f64],
     /// Threads to compute with.
     pub threads: usize,
     /// Sizes of the model's files.
@@ -35,6 +37,7 @@ impl<'a> Facts<'a> {
             spec,
             stored_in_4bit: false,
             lengths,
+            weights: &[],
             threads,
             model: ModelFacts::default(),
             data,

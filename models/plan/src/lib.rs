@@ -10,27 +10,35 @@ pub mod event;
 pub mod facts;
 pub mod family;
 pub mod fault;
+pub mod findings;
 pub mod import;
+pub mod judge;
 pub mod memory;
 pub mod order;
 pub mod preference;
 pub mod preset;
 pub mod profile;
+pub mod quality;
 pub mod resolve;
 pub mod rope;
+pub mod run_view;
 pub mod saved;
 pub mod schedule;
 pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
-pub use conversation::{Example, Role, Row, Turn};
-pub use event::{Evaluation, EventSink, Finished, GpuReading, Interval, Reading, RunEvent, Started, StepMetrics};
+pub use conversation::{Example, Role, Row, Turn, TurnExtra, schema_of, tools_of};
+pub use event::{
+    Evaluation, EventSink, Finished, GpuReading, Interval, Probe, QualityPart, Reading, RunEvent, Started, StepMetrics,
+};
 pub use facts::{DataFacts, Facts, MachineFacts, ModelFacts, Targets};
 pub use fault::{Action, Fault, Result};
 pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
-pub use resolve::{Optimizer, TrainingPlan};
+pub use quality::{Quality, assess};
+pub use resolve::{GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
+pub use run_view::RunView;
 pub use schedule::LrSchedule;
 pub use spec::{
     Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,

@@ -311,7 +311,7 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
     let cut = |lengths: &[usize]| -> Vec<usize> { lengths.iter().map(|&l| l.min(limit)).collect() };
     let (train, held_out) = (cut(facts.lengths), cut(&facts.data.held_out));
     let rows =
-        Rows { train: crate::order::widest(&train, &plan.order(), plan.total_steps), score: score_rows(&held_out) };
+        Rows { train: crate::order::widest(&train, facts.weights, &plan.order(), plan.total_steps), score: score_rows(&held_out) };
     let all = || train.iter().chain(&held_out).copied();
     let (weight_bytes, quantising_bytes) =
         weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);

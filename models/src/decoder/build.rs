@@ -18,12 +18,14 @@ use crate::fault::device;
 use crate::merge::dense;
 use peft_kernels::{
     Activation, AttentionParams, Backend, ClampedGate, DType, FrozenWeight, Heads, Matrix, NormParams, RopeParams,
+    Tensor,
 };
 use peft_plan::order::SplitMix;
 use peft_plan::saved::{EMBEDDING, HEAD};
 use peft_plan::{
     ExpertsSpec, Fault, GateActivation, Method, ModelSpec, ModuleSpec, NormPlacement, Part, Result, TrainingPlan,
 };
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How a decoder is built.
@@ -212,53 +214,12 @@ impl<B: Backend> Builder<'_, B> {
         let bias = if module.bias { Some(self.vector(&format!("{path}.bias"), out)?) } else { None };
         let lora = match &self.options.adapter {
             Some(source) if self.spec.adaptable(module) => {
-                self.lora(source, &path, weight.matrix(), (out, inp), *adapters)?
+                lora(self.be, source, &path, weight.matrix(), (out, inp), *adapters, self.options.trainable)?
             }
             _ => None,
         };
         *adapters += u64::from(lora.is_some());
         Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora })
-    }
-
-    fn lora(
-        &self,
-        source: &AdapterSource,
-        path: &str,
-        w: Matrix<B>,
-        shape: (usize, usize),
-        index: u64,
-    ) -> Result<Option<Lora<B>>> {
-        let (out, inp) = shape;
-        let be = self.be;
-        let name = |suffix: &str| format!("base_model.model.{path}.{suffix}");
-        let Some(values) = source.values(path, out, inp)? else { return Ok(None) };
-        let spec = source.spec();
-        let mut a =
-            Param::frozen(name("lora_A.weight"), be.tensor(values.rank, inp, &values.a).map_err(device)?, false);
-        let mut b =
-            Param::frozen(name("lora_B.weight"), be.tensor(out, values.rank, &values.b).map_err(device)?, false);
-        let magnitude = if spec.dora {
-            let mut squares = be.zeros(1, out).map_err(device)?;
-            be.row_squares(&mut squares, w).map_err(device)?;
-            let m = match values.magnitude {
-                Some(m) => m,
-                None => be.download(&squares).map_err(device)?.into_iter().map(f32::sqrt).collect(),
-            };
-            let mut m = Param::frozen(name("lora_magnitude_vector"), be.tensor(1, out, &m).map_err(device)?, true);
-            if self.options.trainable {
-                m.make_trainable(be, true, spec.lora_plus_ratio.unwrap_or(1.0)).map_err(device)?;
-            }
-            let zeros = || be.zeros(1, out).map_err(device);
-            Some(Magnitude { m, squares, norm: zeros()?, ratio: zeros()? })
-        } else {
-            None
-        };
-        if self.options.trainable {
-            a.make_trainable(be, true, 1.0).map_err(device)?;
-            // LoRA+ (Hayou et al. 2024): B, and with it the magnitude, learn faster than A.
-            b.make_trainable(be, true, spec.lora_plus_ratio.unwrap_or(1.0)).map_err(device)?;
-        }
-        Ok(Some(Lora { a, b, magnitude, scaling: values.scaling as f32, dropout: spec.dropout as f32, index }))
     }
 
     fn layer(&self, i: usize, adapters: &mut u64) -> Result<Layer<B>> {
@@ -358,6 +319,109 @@ impl<B: Backend> Builder<'_, B> {
 /// The name of a module trained whole in the adapter's file.
 fn saved_name(path: &str) -> String {
     format!("{ADAPTER_PREFIX}{path}.weight")
+}
+
+/// Put another adapter on `decoder`, for answering, or none. What is computed of the weights alone is kept where
+/// both have it.
+pub fn attach<B: Backend>(decoder: &mut Decoder<B>, source: Option<&AdapterSource>) -> Result<()> {
+    let be = decoder.be.clone();
+    let mut adapters = 0;
+    // Nothing is changed before everything is known to fit.
+    let mut fresh = Vec::new();
+    for (i, layer) in decoder.layers.iter().enumerate() {
+        for (linear, module) in layer.linears.iter().zip(decoder.spec.layer_modules(i)) {
+            let shape = (linear.out_features, linear.in_features);
+            let one = match source.filter(|_| decoder.spec.adaptable(module)) {
+                Some(source) => lora(&be, source, &linear.path, linear.weight.matrix(), shape, adapters, false)?,
+                None => None,
+            };
+            adapters += u64::from(one.is_some());
+            fresh.push(one);
+        }
+    }
+    if source.is_some() && adapters == 0 {
+        return Err(Fault::new("PS-CFG-003", "The adapter's modules match nothing in this model"));
+    }
+    let mut whole = whole_modules(decoder, source)?;
+    for (linear, one) in decoder.layers.iter_mut().flat_map(|layer| &mut layer.linears).zip(fresh) {
+        linear.lora = one;
+    }
+    let mut matrix = |path: &str| whole.remove(path).map(|tuned| Param::frozen(saved_name(path), tuned, false));
+    decoder.saved = Saved { embedding: matrix(EMBEDDING), head: matrix(HEAD) };
+    for vector in decoder.layers.iter_mut().flat_map(Layer::vectors_mut).chain([&mut decoder.norm]) {
+        if let Some(base) = vector.base.take() {
+            vector.value = base;
+            vector.name = vector.name.trim_start_matches(ADAPTER_PREFIX).to_owned();
+        }
+        let path = vector.name.trim_end_matches(".weight").to_owned();
+        if let Some(tuned) = whole.remove(&path) {
+            vector.base = Some(std::mem::replace(&mut vector.value, tuned));
+            vector.name = saved_name(&path);
+        }
+    }
+    decoder.prepare().map_err(device)
+}
+
+/// What `source` replaces whole, by path, on the device.
+fn whole_modules<B: Backend>(
+    decoder: &Decoder<B>,
+    source: Option<&AdapterSource>,
+) -> Result<BTreeMap<String, Tensor<B>>> {
+    let Some(source) = source else { return Ok(BTreeMap::new()) };
+    let spec = &decoder.spec;
+    let mut whole = BTreeMap::new();
+    for path in peft_plan::saved::paths(spec, &source.spec().modules_to_save)? {
+        let shape = if path == EMBEDDING || path == HEAD {
+            vec![spec.vocab_size, spec.hidden_size]
+        } else {
+            vec![peft_plan::saved::size(spec, &path) as usize]
+        };
+        if let Some(tuned) = source.saved(&path, &shape)? {
+            let (rows, cols) = if shape.len() == 2 { (shape[0], shape[1]) } else { (1, shape[0]) };
+            whole.insert(path, decoder.be.tensor(rows, cols, tuned).map_err(device)?);
+        }
+    }
+    Ok(whole)
+}
+
+/// The adapter of the module at `path`, if `source` has one.
+fn lora<B: Backend>(
+    be: &B,
+    source: &AdapterSource,
+    path: &str,
+    w: Matrix<B>,
+    shape: (usize, usize),
+    index: u64,
+    trainable: bool,
+) -> Result<Option<Lora<B>>> {
+    let (out, inp) = shape;
+    let name = |suffix: &str| format!("base_model.model.{path}.{suffix}");
+    let Some(values) = source.values(path, out, inp)? else { return Ok(None) };
+    let spec = source.spec();
+    let mut a = Param::frozen(name("lora_A.weight"), be.tensor(values.rank, inp, &values.a).map_err(device)?, false);
+    let mut b = Param::frozen(name("lora_B.weight"), be.tensor(out, values.rank, &values.b).map_err(device)?, false);
+    let magnitude = if spec.dora {
+        let mut squares = be.zeros(1, out).map_err(device)?;
+        be.row_squares(&mut squares, w).map_err(device)?;
+        let m = match values.magnitude {
+            Some(m) => m,
+            None => be.download(&squares).map_err(device)?.into_iter().map(f32::sqrt).collect(),
+        };
+        let mut m = Param::frozen(name("lora_magnitude_vector"), be.tensor(1, out, &m).map_err(device)?, true);
+        if trainable {
+            m.make_trainable(be, true, spec.lora_plus_ratio.unwrap_or(1.0)).map_err(device)?;
+        }
+        let zeros = || be.zeros(1, out).map_err(device);
+        Some(Magnitude { m, squares, norm: zeros()?, ratio: zeros()? })
+    } else {
+        None
+    };
+    if trainable {
+        a.make_trainable(be, true, 1.0).map_err(device)?;
+        // LoRA+ (Hayou et al. 2024): B, and with it the magnitude, learn faster than A.
+        b.make_trainable(be, true, spec.lora_plus_ratio.unwrap_or(1.0)).map_err(device)?;
+    }
+    Ok(Some(Lora { a, b, magnitude, scaling: values.scaling as f32, dropout: spec.dropout as f32, index }))
 }
 
 /// Columns of each module that makes any of `parts`, in the buffer that holds all of them.

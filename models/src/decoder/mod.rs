@@ -4,17 +4,20 @@
 //! segments, so there is no padding anywhere.
 
 mod build;
+mod cache;
 mod experts;
 mod layer;
 mod linear;
 mod mlp;
 mod param;
+mod pooled;
 mod reserve;
 mod router;
 mod saved;
 mod weighted;
 
-pub use build::{BuildOptions, build, build_first, initial_a, stays_mapped};
+pub use build::{BuildOptions, attach, build, build_first, initial_a, stays_mapped};
+pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
@@ -118,11 +121,6 @@ pub struct Decoder<B: Backend> {
     tables: Vec<Tensor<B>>,
     /// Positions the tables hold.
     positions: usize,
-}
-
-/// Keys and values of every layer for a number of slots (rows).
-pub struct KvCache<B: Backend> {
-    layers: Vec<Tensor<B>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -306,7 +304,6 @@ impl<B: Backend> Decoder<B> {
         let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -337,6 +334,7 @@ impl<B: Backend> Decoder<B> {
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
         let embedding_trained = match (&mut saved.embedding, embedding) {
             (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
@@ -366,6 +364,20 @@ impl<B: Backend> Decoder<B> {
         Ok(scores)
     }
 
+    /// Where the last pass was no longer finite first, looking from the bottom up.
+    pub fn first_broken_output(&self, acts: &Activations<B>) -> Result<Option<String>> {
+        let is_broken = |t: &Tensor<B>| Ok(self.be.download(t)?.iter().any(|v| !v.is_finite()));
+        for (i, stream) in acts.inputs.iter().enumerate() {
+            if is_broken(stream)? {
+                return Ok(Some(match i {
+                    0 => "the output of the embedding".to_owned(),
+                    i => format!("the output of layer {}", i - 1),
+                }));
+            }
+        }
+        Ok(if is_broken(&acts.normed)? { Some("the output of the last norm".to_owned()) } else { None })
+    }
+
     /// Logits of every position, for checks on small models: `[rows, vocab]`.
     pub fn logits(&mut self, acts: &mut Activations<B>, batch: &Batch, adapters: bool) -> Result<Vec<f32>> {
         let rows = batch.tokens.len();
@@ -384,12 +396,6 @@ impl<B: Backend> Decoder<B> {
             self.be.softcap(&mut logits, cap as f32)?;
         }
         self.be.download(&logits)
-    }
-
-    /// Room for `slots` tokens in every layer.
-    pub fn kv_cache(&self, slots: usize) -> Result<KvCache<B>> {
-        let columns = 2 * self.spec.kv_dim();
-        Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
     }
 
     /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.

@@ -8,14 +8,14 @@ mod training;
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::MergeOptions;
 pub use session::Session;
-pub use training::TrainJob;
+pub use training::{TrainJob, kept_adapter};
 
 use crate::base::BaseModel;
 use crate::calibrate::{self, Sample};
 use crate::checkpoint::Checkpoint;
 use crate::fault::device;
 use crate::golden::{self, SelftestReport};
-use crate::peft_format::AdapterFile;
+use crate::peft_format::{AdapterFile, read_adapter};
 use crate::train::RunOutcome;
 use crate::verify::{Verification, verify};
 use durable::Manifest;
@@ -103,6 +103,17 @@ impl Engine {
         &self,
         base: &BaseModel,
         adapter: Option<&Path>,
+        quantize: Option<Quantization>,
+    ) -> Result<Box<dyn Session>> {
+        let file = adapter.map(read_adapter).transpose()?;
+        self.session_with(base, file.as_ref(), quantize)
+    }
+
+    /// Load a model with an adapter that was read already.
+    pub fn session_with(
+        &self,
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
         on!(self, be => session::open(be, base, adapter, quantize))

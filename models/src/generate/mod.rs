@@ -1,15 +1,26 @@
 //! Answers: several prompts decoded together over one resident base, with or without the adapter on each (B9).
+//!
+//! What an answer says does not depend on what is decoded beside it, to the bit: a prompt is read in a pass of its
+//! own, and at most [`TOGETHER`] answers go on in one pass, for which the products take the same path as for one.
 
+mod columns;
+pub mod constraint;
+mod generation;
 mod sample;
+mod stops;
+mod text;
 
-pub use sample::{Sampling, choose};
+pub use columns::Columns;
+pub use constraint::{Constraints, Grammar};
+pub use generation::{Generation, PREFILL_ROWS, TOGETHER};
+pub use sample::{History, Sampling, candidates, choose, penalize};
+pub use stops::{Shown, StopStrings};
+pub use text::AnswerText;
 
 use crate::decoder::{Activations, Decoder};
-use crate::fault::device;
-use peft_kernels::{Backend, CachedSegment};
-use peft_plan::{Fault, Result};
+use peft_kernels::Backend;
+use peft_plan::Result;
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 /// One prompt.
 #[derive(Clone, Debug)]
@@ -29,18 +40,52 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Tokens that end an answer; not part of it.
     pub stop_ids: Vec<u32>,
+    /// What an answer must look like.
+    pub grammar: Option<Grammar>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { sampling: Sampling::default(), max_new_tokens: 256, stop_ids: Vec::new(), grammar: None }
+    }
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// A stop token came.
+    /// A stop token came, or the answer is complete under its schema.
     Stop,
+    /// A stop string came.
+    StopString,
     /// It is as long as it may be.
     Length,
     /// The caller had enough.
     Cancelled,
 }
+
+impl StopReason {
+    /// The word for it in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::StopString => "stop_string",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a caller that has heard a token wants to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// This answer, for this reason.
+    This(StopReason),
+    /// All answers.
+    All,
+}
+
+/// Called with the number of the prompt and each token of its answer.
+pub type OnToken<'a> = dyn FnMut(usize, u32) -> ControlFlow<Halt> + 'a;
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -49,6 +94,8 @@ pub struct Answer {
     pub ids: Vec<u32>,
     /// Why it ended.
     pub stop: StopReason,
+    /// Tokens of the prompt that did not have to be read again.
+    pub reused_tokens: usize,
 }
 
 /// Answers and how long they took.
@@ -56,100 +103,41 @@ pub struct Answer {
 pub struct Generated {
     /// In the order of the prompts.
     pub answers: Vec<Answer>,
-    /// Until the first token of all of them.
+    /// Until the first token of any of them.
     pub first_token_seconds: f64,
-    /// From then on.
+    /// From the moment when all prompts were read.
     pub decode_seconds: f64,
 }
 
-struct Sequence {
-    prompt: usize,
-    slot: usize,
-    past: usize,
-    total: usize,
-    adapter: bool,
-    last: u32,
-}
-
-/// Answer all prompts in one batched pass per token. `on_token(prompt, token)` streams; `Break` ends all of them.
+/// Answer all prompts from an empty cache.
 pub fn generate<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
     prompts: &[Prompt],
     options: &GenerateOptions,
-    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    on_token: &mut OnToken,
 ) -> Result<Generated> {
-    let begun = Instant::now();
-    let limit = decoder.spec.max_positions;
-    let vocab = decoder.spec.vocab_size;
-    let mut answers: Vec<Answer> =
-        prompts.iter().map(|_| Answer { ids: Vec::new(), stop: StopReason::Length }).collect();
-    let mut order: Vec<usize> = (0..prompts.len()).collect();
-    // The rows that an adapter acts on must be neighbours.
-    order.sort_by_key(|&i| prompts[i].adapter);
-    let mut active = Vec::new();
-    let mut slot = 0;
-    for prompt in order {
-        let ids = &prompts[prompt].ids;
-        if ids.is_empty() || ids.len() >= limit {
-            return Err(Fault::new(
-                "PS-CFG-001",
-                format!("The prompt has {} tokens; this model can read 1 to {}", ids.len(), limit - 1),
-            ));
-        }
-        let total = (ids.len() + options.max_new_tokens).min(limit);
-        active.push(Sequence { prompt, slot, past: 0, total, adapter: prompts[prompt].adapter, last: 0 });
-        slot += total;
+    generate_with(decoder, acts, &mut Columns::default(), prompts, options, on_token)
+}
+
+/// Answer all prompts; what `columns` hold of them is not computed again.
+pub fn generate_with<B: Backend>(
+    decoder: &mut Decoder<B>,
+    acts: &mut Activations<B>,
+    columns: &mut Columns<B>,
+    prompts: &[Prompt],
+    options: &GenerateOptions,
+    on_token: &mut OnToken,
+) -> Result<Generated> {
+    let answered = (|| {
+        let mut generation = Generation::new(decoder, columns, prompts, options)?;
+        while !generation.advance(decoder, acts, columns, PREFILL_ROWS, on_token)? {}
+        Ok(generation.finish())
+    })();
+    match &answered {
+        Ok(_) => columns.settle(),
+        // Whatever broke, what is in the cache is not to be trusted.
+        Err(_) => columns.clear(),
     }
-    let mut cache = decoder.kv_cache(slot).map_err(device)?;
-    let mut first_token_seconds = None;
-    while !active.is_empty() {
-        let mut tokens = Vec::new();
-        let mut segments = Vec::new();
-        let mut first_adapter_row = None;
-        for s in &active {
-            let start = tokens.len();
-            if s.adapter && first_adapter_row.is_none() {
-                first_adapter_row = Some(start);
-            }
-            if s.past == 0 {
-                tokens.extend_from_slice(&prompts[s.prompt].ids);
-            } else {
-                tokens.push(s.last);
-            }
-            segments.push(CachedSegment { start, len: tokens.len() - start, slot: s.slot, past: s.past });
-        }
-        let totals: Vec<usize> = active.iter().map(|s| s.total).collect();
-        let rows = first_adapter_row.unwrap_or(tokens.len())..tokens.len();
-        let logits = decoder.continue_cached(acts, &mut cache, &tokens, &segments, &totals, rows).map_err(device)?;
-        first_token_seconds.get_or_insert_with(|| begun.elapsed().as_secs_f64());
-        let mut cancelled = false;
-        let mut row = 0;
-        active.retain_mut(|s| {
-            let z = &logits[row * vocab..(row + 1) * vocab];
-            s.past += segments[row].len;
-            row += 1;
-            let answer = &mut answers[s.prompt];
-            if options.max_new_tokens == 0 {
-                return false;
-            }
-            let token = choose(z, &options.sampling, answer.ids.len());
-            if options.stop_ids.contains(&token) {
-                answer.stop = StopReason::Stop;
-                return false;
-            }
-            answer.ids.push(token);
-            cancelled |= on_token(s.prompt, token) == ControlFlow::Break(());
-            s.last = token;
-            answer.ids.len() < options.max_new_tokens && s.past < s.total
-        });
-        if cancelled {
-            for s in &active {
-                answers[s.prompt].stop = StopReason::Cancelled;
-            }
-            break;
-        }
-    }
-    let first = first_token_seconds.unwrap_or(0.0);
-    Ok(Generated { answers, first_token_seconds: first, decode_seconds: begun.elapsed().as_secs_f64() - first })
+    answered
 }

@@ -45,9 +45,10 @@ fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
 /// Most tokens that a run computes together.
 pub fn rows(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens]) -> Rows {
     let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
+    let weights = plan.weights(train.iter().map(|t| t.row));
     let held_out: Vec<usize> = validation.iter().map(|t| t.ids.len()).collect();
     Rows {
-        train: peft_plan::order::widest(&lengths, &plan.order(), plan.total_steps),
+        train: peft_plan::order::widest(&lengths, &weights, &plan.order(), plan.total_steps),
         score: peft_plan::facts::score_rows(&held_out),
     }
 }

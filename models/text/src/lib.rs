@@ -14,6 +14,7 @@ mod rendered;
 mod special;
 mod spelling;
 mod template;
+mod token_bytes;
 mod tokenizer;
 
 pub use decoder::Decoder;
@@ -21,4 +22,5 @@ pub use render::RenderOptions;
 pub use rendered::{Mark, Rendered};
 pub use special::SpecialToken;
 pub use template::ChatTemplate;
+pub use token_bytes::TokenBytes;
 pub use tokenizer::{Parts, Tokenizer};

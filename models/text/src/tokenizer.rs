@@ -160,6 +160,12 @@ impl Tokenizer {
         Some(source)
     }
 
+    /// The model's own chat template for conversations that offer tools, where it has a special one.
+    pub fn tool_template(&self) -> Option<&str> {
+        let (_, source) = self.templates.iter().find(|(key, _)| key == "tool_use")?;
+        Some(source)
+    }
+
     /// What was found odd while opening, one sentence each; nothing that stops a run.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -250,6 +256,11 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special).map_err(|error| {
             Fault::new("PS-MODEL-005", format!("The tokenizer could not turn tokens into text: {error}"))
         })
+    }
+
+    /// The settings of the decoder; `null` without one.
+    pub(crate) fn decoder_settings(&self) -> Value {
+        self.inner.get_decoder().and_then(|decoder| serde_json::to_value(decoder).ok()).unwrap_or_default()
     }
 
     pub(crate) fn special(&self) -> &SpecialTokens {

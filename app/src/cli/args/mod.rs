@@ -5,6 +5,7 @@
 
 mod data;
 mod model;
+mod models;
 mod planning;
 mod presets;
 mod spelling;
@@ -14,7 +15,8 @@ mod values;
 mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
-pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
+pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
@@ -60,6 +62,9 @@ pub struct GlobalArgs {
     /// Threads of the processor to use [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = values::threads)]
     pub threads: Option<usize>,
+    /// Never use the network, also where a command would
+    #[arg(long, global = true)]
+    pub offline: bool,
 }
 
 /// The commands.
@@ -78,6 +83,9 @@ pub enum Command {
     Selftest,
     /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
+    /// Find models, download them, and see whether they fit this computer
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
@@ -105,6 +113,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training
     Chat(ChatArgs),
+    /// Answer the programs of this computer: an OpenAI-compatible server for a model and its adapter
+    Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
     /// Print a script that completes commands when you press Tab

@@ -84,9 +84,12 @@ impl Receiver for Terminal {
             RunEvent::Checkpoint { step, bytes: size, .. } => {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));
             }
+            // Answers are for whoever looks at the run; a bar has no room for them.
+            RunEvent::Sample { .. } => {}
             RunEvent::Anomaly { message, taken, .. } => {
-                self.say(&printable(&format!("{message} {taken}")));
+                self.say(&printable(&format!("{message}. In answer: {taken}.")));
             }
+            RunEvent::Probe(_) => {}
             RunEvent::Paused { .. } | RunEvent::Stopped { .. } | RunEvent::Finished(_) | RunEvent::Failed { .. } => {
                 self.end();
             }

@@ -1,0 +1,82 @@
+//! Which prompts a run answers at each evaluation: those of its configuration, or its first held-out examples.
+
+use super::answer::Wording;
+use peft_models::base::BaseModel;
+use peft_models::train::SamplePrompt;
+use peft_plan::config::SampleRef;
+use peft_plan::{Example, Fault, Result, Role, Row, RunConfig, Turn};
+
+/// Held-out examples that are asked where nothing else is said.
+const USUAL: usize = 3;
+/// Longest answer where nothing else is said, tokens.
+const USUAL_TOKENS: usize = 64;
+
+/// Longest answer to a sample prompt, tokens.
+pub fn answer_tokens(config: &RunConfig) -> usize {
+    config.evaluation.sample_tokens.unwrap_or(USUAL_TOKENS)
+}
+
+/// The prompts of a run. `held_out`: indices of the held-out rows, in their order.
+pub fn prompts(config: &RunConfig, base: &BaseModel, rows: &[Row], held_out: &[usize]) -> Result<Vec<SamplePrompt>> {
+    let evaluation = &config.evaluation;
+    let most = evaluation.samples.unwrap_or(if evaluation.sample_prompts.is_some() { usize::MAX } else { USUAL });
+    if most == 0 {
+        return Ok(Vec::new());
+    }
+    let system = config.dataset.system_prompt.as_deref();
+    let wording = Wording::new(base, config.dataset.chat_template.as_deref(), system)?;
+    let room = base.spec().max_positions.saturating_sub(answer_tokens(config));
+    if let Some(given) = &evaluation.sample_prompts {
+        let prompt = |(i, prompt): (usize, &SampleRef)| {
+            let turns = match prompt {
+                SampleRef::Text(text) => vec![Turn::new(Role::User, text.as_str())],
+                SampleRef::Turns(turns) => turns.clone(),
+            };
+            let ids = wording.prompt(&turns)?;
+            if ids.len() > room {
+                let detail = format!(
+                    "`evaluation.sample_prompts[{i}]` has {} tokens; with the answer there is room for {room}",
+                    ids.len()
+                );
+                return Err(Fault::new("PS-CFG-001", detail));
+            }
+            Ok(SamplePrompt { prompt: asked(&turns), ids, expected: None })
+        };
+        return given.iter().enumerate().take(most).map(prompt).collect();
+    }
+    let mut chosen = Vec::new();
+    for &row in held_out {
+        if chosen.len() >= most {
+            break;
+        }
+        let Some((turns, expected)) = question(&rows[row].example) else { continue };
+        // A row that the layout refuses is refused where rows are rendered, with its line.
+        let Ok(ids) = wording.prompt(turns) else { continue };
+        if ids.len() <= room {
+            chosen.push(SamplePrompt { prompt: asked(turns), ids, expected });
+        }
+    }
+    Ok(chosen)
+}
+
+/// What a row asks, and what it would like to hear.
+fn question(example: &Example) -> Option<(&[Turn], Option<String>)> {
+    let (prompt, answer) = match example {
+        Example::Messages(turns) => {
+            let last = turns.iter().rposition(|turn| turn.role == Role::Assistant)?;
+            (&turns[..last], Some(turns[last].content.clone()))
+        }
+        Example::Preference { prompt, chosen, .. } => (&prompt[..], chosen.first().map(|turn| turn.content.clone())),
+        Example::Rated { prompt, answer, desirable } => {
+            (&prompt[..], answer.first().filter(|_| *desirable).map(|turn| turn.content.clone()))
+        }
+        Example::Text(_) => return None,
+    };
+    (!prompt.is_empty()).then_some((prompt, answer))
+}
+
+/// What a person sees of a prompt: the last question.
+fn asked(turns: &[Turn]) -> String {
+    let question = turns.iter().rfind(|turn| turn.role == Role::User).or(turns.last());
+    question.map(|turn| turn.content.clone()).unwrap_or_default()
+}

@@ -1,0 +1,8 @@
+//! Runs in trouble: what is planted is found, what is found is acted upon, and healthy runs are left alone.
+
+#[path = "guard/campaign.rs"]
+mod campaign;
+#[path = "guard/faults.rs"]
+mod faults;
+#[path = "guard/world.rs"]
+mod world;

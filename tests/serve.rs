@@ -1,0 +1,6 @@
+//! The local server over real sockets: its protocol with a model of our own, and the real program.
+
+#[path = "serve/client.rs"]
+mod client;
+#[path = "serve/protocol.rs"]
+mod protocol;
