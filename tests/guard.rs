@@ -4,5 +4,9 @@
 mod campaign;
 #[path = "guard/faults.rs"]
 mod faults;
+#[path = "guard/poison.rs"]
+mod poison;
+#[path = "guard/reactions.rs"]
+mod reactions;
 #[path = "guard/world.rs"]
 mod world;

@@ -2,5 +2,7 @@
 
 #[path = "serve/client.rs"]
 mod client;
+#[path = "serve/program.rs"]
+mod program;
 #[path = "serve/protocol.rs"]
 mod protocol;

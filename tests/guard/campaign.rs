@@ -19,7 +19,7 @@ const GROUNDS: [Ground; 12] = [
     ("starter", Data::Cafe, 300, &["training.learning_rate=2e-3", "adapter.method=dora"]),
     ("starter", Data::Cafe, 300, &["training.learning_rate=3e-4", "adapter.method=full"]),
     ("starter", Data::Say, 300, &["training.learning_rate=2e-3", "adapter.method=qlora"]),
-    ("llama", Data::Cipher, 600, &["training.learning_rate=1e-2"]),
+    ("llama", Data::Cipher, 600, &["training.learning_rate=5e-3"]),
     ("qwen3", Data::Cipher, 600, &["training.learning_rate=3e-3", "adapter.method=full"]),
     ("gemma3", Data::Say, 400, &["training.learning_rate=1e-2"]),
     ("phi3", Data::Cipher, 600, &["training.learning_rate=1e-2", "adapter.method=dora"]),
@@ -98,16 +98,11 @@ fn same_answers(w: &mut World, _: u64, _: &Path) {
 /// A token that some rows hold is beyond what numbers can carry, as where a file was made in half precision.
 fn overflow_of_a_token(w: &mut World, _: u64, folder: &Path) {
     let model = w.base.id().to_owned();
-    let hidden = w.base.spec().hidden_size;
     let usage = |token: u32| w.train.iter().filter(|t| t.ids.contains(&token)).count();
     // As rare as it can be while it is there early enough to cost anything.
     let rare = (10..w.base.spec().vocab_size as u32).filter(|&t| usage(t) >= 10).min_by_key(|&t| usage(t));
-    let rare = rare.expect("some token is used") as usize;
-    w.base = faults::altered(&model, folder, &|name, _, values| {
-        if name.contains("embed_tokens") {
-            values[rare * hidden..(rare + 1) * hidden].fill(3e38);
-        }
-    });
+    w.base = faults::overflowing_token(&model, folder, rare.expect("some token is used"));
+    w.settings.push(r#"adapter.target_modules=["down_proj"]"#.to_owned());
 }
 
 /// A layer whose output is beyond what numbers can carry.
@@ -224,7 +219,7 @@ fn found(fault: &Fault, told: &Told) -> Option<f64> {
     Some(first as f64 / told.steps as f64)
 }
 
-fn print(line: &str) {
+pub(crate) fn print(line: &str) {
     use std::io::Write;
     writeln!(std::io::stderr(), "{line}").expect("stderr");
 }
@@ -232,6 +227,7 @@ fn print(line: &str) {
 #[test]
 #[ignore = "sixty runs: about five minutes"]
 fn every_planted_fault_is_found_before_it_has_cost_a_tenth_and_healthy_runs_are_left_alone() {
+    // `ONLY=leak` for the faults whose names hold it.
     let only = std::env::var("ONLY").unwrap_or_default();
     let (mut false_alarms, mut late, mut runs) = (0, 0, 0);
     for n in 0..20_u64 {

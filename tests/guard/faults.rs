@@ -120,6 +120,25 @@ pub(crate) fn exploded_adapter(world: &World, size: f32, folder: &Path) {
     write_adapter(folder, &config, &tensors).expect("written");
 }
 
+/// `model` in `folder`, changed so that what follows `token` in a row is beyond what numbers can carry, and nothing else
+/// is: one coordinate of the residual stream belongs to this token alone, and the first MLP blows it up. Adapters may
+/// only be on `down_proj`, so that nothing else learns to write there.
+pub(crate) fn overflowing_token(model: &str, folder: &Path, token: u32) -> BaseModel {
+    let hidden = base(model).spec().hidden_size;
+    altered(model, folder, &|name, shape, values| {
+        if name.contains("embed_tokens") {
+            values.iter_mut().step_by(hidden).for_each(|v| *v = 0.0);
+            let own = token as usize * hidden;
+            values[own..own + hidden].fill(0.0);
+            values[own] = 1.0;
+        } else if name.contains("o_proj") || name.contains("down_proj") {
+            values[..shape[1]].fill(0.0);
+        } else if name.contains("layers.0.mlp.gate_proj") || name.contains("layers.0.mlp.up_proj") {
+            values.iter_mut().step_by(hidden).for_each(|v| *v = 1e30);
+        }
+    })
+}
+
 /// The model in `folder`, with the values of some tensors changed.
 pub(crate) fn altered(model: &str, folder: &Path, change: &dyn Fn(&str, &[usize], &mut [f32])) -> BaseModel {
     std::fs::create_dir_all(folder).expect("created");

@@ -150,7 +150,7 @@ fn dash() -> String {
 fn parameters_word(parameters: u64) -> String {
     match parameters {
         0..1_000_000 => count(parameters),
-        1_000_000..1_000_000_000 => format!("{} M", (parameters + 500_000) / 1_000_000),
+        1_000_000..999_500_000 => format!("{} M", (parameters + 500_000) / 1_000_000),
         _ => format!("{:.1} B", parameters as f64 / 1e9),
     }
 }
@@ -223,8 +223,13 @@ fn transfer(context: &Context, wanted: &Wanted) -> Result<u8> {
         output::print_json(&event);
         return Ok(0);
     }
-    let verb = if done.downloaded_bytes == 0 { "Already here" } else { "Downloaded" };
-    output::line(&format!("{verb}: {}, {} in {} files, verified", done.id, bytes(done.bytes), done.files));
+    // What was here already was believed by its length, unless more was asked for.
+    let (verb, checked) = match (done.downloaded_bytes, wanted.verify_present) {
+        (0, false) => ("Already here", "complete; --verify checks the content as well"),
+        (0, true) => ("Already here", "verified"),
+        _ => ("Downloaded", "verified"),
+    };
+    output::line(&format!("{verb}: {}, {} in {} files, {checked}", done.id, bytes(done.bytes), done.files));
     output::line(&format!("Folder   {}", done.path.display()));
     if wanted.kind == Kind::Model {
         output::line(&format!("Use it   peft-studio train --model {} --data FILE", done.id));
@@ -375,8 +380,8 @@ mod tests {
 
     #[test]
     fn counts_of_parameters_are_short() {
-        let words = [999, 494_032_768, 1_235_814_400].map(parameters_word);
-        assert_eq!(words, ["999", "494 M", "1.2 B"]);
+        let words = [999, 494_032_768, 999_885_952, 1_235_814_400].map(parameters_word);
+        assert_eq!(words, ["999", "494 M", "1.0 B", "1.2 B"]);
     }
 
     #[test]

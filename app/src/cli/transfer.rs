@@ -71,6 +71,7 @@ impl Drop for TransferView {
 
 fn line(name: &str, event: &Event) -> Option<String> {
     match event {
+        Event::Planned { total_bytes, present_bytes, .. } if present_bytes == total_bytes => None,
         Event::Planned { files, total_bytes, present_bytes, .. } => {
             let here =
                 if *present_bytes > 0 { format!(", {} of it are here", bytes(*present_bytes)) } else { String::new() };

@@ -55,6 +55,10 @@ pub fn describe(hub: &Hub, repository: &Repository) -> Result<(Described, u64)> 
 /// See to it that the model of `config` is on this computer: a name of the hub that is not here is downloaded, unless
 /// it cannot be trained here anyway. `false`: the person had enough of waiting.
 pub fn ensure(context: &Context, config: &RunConfig, receive: &mut dyn FnMut(&Event)) -> Result<bool> {
+    // A run that names no model is refused with the rest of its settings.
+    if config.model.id.is_none() {
+        return Ok(true);
+    }
     let name = spelled(&config.model);
     let Place::Elsewhere(id, revision) = locate(&name)? else { return Ok(true) };
     let settings = settings(context)?;

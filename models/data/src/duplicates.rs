@@ -6,7 +6,7 @@
 
 use crate::fingerprint::{Key, of_example};
 use crate::row_defects::texts;
-use peft_plan::{Example, Row};
+use peft_plan::{Example, Role, Row};
 use std::collections::HashMap;
 
 /// Rows compared for near copies; later ones are not.
@@ -65,36 +65,40 @@ pub(crate) fn near(rows: &[Row], copies: &[Option<usize>]) -> Vec<Vec<usize>> {
 pub(crate) struct Words {
     /// Equal for rows that say the same up to case and spacing.
     pub(crate) key: u64,
+    /// The same for the last answer of a conversation.
+    pub(crate) answer: Option<u64>,
     hashes: Vec<u64>,
 }
 
-/// The start of an FNV-1a hash, and what each step multiplies with.
-const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+/// Where every hash begins.
+const START: u64 = 0xcbf2_9ce4_8422_2325;
 
 impl Words {
     /// Take the words of `example`.
     pub(crate) fn of(&mut self, example: &Example) {
         self.hashes.clear();
-        self.key = FNV.0;
-        let mut roles = example.parts().into_iter().flatten().map(|turn| turn.role as u64);
+        self.key = START;
+        self.answer = None;
+        let mut turns = example.parts().into_iter().flatten();
         for text in texts(example) {
+            let turn = turns.next();
             // The same words said by somebody else are another row.
-            let speaker = roles.next().unwrap_or(7);
+            let speaker = turn.map_or(7, |turn| turn.role as u64);
             self.key = mix(self.key ^ speaker);
+            let mut own = START;
             for word in text.split_whitespace() {
                 let (whole, letters) = hash_of_word(word);
-                self.key = mix(self.key.rotate_left(1) ^ whole);
+                own = mix(own.rotate_left(1) ^ whole);
                 if self.hashes.len() < WORDS {
                     self.hashes.push(letters);
                 }
             }
+            self.key = mix(self.key ^ own);
+            if turn.is_some_and(|turn| turn.role == Role::Assistant) {
+                self.answer = Some(own);
+            }
         }
     }
-}
-
-/// One text, up to case and spacing.
-pub(crate) fn key_of_text(text: &str) -> u64 {
-    text.split_whitespace().fold(FNV.0, |key, word| mix(key.rotate_left(1) ^ hash_of_word(word).0))
 }
 
 /// Everything that is kept of rows to find near copies among them.
@@ -213,26 +217,54 @@ fn signature(words: &[u64]) -> Option<[u32; VALUES]> {
     Some(smallest)
 }
 
-/// FNV-1a over a word in lower case: of all of it, and of its letters and digits.
+/// Hashes of a word in lower case: of all of it, and without punctuation around it.
 fn hash_of_word(word: &str) -> (u64, u64) {
-    let (mut whole, mut letters) = (FNV.0, FNV.0);
-    if word.is_ascii() {
-        for byte in word.bytes() {
-            let byte = byte.to_ascii_lowercase();
-            whole = (whole ^ u64::from(byte)).wrapping_mul(FNV.1);
-            if byte.is_ascii_alphanumeric() {
-                letters = (letters ^ u64::from(byte)).wrapping_mul(FNV.1);
-            }
-        }
-        return (whole, letters);
+    if !word.is_ascii() && word.chars().any(|c| !has_no_case(c)) {
+        let lower = word.to_lowercase();
+        return (hash_of_bytes(lower.as_bytes()), hash_of_bytes(core_of(&lower).as_bytes()));
     }
-    for letter in word.chars().flat_map(char::to_lowercase) {
-        whole = (whole ^ u64::from(u32::from(letter))).wrapping_mul(FNV.1);
-        if letter.is_alphanumeric() {
-            letters = (letters ^ u64::from(u32::from(letter))).wrapping_mul(FNV.1);
-        }
+    let whole = hash_of_bytes(word.as_bytes());
+    let core = core_of(word);
+    (whole, if core.len() == word.len() { whole } else { hash_of_bytes(core.as_bytes()) })
+}
+
+/// Whether lower case leaves a character as it is, for the ranges where that is known without a table; ASCII is
+/// looked after by [`hash_of_bytes`].
+fn has_no_case(c: char) -> bool {
+    matches!(c, '\0'..='\u{7f}' | 'ß'..='ÿ' | '\u{430}'..='\u{44f}' | '\u{2000}'..='\u{206f}' | '\u{3040}'..='\u{9fff}')
+}
+
+/// A word without what is no letter or digit at its ends.
+fn core_of(word: &str) -> &str {
+    let bytes = word.as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric();
+    if bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain) {
+        return word;
     }
-    (whole, letters)
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+}
+
+/// A hash of bytes, with the capital letters of ASCII as small ones, eight at a time.
+fn hash_of_bytes(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, piece: u64| (hash ^ small(piece)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mut hash = START ^ bytes.len() as u64;
+    let (pieces, rest) = bytes.as_chunks::<8>();
+    for piece in pieces {
+        hash = step(hash, u64::from_le_bytes(*piece));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(step(hash, u64::from_le_bytes(last)))
+}
+
+/// Eight bytes with the capital letters of ASCII as small ones.
+fn small(bytes: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let low = bytes & (0x7F * ONES);
+    let at_least_a = low + (0x80 - b'A' as u64) * ONES;
+    let beyond_z = low + (0x7F - b'Z' as u64) * ONES;
+    let capital = !bytes & (at_least_a ^ beyond_z) & (0x80 * ONES);
+    bytes | capital >> 2
 }
 
 /// The finaliser of `SplitMix64`.
@@ -301,5 +333,21 @@ mod tests {
     fn short_rows_and_exact_copies_are_passed_over() {
         let rows = rows(&["yes it is".into(), "yes it is not".into(), text(1, 50), text(1, 50)]);
         assert!(near(&rows, &exact(&rows)).is_empty());
+    }
+
+    #[test]
+    fn case_and_spacing_do_not_count_and_brackets_do() {
+        let key = |text: &str| {
+            let mut words = Words::default();
+            words.of(&Example::Text(text.to_owned()));
+            words.key
+        };
+        assert_eq!(key("  GRÖSSE\tand Mass [X]"), key("grösse and mass [x]"));
+        assert_ne!(key("f[x]"), key("f{x}"));
+        assert_ne!(key("ab c"), key("a bc"));
+        assert_ne!(key("@"), key("`"));
+        let (whole, core) = hash_of_word("(Wort),");
+        assert_eq!(core, hash_of_word("wort").0);
+        assert_ne!(whole, core);
     }
 }

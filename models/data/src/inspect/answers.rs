@@ -3,7 +3,6 @@
 use super::issues::Tally;
 use super::{Issue, IssueExample, SERIOUS, Severity};
 use crate::bad_line;
-use crate::duplicates::key_of_text;
 use peft_plan::Row;
 use peft_plan::judge::{LabelCounts, Labels};
 
@@ -26,10 +25,9 @@ pub(super) struct Answers {
 
 impl Answers {
     /// An answer passes.
-    pub(super) fn add(&mut self, row: &Row, answer: &str, keeps: bool) {
+    pub(super) fn add(&mut self, row: &Row, answer: &str, key: u64, keeps: bool) {
         self.total += 1;
         self.labels.add(answer);
-        let key = key_of_text(answer);
         if keeps {
             self.keys.push(key);
         }

@@ -133,7 +133,7 @@ impl Scan {
         self.longest = self.longest.max(length);
         self.defects(&row, length);
         if let Some(answer) = row_defects::answer(&row) {
-            self.answers.add(&row, &answer, keeps);
+            self.answers.add(&row, &answer, self.words.answer.unwrap_or_default(), keeps);
             if row_defects::is_one_word(&answer) {
                 self.tallies.short.add_with(&row, || bad_line::excerpt(&answer));
             }
