@@ -47,6 +47,14 @@ const MEMORY: &[Case] = &[
         &["adapter.method=qlora", "training.activation_checkpointing=true", "training.gradient_accumulation=1"],
     ),
     Case("0.5b-qwen2-nf4", SHORT, &["adapter.rank=8", "training.gradient_accumulation=1"]),
+    Case("small-llama", SHORT, &["adapter.method=full", "training.optimizer=adamw_8bit"]),
+    Case("small-llama", MIDDLE, &["adapter.modules_to_save=[\"embed_tokens\",\"lm_head\"]"]),
+    Case("small-llama", MIDDLE, &["training.objective=dpo"]),
+    Case("small-llama", MIDDLE, &["training.objective=kto", "training.micro_batch_size=2"]),
+    Case("small-llama", SHORT, &["training.objective=dpo", "adapter.method=full"]),
+    Case("small-llama", MIDDLE, &["training.objective=orpo", "adapter.method=qlora"]),
+    Case("parity/qwen3-moe/model", SHORT, &[]),
+    Case("parity/gpt-oss-mxfp4/model", SHORT, &[]),
 ];
 
 const DURATIONS: &[Case] = &[

@@ -4,7 +4,7 @@
 //! directory, under everything they depend on.
 
 use super::hardware::machine_facts;
-use super::setup::{data_bytes, prepare};
+use super::setup::{Ready, data_bytes, prepare};
 use crate::cli::context::Context;
 use peft_models::base::BaseModel;
 use peft_models::engine::{model_facts, targets};
@@ -41,13 +41,12 @@ pub struct RunFacts {
 
 impl RunFacts {
     /// From what was opened and rendered.
-    pub fn of(
+    pub(super) fn of(
         base: &BaseModel,
         config: &RunConfig,
         rows: &[Row],
-        lengths: Vec<usize>,
-        held_out: Vec<usize>,
-        learnt_share: f64,
+        train: &Ready,
+        validation: &Ready,
     ) -> Result<Self> {
         let answers = |row: &Row| match &row.example {
             Example::Messages(turns) => turns.iter().filter(|turn| turn.role == Role::Assistant).count(),
@@ -61,14 +60,16 @@ impl RunFacts {
             stored_in_4bit: base.stored_in_4bit(),
             model_hash: base.checkpoint().hash().to_owned(),
             model: model_facts(base.checkpoint(), base.tokenizer_bytes()),
-            lengths,
+            lengths: train.lengths(),
             weights: Vec::new(),
             data: DataFacts {
                 rows: rows.len(),
                 duplicates: peft_data::copies(rows),
                 answers: all as f64 / rows.len().max(1) as f64,
-                learnt_share,
-                held_out,
+                learnt_share: train.learnt_share(),
+                firsts: train.firsts(),
+                held_out: validation.lengths(),
+                held_out_firsts: validation.firsts(),
                 bytes: data_bytes(config),
             },
             targets: targets(base.spec(), &wanted, &config.adapter.modules_to_save)?,

@@ -82,6 +82,7 @@ impl Described {
             quantising_bytes,
             trainable: trained.parameters,
             moment_bytes: trained.moment_bytes,
+            keeps_reference: false,
             method,
             adapters,
             rows: Rows { train: tokens, score: 0 },

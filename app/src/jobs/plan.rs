@@ -11,6 +11,7 @@ use peft_models::checkpoint::Checkpoint;
 use peft_models::engine::{Engine, model_facts};
 use peft_plan::alternatives::{Alternative, Planned, alternatives, planned};
 use peft_plan::estimate::{Calibration, Rates};
+use peft_plan::lengths::Lengths;
 use peft_plan::order::epoch_steps;
 use peft_plan::profile::{Profile, profiles, reference_model};
 use peft_plan::{DataFacts, Facts, Fault, Method, ModelFacts, ModelSpec, Result, RunConfig, Targets, TrainingPlan};
@@ -149,11 +150,12 @@ fn calibration_key(fingerprint: &str, model: &str, plan: &TrainingPlan) -> Strin
 
 /// The lengths of a rather small and a rather large micro-batch of the run, within what can be timed quickly.
 fn typical(known: &RunFacts, plan: &TrainingPlan) -> [Vec<usize>; 2] {
-    let cut: Vec<usize> = known.lengths.iter().take(16_000).map(|&l| l.min(plan.longest_example())).collect();
-    let mut micro: Vec<Vec<usize>> = epoch_steps(&cut, &plan.order(), 0)
+    let first = |all: &[usize]| -> Vec<usize> { all.iter().take(16_000).copied().collect() };
+    let cut = Lengths::cut(&first(&known.lengths), &first(&known.data.firsts), plan);
+    let mut micro: Vec<Vec<usize>> = epoch_steps(&cut.whole, &plan.order(), 0)
         .into_iter()
         .flatten()
-        .map(|micro| micro.into_iter().map(|i| cut[i]).collect())
+        .map(|micro| micro.into_iter().flat_map(|i| cut.sequences(i)).filter(|&length| length > 0).collect())
         .collect();
     micro.sort_by_key(|lengths: &Vec<usize>| lengths.iter().sum::<usize>());
     let block: usize = known.spec.modules.iter().map(|m| m.in_features * m.out_features).sum();

@@ -130,10 +130,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         plan
     } else {
         let weights = resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32));
-        let known = RunFacts {
-            weights,
-            ..RunFacts::of(&base, config, &dataset.rows, train.lengths(), validation.lengths(), train.learnt_share())?
-        };
+        let known = RunFacts { weights, ..RunFacts::of(&base, config, &dataset.rows, &train, &validation)? };
         let machine = MachineFacts {
             memory_bytes: total_memory(),
             available_bytes: available_memory(),
@@ -202,7 +199,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
 }
 
 /// Rendered rows of either kind.
-enum Ready {
+pub(super) enum Ready {
     /// Answers to copy.
     Single(Prepared),
     /// Answers to compare.
@@ -224,18 +221,27 @@ impl Ready {
         })
     }
 
-    fn lengths(&self) -> Vec<usize> {
+    /// Tokens of every example.
+    pub(super) fn lengths(&self) -> Vec<usize> {
         match self {
             Self::Single(rows) => rows.lengths(),
             Self::Pairs(rows) => rows.lengths(),
         }
     }
 
-    /// Share of all tokens that is learnt; of pairs about half.
-    fn learnt_share(&self) -> f64 {
+    /// Tokens of the first of two sequences, where examples compare.
+    pub(super) fn firsts(&self) -> Vec<usize> {
+        match self {
+            Self::Single(_) => Vec::new(),
+            Self::Pairs(rows) => rows.firsts(),
+        }
+    }
+
+    /// Share of all tokens that is learnt.
+    pub(super) fn learnt_share(&self) -> f64 {
         match self {
             Self::Single(rows) => rows.learnt_share(),
-            Self::Pairs(_) => 0.5,
+            Self::Pairs(rows) => rows.learnt_share(),
         }
     }
 

@@ -7,7 +7,9 @@
 use crate::config::Method;
 use crate::event::Interval;
 use crate::facts::{Facts, Targets};
-use crate::order::epoch_steps;
+use crate::lengths::Lengths;
+use crate::order::weighted_steps;
+use crate::preference::{Objective, PreferencePlan};
 use crate::resolve::TrainingPlan;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -221,6 +223,55 @@ impl Calibration {
     }
 }
 
+/// How the passes of a run take their time.
+struct Passes<'a> {
+    facts: &'a Facts<'a>,
+    plan: &'a TrainingPlan,
+    calibration: &'a Calibration,
+    targets: &'a Targets,
+    /// Share of the tokens that are learnt.
+    learnt: f64,
+}
+
+impl Passes<'_> {
+    /// Seconds of one micro-batch: whenever it is trained on, and when its reference is asked for.
+    fn micro_batch(&self, sequences: &[[usize; 2]]) -> (f64, f64) {
+        let of = |chosen: &[usize]| (chosen.iter().sum::<usize>() as f64, squares(chosen.iter()));
+        let (all, squares_of_all) = of(&sequences.concat());
+        let Some(preference) = &self.plan.preference else { return (self.trained(all, squares_of_all), 0.0) };
+        let once = if preference.has_reference() { self.scored(all, squares_of_all, 1.0) } else { 0.0 };
+        let each = match preference.objective {
+            Objective::Kto => {
+                let (first, squares_of_firsts) = of(&sequences.iter().map(|two| two[0]).collect::<Vec<_>>());
+                self.trained(first, squares_of_firsts)
+                    + self.scored(all - first, squares_of_all - squares_of_firsts, 1.0)
+            }
+            _ => self.trained(all, squares_of_all),
+        };
+        (each, once)
+    }
+
+    /// Forward, backward and the head.
+    fn trained(&self, tokens: f64, squares: f64) -> f64 {
+        let recompute = self.plan.recompute && self.facts.spec.layers.len() > 1;
+        let (forward, both) = self.calibration.block(self.facts.spec, self.targets, self.plan, tokens, squares);
+        self.facts.spec.layers.len() as f64 * (both + if recompute { forward } else { 0.0 })
+            + tokens * self.learnt * self.calibration.head_row_seconds
+    }
+
+    /// Forward and the head, in so many batches.
+    fn scored(&self, tokens: f64, squares: f64, batches: f64) -> f64 {
+        let (forward, _) =
+            self.calibration.block(self.facts.spec, self.targets, self.plan, tokens / batches, squares / batches);
+        batches * forward * self.facts.spec.layers.len() as f64
+            + tokens * self.learnt * self.calibration.head_row_seconds * 0.5
+    }
+}
+
+fn squares<'a>(lengths: impl Iterator<Item = &'a usize>) -> f64 {
+    lengths.map(|&l| (l * l) as f64).sum()
+}
+
 /// Micro-batches that are looked at; the mean of more is the same.
 const SAMPLED: usize = 4000;
 
@@ -229,23 +280,25 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
     let spec = facts.spec;
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(spec));
     let blocks = spec.layers.len() as f64;
-    let cut: Vec<usize> = facts.lengths.iter().take(SAMPLED * 4).map(|&l| l.min(plan.longest_example())).collect();
+    let first = |all: &[usize]| -> Vec<usize> { all.iter().take(SAMPLED * 4).copied().collect() };
+    let cut = Lengths::cut(&first(facts.lengths), &first(&facts.data.firsts), plan);
+    let weights: Vec<f64> = facts.weights.iter().take(SAMPLED * 4).copied().collect();
     let learnt = if facts.data.learnt_share > 0.0 { facts.data.learnt_share } else { 1.0 };
-    let recompute = plan.recompute && spec.layers.len() > 1;
+    let passes = Passes { facts, plan, calibration, targets: &targets, learnt };
 
-    let steps = epoch_steps(&cut, &plan.order(), 0);
-    let mut seconds = 0.0;
+    let steps = weighted_steps(&cut.whole, &weights, &plan.order(), 0);
+    // What every step takes, and what only the first look at its examples does.
+    let (mut seconds, mut referring) = (0.0, 0.0);
     let mut counted = 0usize;
     let mut micros = 0usize;
     for step in &steps {
         counted += 1;
         for micro in step {
             micros += 1;
-            let tokens: usize = micro.iter().map(|&i| cut[i]).sum();
-            let squares: f64 = micro.iter().map(|&i| (cut[i] * cut[i]) as f64).sum();
-            let (forward, both) = calibration.block(spec, &targets, plan, tokens as f64, squares);
-            seconds += blocks * (both + if recompute { forward } else { 0.0 });
-            seconds += tokens as f64 * learnt * calibration.head_row_seconds;
+            let sequences: Vec<[usize; 2]> = micro.iter().map(|&i| cut.sequences(i)).collect();
+            let (each, once) = passes.micro_batch(&sequences);
+            seconds += each;
+            referring += once;
         }
         if micros >= SAMPLED {
             break;
@@ -255,6 +308,10 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
     let trainable = targets.trainable(spec, plan.method, plan.rank);
     let update = trainable as f64 * calibration.update_seconds;
     let mut total = plan.total_steps as f64 * (per_step + update);
+    // An example meets its reference once.
+    total += (plan.total_steps as f64)
+        .min(steps.len() as f64 * (facts.lengths.len() as f64 / cut.whole.len().max(1) as f64))
+        * (referring / counted.max(1) as f64);
 
     let adapter_bytes = trainable * 4;
     let save =
@@ -271,15 +328,16 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
         let within = plan.total_steps.checked_div(every).unwrap_or(0);
         within as f64 + f64::from(u8::from(every == 0 || !plan.total_steps.is_multiple_of(every)))
     };
-    let held_out: Vec<usize> = facts.data.held_out.iter().map(|&l| l.min(plan.longest_example())).collect();
+    let held_out = Lengths::cut(&facts.data.held_out, &facts.data.held_out_firsts, plan);
     let look: f64 = {
-        let tokens: usize = held_out.iter().sum();
-        let squares: f64 = held_out.iter().map(|&l| (l * l) as f64).sum();
-        let typical = crate::facts::score_rows(&held_out).max(1) as f64;
-        let batches = (tokens as f64 / typical).max(1.0);
-        let (forward, _) = calibration.block(spec, &targets, plan, tokens as f64 / batches, squares / batches);
-        batches * forward * blocks + tokens as f64 * learnt * calibration.head_row_seconds * 0.5
+        let sequences: Vec<[usize; 2]> = (0..held_out.whole.len()).map(|i| held_out.sequences(i)).collect();
+        let tokens: usize = held_out.whole.iter().sum();
+        let typical = crate::facts::score_rows(&held_out.whole).max(1) as f64;
+        passes.scored(tokens as f64, squares(sequences.iter().flatten()), (tokens as f64 / typical).max(1.0))
     };
+    if looks > 0.0 && plan.preference.as_ref().is_some_and(PreferencePlan::has_reference) {
+        total += look;
+    }
     total += looks * (look + if is_full { 0.0 } else { save(adapter_bytes, 1.0) });
     total *= calibration.correction;
     let by_time = if plan.checkpoint_every_seconds > 0.0 {

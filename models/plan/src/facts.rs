@@ -69,8 +69,12 @@ pub struct DataFacts {
     pub answers: f64,
     /// Share of the tokens that are learnt.
     pub learnt_share: f64,
+    /// Where examples compare two sequences, tokens of the first of every training example; empty otherwise.
+    pub firsts: Vec<usize>,
     /// Tokens of every held-out example, uncut.
     pub held_out: Vec<usize>,
+    /// And of the first sequence of each, where they compare.
+    pub held_out_firsts: Vec<usize>,
     /// Bytes of the files.
     pub bytes: u64,
 }

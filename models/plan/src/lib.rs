@@ -13,6 +13,7 @@ pub mod fault;
 pub mod findings;
 pub mod import;
 pub mod judge;
+pub mod lengths;
 pub mod memory;
 pub mod order;
 pub mod preference;

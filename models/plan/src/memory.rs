@@ -5,7 +5,8 @@
 //! Widths are those of the f32 processor backend.
 
 use crate::config::Method;
-use crate::facts::{Facts, ModelFacts, Targets, score_rows};
+use crate::facts::{Facts, ModelFacts, Targets};
+use crate::lengths::Lengths;
 use crate::resolve::TrainingPlan;
 use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm};
 use serde::{Deserialize, Serialize};
@@ -266,6 +267,8 @@ pub struct MemoryFacts {
     pub trainable: u64,
     /// Bytes of the optimizer's moments.
     pub moment_bytes: u64,
+    /// What is trained is kept beside as it was, for preferences to be measured against.
+    pub keeps_reference: bool,
     /// Method.
     pub method: Method,
     /// Adapters.
@@ -307,12 +310,10 @@ pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, metho
 
 /// The memory that `plan` takes, by what is known before anything is loaded.
 pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
-    let limit = plan.longest_example();
-    let cut = |lengths: &[usize]| -> Vec<usize> { lengths.iter().map(|&l| l.min(limit)).collect() };
-    let (train, held_out) = (cut(facts.lengths), cut(&facts.data.held_out));
-    let rows =
-        Rows { train: crate::order::widest(&train, facts.weights, &plan.order(), plan.total_steps), score: score_rows(&held_out) };
-    let all = || train.iter().chain(&held_out).copied();
+    let train = Lengths::cut(facts.lengths, &facts.data.firsts, plan);
+    let held_out = Lengths::cut(&facts.data.held_out, &facts.data.held_out_firsts, plan).whole;
+    let rows = train.rows(&held_out, facts.weights, plan);
+    let all = || train.whole.iter().chain(&held_out).copied();
     let (weight_bytes, quantising_bytes) =
         weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
@@ -322,6 +323,7 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         quantising_bytes,
         trainable: trained.parameters,
         moment_bytes: trained.moment_bytes,
+        keeps_reference: plan.keeps_reference(),
         method: plan.method,
         adapters: adapters(plan, targets),
         rows,
@@ -389,6 +391,7 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("trained parameters", trained),
         ("gradients", trained),
         ("optimizer moments", facts.moment_bytes),
+        ("reference", if facts.keeps_reference { trained } else { 0 }),
         ("activations", layout.activation_bytes(rows, facts.recompute)),
         ("residual stream", layout.stream_bytes(rows)),
         ("working space of a block", layout.working_bytes(rows)),

@@ -143,8 +143,9 @@ const ORDERED: usize = 400_000;
 
 /// Most tokens of a micro-batch in the first `steps` steps over examples of these lengths.
 ///
-/// `weights`: how often each is drawn, as in [`weighted_steps`].
-pub fn widest(lengths: &[usize], weights: &[f64], params: &OrderParams, steps: u64) -> usize {
+/// `counted`: the tokens of each that count; the order depends on `lengths`. `weights`: how often each is drawn, as in
+/// [`weighted_steps`].
+pub fn widest(lengths: &[usize], counted: &[usize], weights: &[f64], params: &OrderParams, steps: u64) -> usize {
     let mut most = 0;
     let mut done = 0;
     let mut ordered = 0;
@@ -154,11 +155,11 @@ pub fn widest(lengths: &[usize], weights: &[f64], params: &OrderParams, steps: u
         }
         ordered += lengths.len();
         if ordered > ORDERED {
-            return most.max(bound(lengths, params));
+            return most.max(bound(counted, params));
         }
         let all = weighted_steps(lengths, weights, params, epoch);
         let left = usize::try_from(steps - done).unwrap_or(usize::MAX);
-        let of = |micro: &Vec<usize>| micro.iter().map(|&i| lengths[i]).sum::<usize>();
+        let of = |micro: &Vec<usize>| micro.iter().map(|&i| counted[i]).sum::<usize>();
         most = all.iter().take(left).flatten().map(of).max().unwrap_or(0).max(most);
         done += all.len() as u64;
     }
@@ -216,13 +217,13 @@ mod tests {
         let lengths: Vec<usize> = (0..97).map(|i| 1 + i % 50).collect();
         for packing in [false, true] {
             let params = params(packing);
-            let found = widest(&lengths, &[], &params, 40);
+            let found = widest(&lengths, &lengths, &[], &params, 40);
             let all = (0..3).flat_map(|e| epoch_steps(&lengths, &params, e)).take(40).flatten();
             assert_eq!(all.map(|m| m.iter().map(|&i| lengths[i]).sum::<usize>()).max(), Some(found));
             assert!(found <= bound(&lengths, &params));
         }
-        assert_eq!(widest(&[], &[], &params(false), 5), 0);
-        assert_eq!(widest(&[7, 9], &[], &OrderParams { micro_batch_size: 2, ..params(false) }, 1), 16);
+        assert_eq!(widest(&[], &[], &[], &params(false), 5), 0);
+        assert_eq!(widest(&[7, 9], &[7, 9], &[], &OrderParams { micro_batch_size: 2, ..params(false) }, 1), 16);
     }
 
     #[test]

@@ -201,6 +201,12 @@ impl TrainingPlan {
         self.max_sequence_length * if self.preference.is_some() { 2 } else { 1 }
     }
 
+    /// Whether the values to train are kept as they were: a reference that switching adapters off does not bring back.
+    pub fn keeps_reference(&self) -> bool {
+        let is_compared = self.preference.as_ref().is_some_and(PreferencePlan::has_reference);
+        is_compared && (self.method == Method::Full || self.init_from.is_some())
+    }
+
     /// The learning rate over time.
     pub fn schedule(&self) -> LrSchedule {
         LrSchedule {

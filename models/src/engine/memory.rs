@@ -89,6 +89,7 @@ pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Re
         quantising_bytes,
         trainable: trained.parameters,
         moment_bytes: trained.moment_bytes,
+        keeps_reference: plan.keeps_reference(),
         method: plan.method,
         adapters: peft_plan::memory::adapters(plan, targets),
         rows: work.rows,

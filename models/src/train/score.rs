@@ -4,6 +4,7 @@ use super::{Tokens, batch_of};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
+use peft_plan::lengths::Lengths;
 use peft_plan::memory::Rows;
 use peft_plan::order::SCORE_TOKENS;
 use peft_plan::{Result, TrainingPlan};
@@ -44,13 +45,10 @@ fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
 
 /// Most tokens that a run computes together.
 pub fn rows(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens]) -> Rows {
-    let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
+    let whole = |examples: &[Tokens]| -> Vec<usize> { examples.iter().map(|t| t.ids.len()).collect() };
+    let firsts = train.iter().filter_map(|t| t.pair.map(|pair| pair.border as usize)).collect();
     let weights = plan.weights(train.iter().map(|t| t.row));
-    let held_out: Vec<usize> = validation.iter().map(|t| t.ids.len()).collect();
-    Rows {
-        train: peft_plan::order::widest(&lengths, &weights, &plan.order(), plan.total_steps),
-        score: peft_plan::facts::score_rows(&held_out),
-    }
+    Lengths { whole: whole(train), firsts }.rows(&whole(validation), &weights, plan)
 }
 
 /// Score `examples` in order, with or without the adapters.
