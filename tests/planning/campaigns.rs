@@ -5,7 +5,7 @@
 //! not there is passed over; the starter model always is.
 
 use peft_tests::home::Home;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -53,8 +53,6 @@ const MEMORY: &[Case] = &[
     Case("small-llama", MIDDLE, &["training.objective=kto", "training.micro_batch_size=2"]),
     Case("small-llama", SHORT, &["training.objective=dpo", "adapter.method=full"]),
     Case("small-llama", MIDDLE, &["training.objective=orpo", "adapter.method=qlora"]),
-    Case("parity/qwen3-moe/model", SHORT, &[]),
-    Case("parity/gpt-oss-mxfp4/model", SHORT, &[]),
 ];
 
 const DURATIONS: &[Case] = &[
@@ -78,6 +76,8 @@ const DURATIONS: &[Case] = &[
     Case("small-llama-nf4", SHORT, &["training.max_steps=6"]),
     Case("small-qwen3", SHORT, &["training.max_steps=5", "training.micro_batch_size=4"]),
     Case("small-gemma2", SHORT, &["training.max_steps=5"]),
+    Case("tiny-llama", MIDDLE, &["training.max_steps=12", "training.objective=dpo"]),
+    Case("tiny-llama", MIDDLE, &["training.max_steps=12", "training.objective=kto"]),
 ];
 
 const WORDS: [&str; 24] = [
@@ -86,16 +86,21 @@ const WORDS: [&str; 24] = [
     "teacher",
 ];
 
-/// Rows whose answers have so many words.
-fn data(home: &Home, (rows, low, high): (usize, usize, usize)) -> String {
+/// Rows whose answers have so many words; two answers each, of which the first is the better, where `settings` compare.
+fn data(home: &Home, (rows, low, high): (usize, usize, usize), settings: &[&str]) -> String {
     let mut random = peft_plan::order::SplitMix::new(7);
     let mut text = String::new();
     for i in 0..rows {
         let count = low + random.below(high - low + 1);
         let words: Vec<&str> = (0..count).map(|_| WORDS[random.below(WORDS.len())]).collect();
         let (question, answer) = (format!("Describe item {i} in about {count} words."), words.join(" "));
-        writeln!(text, "{{\"instruction\":\"{question}\",\"output\":\"{answer}\"}}")
-            .expect("a String takes everything");
+        let row = if settings.iter().any(|s| s.starts_with("training.objective=")) {
+            let other: Vec<&str> = words.iter().rev().copied().collect();
+            json!({"prompt": question, "chosen": answer, "rejected": other.join(" ")})
+        } else {
+            json!({"instruction": question, "output": answer})
+        };
+        writeln!(text, "{row}").expect("a String takes everything");
     }
     home.write("d.jsonl", text)
 }
@@ -136,7 +141,7 @@ fn check_memory(cases: &[Case]) {
         let Some(model) = model(name) else { continue };
         let home = Home::new();
         let steps = ["training.max_steps=2", "checkpoint.every_steps=1"];
-        let told = events(&home, &arguments(&model, &data(&home, *rows), settings, &steps));
+        let told = events(&home, &arguments(&model, &data(&home, *rows, settings), settings, &steps));
         let number = |event: &str, field: &str| {
             let event = told.iter().find(|e| e["event"] == event).expect("told");
             event[field].as_f64().expect("a size") / f64::from(1 << 20)
@@ -169,7 +174,7 @@ fn durations_are_inside_what_was_shown_in_eighteen_of_twenty_runs_b11() {
     for Case(name, rows, settings) in DURATIONS {
         let Some(model) = model(name) else { continue };
         let home = Home::new();
-        let arguments = arguments(&model, &data(&home, *rows), settings, &[]);
+        let arguments = arguments(&model, &data(&home, *rows, settings), settings, &[]);
         let plan: Vec<&str> = std::iter::once("plan").chain(arguments.iter().map(String::as_str)).collect();
         let shown = home.json(&plan)["estimate"]["seconds"].clone();
         let bound = |name: &str| shown[name].as_f64().expect("seconds");

@@ -41,8 +41,17 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
     let blank =
         families.map(|(family, class)| (family.to_owned(), Checkpoint::blank(shape(family, class)).expect("a model")));
     // Families with norms behind, scaled branches and experts, as fixtures.
-    let stored = ["olmo2", "granite", "qwen3-moe", "mixtral"].map(|name| {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity").join(name).join("model");
+    let stored = [
+        "olmo2/model",
+        "granite/model",
+        "qwen3-moe/model",
+        "mixtral/model",
+        "olmoe/model",
+        "gpt-oss/model",
+        "gpt-oss/model-mxfp4",
+    ]
+    .map(|name| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity").join(name);
         (name.to_owned(), Checkpoint::open(&dir).expect("a fixture"))
     });
     let be = Cpu::new(2).expect("threads");

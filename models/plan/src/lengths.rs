@@ -54,3 +54,55 @@ impl Lengths {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunConfig;
+    use crate::facts::Facts;
+    use crate::family::spec_from_config;
+    use crate::resolve::resolve;
+    use serde_json::json;
+
+    const WHOLE: [usize; 4] = [100, 60, 80, 300];
+    const FIRSTS: [usize; 4] = [70, 20, 40, 200];
+
+    fn plan(settings: &[&str]) -> TrainingPlan {
+        let spec = spec_from_config(&json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96, "hidden_size": 32,
+            "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 1e4
+        }))
+        .expect("a model");
+        let mut config = RunConfig::default();
+        let usual = ["model.id=m", "dataset.path=d", "training.micro_batch_size=4", "training.max_sequence_length=150"];
+        for setting in usual.iter().chain(settings) {
+            config.set(setting).expect("a known setting");
+        }
+        resolve(&config, &Facts::bare(&spec, &WHOLE, 1)).expect("a plan")
+    }
+
+    fn rows(settings: &[&str]) -> Rows {
+        let plan = plan(settings);
+        Lengths::cut(&WHOLE, &FIRSTS, &plan).rows(&[500, 600], &[], &plan)
+    }
+
+    #[test]
+    fn each_sequence_is_cut_and_both_are_computed_together() {
+        let plan = plan(&["training.objective=dpo"]);
+        let cut = Lengths::cut(&WHOLE, &FIRSTS, &plan);
+        assert_eq!((cut.whole[3], cut.sequences(3)), (250, [150, 100]));
+        assert_eq!(rows(&["training.objective=dpo"]), Rows { train: 100 + 60 + 80 + 250, score: 600 });
+        let alone = Lengths::cut(&WHOLE, &[], &plan);
+        assert_eq!(alone.sequences(0), [100, 0]);
+    }
+
+    #[test]
+    fn rated_answers_are_trained_on_alone_and_scored_with_another() {
+        let wanted = Rows { train: 70 + 20 + 40 + 150, score: 600 };
+        assert_eq!(rows(&["training.objective=kto"]), wanted);
+        let plan = plan(&["training.objective=kto"]);
+        let nothing_held_out = Lengths::cut(&WHOLE, &FIRSTS, &plan).rows(&[], &[], &plan);
+        assert_eq!(nothing_held_out, Rows { score: 490, ..wanted });
+    }
+}

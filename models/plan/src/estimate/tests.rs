@@ -120,3 +120,21 @@ fn there_are_three_alternatives_and_each_does_what_it_says_s4_9_5() {
         }
     }
 }
+
+#[test]
+fn preferences_take_a_reference_and_two_sequences_a_row() {
+    let (spec, lengths) = (spec(), vec![200; 900]);
+    let firsts = vec![100; 900];
+    let seconds = |set: &[&str]| {
+        let mut facts = facts(&spec, &lengths);
+        facts.data.firsts.clone_from(&firsts);
+        let set = [&["training.epochs=4", "training.micro_batch_size=1"], set].concat();
+        planned(&asked(&set), &facts, &calibration(), &Rates::default()).expect("planned").estimate.seconds.expected
+    };
+    // ORPO has no reference; DPO's is asked once an example, which is a third of one epoch of four.
+    let (orpo, dpo) = (seconds(&["training.objective=orpo"]), seconds(&["training.objective=dpo"]));
+    assert!((1.03..1.15).contains(&(dpo / orpo)), "{orpo} and {dpo}");
+    // KTO learns from the first sequence alone and scores the second.
+    let kto = seconds(&["training.objective=kto"]);
+    assert!((0.55..0.85).contains(&(kto / dpo)), "{kto} and {dpo}");
+}
