@@ -29,8 +29,8 @@ pub struct GuardState {
     pub excluded: BTreeSet<u32>,
     /// Micro-batches are cut into so many parts.
     pub parts: usize,
-    /// Losses of the probe's rows before the first step.
-    pub probe: Vec<f64>,
+    /// Losses of the probe's rows before the first step; `None` where that was no number.
+    pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
     pub watch: Option<Watch>,
 }

@@ -46,7 +46,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
         }
         found.extend(probe::steepness(decoder, &guard.facts(&progress.state.guard))?);
         if self.plan.preference.is_none() {
-            progress.state.guard.probe = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            let scores = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            progress.state.guard.probe = probe::kept(&scores);
             found.extend(self.probe(decoder, acts, sink, guard, progress)?);
         }
         if !self.validation.is_empty() {
@@ -73,7 +74,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
     ) -> Result<Vec<Finding>> {
         let state = &mut progress.state;
         let now = if state.step == 0 {
-            state.guard.probe.clone()
+            state.guard.probe.iter().map(|score| score.unwrap_or(f64::NAN)).collect()
         } else {
             probe::score(decoder, acts, &probe::rows(self.train, self.validation))?
         };
