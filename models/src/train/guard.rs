@@ -35,6 +35,13 @@ pub struct GuardState {
     pub watch: Option<Watch>,
 }
 
+impl GuardState {
+    /// Whether micro-batches can be cut smaller.
+    pub(super) fn can_split(&self, batches: &StepBatches) -> bool {
+        batches.iter().any(|micro| micro.len() > self.parts)
+    }
+}
+
 impl Default for GuardState {
     fn default() -> Self {
         Self {
@@ -150,11 +157,6 @@ impl<'a> Guard<'a> {
             kept = kept.into_iter().flat_map(cut).collect();
         }
         kept
-    }
-
-    /// Whether micro-batches can be cut smaller.
-    pub(super) fn can_split(&self, state: &GuardState, batches: &StepBatches) -> bool {
-        batches.iter().any(|micro| micro.len() > state.parts)
     }
 
     /// An event has happened: what is found.

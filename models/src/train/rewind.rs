@@ -108,17 +108,15 @@ impl<B: Backend> Trainer<'_, '_, B> {
                     return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Rewind(change) => {
-                    return match self.rewind(decoder, sink, guard, progress, &finding, &change)? {
-                        true => Ok(Next::Rewound),
-                        false => {
-                            let _continue = sink.emit(&finding.event("there was nothing to go back to; paused"));
-                            Ok(Next::Halt(Box::new(finding)))
-                        }
-                    };
+                    if self.rewind(decoder, sink, guard, progress, &finding, &change)? {
+                        return Ok(Next::Rewound);
+                    }
+                    let _continue = sink.emit(&finding.event("there was nothing to go back to; paused"));
+                    return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Split => {
                     let state = &mut progress.state.guard;
-                    let taken = if guard.can_split(state, batches) {
+                    let taken = if state.can_split(batches) {
                         state.parts *= 2;
                         // What the buffers had grown to is given back.
                         *acts = decoder.activations(self.plan.recompute).map_err(device)?;
