@@ -110,7 +110,9 @@ fn overflow_of_a_layer(w: &mut World, _: u64, folder: &Path) {
     let model = w.base.id().to_owned();
     w.base = faults::altered(&model, folder, &|name, _, values| {
         if name.contains("layers.0.mlp.") {
-            values.iter_mut().for_each(|v| *v *= 1e25);
+            for value in values.iter_mut() {
+                *value *= 1e25;
+            }
         }
     });
 }
@@ -183,7 +185,7 @@ fn train(w: &World) -> Told {
         if std::env::var("DETAIL").is_ok() {
             match event {
                 RunEvent::Step(s) => {
-                    print(&format!("{} {:.2} {:.2} {:.1e}", s.step, s.loss, s.gradient_norm, s.learning_rate))
+                    print(&format!("{} {:.2} {:.2} {:.1e}", s.step, s.loss, s.gradient_norm, s.learning_rate));
                 }
                 RunEvent::Probe(p) => print(&format!("{p:?}")),
                 _ => {}

@@ -29,10 +29,17 @@ pub struct GuardState {
     pub excluded: BTreeSet<u32>,
     /// Micro-batches are cut into so many parts.
     pub parts: usize,
-    /// Losses of the probe's rows before the first step.
-    pub probe: Vec<f64>,
+    /// Losses of the probe's rows before the first step; `None` where that was no number.
+    pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
     pub watch: Option<Watch>,
+}
+
+impl GuardState {
+    /// Whether micro-batches can be cut smaller.
+    pub(super) fn can_split(&self, batches: &StepBatches) -> bool {
+        batches.iter().any(|micro| micro.len() > self.parts)
+    }
 }
 
 impl Default for GuardState {
@@ -150,11 +157,6 @@ impl<'a> Guard<'a> {
             kept = kept.into_iter().flat_map(cut).collect();
         }
         kept
-    }
-
-    /// Whether micro-batches can be cut smaller.
-    pub(super) fn can_split(&self, state: &GuardState, batches: &StepBatches) -> bool {
-        batches.iter().any(|micro| micro.len() > state.parts)
     }
 
     /// An event has happened: what is found.
