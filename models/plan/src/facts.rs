@@ -142,17 +142,14 @@ impl Targets {
 
     /// What `method` trains with this rank, and what the optimizer keeps of it.
     pub fn trained(&self, spec: &ModelSpec, method: Method, rank: usize, optimizer: Optimizer) -> Trained {
-        let (small, plain) = match method {
-            Method::Full => {
-                let blocks = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
-                let linear: u64 = blocks.map(|m| (m.in_features * m.out_features) as u64).sum();
-                let head = if spec.tied { 0 } else { (spec.vocab_size * spec.hidden_size) as u64 };
-                (linear + head, spec.parameters() - spec.expert_parameters() - linear - head)
-            }
-            _ => {
-                let adapter = self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 };
-                (adapter + self.saved_head, self.saved)
-            }
+        let (small, plain) = if method == Method::Full {
+            let blocks = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
+            let linear: u64 = blocks.map(|m| (m.in_features * m.out_features) as u64).sum();
+            let head = if spec.tied { 0 } else { (spec.vocab_size * spec.hidden_size) as u64 };
+            (linear + head, spec.parameters() - spec.expert_parameters() - linear - head)
+        } else {
+            let adapter = self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 };
+            (adapter + self.saved_head, self.saved)
         };
         let moment_bytes = match optimizer {
             Optimizer::AdamW => (small + plain) * 8,

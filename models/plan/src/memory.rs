@@ -203,14 +203,15 @@ impl Rows {
 impl Layout {
     /// What set `slot` of the kept activations holds. With `recompute` the only one serves every block.
     pub fn kept(&self, slot: usize, recompute: bool) -> impl Iterator<Item = &Column> {
-        let any = |sparse: bool| match recompute || slot >= self.sparse_blocks.len() {
-            true => self.sparse_blocks.contains(&sparse),
-            false => self.sparse_blocks[slot] == sparse,
+        let any = |sparse: bool| match self.sparse_blocks.get(slot) {
+            Some(&block) if !recompute => block == sparse,
+            _ => self.sparse_blocks.contains(&sparse),
         };
         // Scoring goes through the first set, whatever the block.
-        let (mlp, sparse) = match slot {
-            0 => (self.sparse_blocks.contains(&false), self.sparse_blocks.contains(&true)),
-            _ => (any(false), any(true)),
+        let (mlp, sparse) = if slot == 0 {
+            (self.sparse_blocks.contains(&false), self.sparse_blocks.contains(&true))
+        } else {
+            (any(false), any(true))
         };
         self.block.iter().chain(self.mlp.iter().filter(move |_| mlp)).chain(self.sparse.iter().filter(move |_| sparse))
     }
