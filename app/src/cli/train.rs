@@ -6,10 +6,10 @@ use super::output;
 use super::transfer::TransferView;
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
-use crate::jobs::{ResumeChanges, RunRequest, resume, start};
+use crate::jobs::{ResumeChanges, RunEnd, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, Result, RunConfig};
+use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
@@ -17,6 +17,21 @@ const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
+    let config = configuration(context, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(INTERRUPTED);
+    }
+    let end = start(context, RunRequest { config, out: args.out.clone() })?;
+    if args.merge
+        && let RunOutcome::Finished(_) = end.outcome
+    {
+        super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
+    }
+    report(context, &end)
+}
+
+/// What the command line asks for: the run file, changed by the flags.
+pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     let mut config = match &args.run {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
@@ -28,16 +43,7 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
         },
     };
     apply_flags(&mut config, args)?;
-    if !fetch_model(context, &config)? {
-        return Ok(INTERRUPTED);
-    }
-    let end = start(context, RunRequest { config, out: args.out.clone() })?;
-    if args.merge
-        && let RunOutcome::Finished(_) = end.outcome
-    {
-        super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
-    }
-    report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
+    Ok(config)
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
@@ -54,6 +60,9 @@ fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
+    if let Some(profile) = &args.profile {
+        config.use_case = Some(profile::find(profile)?.id.clone());
+    }
     if let Some(model) = &args.model {
         config.model.id = Some(model.clone());
     }
@@ -128,7 +137,7 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
     let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
     if let Some(end) = resume(context, run, &changes)? {
-        return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
+        return report(context, &end);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
     if context.json {
@@ -137,13 +146,15 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> Result<u8> {
+fn report(context: &Context, end: &RunEnd) -> Result<u8> {
+    let RunEnd { run, outcome } = end;
+    let id = run.id.as_str();
     if !context.json {
         match outcome {
             RunOutcome::Finished(f) => {
                 output::line(&format!("Finished after {} steps in {}", f.step, output::duration(f.seconds)));
                 output::line(&format!("Adapter   {}", f.adapter));
-                if let Some(score) = f.quality_score {
+                if let Some(score) = run.quality_score {
                     output::line(&format!("Quality   {score:.0} of 100; `peft-studio runs show {id}` says why"));
                 }
                 output::line(&format!("Try it    peft-studio chat --run {id} --compare"));
@@ -151,7 +162,7 @@ fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -
             RunOutcome::Stopped(step) => {
                 output::line(&format!(
                     "Stopped after {step} steps; the adapter is in {}",
-                    directory.join("adapter").display()
+                    run.directory.join("adapter").display()
                 ));
             }
             RunOutcome::Paused(step) | RunOutcome::Interrupted(step) => {
