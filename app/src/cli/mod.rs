@@ -56,10 +56,7 @@ pub fn main() -> ExitCode {
     let json = global.json;
     let run = move || {
         let code = match &command {
-            None => {
-                welcome::run();
-                0
-            }
+            None => welcome::run(&Context::new(&global)?)?,
             Some(command) => dispatch(&Context::new(&global)?, command)?,
         };
         output::check().map(|()| code)

@@ -1,6 +1,10 @@
-//! What a person sees who types the name of the program and nothing else.
+//! What a person sees who types the name of the program and nothing else: the window, or what to type where none can
+//! be shown.
 
+use super::context::Context;
 use super::output;
+use crate::gui;
+use peft_plan::Result;
 
 const TEXT: &str = "\
 PEFT Studio teaches language models from your own examples, on your own computer.
@@ -14,6 +18,12 @@ Three commands to try:
 
 `peft-studio --help` lists all commands.";
 
-pub(super) fn run() {
+pub(super) fn run(context: &Context) -> Result<u8> {
+    if gui::has_display() {
+        gui::open(context)?;
+        return Ok(0);
+    }
+    output::note("There is no display, so the window cannot be shown; everything it can do, the command line can");
     output::line(TEXT);
+    Ok(0)
 }

@@ -47,7 +47,10 @@ impl App {
         self.logic.hear(&mut self.state);
         self.logic.want(&mut self.state);
         shell::toasts::forget(&mut self.state, ctx);
-        if ctx.input(|input| input.viewport().close_requested()) && !self.state.may_close && self.state.data.live().is_some() {
+        if ctx.input(|input| input.viewport().close_requested())
+            && !self.state.may_close
+            && self.state.data.live().is_some()
+        {
             ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
             self.state.asks_to_close = true;
         }

@@ -50,6 +50,10 @@ pub enum Command {
     SearchTalks(String),
     /// Look at these files as examples.
     Inspect(Vec<PathBuf>),
+    /// Look at the sample data.
+    SampleData,
+    /// Put something right in the wizard's examples.
+    Fix(super::wizard::data::Fix),
     /// Look at text that was pasted.
     Paste(String),
     /// Ask the desktop for files or a folder.
@@ -64,8 +68,6 @@ pub enum Command {
     DeletePreset(String),
     /// Fill the wizard with a preset.
     UsePreset(String),
-    /// Write a preset to a file.
-    ExportPreset(String, PathBuf),
     /// Look again at what is on the disk.
     Reload(Shelf),
     /// Write a file.

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::route::Route;
 use super::state::State;
 use super::story::Story;
-use super::wizard::{self, data};
+use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
 use super::{launch, theme};
 use crate::jobs;
@@ -16,6 +16,7 @@ use peft_plan::preset::Preset;
 use peft_plan::{Fault, Role, RunConfig};
 use peft_storage::{CommandKind, Side, Status};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,6 +69,8 @@ impl Logic {
             Reply::Talk(talk) => self.restore(state, *talk),
             Reply::Compared(runs, result) => state.pages.compare.arrived(runs, result),
             Reply::Inspected(result) => state.pages.wizard.inspected(result),
+            Reply::Profiles(suited) => state.pages.wizard.suited = Some(suited),
+            Reply::Planned(answer) => state.pages.wizard.planned(answer),
             Reply::Picked(purpose, paths) => self.picked(state, purpose, paths),
             Reply::Launched(run) => {
                 state.data.is_launching = false;
@@ -154,6 +157,11 @@ impl Logic {
                 state.data.talks = Some(Vec::new());
                 self.talks(&state.pages.playground.search);
             }
+            Route::New => {
+                for wish in state.pages.wizard.wishes() {
+                    self.grant(wish);
+                }
+            }
             Route::Compare => {
                 if let Some(runs) = state.pages.compare.wanted() {
                     self.compare(runs);
@@ -161,6 +169,24 @@ impl Logic {
             }
             _ => {}
         }
+    }
+
+    fn grant(&self, wish: Wish) {
+        let context = self.workers.context.clone();
+        self.workers.apart("plan", move |teller| {
+            match wish {
+                Wish::Profiles => {
+                    let suited = jobs::plan::profiles_here(&context, None)
+                        .map(|(profiles, counted_with)| SuitedList { profiles, counted_with });
+                    teller.tell(Reply::Profiles(suited.map_err(|fault| Problem::from(&fault))));
+                }
+                Wish::Plan(config, rates) => {
+                    let answer = jobs::plan::plan(&context, *config, &rates);
+                    teller.tell(Reply::Planned(answer.map(Box::new).map_err(|fault| Problem::from(&fault))));
+                }
+            }
+            Ok(())
+        });
     }
 
     fn compare(&self, ids: Vec<String>) {
@@ -262,9 +288,8 @@ impl Logic {
             Purpose::Preset => self.workers.with_store(move |store, teller| {
                 let text = std::fs::read_to_string(&first).map_err(|e| Fault::io("read the preset", &first, e))?;
                 let name = first.file_stem().and_then(|stem| stem.to_str()).unwrap_or("Preset").to_owned();
-                let value = serde_json::from_str(&text).map_err(|e| {
-                    Fault::new("PS-CFG-001", format!("`{}` is no preset: {e}", first.display()))
-                })?;
+                let value = serde_json::from_str(&text)
+                    .map_err(|e| Fault::new("PS-CFG-001", format!("`{}` is no preset: {e}", first.display())))?;
                 let read = Preset::from_value(&value, &name)?;
                 store.save_preset(&read.preset, false)?;
                 let left = read.left_out.len();
@@ -373,6 +398,22 @@ impl Logic {
             }
             Command::SearchTalks(words) => self.talks(&words),
             Command::Inspect(paths) => self.inspect(state, paths),
+            Command::SampleData => match jobs::starter::sample_data(&self.workers.context.data_dir) {
+                Ok(path) => self.inspect(state, vec![path]),
+                Err(fault) => state.toast(String::new(), Some(Problem::from(&fault))),
+            },
+            Command::Fix(fix) => {
+                let (data_dir, wizard) = (self.workers.context.data_dir.clone(), &mut state.pages.wizard);
+                let (paths, columns) = (wizard.paths.clone(), std::mem::take(&mut wizard.columns));
+                let model = wizard.model_id();
+                wizard.is_inspecting = true;
+                self.workers.apart("fix", move |teller| {
+                    let found = data::fixed(&data_dir, &paths, &columns, fix)
+                        .and_then(|path| data::inspect(&[path], model.as_deref(), &BTreeMap::new()));
+                    teller.tell(Reply::Inspected(found.map(Box::new).map_err(|fault| Problem::from(&fault))));
+                    Ok(())
+                });
+            }
             Command::Paste(text) => match data::pasted(&self.workers.context.data_dir, &text) {
                 Ok(path) => self.inspect(state, vec![path]),
                 Err(fault) => state.toast(String::new(), Some(Problem::from(&fault))),

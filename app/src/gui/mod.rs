@@ -55,7 +55,11 @@ pub fn open(context: &Context) -> Result<()> {
     let context = context.clone();
     // A library that is missing makes some platforms panic instead of returning.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        eframe::run_native("peft-studio", options, Box::new(move |cc| Ok(Box::new(app::App::new(&context, &cc.egui_ctx)))))
+        eframe::run_native(
+            "peft-studio",
+            options,
+            Box::new(move |cc| Ok(Box::new(app::App::new(&context, &cc.egui_ctx)))),
+        )
     }));
     match opened {
         Ok(Ok(())) => Ok(()),
@@ -74,4 +78,15 @@ pub fn no_window(why: &str) -> Fault {
                 "apt-get install libx11-6 libx11-xcb1 libxcursor1 libxi6 libxkbcommon-x11-0 libgl1 libegl1".to_owned(),
             ),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_missing_library_is_told_with_the_command_line_and_the_packages() {
+        let fault = super::no_window("NoGlutinConfigs");
+        assert_eq!(fault.code, "PS-UI-001");
+        let commands: Vec<String> = fault.shown_actions().into_iter().filter_map(|action| action.command).collect();
+        assert!(commands.iter().any(|c| c == "peft-studio --help") && commands.iter().any(|c| c.contains("libgl1")));
+    }
 }

@@ -8,8 +8,8 @@ use super::theme::icons::Icon;
 use super::theme::{ThemeChoice, of, space, text};
 use super::widgets::field;
 use eframe::egui::{
-    Align2, Area, CornerRadius, CursorIcon, FontId, Frame, Id, Key, Margin, Order, Rect, ScrollArea, Sense, Stroke, Ui, Vec2,
-    WidgetInfo, WidgetType, pos2, vec2,
+    Align2, Area, CornerRadius, CursorIcon, FontId, Frame, Id, Key, Margin, Order, Rect, Role, ScrollArea, Sense,
+    Stroke, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 use peft_storage::{CommandKind, Status};
 
@@ -93,7 +93,7 @@ pub fn palette_ui(ui: &mut Ui, window: &mut Window, out: &mut Out) {
     let mut picked = enter.then_some(state.chosen);
     let screen = ui.ctx().content_rect();
     let width = (screen.width() - 32.0).min(560.0);
-    let area = Area::new(Id::new("palette")).order(Order::Foreground).anchor(Align2::CENTER_TOP, [0.0, 72.0]);
+    let area = Area::new(Id::unique("palette")).order(Order::Foreground).anchor(Align2::CENTER_TOP, [0.0, 72.0]);
     let shown = area.show(ui.ctx(), |ui| {
         let frame = Frame::new()
             .fill(t.raised)
@@ -122,7 +122,9 @@ pub fn palette_ui(ui: &mut Ui, window: &mut Window, out: &mut Out) {
             });
         });
     });
-    let is_outside = ui.input(|i| i.pointer.any_pressed() && i.pointer.interact_pos().is_some_and(|p| !shown.response.rect.contains(p)));
+    let is_outside = ui.input(|i| {
+        i.pointer.any_pressed() && i.pointer.interact_pos().is_some_and(|p| !shown.response.rect.contains(p))
+    });
     match picked.and_then(|index| found.into_iter().nth(index)) {
         Some((_, entry)) => out.push(entry.command),
         None if escape || is_outside => {}
@@ -133,7 +135,7 @@ pub fn palette_ui(ui: &mut Ui, window: &mut Window, out: &mut Out) {
 fn entry_ui(ui: &mut Ui, entry: &Entry, is_chosen: bool) -> bool {
     let t = of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 32.0), Sense::click());
-    response.widget_info(|| WidgetInfo::selected(WidgetType::SelectableLabel, true, is_chosen, &entry.label));
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_chosen, &entry.label));
     if is_chosen || response.hovered() {
         ui.painter().rect_filled(rect, CornerRadius::same(space::RADIUS), t.hover);
     }

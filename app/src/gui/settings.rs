@@ -32,11 +32,8 @@ impl Settings {
     pub fn load(data_dir: &Path) -> Self {
         let text = std::fs::read_to_string(data_dir.join("window.json")).unwrap_or_default();
         let mut settings: Self = serde_json::from_str(&text).unwrap_or_default();
-        settings.scale = if settings.scale.is_finite() {
-            settings.scale.clamp(*SCALES.start(), *SCALES.end())
-        } else {
-            1.0
-        };
+        settings.scale =
+            if settings.scale.is_finite() { settings.scale.clamp(*SCALES.start(), *SCALES.end()) } else { 1.0 };
         settings
     }
 

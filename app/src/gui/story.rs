@@ -194,7 +194,8 @@ impl Story {
 
     /// The curves as a table for spreadsheets.
     pub fn csv(&self) -> String {
-        let mut text = String::from("step,loss,learning_rate,gradient_norm,tokens_per_second,memory_bytes,held_out_loss\n");
+        let mut text =
+            String::from("step,loss,learning_rate,gradient_norm,tokens_per_second,memory_bytes,held_out_loss\n");
         let mut evaluations = self.evaluations.iter().peekable();
         for p in &self.points {
             while evaluations.peek().is_some_and(|e| e.step < p.step) {

@@ -2,10 +2,11 @@
 
 use super::playground::ChatReply;
 use super::problem::Problem;
-use super::wizard::data::Inspected;
+use super::wizard::{SuitedList, data::Inspected};
 use crate::cli::context::Context;
 use crate::jobs::compare::Comparison;
 use crate::jobs::library::LocalModel;
+use crate::jobs::plan::Answer;
 use eframe::egui;
 use peft_plan::{Result, RunEvent, preset::Preset};
 use peft_storage::{Conversation, Message, Run, RunFilter, Store, Version};
@@ -34,6 +35,10 @@ pub enum Reply {
     Compared(Vec<String>, Result<Box<Comparison>, Problem>),
     /// A look at examples.
     Inspected(Result<Box<Inspected>, Problem>),
+    /// Profiles on this machine.
+    Profiles(Result<SuitedList, Problem>),
+    /// What a run would be.
+    Planned(Result<Box<Answer>, Problem>),
     /// Files were chosen.
     Picked(super::command::Purpose, Vec<PathBuf>),
     /// A run that was asked for has begun, under this id.

@@ -75,12 +75,10 @@ fn converse(
                 talk.clear();
                 saved = None;
             }
-            ChatAsk::Checkpoint(which) => {
-                match partner.switch(context, Some(&store), &cell, &mut voice, &which) {
-                    Ok(()) => teller.tell(Reply::Chat(ChatReply::Ready(ready(target, &partner, &voice)))),
-                    Err(fault) => teller.tell(Reply::Failed(Problem::from(&fault))),
-                }
-            }
+            ChatAsk::Checkpoint(which) => match partner.switch(context, Some(&store), &cell, &mut voice, &which) {
+                Ok(()) => teller.tell(Reply::Chat(ChatReply::Ready(ready(target, &partner, &voice)))),
+                Err(fault) => teller.tell(Reply::Failed(Problem::from(&fault))),
+            },
             ChatAsk::Say { question, options, system, compare } => {
                 hush.store(false, Ordering::Relaxed);
                 talk.columns = match (partner.is_tuned(), compare && partner.has_base()) {
@@ -92,7 +90,7 @@ fn converse(
                     talk.set_system(system);
                 }
                 let sides = talk.columns.sides();
-                let mut say = |voice: &mut Voice, talk: &mut Conversation| {
+                let say = |voice: &mut Voice, talk: &mut Conversation| {
                     let answers: &mut dyn crate::jobs::answer::Answers = match voice {
                         Voice::Loaded(answerer) => answerer.as_mut(),
                         Voice::Live(live) => live.as_mut(),
@@ -149,7 +147,9 @@ fn examples(config: &serde_json::Value) -> Vec<String> {
     if std::fs::metadata(path).map_or(true, |data| !data.is_file() || data.len() > 8 << 20) {
         return Vec::new();
     }
-    let Ok(dataset) = peft_data::read(&[path.to_owned()], &peft_data::ReadOptions::default()) else { return Vec::new() };
+    let Ok(dataset) = peft_data::read(&[path.to_owned()], &peft_data::ReadOptions::default()) else {
+        return Vec::new();
+    };
     let question = |example: &Example| match example {
         Example::Messages(turns) => {
             let asked = turns.iter().find(|turn| turn.role == Role::User)?;

@@ -27,9 +27,13 @@ pub enum ChatAsk {
     Open(Target, Option<i64>),
     /// A question.
     Say {
+        /// What is asked.
         question: String,
+        /// How it is answered.
         options: Box<AskOptions>,
+        /// Standing instructions.
         system: Option<String>,
+        /// The base answers too.
         compare: bool,
     },
     /// Another checkpoint.

@@ -12,7 +12,7 @@ pub fn closing_ui(ui: &mut Ui, state: &State, out: &mut Out) {
         return;
     }
     let t = of(ui);
-    let modal = Modal::new(Id::new("closing")).backdrop_color(tokens::backdrop()).show(ui.ctx(), |ui| {
+    let modal = Modal::new(Id::unique("closing")).backdrop_color(tokens::backdrop()).show(ui.ctx(), |ui| {
         ui.set_max_width(440.0);
         ui.label(text::section(t, "A run is training"));
         let name = state.data.live().map_or("It", |run| run.name.as_str());

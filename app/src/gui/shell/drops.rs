@@ -30,14 +30,15 @@ pub fn overlay(ui: &Ui) {
     }
     let t = of(ui);
     let rect = ui.ctx().content_rect();
-    Area::new(Id::new("drop overlay")).order(Order::Foreground).fixed_pos(rect.min).show(ui.ctx(), |ui| {
+    Area::new(Id::unique("drop overlay")).order(Order::Foreground).fixed_pos(rect.min).show(ui.ctx(), |ui| {
         let painter = ui.painter();
         painter.rect_filled(rect, CornerRadius::ZERO, tokens::backdrop());
         let card = eframe::egui::Rect::from_center_size(rect.center(), vec2(420.0_f32.min(rect.width() - 32.0), 120.0));
         let radius = CornerRadius::same(space::CARD_RADIUS);
         painter.rect(card, radius, t.raised, Stroke::new(2.0, t.accent), StrokeKind::Inside);
         let font = eframe::egui::FontId::new(16.0, text::strong_family());
-        let title = if count == 1 { "Drop to look at this file".to_owned() } else { format!("Drop to look at {count} files") };
+        let title =
+            if count == 1 { "Drop to look at this file".to_owned() } else { format!("Drop to look at {count} files") };
         painter.text(card.center() - vec2(0.0, 12.0), Align2::CENTER_CENTER, title, font, t.text);
         let font = eframe::egui::FontId::proportional(13.0);
         let line = "Examples are checked before anything is trained on";

@@ -7,8 +7,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    Align2, CornerRadius, CursorIcon, FontId, Frame, Margin, Panel, Rect, ScrollArea, Sense, Stroke, Ui, Vec2, WidgetInfo,
-    WidgetType, pos2, vec2,
+    Align2, CornerRadius, CursorIcon, FontId, Frame, Margin, Panel, Rect, Role, ScrollArea, Sense, Stroke, Ui, Vec2,
+    WidgetInfo, pos2, vec2,
 };
 
 /// Below this width of the window words would cost more than they tell.
@@ -61,7 +61,7 @@ fn brand(ui: &mut Ui, is_wide: bool) {
 fn item(ui: &mut Ui, icon: Icon, name: &str, is_here: bool, is_wide: bool, index: usize) -> bool {
     let t = of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 36.0), Sense::click());
-    response.widget_info(|| WidgetInfo::selected(WidgetType::SelectableLabel, true, is_here, name));
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_here, name));
     let radius = CornerRadius::same(space::RADIUS);
     let fg = if is_here { t.text } else { t.text2 };
     if is_here {

@@ -25,9 +25,13 @@ pub fn run_strip_ui(ui: &mut Ui, state: &State, out: &mut Out) {
         ui.horizontal_centered(|ui| {
             let room = ui.available_width();
             status::status(ui, run.status);
-            ui.allocate_ui_with_layout(vec2((room * 0.2).max(60.0), 22.0), Layout::left_to_right(Align::Center), |ui| {
-                ui.add(Label::new(text::value(t, &run.name)).truncate());
-            });
+            ui.allocate_ui_with_layout(
+                vec2((room * 0.2).max(60.0), 22.0),
+                Layout::left_to_right(Align::Center),
+                |ui| {
+                    ui.add(Label::new(text::value(t, &run.name)).truncate());
+                },
+            );
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if button::primary("Open").named("Open the live run").small().ui(ui).clicked() {
                     out.push(Command::Go(Route::Run(id.clone())));

@@ -7,8 +7,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button;
 use eframe::egui::{
-    Align, Align2, CornerRadius, CursorIcon, FontId, Frame, Label, Layout, Margin, Panel, Rect, Sense, Stroke, StrokeKind,
-    Ui, Vec2, WidgetInfo, WidgetType, pos2, vec2,
+    Align, Align2, CornerRadius, CursorIcon, FontId, Frame, Label, Layout, Margin, Panel, Rect, Role, Sense, Stroke,
+    StrokeKind, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
 /// Draw it.
@@ -50,7 +50,7 @@ fn search_box(ui: &mut Ui, room: f32) -> bool {
     let t = of(ui);
     let width = if room > 560.0 { 260.0 } else { 40.0 };
     let (rect, response) = ui.allocate_exact_size(vec2(width, space::CONTROL), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, "Search or do anything"));
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, "Search or do anything"));
     let radius = CornerRadius::same(space::RADIUS);
     let border = if response.hovered() { t.border_strong } else { t.border };
     ui.painter().rect(rect, radius, t.surface, Stroke::new(t.stroke, border), StrokeKind::Inside);

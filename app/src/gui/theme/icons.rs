@@ -104,7 +104,8 @@ fn circle(center: Pos2, radius: f32) -> Line {
 fn rounded(at: Rect, radius: f32) -> Line {
     use std::f32::consts::FRAC_PI_2 as QUARTER;
     let inner = at.shrink(radius);
-    let corners = [(inner.right_top(), 3.0), (inner.right_bottom(), 0.0), (inner.left_bottom(), 1.0), (inner.left_top(), 2.0)];
+    let corners =
+        [(inner.right_top(), 3.0), (inner.right_bottom(), 0.0), (inner.left_bottom(), 1.0), (inner.left_top(), 2.0)];
     let corner = |(center, turn): (Pos2, f32)| arc(center, radius, turn * QUARTER, (turn + 1.0) * QUARTER, 4);
     Line { points: corners.into_iter().flat_map(corner).collect(), is_closed: true }
 }

@@ -67,7 +67,7 @@ pub mod space {
 }
 
 fn key() -> Id {
-    Id::new("peft tokens")
+    Id::unique("peft tokens")
 }
 
 /// Make `tokens` the look of everything from here on.

@@ -3,7 +3,8 @@
 use super::{Tokens, space, tokens::NOTHING, tokens::faded};
 use eframe::egui::style::{ScrollStyle, Selection, WidgetVisuals};
 use eframe::egui::{
-    Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme, vec2,
+    Context, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme,
+    vec2,
 };
 use std::sync::Arc;
 

@@ -90,10 +90,14 @@ pub fn help_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
 fn pair_ui(ui: &mut Ui, term: &str, meaning: &str) {
     let t = of(ui);
     ui.horizontal_top(|ui| {
-        ui.allocate_ui_with_layout(vec2(190.0_f32.min(ui.available_width() * 0.4), 20.0), Layout::left_to_right(Align::Min), |ui| {
-            ui.set_min_width(ui.available_width());
-            ui.add(Label::new(text::card_title(t, term)).wrap());
-        });
+        ui.allocate_ui_with_layout(
+            vec2(190.0_f32.min(ui.available_width() * 0.4), 20.0),
+            Layout::left_to_right(Align::Min),
+            |ui| {
+                ui.set_min_width(ui.available_width());
+                ui.add(Label::new(text::card_title(t, term)).wrap());
+            },
+        );
         ui.add(Label::new(text::body(t, meaning)).wrap());
     });
 }

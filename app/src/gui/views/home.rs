@@ -20,7 +20,11 @@ const RECENT: usize = 5;
 pub fn home_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
     let is_new = data.runs.as_ref().is_some_and(Vec::is_empty);
     if is_new {
-        heading(ui, "Welcome", "You give examples, and a model learns to answer like them. Nothing leaves this computer.");
+        heading(
+            ui,
+            "Welcome",
+            "You give examples, and a model learns to answer like them. Nothing leaves this computer.",
+        );
     } else {
         heading(ui, "Home", "");
     }

@@ -99,7 +99,11 @@ fn model_ui(ui: &mut Ui, model: &LocalModel, out: &mut Out) {
         ui.horizontal_wrapped(|ui| {
             if model.supported {
                 let fits = model.fits.iter().any(|fit| fit.fits);
-                chip(ui, if fits { t.ok } else { t.warn }, if fits { "Trains here" } else { "Too large to train here" });
+                chip(
+                    ui,
+                    if fits { t.ok } else { t.warn },
+                    if fits { "Trains here" } else { "Too large to train here" },
+                );
             }
             let mut words = vec![source(model).to_owned(), bytes(model.bytes)];
             words.extend(model.parameters.map(parameters));
@@ -116,7 +120,8 @@ fn versions_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
     let t = of(ui);
     let versions = data.versions.as_deref().unwrap_or_default();
     if versions.is_empty() {
-        let sentence = "Every finished run becomes a version, with its score, ready to be loaded, compared or put in use.";
+        let sentence =
+            "Every finished run becomes a version, with its score, ready to be loaded, compared or put in use.";
         empty::empty(ui, Icon::Clock, "No versions yet", sentence, |_| {});
         return;
     }

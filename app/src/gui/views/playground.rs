@@ -12,7 +12,7 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::chip;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty};
-use eframe::egui::{Align, ComboBox, Key, Layout, Panel, Slider, TextEdit, Ui, WidgetInfo, WidgetType, vec2};
+use eframe::egui::{Align, ComboBox, Key, Layout, Panel, Role, Slider, TextEdit, Ui, WidgetInfo, vec2};
 
 /// Below this width panels at the side would leave too little for answers.
 const NARROW: f32 = 860.0;
@@ -119,7 +119,7 @@ fn partner_ui(ui: &mut Ui, data: &Data, page: &Playground, out: &mut Out) {
             offer(ui, model.id.clone(), Target::Model(model.id.clone(), None));
         }
     });
-    combo.response.widget_info(|| WidgetInfo::labeled(WidgetType::ComboBox, true, "Who answers"));
+    combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Who answers"));
 }
 
 /// B8: any checkpoint on a slider.

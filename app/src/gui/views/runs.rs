@@ -11,7 +11,7 @@ use crate::gui::widgets::card::heading;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field, status};
 use eframe::egui::{
-    Align, ComboBox, CornerRadius, CursorIcon, Label, Layout, Rect, Sense, Ui, UiBuilder, WidgetInfo, WidgetType, pos2, vec2,
+    Align, ComboBox, CornerRadius, CursorIcon, Label, Layout, Rect, Role, Sense, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 use peft_storage::{Run, Status};
 use std::cmp::Ordering;
@@ -127,15 +127,23 @@ fn filters_ui(ui: &mut Ui, state: &mut State, chosen: &compare::State, out: &mut
         let shown = state.status.map_or("Any status", status::word);
         let combo = ComboBox::from_id_salt("status").selected_text(shown).show_ui(ui, |ui| {
             ui.selectable_value(&mut state.status, None, "Any status");
-            let all = [Status::Running, Status::Paused, Status::Finished, Status::Stopped, Status::Failed, Status::Interrupted];
+            let all = [
+                Status::Running,
+                Status::Paused,
+                Status::Finished,
+                Status::Stopped,
+                Status::Failed,
+                Status::Interrupted,
+            ];
             for one in all {
                 ui.selectable_value(&mut state.status, Some(one), status::word(one));
             }
         });
-        combo.response.widget_info(|| WidgetInfo::labeled(WidgetType::ComboBox, true, "Status filter"));
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Status filter"));
         let count = chosen.count();
         let label = if count == 0 { "Compare".to_owned() } else { format!("Compare {count}") };
-        let compare = button::secondary(&label).named("Compare the chosen runs").icon(Icon::Compare).enabled(count >= 2);
+        let compare =
+            button::secondary(&label).named("Compare the chosen runs").icon(Icon::Compare).enabled(count >= 2);
         let response = compare.ui(ui);
         if response.clicked() {
             out.push(Command::Go(Route::Compare));
@@ -171,8 +179,8 @@ fn header_ui(ui: &mut Ui, state: &mut State) {
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 26.0), Sense::hover());
     for (column, cell) in cells(rect) {
         let title = COLUMNS.iter().find(|(c, ..)| *c == column).map_or("", |(_, title, _)| title);
-        let response = ui.interact(cell, ui.id().with(title), Sense::click());
-        response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, format!("Sort by {title}")));
+        let response = ui.interact(cell, ui.scope_id().with(title), Sense::click());
+        response.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("Sort by {title}")));
         let is_sorted = state.sort == column;
         let color = if is_sorted || response.hovered() { t.text } else { t.text3 };
         let mut child = ui.new_child(UiBuilder::new().max_rect(cell).layout(Layout::left_to_right(Align::Center)));
@@ -195,7 +203,7 @@ fn row_ui(ui: &mut Ui, run: &Run, now: i64, is_chosen: bool, out: &mut Out) {
     let t = of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 38.0), Sense::click());
     let name = format!("Open run {}", run.name);
-    response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, true, &name));
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
     if response.hovered() || response.has_focus() {
         ui.painter().rect_filled(rect, CornerRadius::same(space::RADIUS), tokens::faded(t.hover, 0.7));
     }
@@ -207,7 +215,7 @@ fn row_ui(ui: &mut Ui, run: &Run, now: i64, is_chosen: bool, out: &mut Out) {
     let mut child = ui.new_child(UiBuilder::new().max_rect(tick));
     let checkbox = child.checkbox(&mut ticked, "");
     let compare = format!("Compare {}", run.name);
-    checkbox.widget_info(|| WidgetInfo::selected(WidgetType::Checkbox, true, ticked, &compare));
+    checkbox.widget_info(|| WidgetInfo::selected(Role::CheckBox, true, ticked, &compare));
     if checkbox.changed() {
         out.push(Command::Compare(run.id.to_string(), ticked));
     }

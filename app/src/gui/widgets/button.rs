@@ -3,8 +3,8 @@
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{Tokens, of, space, text, tokens};
 use eframe::egui::{
-    Align2, Color32, CornerRadius, CursorIcon, FontId, Rect, Response, Sense, Stroke, StrokeKind, Ui, Vec2, WidgetInfo,
-    WidgetType, pos2, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, FontId, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui, Vec2,
+    WidgetInfo, pos2, vec2,
 };
 
 /// How loud a button is.
@@ -103,7 +103,7 @@ impl<'a> Button<'a> {
         let sense = if self.is_enabled { Sense::click() } else { Sense::hover() };
         let (rect, response) = ui.allocate_exact_size(vec2(width, height), sense);
         let (name, is_enabled) = (self.name.to_owned(), self.is_enabled);
-        response.widget_info(|| WidgetInfo::labeled(WidgetType::Button, is_enabled, &name));
+        response.widget_info(|| WidgetInfo::labeled(Role::Button, is_enabled, &name));
         if ui.is_rect_visible(rect) {
             self.paint(ui, t, rect, &response, &font, icon_size, padding);
         }
@@ -142,5 +142,10 @@ impl<'a> Button<'a> {
 
 /// The ring around what has the keyboard.
 pub fn focus_ring(ui: &Ui, rect: Rect, radius: CornerRadius) {
-    ui.painter().rect_stroke(rect.expand(2.0), radius + CornerRadius::same(2), Stroke::new(2.0, of(ui).focus), StrokeKind::Outside);
+    ui.painter().rect_stroke(
+        rect.expand(2.0),
+        radius + CornerRadius::same(2),
+        Stroke::new(2.0, of(ui).focus),
+        StrokeKind::Outside,
+    );
 }

@@ -4,8 +4,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    CornerRadius, CursorIcon, Frame, InnerResponse, Label, Margin, Rect, Response, RichText, Sense, Stroke, StrokeKind, Ui,
-    UiBuilder, WidgetInfo, WidgetType, vec2,
+    CornerRadius, CursorIcon, Frame, InnerResponse, Label, Margin, Rect, Response, RichText, Role, Sense, Stroke,
+    StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
 };
 
 /// A surface with a thin outline.
@@ -27,7 +27,7 @@ pub fn pressable(ui: &mut Ui, name: &str, is_chosen: bool, height: f32, add: imp
     let t = of(ui);
     let width = ui.available_width();
     let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::click());
-    response.widget_info(|| WidgetInfo::selected(WidgetType::SelectableLabel, true, is_chosen, name));
+    response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_chosen, name));
     let is_hot = response.hovered();
     let radius = CornerRadius::same(space::CARD_RADIUS);
     let (width, border) = match (is_chosen, is_hot) {

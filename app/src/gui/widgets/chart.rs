@@ -157,9 +157,7 @@ pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Res
         }
     });
     let summary = summary(name, series, write);
-    shown.response.widget_info(|| {
-        eframe::egui::WidgetInfo::labeled(eframe::egui::WidgetType::Image, true, summary.clone())
-    });
+    shown.response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Image, true, summary.clone()));
     shown.response
 }
 
@@ -190,7 +188,8 @@ fn zone_areas(
         picked.extend(zones.last());
     }
     let xs: Vec<f64> = picked.iter().map(|l| l.step).collect();
-    let edge = |value: fn(&Limits) -> f64| -> Vec<f64> { picked.iter().map(|l| up(value(l)).clamp(low, high)).collect() };
+    let edge =
+        |value: fn(&Limits) -> f64| -> Vec<f64> { picked.iter().map(|l| up(value(l)).clamp(low, high)).collect() };
     let (good, acceptable) = (edge(|l| l.good), edge(|l| l.acceptable));
     let flat = |value: f64| vec![value; xs.len()];
     let bands = [(flat(low), good.clone()), (good, acceptable.clone()), (acceptable, flat(high))];
@@ -202,7 +201,11 @@ fn zone_areas(
         // A word needs room.
         if u - b > (high - low) * 0.09 {
             let at = PlotPoint::new(*x, f64::midpoint(*b, *u));
-            plot.text(Text::new("", at, text::hint(t, format!("{} ", words[i]))).anchor(Align2::RIGHT_CENTER).allow_hover(false));
+            plot.text(
+                Text::new("", at, text::hint(t, format!("{} ", words[i])))
+                    .anchor(Align2::RIGHT_CENTER)
+                    .allow_hover(false),
+            );
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn explain(ui: &mut Ui, what: &str, sentence: &str) {
     let (rect, response) = ui.allocate_exact_size(vec2(16.0, 18.0), Sense::hover());
     Icon::Help.paint(ui.painter(), rect, 14.0, t.text3);
     let name = format!("What is {what}?");
-    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::WidgetType::Image, true, &name));
+    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Image, true, &name));
     response.on_hover_ui(|ui| {
         ui.set_max_width(300.0);
         ui.label(text::card_title(t, what));

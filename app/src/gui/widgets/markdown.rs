@@ -99,16 +99,17 @@ pub fn markdown(ui: &mut Ui, source: &str, out: &mut Out) {
                 });
             }
             Block::Code(code) => {
-                Frame::new().fill(t.hover).corner_radius(CornerRadius::same(space::RADIUS)).inner_margin(Margin::same(10)).show(
-                    ui,
-                    |ui| {
+                Frame::new()
+                    .fill(t.hover)
+                    .corner_radius(CornerRadius::same(space::RADIUS))
+                    .inner_margin(Margin::same(10))
+                    .show(ui, |ui| {
                         ui.set_width(ui.available_width());
                         ui.label(text::code(t, code.trim_end()));
                         if button::quiet("Copy code").icon(Icon::Copy).small().ui(ui).clicked() {
                             out.push(Command::Copy(code.clone()));
                         }
-                    },
-                );
+                    });
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::gui::theme::tokens::{Tone, faded};
 use crate::gui::theme::{Tokens, of};
 use crate::gui::widgets::card::chip;
-use eframe::egui::{CornerRadius, Sense, Ui, WidgetInfo, WidgetType, vec2};
+use eframe::egui::{CornerRadius, Role, Sense, Ui, WidgetInfo, vec2};
 use peft_storage::Status;
 
 /// The word for a status.
@@ -40,7 +40,7 @@ pub fn progress(ui: &mut Ui, name: &str, share: f32, height: f32) {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(WidgetType::ProgressIndicator, true, name);
+        let mut info = WidgetInfo::labeled(Role::ProgressIndicator, true, name);
         info.value = Some(f64::from(share));
         info
     });

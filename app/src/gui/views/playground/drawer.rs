@@ -6,7 +6,7 @@ use crate::gui::widgets::{button, field};
 use eframe::egui::{DragValue, Response, ScrollArea, Slider, TextEdit, Ui};
 
 /// Draw it.
-pub fn drawer_ui(ui: &mut Ui, drawer: &mut Drawer) {
+pub(super) fn drawer_ui(ui: &mut Ui, drawer: &mut Drawer) {
     let t = of(ui);
     ScrollArea::vertical().id_salt("drawer").show(ui, |ui| {
         ui.spacing_mut().slider_width = (ui.available_width() - 70.0).max(60.0);

@@ -10,7 +10,7 @@ use crate::gui::widgets::{button, field};
 use eframe::egui::{Align, Label, Layout, ScrollArea, Sense, Ui};
 
 /// Draw it.
-pub fn history_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
+pub(super) fn history_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
     let t = of(ui);
     ui.label(text::card_title(t, "Conversations"));
     let width = ui.available_width() - 44.0;

@@ -10,7 +10,7 @@ use eframe::egui::{Align, CornerRadius, Frame, Layout, Margin, ScrollArea, Ui};
 use peft_storage::Choice;
 
 /// Draw it.
-pub fn talk_ui(ui: &mut Ui, page: &mut Playground, out: &mut Out) {
+pub(super) fn talk_ui(ui: &mut Ui, page: &mut Playground, out: &mut Out) {
     if page.exchanges.is_empty() {
         examples_ui(ui, page, out);
         return;

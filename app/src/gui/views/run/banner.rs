@@ -32,7 +32,7 @@ fn title(finding: &Finding) -> String {
 }
 
 /// Draw the newest findings that were not closed.
-pub fn banners_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
+pub(super) fn banners_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
     let key = |finding: &Finding| (run.id.to_string(), finding.step, finding.kind.clone());
     let open = story.findings.iter().rev().filter(|finding| !state.closed.contains(&key(finding)));
     let shown: Vec<&Finding> = open.take(MOST).collect();

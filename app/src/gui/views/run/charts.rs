@@ -13,7 +13,7 @@ use peft_plan::zones::{Zone, limits, verdict};
 use peft_storage::Run;
 
 /// The loss.
-pub fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
+pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
     let t = of(ui);
     card(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
@@ -42,14 +42,8 @@ pub fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &m
         let checks: Vec<[f64; 2]> = story.evaluations.iter().map(|e| [e.step as f64, e.loss]).collect();
         let flags: Vec<(f64, String)> =
             story.findings.iter().map(|f| (f.step as f64, f.kind.replace('_', " "))).collect();
-        let loss = Chart {
-            name: "Loss chart",
-            height: 280.0,
-            look: state.look,
-            zones: &zones,
-            flags: &flags,
-            write: plain,
-        };
+        let loss =
+            Chart { name: "Loss chart", height: 280.0, look: state.look, zones: &zones, flags: &flags, write: plain };
         let series = [
             Series { name: "training loss", points: &train, order: 0, marks: false },
             Series { name: "held-out loss", points: &checks, order: 1, marks: true },
@@ -86,15 +80,25 @@ fn legend_ui(ui: &mut Ui, has_checks: bool) {
 }
 
 /// The other curves.
-pub fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
+pub(super) fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
     let t = of(ui);
     if story.points.is_empty() {
         ui.label(text::body(t, "Learning rate, gradient, speed and memory appear with the first step."));
         return;
     }
     let charts: [(&str, Metric, fn(f64) -> String, &str); 4] = [
-        ("Learning rate", Metric::LearningRate, plain, "The size of each correction; it rises at first and then shrinks."),
-        ("Gradient norm", Metric::GradientNorm, plain, "How strongly the examples pull; peaks mean surprising examples."),
+        (
+            "Learning rate",
+            Metric::LearningRate,
+            plain,
+            "The size of each correction; it rises at first and then shrinks.",
+        ),
+        (
+            "Gradient norm",
+            Metric::GradientNorm,
+            plain,
+            "How strongly the examples pull; peaks mean surprising examples.",
+        ),
         ("Tokens a second", Metric::Speed, plain, "How fast the run works. A token is a piece of a word."),
         ("Memory", Metric::Memory, sized, "The most memory that the run has used so far."),
     ];

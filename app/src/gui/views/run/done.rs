@@ -10,7 +10,7 @@ use peft_plan::Finished;
 use peft_storage::Run;
 
 /// Draw it.
-pub fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out) {
+pub(super) fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out) {
     let t = of(ui);
     let score = finished.quality_score.or(run.quality_score);
     if score.is_none() && finished.suggestions.is_empty() {
@@ -60,7 +60,12 @@ pub fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out) {
                     ui.label(text::body(t, suggestion));
                 });
             }
-            if button::secondary("New run with these settings").named("Try it in a new run").icon(Icon::Plus).ui(ui).clicked() {
+            if button::secondary("New run with these settings")
+                .named("Try it in a new run")
+                .icon(Icon::Plus)
+                .ui(ui)
+                .clicked()
+            {
                 out.push(Command::NewFrom(run.id.to_string()));
             }
         }
@@ -72,8 +77,14 @@ fn ring(ui: &mut Ui, score: f64) {
     let t = of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(64.0, 64.0), Sense::hover());
     let words = format!("Quality {score:.0} of 100");
-    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::WidgetType::Label, true, &words));
-    let color = if score >= 80.0 { t.ok.fg } else if score >= 50.0 { t.warn.fg } else { t.bad.fg };
+    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Label, true, &words));
+    let color = if score >= 80.0 {
+        t.ok.fg
+    } else if score >= 50.0 {
+        t.warn.fg
+    } else {
+        t.bad.fg
+    };
     ui.painter().circle_stroke(rect.center(), 28.0, (5.0, tokens::faded(color, 0.22)));
     let share = (score / 100.0).clamp(0.0, 1.0) as f32;
     let pieces = (60.0 * share).ceil().max(1.0) as usize;

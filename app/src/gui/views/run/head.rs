@@ -14,7 +14,7 @@ use eframe::egui::{Align, Align2, FontId, Id, Label, Layout, Modal, Sense, Ui, p
 use peft_storage::{CommandKind, Run, Status};
 
 /// Draw it.
-pub fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
+pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
     let t = of(ui);
     ui.horizontal(|ui| {
         ui.add(Label::new(text::title(t, &run.name)).truncate());
@@ -49,7 +49,12 @@ fn buttons_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
             if button::secondary("Stop and keep").icon(Icon::Stop).ui(ui).clicked() {
                 ask(CommandKind::Stop);
             }
-            if button::quiet("Snapshot").icon(Icon::Camera).ui(ui).on_hover_text("Save a checkpoint and go on").clicked() {
+            if button::quiet("Snapshot")
+                .icon(Icon::Camera)
+                .ui(ui)
+                .on_hover_text("Save a checkpoint and go on")
+                .clicked()
+            {
                 ask(CommandKind::Snapshot);
             }
             let check = button::quiet("Check now").icon(Icon::Flag).ui(ui);
@@ -103,13 +108,19 @@ fn phases_ui(ui: &mut Ui, run: &Run, story: &Story) {
     let words = ["Prepare", "Load", "Train", "Evaluate", "Done"];
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 24.0), Sense::hover());
     let name = format!("Phase: {}", words[now]);
-    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::WidgetType::Label, true, &name));
+    response.widget_info(|| eframe::egui::WidgetInfo::labeled(eframe::egui::Role::Label, true, &name));
     let part = rect.width() / words.len() as f32;
     for (i, word) in words.iter().enumerate() {
         let left = rect.left() + part * i as f32;
         let center = pos2(left + 10.0, rect.center().y);
         let (is_done, is_now) = (i < now || is_over, i == now && !is_over);
-        let color = if is_done { t.ok.fg } else if is_now { t.accent } else { t.text3 };
+        let color = if is_done {
+            t.ok.fg
+        } else if is_now {
+            t.accent
+        } else {
+            t.text3
+        };
         if is_done {
             ui.painter().circle_filled(center, 8.0, tokens::faded(t.ok.fg, 0.2));
             let at = eframe::egui::Rect::from_center_size(center, vec2(12.0, 12.0));
@@ -122,7 +133,8 @@ fn phases_ui(ui: &mut Ui, run: &Run, story: &Story) {
         }
         let font = if is_now { FontId::new(13.0, text::strong_family()) } else { FontId::proportional(13.0) };
         let fg = if is_now { t.text } else { t.text2 };
-        let painter = ui.painter().with_clip_rect(eframe::egui::Rect::from_min_size(pos2(left, rect.top()), vec2(part, 24.0)));
+        let painter =
+            ui.painter().with_clip_rect(eframe::egui::Rect::from_min_size(pos2(left, rect.top()), vec2(part, 24.0)));
         let width = painter.text(pos2(left + 24.0, rect.center().y), Align2::LEFT_CENTER, word, font, fg).width();
         let (from, to) = (left + 32.0 + width, left + part - 6.0);
         if i + 1 < words.len() && to > from {
@@ -160,7 +172,7 @@ fn delete_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
         return;
     }
     let t = of(ui);
-    let modal = Modal::new(Id::new("delete run")).backdrop_color(tokens::backdrop()).show(ui.ctx(), |ui| {
+    let modal = Modal::new(Id::unique("delete run")).backdrop_color(tokens::backdrop()).show(ui.ctx(), |ui| {
         ui.set_max_width(420.0);
         ui.label(text::section(t, "Delete this run?"));
         let line = format!("`{}`, its checkpoints and what it learned are removed from the disk for good.", run.name);

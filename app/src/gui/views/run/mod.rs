@@ -7,6 +7,7 @@ mod head;
 mod tabs;
 
 use crate::gui::command::Out;
+use crate::gui::problem::Problem;
 use crate::gui::state::Data;
 use crate::gui::story::Story;
 use crate::gui::theme::icons::Icon;
@@ -14,7 +15,6 @@ use crate::gui::theme::space;
 use crate::gui::widgets::chart::Look;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{empty, field};
-use crate::gui::problem::Problem;
 use eframe::egui::Ui;
 use std::collections::HashSet;
 
@@ -69,7 +69,8 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     ui.add_space(space::S);
     charts::main_ui(ui, run, story, state, out);
     ui.add_space(space::M);
-    let all = [(Tab::Charts, "More charts"), (Tab::Samples, "Answers"), (Tab::Events, "Events"), (Tab::Config, "Settings")];
+    let all =
+        [(Tab::Charts, "More charts"), (Tab::Samples, "Answers"), (Tab::Events, "Events"), (Tab::Config, "Settings")];
     field::tabs(ui, &mut state.tab, &all);
     ui.add_space(space::S);
     match state.tab {

@@ -11,10 +11,13 @@ use peft_storage::Run;
 use serde_json::Value;
 
 /// The same questions, answered again and again.
-pub fn samples_ui(ui: &mut Ui, story: &Story, out: &mut Out) {
+pub(super) fn samples_ui(ui: &mut Ui, story: &Story, out: &mut Out) {
     let t = of(ui);
     if story.samples.is_empty() {
-        ui.label(text::body(t, "At each check the run answers a few fixed questions; how the answers change shows here."));
+        ui.label(text::body(
+            t,
+            "At each check the run answers a few fixed questions; how the answers change shows here.",
+        ));
         return;
     }
     let mut prompts: Vec<&str> = Vec::new();
@@ -36,7 +39,8 @@ pub fn samples_ui(ui: &mut Ui, story: &Story, out: &mut Out) {
             let first = answers.first().filter(|_| answers.len() > 1);
             for sample in first.into_iter().chain(answers.last()) {
                 ui.add_space(space::XS);
-                let when = if sample.step == 0 { "Before training".to_owned() } else { format!("After step {}", sample.step) };
+                let when =
+                    if sample.step == 0 { "Before training".to_owned() } else { format!("After step {}", sample.step) };
                 ui.label(text::hint(t, when));
                 markdown::markdown(ui, &sample.answer, out);
             }
@@ -45,7 +49,7 @@ pub fn samples_ui(ui: &mut Ui, story: &Story, out: &mut Out) {
 }
 
 /// What happened, the latest first.
-pub fn events_ui(ui: &mut Ui, story: &Story) {
+pub(super) fn events_ui(ui: &mut Ui, story: &Story) {
     let t = of(ui);
     if story.notes.is_empty() {
         ui.label(text::body(t, "Checks, checkpoints, pauses and whatever the run decided by itself appear here."));
@@ -64,7 +68,10 @@ pub fn events_ui(ui: &mut Ui, story: &Story) {
             };
             ui.horizontal(|ui| {
                 icon_label(ui, icon, color, 15.0);
-                ui.add_sized([72.0, 18.0], Label::new(text::hint(t, format!("step {}", note.step))).halign(eframe::egui::Align::LEFT));
+                ui.add_sized(
+                    [72.0, 18.0],
+                    Label::new(text::hint(t, format!("step {}", note.step))).halign(eframe::egui::Align::LEFT),
+                );
                 ui.add(Label::new(text::body(t, &note.text)).wrap());
             });
         }
@@ -72,7 +79,7 @@ pub fn events_ui(ui: &mut Ui, story: &Story) {
 }
 
 /// The settings, with what was decided for those left open.
-pub fn config_ui(ui: &mut Ui, run: &Run, words: &mut String) {
+pub(super) fn config_ui(ui: &mut Ui, run: &Run, words: &mut String) {
     field::search(ui, "Search settings", words, 220.0);
     card(ui, |ui| {
         row(ui, "Folder", &run.directory.display().to_string());

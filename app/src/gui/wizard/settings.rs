@@ -1,0 +1,202 @@
+//! Fourth step: three plain sliders, why each value is what it is, and everything else under Advanced.
+
+use super::Wizard;
+use crate::gui::command::Out;
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::{of, space, text};
+use crate::gui::widgets::card::card;
+use crate::gui::widgets::problem_card::problem_card;
+use crate::gui::widgets::{button, empty, field};
+use eframe::egui::{Align, CollapsingHeader, Grid, Label, Layout, RichText, Slider, TextEdit, Ui};
+use peft_plan::defaults::{Reasoned, Source};
+use serde_json::Value;
+
+/// Draw it.
+pub(super) fn settings_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
+    let values: Vec<Reasoned> = match &wizard.answer {
+        Some(Ok(answer)) => answer.planned.values.clone(),
+        Some(Err(problem)) => {
+            problem_card(ui, problem, false, out);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    if values.is_empty() && wizard.is_planning {
+        empty::loading(ui, "Working out what suits your machine and your examples");
+        return;
+    }
+    sliders_ui(ui, wizard, &values);
+    ui.add_space(space::M);
+    why_ui(ui, wizard, &values);
+}
+
+fn number(values: &[Reasoned], key: &str) -> Option<f64> {
+    values.iter().find(|v| v.key == key)?.value.as_f64()
+}
+
+/// Speed against quality, memory, strength: each moves a real value, which stands beside it.
+fn sliders_ui(ui: &mut Ui, wizard: &mut Wizard, values: &[Reasoned]) {
+    let t = of(ui);
+    card(ui, |ui| {
+        ui.label(text::card_title(t, "In plain words"));
+        ui.spacing_mut().slider_width = 200.0;
+        if let Some(mut epochs) = number(values, "training.epochs") {
+            let name = "How thoroughly";
+            let what = "How often it goes through your examples. More takes longer, and too many teach it by heart.";
+            let slider = Slider::new(&mut epochs, 0.5..=20.0).step_by(0.5).suffix(" passes");
+            if slider_ui(ui, name, what, "quick", "thorough", slider) {
+                wizard.config.training.epochs = Some(epochs);
+            }
+        }
+        if let Some(rank) = number(values, "adapter.rank") {
+            let mut power = rank.max(1.0).log2();
+            let name = "How much it can learn";
+            let what = "The room that the add-on has (its rank). More learns more, and uses more memory.";
+            let slider = Slider::new(&mut power, 1.0..=8.0)
+                .step_by(1.0)
+                .custom_formatter(|value, _| format!("rank {}", 2_f64.powf(value) as u64));
+            if slider_ui(ui, name, what, "lean", "roomy", slider) {
+                let rank = 2_f64.powf(power.round()) as usize;
+                wizard.config.adapter.rank = Some(rank);
+                wizard.config.adapter.alpha = Some(2.0 * rank as f64);
+            }
+        }
+        if let Some(rate) = number(values, "training.learning_rate") {
+            let mut power = rate.max(1e-7).log10();
+            let name = "How strongly it learns";
+            let what = "The size of each correction (the learning rate). Too big is wild, too small is endless.";
+            let slider = Slider::new(&mut power, -6.0..=-2.0)
+                .step_by(0.1)
+                .custom_formatter(|value, _| format!("{:.1e}", 10_f64.powf(value)));
+            if slider_ui(ui, name, what, "gently", "strongly", slider) {
+                // Two digits: more would be a precision that nobody has.
+                let rounded = format!("{:.1e}", 10_f64.powf(power)).parse().unwrap_or(rate);
+                wizard.config.training.learning_rate = Some(rounded);
+            }
+        }
+    });
+}
+
+fn slider_ui(ui: &mut Ui, name: &str, what: &str, low: &str, high: &str, slider: Slider) -> bool {
+    let t = of(ui);
+    ui.horizontal_wrapped(|ui| {
+        let label =
+            ui.allocate_ui_with_layout(eframe::egui::vec2(190.0, 24.0), Layout::left_to_right(Align::Center), |ui| {
+                let label = ui.label(text::value(t, name));
+                field::explain(ui, name, what);
+                ui.set_min_width(190.0);
+                label
+            });
+        ui.label(text::hint(t, low));
+        let response = ui.add(slider.trailing_fill(true)).labelled_by(label.inner.id);
+        ui.label(text::hint(t, high));
+        response.changed()
+    })
+    .inner
+}
+
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::You => "you",
+        Source::Profile => "your goal",
+        Source::Data => "your examples",
+        Source::Model => "the model",
+        Source::Hardware => "this computer",
+    }
+}
+
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// S4.2.5: each value and why; under Advanced each can be changed.
+fn why_ui(ui: &mut Ui, wizard: &mut Wizard, values: &[Reasoned]) {
+    let t = of(ui);
+    if values.is_empty() {
+        return;
+    }
+    card(ui, |ui| {
+        ui.horizontal_wrapped(|ui| {
+            ui.label(text::card_title(t, "Why these values"));
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.checkbox(&mut wizard.shows_advanced, "Change values (advanced)");
+            });
+        });
+        field::search(ui, "Search settings", &mut wizard.words, 220.0);
+        ui.add_space(space::XS);
+        let words = wizard.words.to_lowercase();
+        let shown = values.iter().filter(|v| {
+            words.is_empty() || v.key.to_lowercase().contains(&words) || v.reason.to_lowercase().contains(&words)
+        });
+        let is_wide = ui.available_width() > 640.0;
+        Grid::new("why").striped(true).num_columns(if is_wide { 3 } else { 2 }).spacing([16.0, 8.0]).show(ui, |ui| {
+            for value in shown {
+                value_ui(ui, wizard, value, is_wide);
+                ui.end_row();
+            }
+        });
+        let is_own = values
+            .iter()
+            .any(|v| v.source == Source::You && !v.key.starts_with("model") && !v.key.starts_with("dataset"));
+        if is_own && button::quiet("Back to what was recommended").icon(Icon::Refresh).ui(ui).clicked() {
+            let config = &mut wizard.config;
+            (config.adapter, config.training) = (Default::default(), Default::default());
+            wizard.edits.clear();
+        }
+    });
+    if wizard.shows_advanced {
+        ui.add_space(space::S);
+        CollapsingHeader::new(text::value(t, "The run file")).show(ui, |ui| {
+            let text = serde_json::to_string_pretty(&wizard.config.to_value()).unwrap_or_default();
+            ui.label(text::code(t, text));
+        });
+    }
+}
+
+fn value_ui(ui: &mut Ui, wizard: &mut Wizard, value: &Reasoned, is_wide: bool) {
+    let t = of(ui);
+    let name = value.key.rsplit('.').next().unwrap_or(&value.key).replace('_', " ");
+    ui.horizontal(|ui| {
+        if value.source == Source::You {
+            let (rect, _) = ui.allocate_exact_size(eframe::egui::vec2(8.0, 8.0), eframe::egui::Sense::hover());
+            ui.painter().circle_filled(rect.center(), 3.5, t.accent);
+        }
+        ui.label(text::value(t, name.as_str())).on_hover_text(&value.key);
+    });
+    let shown = written(&value.value);
+    let can_change = wizard.shows_advanced && !value.key.starts_with("model") && !value.key.starts_with("dataset.path");
+    if can_change {
+        let edit = wizard.edits.entry(value.key.clone()).or_insert_with(|| shown.clone());
+        let response = ui.add(TextEdit::singleline(edit).desired_width(120.0));
+        let (enabled, typed) = (true, edit.clone());
+        response.widget_info(|| {
+            let mut info = eframe::egui::WidgetInfo::text_edit(enabled, "", &typed, "");
+            info.label = Some(value.key.clone());
+            info
+        });
+        if response.lost_focus() && *edit != shown {
+            let assignment = format!("{}={}", value.key, edit.trim());
+            if wizard.config.set(&assignment).is_err() {
+                // What cannot be set is told by the plan of what is there; the field shows the value again.
+                wizard.edits.remove(&value.key);
+            }
+        } else if !response.has_focus() {
+            *edit = shown;
+        }
+    } else {
+        let short: String = shown.chars().take(28).collect();
+        ui.label(RichText::new(short).monospace().size(12.5).color(t.text)).on_hover_text(shown);
+    }
+    let reason = format!("{} ({})", value.reason, source(value.source));
+    if is_wide {
+        let width = ui.available_width().max(260.0);
+        ui.scope(|ui| {
+            ui.set_max_width(width);
+            ui.add(Label::new(text::hint(t, reason)).wrap());
+        });
+    }
+}
