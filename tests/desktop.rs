@@ -8,7 +8,6 @@ mod pictures;
 mod trial;
 
 use eframe::egui::{self, Event, Key, Modifiers};
-use egui_kittest::kittest::Queryable;
 use peft_storage::Status;
 use peft_studio::gui::command::Command;
 use peft_studio::gui::route::{RAIL, Route};
@@ -95,7 +94,9 @@ fn the_wizard_goes_from_welcome_to_a_trained_model_that_answers_s4_1_to_s4_7() {
     assert!(matches!(window.state().pages.wizard.found, Some(Ok(_))));
     window.state_mut().pages.wizard.config.training.max_steps = Some(4);
     window.press("Next step");
-    window.until("settings have reasons", |window| matches!(window.state().pages.wizard.answer, Some(Ok(_))));
+    window.until("settings have reasons", |window| window.state().pages.wizard.answer.is_some());
+    let answer = &window.state().pages.wizard.answer;
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
     window.settle();
     window.has("Why these values");
     window.press("Next step");
@@ -142,7 +143,9 @@ fn files_that_are_dropped_are_looked_at_or_explained() {
             window.state().pages.wizard.found.is_some() && !window.state().pages.wizard.is_inspecting
         });
         window.settle();
-        let found = window.state_mut().pages.wizard.found.take();
+        let wizard = &mut window.state_mut().pages.wizard;
+        wizard.paths.clear();
+        let found = wizard.found.take();
         assert_eq!(found.as_ref().is_some_and(Result::is_ok), is_good, "{name}: {found:?}");
     }
     let gone = window.file("gone.jsonl", "x");

@@ -7,31 +7,31 @@ use std::sync::{Arc, Mutex};
 
 /// A picture of premultiplied colours.
 #[derive(Clone, Default)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// Pixels of a row.
-    pub width: usize,
+    pub(crate) width: usize,
     /// Rows.
-    pub height: usize,
+    pub(crate) height: usize,
     /// Row after row.
-    pub pixels: Vec<Color32>,
+    pub(crate) pixels: Vec<Color32>,
 }
 
 /// Keeps textures; clones share them.
 #[derive(Clone, Default)]
-pub struct Painter(Arc<Mutex<HashMap<TextureId, Picture>>>);
+pub(crate) struct Painter(Arc<Mutex<HashMap<TextureId, Picture>>>);
 
 impl TestRenderer for Painter {
     fn handle_delta(&mut self, delta: &mut TexturesDelta) {
         let mut textures = self.0.lock().expect("nobody panics while holding it");
-        for (id, change) in &delta.set {
+        for (id, change) in delta.set.drain().flat_map(|(id, changes)| changes.into_iter().map(move |change| (id, change))) {
             let ImageData::Color(image) = &change.image;
             let [width, height] = image.size;
             match change.pos {
                 None => {
-                    textures.insert(*id, Picture { width, height, pixels: image.pixels.clone() });
+                    textures.insert(id, Picture { width, height, pixels: image.pixels.clone() });
                 }
                 Some([x, y]) => {
-                    let Some(texture) = textures.get_mut(id) else { continue };
+                    let Some(texture) = textures.get_mut(&id) else { continue };
                     for row in 0..height {
                         let to = (y + row) * texture.width + x;
                         texture.pixels[to..to + width].copy_from_slice(&image.pixels[row * width..(row + 1) * width]);
@@ -39,12 +39,15 @@ impl TestRenderer for Painter {
                 }
             }
         }
+        for id in delta.free.drain() {
+            textures.remove(&id);
+        }
     }
 }
 
 impl Painter {
     /// What a window shows.
-    pub fn paint(&self, ctx: &egui::Context, output: &egui::FullOutput) -> Picture {
+    pub(crate) fn paint(&self, ctx: &egui::Context, output: &egui::FullOutput) -> Picture {
         let scale = output.pixels_per_point;
         let size = ctx.content_rect().size() * scale;
         let (width, height) = (size.x.round() as usize, size.y.round() as usize);

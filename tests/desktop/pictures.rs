@@ -36,7 +36,7 @@ fn pictures() {
                     std::thread::sleep(Duration::from_millis(15));
                 }
             };
-            let mut take = |harness: &mut egui_kittest::Harness<'static, Option<peft_studio::gui::app::App>>,
+            let take = |harness: &mut egui_kittest::Harness<'static, Option<peft_studio::gui::app::App>>,
                             name: &str| {
                 wait(harness, 40);
                 let picture = painter.paint(&harness.ctx, harness.output());

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A window.
-pub struct Window {
+pub(crate) struct Window {
     /// What drives it.
-    pub harness: Harness<'static, Option<App>>,
+    pub(crate) harness: Harness<'static, Option<App>>,
     home: TempDir,
 }
 
@@ -36,12 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Window {
     /// A new one in an empty data directory.
-    pub fn new(size: [f32; 2]) -> Self {
+    pub(crate) fn new(size: [f32; 2]) -> Self {
         Self::with_home(size, |_| {})
     }
 
     /// A new one, after `prepare` saw the data directory.
-    pub fn with_home(size: [f32; 2], prepare: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn with_home(size: [f32; 2], prepare: impl FnOnce(&Path)) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         prepare(home.path());
         let harness = open(home.path(), size, super::paint::Painter::default());
@@ -49,28 +49,28 @@ impl Window {
     }
 
     /// What it knows.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.harness.state().as_ref().expect("it was drawn").state
     }
 
     /// What it knows, to be changed.
-    pub fn state_mut(&mut self) -> &mut State {
+    pub(crate) fn state_mut(&mut self) -> &mut State {
         &mut self.harness.state_mut().as_mut().expect("it was drawn").state
     }
 
     /// Ask for something, as a view would.
-    pub fn send(&mut self, command: Command) {
+    pub(crate) fn send(&mut self, command: Command) {
         self.harness.state_mut().as_mut().expect("it was drawn").send(command);
         self.settle();
     }
 
     /// Draw until nothing moves.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.harness.run_steps(4);
     }
 
     /// Press what has this name.
-    pub fn press(&mut self, name: &str) {
+    pub(crate) fn press(&mut self, name: &str) {
         let found: Vec<_> = self.harness.query_all_by_label(name).collect();
         assert!(!found.is_empty(), "nothing is called `{name}`");
         let is_button = |node: &&egui_kittest::Node| node.accesskit_node().role() != egui::accesskit::Role::Label;
@@ -80,18 +80,18 @@ impl Window {
     }
 
     /// Press keys.
-    pub fn keys(&mut self, modifiers: Modifiers, key: Key) {
+    pub(crate) fn keys(&mut self, modifiers: Modifiers, key: Key) {
         self.harness.key_press_modifiers(modifiers, key);
         self.settle();
     }
 
     /// Something with this text is shown.
-    pub fn has(&self, text: &str) {
+    pub(crate) fn has(&self, text: &str) {
         assert!(self.harness.query_all_by_label_contains(text).next().is_some(), "`{text}` is not shown");
     }
 
     /// Draw until something is so.
-    pub fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !is_so(self) {
             self.harness.step();
@@ -102,7 +102,7 @@ impl Window {
     }
 
     /// Everything that can be used has a name.
-    pub fn all_named(&self) {
+    pub(crate) fn all_named(&self) {
         use egui::accesskit::Role;
         let used = [Role::Button, Role::CheckBox, Role::TextInput, Role::Slider, Role::ComboBox, Role::RadioButton];
         for node in self.harness.root().children_recursive() {
@@ -113,37 +113,37 @@ impl Window {
     }
 
     /// No dialog of the desktop is opened, and nothing is started.
-    pub fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         let state = self.state_mut();
         state.data.is_launching = true;
     }
 
     /// A path in the data directory.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.home.path().join(name).display().to_string()
     }
 
     /// A file in it.
-    pub fn bytes(&self, name: &str, content: &[u8]) -> PathBuf {
+    pub(crate) fn bytes(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.home.path().join(name);
         std::fs::write(&path, content).expect("written");
         path
     }
 
     /// A text file in it.
-    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         self.bytes(name, content.as_bytes())
     }
 
     /// A file is dropped on it.
-    pub fn drop_file(&mut self, path: &Path) {
+    pub(crate) fn drop_file(&mut self, path: &Path) {
         self.harness.input_mut().dropped_files.push(std::sync::Arc::new(Dropped(path.to_owned())));
         self.settle();
     }
 }
 
 /// A window on `home`.
-pub fn open(home: &Path, size: [f32; 2], painter: super::paint::Painter) -> Harness<'static, Option<App>> {
+pub(crate) fn open(home: &Path, size: [f32; 2], painter: super::paint::Painter) -> Harness<'static, Option<App>> {
     let context =
         Context { json: false, data_dir: home.to_owned(), backend: "cpu".to_owned(), threads: 2, offline: true };
     let mut harness = Harness::builder()

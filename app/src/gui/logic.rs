@@ -68,7 +68,7 @@ impl Logic {
             Reply::Talks(talks) => state.data.talks = Some(talks),
             Reply::Talk(talk) => self.restore(state, *talk),
             Reply::Compared(runs, result) => state.pages.compare.arrived(runs, result),
-            Reply::Inspected(result) => state.pages.wizard.inspected(result),
+            Reply::Inspected(look, result) => state.pages.wizard.inspected(look, result),
             Reply::Profiles(suited) => state.pages.wizard.suited = Some(suited),
             Reply::Planned(answer) => state.pages.wizard.planned(answer),
             Reply::Picked(purpose, paths) => self.picked(state, purpose, paths),
@@ -303,12 +303,12 @@ impl Logic {
     fn inspect(&self, state: &mut State, paths: Vec<PathBuf>) {
         let model = state.pages.wizard.model_id();
         let columns = state.pages.wizard.columns.clone();
-        state.pages.wizard.is_inspecting = true;
+        let look = state.pages.wizard.look();
         self.go(state, Route::New);
         state.pages.wizard.step = wizard::Step::Data;
         self.workers.apart("inspect", move |teller| {
             let found = data::inspect(&paths, model.as_deref(), &columns);
-            teller.tell(Reply::Inspected(found.map(Box::new).map_err(|fault| Problem::from(&fault))));
+            teller.tell(Reply::Inspected(look, found.map(Box::new).map_err(|fault| Problem::from(&fault))));
             Ok(())
         });
     }
@@ -406,11 +406,11 @@ impl Logic {
                 let (data_dir, wizard) = (self.workers.context.data_dir.clone(), &mut state.pages.wizard);
                 let (paths, columns) = (wizard.paths.clone(), std::mem::take(&mut wizard.columns));
                 let model = wizard.model_id();
-                wizard.is_inspecting = true;
+                let look = wizard.look();
                 self.workers.apart("fix", move |teller| {
                     let found = data::fixed(&data_dir, &paths, &columns, fix)
                         .and_then(|path| data::inspect(&[path], model.as_deref(), &BTreeMap::new()));
-                    teller.tell(Reply::Inspected(found.map(Box::new).map_err(|fault| Problem::from(&fault))));
+                    teller.tell(Reply::Inspected(look, found.map(Box::new).map_err(|fault| Problem::from(&fault))));
                     Ok(())
                 });
             }

@@ -33,8 +33,8 @@ pub enum Reply {
     Talk(Box<(Conversation, Vec<Message>)>),
     /// Runs side by side.
     Compared(Vec<String>, Result<Box<Comparison>, Problem>),
-    /// A look at examples.
-    Inspected(Result<Box<Inspected>, Problem>),
+    /// A look at examples, with its number.
+    Inspected(u64, Result<Box<Inspected>, Problem>),
     /// Profiles on this machine.
     Profiles(Result<SuitedList, Problem>),
     /// What a run would be.

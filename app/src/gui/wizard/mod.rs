@@ -78,6 +78,8 @@ pub struct Wizard {
     pub found: Option<Result<Box<Inspected>, Problem>>,
     /// They are being looked at.
     pub is_inspecting: bool,
+    /// Number of the latest look: an earlier one that takes longer does not count.
+    looks: u64,
     /// What the run would be.
     pub answer: Option<Result<Box<Answer>, Problem>>,
     /// Of what that is the answer.
@@ -124,8 +126,18 @@ impl Wizard {
         self.config.model.id.clone()
     }
 
+    /// A look at files begins; its number.
+    pub fn look(&mut self) -> u64 {
+        self.is_inspecting = true;
+        self.looks += 1;
+        self.looks
+    }
+
     /// What was found in files.
-    pub fn inspected(&mut self, result: Result<Box<Inspected>, Problem>) {
+    pub fn inspected(&mut self, look: u64, result: Result<Box<Inspected>, Problem>) {
+        if look != self.looks {
+            return;
+        }
         self.is_inspecting = false;
         if let Ok(found) = &result {
             self.paths.clone_from(&found.paths);
