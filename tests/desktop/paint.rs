@@ -23,7 +23,9 @@ pub(crate) struct Painter(Arc<Mutex<HashMap<TextureId, Picture>>>);
 impl TestRenderer for Painter {
     fn handle_delta(&mut self, delta: &mut TexturesDelta) {
         let mut textures = self.0.lock().expect("nobody panics while holding it");
-        for (id, change) in delta.set.drain().flat_map(|(id, changes)| changes.into_iter().map(move |change| (id, change))) {
+        for (id, change) in
+            delta.set.drain().flat_map(|(id, changes)| changes.into_iter().map(move |change| (id, change)))
+        {
             let ImageData::Color(image) = &change.image;
             let [width, height] = image.size;
             match change.pos {

@@ -37,7 +37,7 @@ fn pictures() {
                 }
             };
             let take = |harness: &mut egui_kittest::Harness<'static, Option<peft_studio::gui::app::App>>,
-                            name: &str| {
+                        name: &str| {
                 wait(harness, 40);
                 let picture = painter.paint(&harness.ctx, harness.output());
                 write(&folder.join(format!("{name}-{}-{word}.png", size[0])), &picture);

@@ -74,7 +74,7 @@ impl Window {
         let found: Vec<_> = self.harness.query_all_by_label(name).collect();
         assert!(!found.is_empty(), "nothing is called `{name}`");
         let is_button = |node: &&egui_kittest::Node| node.accesskit_node().role() != egui::accesskit::Role::Label;
-        found.iter().find(is_button).unwrap_or(&found[0]).click();
+        found.iter().find(is_button).unwrap_or(&found[0]).click_accesskit();
         drop(found);
         self.settle();
     }

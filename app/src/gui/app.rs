@@ -87,6 +87,12 @@ fn page_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
             views::playground::playground_ui(ui, &state.data, &mut state.pages.playground, out);
             return;
         }
+        if state.route == Route::New {
+            let frame = Frame::new().inner_margin(Margin { left: 0, right: 0, top: 10, bottom: 0 });
+            egui::Panel::bottom("steps").frame(frame).resizable(false).show(ui, |ui| {
+                super::wizard::view::on_ui(ui, &state.data, &mut state.pages.wizard, out);
+            });
+        }
         ScrollArea::vertical().id_salt(state.route.name()).auto_shrink(false).show(ui, |ui| {
             let side = ((ui.available_width() - WIDEST) / 2.0).max(0.0);
             Frame::new().inner_margin(Margin { left: side as i8, right: 10, top: 0, bottom: 24 }).show(ui, |ui| {

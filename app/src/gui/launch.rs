@@ -48,14 +48,17 @@ pub fn stop(context: &Context, program: &Path, run: &str, teller: &Teller) -> Re
 }
 
 fn follow(context: &Context, program: &Path, words: &[String], log: &PathBuf, teller: &Teller) -> Result<()> {
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
     let mut child = spawn(context, program, words, log)?;
     let store = context.store()?;
     loop {
-        if let Some(run) = run_of(&store, child.id())? {
+        // Asked first: a short run may begin and end between two looks.
+        let ended = child.try_wait();
+        if let Some(run) = run_of(&store, child.id(), begun)? {
             teller.tell(Reply::Launched(run));
             break;
         }
-        if let Ok(Some(status)) = child.try_wait() {
+        if let Ok(Some(status)) = ended {
             if !status.success() {
                 teller.tell(Reply::NotLaunched(reason(log)));
             }
@@ -71,11 +74,11 @@ fn follow(context: &Context, program: &Path, words: &[String], log: &PathBuf, te
     Ok(())
 }
 
-/// The run that the process `pid` works on.
-fn run_of(store: &Store, pid: u32) -> Result<Option<String>> {
+/// The run that the process `pid`, started not before `begun`, works on or has worked on.
+fn run_of(store: &Store, pid: u32, begun: i64) -> Result<Option<String>> {
     let runs = store.list_runs(&RunFilter { limit: Some(20), ..RunFilter::default() })?;
-    let is_live = |run: &&peft_storage::Run| run.pid == Some(pid) && run.status == peft_storage::Status::Running;
-    Ok(runs.iter().find(is_live).map(|run| run.id.to_string()))
+    let is_its = |run: &&peft_storage::Run| run.pid == Some(pid) && run.updated >= begun;
+    Ok(runs.iter().find(is_its).map(|run| run.id.to_string()))
 }
 
 fn spawn(context: &Context, program: &Path, words: &[String], log: &Path) -> Result<Child> {

@@ -174,6 +174,9 @@ impl Logic {
     fn grant(&self, wish: Wish) {
         let context = self.workers.context.clone();
         self.workers.apart("plan", move |teller| {
+            // One after the other: both measure this machine, and keep what they measured.
+            static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+            let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match wish {
                 Wish::Profiles => {
                     let suited = jobs::plan::profiles_here(&context, None)

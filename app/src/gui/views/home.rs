@@ -139,7 +139,7 @@ fn recent_ui(ui: &mut Ui, data: &Data, runs: &[Run], out: &mut Out) {
         });
     });
     for run in runs.iter().take(RECENT) {
-        let response = pressable(ui, &format!("Open run {}", run.name), false, 62.0, |ui| {
+        let response = pressable(ui, &format!("Open run {}", run.name), false, 78.0, |ui| {
             ui.horizontal(|ui| {
                 status::status(ui, run.status);
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {

@@ -4,8 +4,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    CornerRadius, CursorIcon, Frame, InnerResponse, Label, Margin, Rect, Response, RichText, Role, Sense, Stroke,
-    StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
+    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, RichText, Role,
+    Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
 };
 
 /// A surface with a thin outline.
@@ -18,7 +18,8 @@ pub fn card<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> InnerResponse<R> 
         .inner_margin(Margin::same(16))
         .show(ui, |ui| {
             ui.set_width(ui.available_width());
-            add(ui)
+            // Columns justify; prose must not be stretched.
+            ui.with_layout(Layout::top_down(Align::Min), add).inner
         })
 }
 
@@ -42,7 +43,7 @@ pub fn pressable(ui: &mut Ui, name: &str, is_chosen: bool, height: f32, add: imp
         focus_ring(ui, rect, radius);
     }
     let inner = rect.shrink(14.0);
-    let mut child = ui.new_child(UiBuilder::new().max_rect(inner));
+    let mut child = ui.new_child(UiBuilder::new().max_rect(inner).layout(Layout::top_down(Align::Min)));
     child.set_clip_rect(inner.expand(2.0).intersect(ui.clip_rect()));
     child.style_mut().interaction.selectable_labels = false;
     add(&mut child);

@@ -4,7 +4,6 @@ use super::Wizard;
 use crate::cli::quantity::{bytes, duration, interval};
 use crate::gui::command::{Command, Out};
 use crate::gui::problem::Problem;
-use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::card::{card, icon_label, stat};
@@ -15,10 +14,10 @@ use eframe::egui::{CornerRadius, DragValue, Label, Sense, Ui, vec2};
 use peft_plan::alternatives::Alternative;
 
 /// Draw it.
-pub(super) fn review_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
+pub(super) fn review_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
     match wizard.answer.take() {
         Some(Ok(answer)) => {
-            answer_ui(ui, data, wizard, &answer, out);
+            answer_ui(ui, wizard, &answer, out);
             wizard.answer = Some(Ok(answer));
         }
         Some(Err(problem)) => {
@@ -29,7 +28,7 @@ pub(super) fn review_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut
     }
 }
 
-fn answer_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
+fn answer_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
     let t = of(ui);
     for fault in &answer.problems {
         problem_card(ui, &Problem::from(fault), false, out);
@@ -64,15 +63,6 @@ fn answer_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, answer: &Answer, out
         }
         ui.add_space(space::S);
         ui.horizontal_wrapped(|ui| {
-            let ready = wizard.to_start();
-            let can = ready.is_some() && !data.is_launching;
-            let label = if data.is_launching { "Starting…" } else { "Start training" };
-            if button::primary(label).icon(Icon::Play).enabled(can).ui(ui).clicked()
-                && let Some(config) = ready
-            {
-                out.push(Command::Launch(Box::new(config)));
-            }
-            ui.add_space(space::L);
             let width = 180.0;
             field::line(ui, "Keep as a preset", &mut wizard.preset, "its name", width);
             let can = !wizard.preset.trim().is_empty();
@@ -95,10 +85,18 @@ fn estimate_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 40.0;
         stat(ui, "Time", &interval(&e.seconds));
-        stat(ui, "Device hours", &format!("{:.2}", e.device_hours));
-        stat(ui, "Energy", &format!("{:.3} kWh", e.energy_kwh));
-        stat(ui, "Electricity", &format!("{:.2} {}", e.cost, e.currency));
-        stat(ui, "CO₂", &format!("{:.0} g", e.carbon_grams));
+        stat(ui, "Device hours", &few(e.device_hours));
+        stat(
+            ui,
+            "Energy",
+            &if e.energy_kwh < 0.1 {
+                format!("{} Wh", few(1000.0 * e.energy_kwh))
+            } else {
+                format!("{:.2} kWh", e.energy_kwh)
+            },
+        );
+        stat(ui, "Electricity", &format!("{} {}", few(e.cost), e.currency));
+        stat(ui, "CO₂", &format!("{} g", few(e.carbon_grams)));
         stat(ui, "Disk", &bytes(e.disk_bytes));
     });
     ui.add_space(space::S);
@@ -115,6 +113,16 @@ fn estimate_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer) {
     });
     ui.add_space(space::S);
     memory_ui(ui, answer);
+}
+
+/// Two digits; what is next to nothing is said to be.
+fn few(number: f64) -> String {
+    match number {
+        n if n <= 0.0 => "0".to_owned(),
+        n if n < 0.01 => "under 0.01".to_owned(),
+        n if n < 10.0 => format!("{n:.2}"),
+        n => format!("{n:.0}"),
+    }
 }
 
 /// The memory as a bar of its parts against what may be used.
@@ -162,13 +170,11 @@ fn alternative_ui(ui: &mut Ui, alternative: &Alternative) -> bool {
         ui.add(Label::new(text::body(t, &alternative.description)).wrap());
         let d = &alternative.deltas;
         let sign = |is_more: bool| if is_more { "+" } else { "−" };
-        let line = format!(
-            "{}{}  ·  {}{}",
-            sign(d.seconds > 0.0),
-            duration(d.seconds.abs()),
-            sign(d.memory_bytes > 0),
-            bytes(d.memory_bytes.unsigned_abs())
-        );
+        let memory = match d.memory_bytes {
+            0 => "same memory".to_owned(),
+            more => format!("{}{}", sign(more > 0), bytes(more.unsigned_abs())),
+        };
+        let line = format!("{}{}  ·  {memory}", sign(d.seconds > 0.0), duration(d.seconds.abs()));
         ui.label(text::hint(t, line).color(tokens::faded(t.text3, 1.0)));
         let name = format!("Switch to {}", title.to_lowercase());
         is_wanted = button::secondary("Switch").named(&name).small().ui(ui).clicked();

@@ -79,17 +79,27 @@ fn sliders_ui(ui: &mut Ui, wizard: &mut Wizard, values: &[Reasoned]) {
 
 fn slider_ui(ui: &mut Ui, name: &str, what: &str, low: &str, high: &str, slider: Slider) -> bool {
     let t = of(ui);
-    ui.horizontal_wrapped(|ui| {
-        let label =
-            ui.allocate_ui_with_layout(eframe::egui::vec2(190.0, 24.0), Layout::left_to_right(Align::Center), |ui| {
-                let label = ui.label(text::value(t, name));
-                field::explain(ui, name, what);
-                ui.set_min_width(190.0);
-                label
+    let is_wide = ui.available_width() > 640.0;
+    ui.spacing_mut().slider_width = if is_wide { 220.0 } else { 130.0 };
+    ui.horizontal(|ui| {
+        let size = eframe::egui::vec2(180.0, 28.0);
+        let label = ui.allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
+            ui.set_min_width(180.0);
+            let label = ui.label(text::value(t, name));
+            field::explain(ui, name, what);
+            label
+        });
+        if is_wide {
+            let size = eframe::egui::vec2(48.0, 28.0);
+            ui.allocate_ui_with_layout(size, Layout::right_to_left(Align::Center), |ui| {
+                ui.set_min_width(48.0);
+                ui.label(text::hint(t, low));
             });
-        ui.label(text::hint(t, low));
+        }
         let response = ui.add(slider.trailing_fill(true)).labelled_by(label.inner.id);
-        ui.label(text::hint(t, high));
+        if is_wide {
+            ui.label(text::hint(t, high));
+        }
         response.changed()
     })
     .inner

@@ -1,7 +1,7 @@
 //! The frame of the wizard: its steps, the step in the middle, back and on.
 
 use super::{STEPS, Step, Wizard, examples, goal, model, review, settings};
-use crate::gui::command::Out;
+use crate::gui::command::{Command, Out};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
@@ -33,10 +33,8 @@ pub fn wizard_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
         Step::Model => model::model_ui(ui, data, wizard, out),
         Step::Data => examples::examples_ui(ui, wizard, out),
         Step::Settings => settings::settings_ui(ui, wizard, out),
-        Step::Review => review::review_ui(ui, data, wizard, out),
+        Step::Review => review::review_ui(ui, wizard, out),
     }
-    ui.add_space(space::L);
-    on_ui(ui, wizard);
     if wizard.is_settling() {
         ui.ctx().request_repaint_after(std::time::Duration::from_millis(30));
     }
@@ -103,13 +101,24 @@ fn steps_ui(ui: &mut Ui, wizard: &mut Wizard) {
     });
 }
 
-fn on_ui(ui: &mut Ui, wizard: &mut Wizard) {
+/// Back and on, always in sight.
+pub fn on_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
     let at = STEPS.iter().position(|(step, _)| *step == wizard.step).unwrap_or(0);
     ui.horizontal(|ui| {
         if at > 0 && button::quiet("Back").named("Previous step").icon(Icon::ArrowLeft).ui(ui).clicked() {
             wizard.step = STEPS[at - 1].0;
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            if wizard.step == Step::Review {
+                let ready = wizard.to_start();
+                let can = ready.is_some() && !data.is_launching;
+                let label = if data.is_launching { "Starting…" } else { "Start training" };
+                if button::primary(label).icon(Icon::Play).enabled(can).ui(ui).clicked()
+                    && let Some(config) = ready
+                {
+                    out.push(Command::Launch(Box::new(config)));
+                }
+            }
             if let Some((next, name)) = STEPS.get(at + 1) {
                 let label = if wizard.step == Step::Goal && wizard.config.use_case.is_none() {
                     "Skip".to_owned()

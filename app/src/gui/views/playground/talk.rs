@@ -63,7 +63,7 @@ fn exchange_ui(ui: &mut Ui, exchange: &mut Exchange, is_busy: bool, out: &mut Ou
             .inner_margin(Margin::symmetric(14, 9));
         frame.show(ui, |ui| {
             ui.set_max_width(ui.available_width() * 0.7);
-            ui.with_layout(Layout::top_down(Align::Min), |ui| ui.label(text::value(t, &exchange.question)));
+            ui.add(eframe::egui::Label::new(text::value(t, &exchange.question)).wrap());
         });
     });
     ui.add_space(space::XS);

@@ -37,6 +37,7 @@ pub(super) fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out
                 let name = part.name.replace('_', " ");
                 let points = part.points.map_or("–".to_owned(), |points| format!("{points:.0} of {:.0}", part.of));
                 ui.allocate_ui_with_layout(vec2(150.0, 20.0), Layout::left_to_right(Align::Center), |ui| {
+                    ui.set_min_width(150.0);
                     ui.label(text::hint(t, name));
                 });
                 let share = part.points.map_or(0.0, |points| (points / part.of.max(1.0)) as f32);
@@ -46,6 +47,7 @@ pub(super) fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out
                 filled.set_width(rect.width() * share.clamp(0.0, 1.0));
                 ui.painter().rect_filled(filled, CornerRadius::same(3), t.accent);
                 ui.allocate_ui_with_layout(vec2(64.0, 20.0), Layout::left_to_right(Align::Center), |ui| {
+                    ui.set_min_width(64.0);
                     ui.label(text::hint(t, points));
                 });
                 ui.add(Label::new(text::body(t, &part.why)).truncate()).on_hover_text(&part.why);
