@@ -24,9 +24,12 @@ pub mod verify;
 mod completions;
 mod config;
 mod data;
+mod disk;
+mod errors;
 mod hardware;
 mod models;
 mod panic;
+mod pipeline;
 mod plan;
 mod presets;
 mod profiles;
@@ -94,6 +97,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Chat(args) => chat::run(context, args),
         Command::Serve(args) => serve::run(context, args),
         Command::Export(args) => export::run(context, args),
+        Command::Pipeline(args) => pipeline::run(context, args),
+        Command::Disk(args) => disk::run(context, args),
+        Command::Errors(args) => errors::run(context, args),
         Command::Completions { shell } => {
             completions::run(*shell);
             Ok(0)

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::quantity::{bytes, duration};
 use super::{output, table, train};
 use crate::jobs::plan::{Answer, plan};
+use crate::jobs::specification::specify;
 use peft_plan::alternatives::Alternative;
 use peft_plan::defaults::{Reasoned, Source};
 use peft_plan::estimate::{Estimate, Rates, energy_data};
@@ -19,6 +20,9 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
     if let Some(out) = &args.out {
         write(out, &answer.planned.config.to_value())?;
     }
+    if let Some(path) = &args.write_spec {
+        write(path, &json!(specify(context, &answer)?))?;
+    }
     if context.json {
         output::print_json(&document(&answer));
     } else {
@@ -28,6 +32,9 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
         output::text(&output::printable(&for_people(&answer)));
         if let Some(out) = &args.out {
             output::line(&format!("The run file is {}", out.display()));
+        }
+        if let Some(path) = &args.write_spec {
+            output::line(&format!("The specification is {}; `peft-studio train` takes it", path.display()));
         }
     }
     Ok(0)

@@ -6,10 +6,14 @@ use super::output;
 use super::transfer::TransferView;
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
+use crate::jobs::remedy::{apply, next_change};
+use crate::jobs::run::RunEnd;
+use crate::jobs::specification;
 use crate::jobs::{ResumeChanges, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, profile};
+use peft_storage::{RunFilter, RunId};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
@@ -21,7 +25,12 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     if !fetch_model(context, &config)? {
         return Ok(INTERRUPTED);
     }
-    let end = start(context, RunRequest { config, out: args.out.clone() })?;
+    if let Some(path) = &args.run
+        && let Some(specification) = specification::read(path)?
+    {
+        specification.check_inputs(&config)?;
+    }
+    let end = start_fixing(context, config, args)?;
     if args.merge
         && let RunOutcome::Finished(_) = end.outcome
     {
@@ -30,12 +39,44 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
 }
 
+/// Start; with `--fix` again after each change of settings that the refusal offers.
+fn start_fixing(context: &Context, mut config: RunConfig, args: &TrainArgs) -> Result<RunEnd> {
+    if !args.fix {
+        return start(context, RunRequest { config, out: args.out.clone() });
+    }
+    let mut tried = Vec::new();
+    loop {
+        let before = newest_run(context)?;
+        let fault = match start(context, RunRequest { config: config.clone(), out: args.out.clone() }) {
+            Ok(end) => return Ok(end),
+            Err(fault) => fault,
+        };
+        // What went wrong in a run that had begun is not undone by beginning another one.
+        let Some(action) = next_change(&fault, &tried).filter(|_| newest_run(context).is_ok_and(|newest| newest == before)) else {
+            return Err(fault);
+        };
+        output::note(&format!("{}. {}: {}", fault.entry().title, fault.code, fault.detail));
+        apply(context, &action, &mut config)?;
+        output::note(&format!("Changed: {} ({})", action.command.as_deref().unwrap_or_default(), action.label));
+        tried.push(action);
+    }
+}
+
+fn newest_run(context: &Context) -> Result<Option<RunId>> {
+    let newest = context.store()?.list_runs(&RunFilter { limit: Some(1), ..RunFilter::default() })?;
+    Ok(newest.into_iter().next().map(|run| run.id))
+}
+
 /// What the command line asks for: the run file, changed by the flags.
 pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     let mut config = match &args.run {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
-            RunConfig::from_json(&text)?
+            if let Some(specification) = specification::read(path)? {
+                specification.config()?
+            } else {
+                let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
+                RunConfig::from_json(&text)?
+            }
         }
         None => match &args.preset {
             Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod compare;
 pub mod conversation;
+pub mod disk;
 pub mod disposal;
 pub mod download;
 pub mod evaluate;
@@ -17,13 +18,16 @@ pub mod memory;
 pub mod model;
 pub mod monitor;
 pub mod plan;
+pub mod pipeline;
 pub mod presets;
 pub mod receipt;
+pub mod remedy;
 pub mod run;
 pub mod samples;
 pub mod serve;
 pub mod setup;
 pub mod sources;
+pub mod specification;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunRequest, resume, start};

@@ -4,7 +4,7 @@ use super::answer::Wording;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
-use super::{live, samples};
+use super::{disk, live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
@@ -51,7 +51,9 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
         output::note(note);
     }
     check_memory(&config, &setup)?;
-    check_disk(out.as_deref().unwrap_or(&context.data_dir), &setup)?;
+    let place = out.as_deref().unwrap_or(&context.data_dir);
+    check_disk(place, &setup).map_err(|fault| disk::with_remedy(context, fault))?;
+    disk::warn_if_short(context, place);
     let out = out.map(|p| std::path::absolute(&p).map_err(|e| Fault::io("find", &p, e))).transpose()?;
     if let Some(dir) = &out {
         check_free(dir)?;
@@ -73,10 +75,7 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     })?;
     let run = store.get_run(id.as_str())?;
     durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
-    let marker = run.directory.join(MARKER);
-    let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
-    let end = durable::write_file(&marker, &text)
-        .map_err(|e| Fault::io("write", &marker, e))
+    let end = write_marker(&run, &config)
         .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
     if end.is_err() && !has_begun(&store, &run) {
         forget(&store, &run, is_new_folder);
@@ -154,8 +153,25 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> R
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_none() { Begin::Resume } else { Begin::Change(changes.rewind_to) };
-    execute(context, &engine, &store, &run, &setup, begin).map(Some)
+    if changes.is_none() {
+        return execute(context, &engine, &store, &run, &setup, Begin::Resume).map(Some);
+    }
+    let run = remember(&store, &run, &config, &setup.dataset_hash)?;
+    execute(context, &engine, &store, &run, &setup, Begin::Change(changes.rewind_to)).map(Some)
+}
+
+/// A run that goes on otherwise is from now on described as it goes on, in the store and in its folder.
+fn remember(store: &Store, run: &Run, config: &RunConfig, dataset_hash: &str) -> Result<Run> {
+    let _lock = RunLock::take(&run.directory)?;
+    store.change_config(run.id.as_str(), &config.to_value(), dataset_hash)?;
+    write_marker(run, config)?;
+    store.get_run(run.id.as_str())
+}
+
+fn write_marker(run: &Run, config: &RunConfig) -> Result<()> {
+    let marker = run.directory.join(MARKER);
+    let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
+    durable::write_file(&marker, &text).map(drop).map_err(|e| Fault::io("write", &marker, e))
 }
 
 /// End a run that no process works on: its adapter is written from its newest checkpoint.

@@ -4,8 +4,11 @@
 //! ends the program here, with exit code 2.
 
 mod data;
+mod disk;
+mod errors;
 mod model;
 mod models;
+mod pipeline;
 mod planning;
 mod presets;
 mod spelling;
@@ -14,6 +17,9 @@ mod training;
 mod values;
 mod versions;
 
+pub use disk::{DiskArgs, DiskCommand, FreeArgs};
+pub use errors::ErrorsCommand;
+pub use pipeline::PipelineArgs;
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
@@ -117,6 +123,13 @@ pub enum Command {
     Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
+    /// Run a chain of these commands from a file, checked as a whole; it goes on where it stopped
+    Pipeline(PipelineArgs),
+    /// See what the program has put on the disk, and free what is not needed
+    Disk(DiskArgs),
+    /// Look up what an error means and what helps
+    #[command(subcommand)]
+    Errors(ErrorsCommand),
     /// Print a script that completes commands when you press Tab
     #[command(
         after_help = "Example:\n  peft-studio completions bash > ~/.local/share/bash-completion/completions/peft-studio"

@@ -20,7 +20,7 @@ pub struct QuickstartArgs {
                         peft-studio train run.json --set training.learning_rate=1e-4\n\n\
                         What is not given is chosen for you.")]
 pub struct TrainArgs {
-    /// A run file, as stored with every run; options change what it says
+    /// A run file, as stored with every run, or a specification; options change what it says
     #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
@@ -80,6 +80,9 @@ pub struct TrainArgs {
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
+    /// Where a run is refused before it begins and a change of settings would help, make the change and try again
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// `pause`.
