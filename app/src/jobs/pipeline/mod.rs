@@ -11,11 +11,12 @@ mod state;
 mod step;
 mod values;
 
-pub use check::{Checked, Planned, check};
+pub use check::{Checked, Planned};
 pub use file::{PipelineFile, StepFile};
 
 use crate::cli::context::Context;
 use crate::cli::interrupt;
+use check::check;
 use peft_plan::{Fault, Result};
 use serde::Serialize;
 use serde_json::Value;
