@@ -9,7 +9,19 @@ use std::time::{Duration, SystemTime};
 fn train(home: &Home, name: &str) {
     let rows: Vec<String> = (0..6).map(|n| format!(r#"{{"question":"Say {n}","answer":"It is {n}"}}"#)).collect();
     let data = home.write("rows.jsonl", rows.join("\n"));
-    let arguments = ["train", "--model", "starter", "--data", &data, "--name", name, "--set", "training.max_steps=2", "--threads", "1"];
+    let arguments = [
+        "train",
+        "--model",
+        "starter",
+        "--data",
+        &data,
+        "--name",
+        name,
+        "--set",
+        "training.max_steps=2",
+        "--threads",
+        "1",
+    ];
     let output = home.run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }

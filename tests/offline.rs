@@ -44,11 +44,13 @@ const NOT_WATCHED: [(&str, &str); 4] = [
 fn every_command_is_watched(home: &Home, watched: &[&[&str]]) {
     let help = text(&home.run(&["--help"]).stdout);
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names: Vec<&str> =
-        listed.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next()).collect();
+    let names: Vec<&str> = listed
+        .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next())
+        .collect();
     assert!(names.contains(&"train") && names.len() > 15, "{help}");
     let is_known = |name: &&str| {
-        watched.iter().any(|command| command.first() == Some(name)) || NOT_WATCHED.iter().any(|(known, _)| known == name)
+        watched.iter().any(|command| command.first() == Some(name))
+            || NOT_WATCHED.iter().any(|(known, _)| known == name)
     };
     let unknown: Vec<&str> = names.into_iter().filter(|name| !is_known(name)).collect();
     assert!(unknown.is_empty(), "nobody knows whether these open sockets: {unknown:?}");

@@ -20,10 +20,16 @@ fn every_error_can_be_looked_up_without_a_network_s4_10_4() {
     assert!(shown.status.success(), "{help}: {}", text(&shown.stderr));
     assert!(text(&shown.stdout).contains("PS-FILE-001") && text(&shown.stdout).contains("exit code 3"));
     let one = home.json(&["errors", "show", "ps-mem-001"]);
-    assert_eq!((&one["code"], &one["exit_code"], &one["help"]), (&json!("PS-MEM-001"), &json!(4), &json!("help/#ps-mem-001")));
+    assert_eq!(
+        (&one["code"], &one["exit_code"], &one["help"]),
+        (&json!("PS-MEM-001"), &json!(4), &json!("help/#ps-mem-001"))
+    );
     let unknown = home.fault(3, &["errors", "show", "PS-MEM-01"]);
     assert_eq!(unknown["code"], "PS-CFG-002");
-    assert!(unknown["actions"][0]["command"].as_str().is_some_and(|command| command.contains("PS-MEM-00")), "{unknown}");
+    assert!(
+        unknown["actions"][0]["command"].as_str().is_some_and(|command| command.contains("PS-MEM-00")),
+        "{unknown}"
+    );
     let page = home.path("help.md");
     home.json(&["errors", "page", "--out", &page]);
     let page = std::fs::read_to_string(&page).expect("written");
@@ -51,8 +57,19 @@ fn a_refused_run_is_begun_again_with_the_change_that_its_refusal_offers_s4_10_3(
     let home = Home::new();
     let data = rows(&home);
     let arguments = [
-        "train", "--model", "starter", "--data", &data, "--target-modules", "no_such_module", "--name", "fixed", "--set",
-        "training.max_steps=1", "--threads", "1",
+        "train",
+        "--model",
+        "starter",
+        "--data",
+        &data,
+        "--target-modules",
+        "no_such_module",
+        "--name",
+        "fixed",
+        "--set",
+        "training.max_steps=1",
+        "--threads",
+        "1",
     ];
     assert_eq!(home.fault(3, &arguments)["code"], "PS-CFG-003");
     assert_eq!(home.json(&["runs", "list"])["runs"], json!([]));
@@ -72,16 +89,26 @@ fn a_run_that_goes_on_otherwise_is_described_as_it_goes_on() {
     let data = rows(&home);
     let out = home.path("out");
     let trained = home.run(&[
-        "train", "--model", "starter", "--data", &data, "--name", "one", "--out", &out, "--set", "training.max_steps=2",
-        "--threads", "1",
+        "train",
+        "--model",
+        "starter",
+        "--data",
+        &data,
+        "--name",
+        "one",
+        "--out",
+        &out,
+        "--set",
+        "training.max_steps=2",
+        "--threads",
+        "1",
     ]);
     assert_eq!(trained.status.code(), Some(0), "{}", text(&trained.stderr));
     let resumed = home.run(&["resume", "one", "--rewind-to", "0", "--set", "training.learning_rate=0.0001"]);
     assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
     assert_eq!(home.json(&["runs", "show", "one"])["config"]["training"]["learning_rate"], 0.0001);
     for name in ["run.json", "receipt.json"] {
-        let kept: Value =
-            serde_json::from_slice(&std::fs::read(format!("{out}/{name}")).expect("kept")).expect("JSON");
+        let kept: Value = serde_json::from_slice(&std::fs::read(format!("{out}/{name}")).expect("kept")).expect("JSON");
         let config = if name == "run.json" { &kept["config"] } else { &kept["configuration"] };
         assert_eq!(config["training"]["learning_rate"], 0.0001, "{name}");
     }

@@ -12,7 +12,11 @@ fn read(directory: &Path, is_test: bool, said: &mut String) {
             read(&path, is_test || name == "tests", said);
         } else if name.ends_with(".rs") {
             let text = std::fs::read_to_string(&path).expect("sources are text");
-            let tests = if is_test || name == "tests.rs" { &*text } else { text.split_once("#[cfg(test)]").map_or("", |t| t.1) };
+            let tests = if is_test || name == "tests.rs" {
+                &*text
+            } else {
+                text.split_once("#[cfg(test)]").map_or("", |t| t.1)
+            };
             said.push_str(tests);
         }
     }

@@ -34,13 +34,33 @@ fn every_step_is_checked_before_the_first_starts_s1_26() {
         (train(json!({"model": "starter", "data": "none.jsonl"})), "PS-FILE-001", "none.jsonl"),
         (train(json!({"model": "starter", "data": "clean.jsonl", "lora_rnk": 4})), "PS-CFG-001", "lora-rnk"),
         (train(json!({"model": "starter", "data": "clean.jsonl", "batch_size": 0})), "PS-CFG-001", "micro_batch_size"),
-        (train(json!({"model": "starter", "data": "clean.jsonl", "set": "adapter.lora_rank=4"})), "PS-CFG-002", "adapter.rank"),
+        (
+            train(json!({"model": "starter", "data": "clean.jsonl", "set": "adapter.lora_rank=4"})),
+            "PS-CFG-002",
+            "adapter.rank",
+        ),
         (train(json!({"model": "starter", "data": "clean.jsonl", "merge": true})), "PS-CFG-001", "merge"),
-        (json!({"command": "export", "arguments": ["nobody"], "options": {"to": "peft", "out": "x"}}), "PS-RUN-001", "nobody"),
-        (json!({"command": "evaluate", "options": {"model": "no/such", "data": "clean.jsonl"}}), "PS-MODEL-001", "no/such"),
-        (json!({"name": "twice", "command": "data convert", "arguments": ["rows.jsonl"],
-                "options": {"to": "text", "out": "./clean.jsonl"}}), "PS-CFG-001", "step `clean`"),
-        (json!({"command": "evaluate", "options": {"run": "${later.run}", "data": "clean.jsonl"}}), "PS-CFG-001", "later.run"),
+        (
+            json!({"command": "export", "arguments": ["nobody"], "options": {"to": "peft", "out": "x"}}),
+            "PS-RUN-001",
+            "nobody",
+        ),
+        (
+            json!({"command": "evaluate", "options": {"model": "no/such", "data": "clean.jsonl"}}),
+            "PS-MODEL-001",
+            "no/such",
+        ),
+        (
+            json!({"name": "twice", "command": "data convert", "arguments": ["rows.jsonl"],
+                "options": {"to": "text", "out": "./clean.jsonl"}}),
+            "PS-CFG-001",
+            "step `clean`",
+        ),
+        (
+            json!({"command": "evaluate", "options": {"run": "${later.run}", "data": "clean.jsonl"}}),
+            "PS-CFG-001",
+            "later.run",
+        ),
         (json!({"command": "train", "options": {"data": "${"}}), "PS-CFG-001", "no reference"),
         (json!({"command": "data inspect --help"}), "PS-CFG-002", "--help"),
     ] {
@@ -58,17 +78,22 @@ fn everything_that_is_wrong_is_said_at_once() {
     let (code, detail) = refused(&home, &steps);
     assert_eq!(code, "PS-CFG-001");
     assert!(detail.contains("`paint`") && detail.contains("none.jsonl"), "{detail}");
-    let (_, detail) = refused(&home, &json!([convert(),
+    let (_, detail) = refused(
+        &home,
+        &json!([convert(),
         {"name": "a", "command": "train", "options": {"model": "${BASE}", "data": "${ROWS}"}},
-        {"name": "b", "command": "evaluate", "options": {"model": "${BASE}", "data": "clean.jsonl"}}]));
+        {"name": "b", "command": "evaluate", "options": {"model": "${BASE}", "data": "clean.jsonl"}}]),
+    );
     assert!(detail.contains("`BASE` (used by a, b)") && detail.contains("`ROWS` (used by a)"), "{detail}");
 }
 
 #[test]
 fn a_secret_is_not_written_into_a_command() {
     let home = Home::new();
-    let (code, detail) =
-        refused(&home, &json!([convert(), {"command": "train", "options": {"model": "starter", "data": "clean.jsonl", "name": "${HF_TOKEN}"}}]));
+    let (code, detail) = refused(
+        &home,
+        &json!([convert(), {"command": "train", "options": {"model": "starter", "data": "clean.jsonl", "name": "${HF_TOKEN}"}}]),
+    );
     assert_eq!(code, "PS-CFG-001");
     assert!(detail.contains("environment"), "{detail}");
 }

@@ -22,7 +22,10 @@ fn a_specification_names_its_inputs_and_trains_exactly_what_was_planned() {
     assert_eq!(written["dataset"]["files"][0]["sha256"].as_str().map(str::len), Some(64));
     assert_eq!(written["adapter_config"]["r"], plan["config"]["adapter"]["rank"]);
     let expected = &written["hardware"]["runtime_expectations"];
-    assert_eq!((&expected["python"], &expected["cuda"], &expected["tensorrt"]), (&json!("3.12"), &json!("12.6"), &json!("9.5")));
+    assert_eq!(
+        (&expected["python"], &expected["cuda"], &expected["tensorrt"]),
+        (&json!("3.12"), &json!("12.6"), &json!("9.5"))
+    );
     assert_eq!(written["hardware"]["needed"]["memory_bytes"], plan["memory"]["total_bytes"]);
 
     // The same bytes as from the flags.

@@ -77,6 +77,9 @@ fn tell(context: &Context, args: &FreeArgs, freed: &Freed) {
     if args.yes {
         output::line(&format!("{} are free again.", bytes(freed.freed_bytes)));
     } else {
-        output::line(&format!("{} could be free again; nothing was deleted. Add --yes to do it.", bytes(freed.freed_bytes)));
+        output::line(&format!(
+            "{} could be free again; nothing was deleted. Add --yes to do it.",
+            bytes(freed.freed_bytes)
+        ));
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn run(context: &Context, command: &ErrorsCommand) -> Result<u8> {
         ErrorsCommand::List => list(context),
         ErrorsCommand::Show { code } => show(context, code)?,
         ErrorsCommand::Page { out } => {
-            durable::write_file(out, page().as_bytes()).map_err(|error| Fault::io("write the help page", out, error))?;
+            durable::write_file(out, page().as_bytes())
+                .map_err(|error| Fault::io("write the help page", out, error))?;
             if context.json {
                 output::print_json(&json!({"path": out, "errors": catalogue().len()}));
             } else {
@@ -40,7 +41,8 @@ fn list(context: &Context) {
         output::print_json(&json!({ "errors": errors }));
         return;
     }
-    let rows: Vec<Vec<String>> = catalogue().iter().map(|(code, entry)| vec![code.clone(), entry.title.clone()]).collect();
+    let rows: Vec<Vec<String>> =
+        catalogue().iter().map(|(code, entry)| vec![code.clone(), entry.title.clone()]).collect();
     output::text(&table::render(&["CODE", "WHAT IT MEANS"], &rows));
 }
 

@@ -83,7 +83,8 @@ impl View {
             }
             PipelineEvent::StepStarted { step, index, of, command, resumed_run } => {
                 self.advance(*index - 1);
-                let what = resumed_run.as_ref().map_or_else(|| command.clone(), |run| format!("goes on with run {run}"));
+                let what =
+                    resumed_run.as_ref().map_or_else(|| command.clone(), |run| format!("goes on with run {run}"));
                 self.say(&format!("[{index}/{of}] {step}: {what}"));
             }
             PipelineEvent::StepOutput { step, output } => self.follow(step, output),

@@ -52,7 +52,9 @@ fn start_fixing(context: &Context, mut config: RunConfig, args: &TrainArgs) -> R
             Err(fault) => fault,
         };
         // What went wrong in a run that had begun is not undone by beginning another one.
-        let Some(action) = next_change(&fault, &tried).filter(|_| newest_run(context).is_ok_and(|newest| newest == before)) else {
+        let Some(action) =
+            next_change(&fault, &tried).filter(|_| newest_run(context).is_ok_and(|newest| newest == before))
+        else {
             return Err(fault);
         };
         output::note(&format!("{}. {}: {}", fault.entry().title, fault.code, fault.detail));

@@ -41,7 +41,8 @@ pub fn apply(context: &Context, action: &Action, config: &mut RunConfig) -> Resu
 
 /// The first action of `fault` that changes settings, has not been `tried`, and can be done as it is.
 pub fn next_change(fault: &Fault, tried: &[Action]) -> Option<Action> {
-    let is_change = |action: &Action| matches!(action.remedy(), Some(Remedy::Settings(_))) && action.blanks().is_empty();
+    let is_change =
+        |action: &Action| matches!(action.remedy(), Some(Remedy::Settings(_))) && action.blanks().is_empty();
     fault.shown_actions().into_iter().find(|action| is_change(action) && !tried.contains(action))
 }
 

@@ -75,8 +75,7 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     })?;
     let run = store.get_run(id.as_str())?;
     durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
-    let end = write_marker(&run, &config)
-        .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
+    let end = write_marker(&run, &config).and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
     if end.is_err() && !has_begun(&store, &run) {
         forget(&store, &run, is_new_folder);
     }

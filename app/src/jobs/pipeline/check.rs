@@ -74,7 +74,8 @@ pub(super) fn check(
 ) -> Result<Checked> {
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     check_references(file, values)?;
-    let mut checker = Checker { context, values, folder: &folder, earlier: Vec::new(), salt: state.salt(), last_hash: String::new() };
+    let mut checker =
+        Checker { context, values, folder: &folder, earlier: Vec::new(), salt: state.salt(), last_hash: String::new() };
     let (mut steps, mut problems) = (Vec::new(), Vec::new());
     for (index, step) in file.steps.iter().enumerate() {
         let is_begun = state.record(index).is_some_and(|record| record.name == step.name);
@@ -110,7 +111,8 @@ fn together(problems: &[Problem]) -> Fault {
 fn check_references(file: &PipelineFile, values: &Values) -> Result<()> {
     let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (index, step) in file.steps.iter().enumerate() {
-        for name in step.words()?.iter().map(|word| references(word)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        for name in step.words()?.iter().map(|word| references(word)).collect::<Result<Vec<_>>>()?.into_iter().flatten()
+        {
             match reference(&name) {
                 Reference::Value(value) if is_secret(value) => {
                     let detail = format!(
@@ -143,10 +145,14 @@ fn check_references(file: &PipelineFile, values: &Values) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(|(name, steps)| format!("`{name}` (used by {})", steps.join(", "))).collect();
+    let list: Vec<String> =
+        missing.iter().map(|(name, steps)| format!("`{name}` (used by {})", steps.join(", "))).collect();
     let detail = format!("Values are missing: {}. Nothing was started.", list.join(", "));
     Err(Fault::new("PS-CFG-001", detail)
-        .action("Set them in the environment, or in a file NAME=VALUE", Some("peft-studio pipeline FILE --env FILE".to_owned()))
+        .action(
+            "Set them in the environment, or in a file NAME=VALUE",
+            Some("peft-studio pipeline FILE --env FILE".to_owned()),
+        )
         .action("Give them as `variables` of the pipeline", None))
 }
 
@@ -196,7 +202,8 @@ impl Checker<'_> {
             let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage")).collect();
             let said = said.join(" ");
             let said = said.trim().trim_start_matches("error: ").to_owned();
-            let detail = if error.use_stderr() { said } else { "asks for help or a version; it does nothing".to_owned() };
+            let detail =
+                if error.use_stderr() { said } else { "asks for help or a version; it does nothing".to_owned() };
             let help = format!("peft-studio {} --help", step.command.join(" "));
             Fault::new("PS-CFG-001", detail).action("See what the command takes", Some(help))
         };
@@ -242,7 +249,9 @@ impl Checker<'_> {
         };
         let unknown = roles.runs.iter().filter(|run| !is_made(run));
         unknown
-            .filter_map(|run| self.context.store().and_then(|store| crate::jobs::run::find(&store, run).map(drop)).err())
+            .filter_map(|run| {
+                self.context.store().and_then(|store| crate::jobs::run::find(&store, run).map(drop)).err()
+            })
             .collect()
     }
 
@@ -319,7 +328,9 @@ fn known_command(step: &StepFile) -> Result<StepFile> {
                 step.command.join(" "),
                 names.join(", ")
             );
-            return Err(Fault::new("PS-CFG-002", detail).action("List the commands", Some("peft-studio --help".to_owned())));
+            return Err(
+                Fault::new("PS-CFG-002", detail).action("List the commands", Some("peft-studio --help".to_owned()))
+            );
         }
         step.command = of_data;
     }

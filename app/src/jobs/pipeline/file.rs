@@ -53,8 +53,8 @@ impl PipelineFile {
     }
 
     fn parse(text: &str, stem: &str) -> Result<Self> {
-        let document: Value =
-            serde_json::from_str(text).map_err(|e| refused(format!("The pipeline is not valid JSON: {e}")).caused_by(e))?;
+        let document: Value = serde_json::from_str(text)
+            .map_err(|e| refused(format!("The pipeline is not valid JSON: {e}")).caused_by(e))?;
         let Value::Object(document) = document else {
             return Err(refused("A pipeline is written {\"steps\": [...]}; this file holds something else"));
         };
@@ -68,19 +68,29 @@ impl PipelineFile {
         }
         match document.get("version").map_or(Some(1), Value::as_u64) {
             Some(1) => {}
-            _ => return Err(refused(format!("This pipeline has version {}; this program knows version 1", document["version"]))),
+            _ => {
+                return Err(refused(format!(
+                    "This pipeline has version {}; this program knows version 1",
+                    document["version"]
+                )));
+            }
         }
         let Some(steps) = document.get("steps").and_then(Value::as_array).filter(|steps| !steps.is_empty()) else {
             return Err(refused("`steps` is a list of at least one step"));
         };
-        let steps = steps.iter().enumerate().map(|(index, step)| StepFile::parse(step, index)).collect::<Result<Vec<_>>>()?;
+        let steps =
+            steps.iter().enumerate().map(|(index, step)| StepFile::parse(step, index)).collect::<Result<Vec<_>>>()?;
         for (index, step) in steps.iter().enumerate() {
             if steps[..index].iter().any(|earlier| earlier.name == step.name) {
                 return Err(refused(format!("Two steps are called `{}`; give one of them another `name`", step.name)));
             }
         }
         Ok(Self {
-            name: document.get("name").map(|name| text_of(name, "`name`")).transpose()?.unwrap_or_else(|| stem.to_owned()),
+            name: document
+                .get("name")
+                .map(|name| text_of(name, "`name`"))
+                .transpose()?
+                .unwrap_or_else(|| stem.to_owned()),
             variables: variables(document.get("variables"))?,
             steps,
         })
@@ -102,11 +112,14 @@ impl StepFile {
         if command.is_empty() {
             return Err(refused(format!("{place} has no `command`, such as \"train\" or \"data convert\"")));
         }
-        let name = step.get("name").map(|name| text_of(name, &format!("The name of {}", place.to_lowercase()))).transpose()?;
+        let name =
+            step.get("name").map(|name| text_of(name, &format!("The name of {}", place.to_lowercase()))).transpose()?;
         let name = name.unwrap_or_else(|| command.join("-"));
         let is_plain = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || !name.chars().all(is_plain) {
-            return Err(refused(format!("{place}: a name is made of letters, digits, `-` and `_`; here it is `{name}`")));
+            return Err(refused(format!(
+                "{place}: a name is made of letters, digits, `-` and `_`; here it is `{name}`"
+            )));
         }
         let list = |value: &Value| match value {
             Value::Array(items) => {
@@ -119,7 +132,10 @@ impl StepFile {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(options)) => options.clone(),
             Some(other) => {
-                return Err(refused(format!("Step `{name}`: `options` is written {{\"name\": value}}; here it is {}", short(other))));
+                return Err(refused(format!(
+                    "Step `{name}`: `options` is written {{\"name\": value}}; here it is {}",
+                    short(other)
+                )));
             }
         };
         Ok(Self { name, command, arguments, options })
@@ -163,7 +179,9 @@ fn variables(value: Option<&Value>) -> Result<BTreeMap<String, String>> {
             .iter()
             .map(|(name, value)| Ok((name.clone(), text_of(value, &format!("The variable `{name}`"))?)))
             .collect(),
-        Some(other) => Err(refused(format!("`variables` is written {{\"NAME\": \"value\"}}; here it is {}", short(other)))),
+        Some(other) => {
+            Err(refused(format!("`variables` is written {{\"NAME\": \"value\"}}; here it is {}", short(other))))
+        }
     }
 }
 
@@ -196,8 +214,16 @@ mod tests {
         )
         .expect("a pipeline");
         assert_eq!((file.name.as_str(), file.steps[0].name.as_str()), ("chain", "data-convert"));
-        let expected =
-            ["data", "convert", "a.csv", "--to=messages", "--validation-split=0.1", "--deduplicate", "--columns=a=b", "--columns=c=d"];
+        let expected = [
+            "data",
+            "convert",
+            "a.csv",
+            "--to=messages",
+            "--validation-split=0.1",
+            "--deduplicate",
+            "--columns=a=b",
+            "--columns=c=d",
+        ];
         assert_eq!(file.steps[0].words().expect("words"), expected);
     }
 

@@ -158,11 +158,7 @@ impl Pipeline {
                 return Ok(PipelineEnd::Interrupted);
             }
         }
-        tell(&PipelineEvent::PipelineFinished {
-            seconds: begun.elapsed().as_secs_f64(),
-            done: of - skipped,
-            skipped,
-        });
+        tell(&PipelineEvent::PipelineFinished { seconds: begun.elapsed().as_secs_f64(), done: of - skipped, skipped });
         Ok(PipelineEnd::Finished)
     }
 }

@@ -5,7 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// Options and arguments whose values are files or folders that must be there.
 const INPUTS: [&str; 11] = [
-    "data", "files", "file", "adapter", "resume_from", "schema", "reference", "receipt", "memories", "personality", "chunks",
+    "data",
+    "files",
+    "file",
+    "adapter",
+    "resume_from",
+    "schema",
+    "reference",
+    "receipt",
+    "memories",
+    "personality",
+    "chunks",
 ];
 /// Those whose values are written.
 const OUTPUTS: [&str; 3] = ["out", "per_row", "write_spec"];
@@ -105,7 +115,9 @@ mod tests {
         let makes = |output: &str, path: &str| makes(Path::new(output), Path::new(path));
         assert!(makes("/a/out", "/a/out/adapter") && makes("/a/x.jsonl", "/a/x.jsonl"));
         assert!(makes("/a/x.jsonl", "/a/x.validation.jsonl"));
-        assert!(!makes("/a/out", "/a/other") && !makes("/a/x.jsonl", "/a/xy.jsonl") && !makes("/a/x.jsonl", "/b/x.jsonl"));
+        assert!(
+            !makes("/a/out", "/a/other") && !makes("/a/x.jsonl", "/a/xy.jsonl") && !makes("/a/x.jsonl", "/b/x.jsonl")
+        );
         assert_eq!(plain(Path::new("/a/./b/../c")), Path::new("/a/c"));
     }
 }

@@ -55,7 +55,11 @@ impl State {
         let mut state = Self { path, kept };
         if state.kept.salt.is_empty() || state.kept.pipeline != pipeline {
             let random = || RandomState::new().hash_one(0);
-            state.kept = Kept { salt: format!("{:016x}{:016x}", random(), random()), pipeline: pipeline.to_owned(), steps: Vec::new() };
+            state.kept = Kept {
+                salt: format!("{:016x}{:016x}", random(), random()),
+                pipeline: pipeline.to_owned(),
+                steps: Vec::new(),
+            };
         }
         Ok(state)
     }
