@@ -51,7 +51,6 @@ const MEMORY: &[Case] = &[
     Case("small-llama", MIDDLE, &["adapter.modules_to_save=[\"embed_tokens\",\"lm_head\"]"]),
     Case("small-llama", MIDDLE, &["training.objective=dpo"]),
     Case("small-llama", MIDDLE, &["training.objective=kto", "training.micro_batch_size=2"]),
-    Case("small-llama", SHORT, &["training.objective=dpo", "adapter.method=full"]),
     Case("small-llama", MIDDLE, &["training.objective=orpo", "adapter.method=qlora"]),
 ];
 
