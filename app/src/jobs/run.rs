@@ -37,8 +37,35 @@ pub struct RunEnd {
 /// A file in the run's directory that says which run it is.
 const MARKER: &str = "run.json";
 
+/// A run that is recorded and that nobody has begun to work on.
+pub(crate) struct Created {
+    pub(crate) store: Store,
+    pub(crate) run: Run,
+    setup: Setup,
+    engine: Engine,
+    is_new_folder: bool,
+}
+
+impl Created {
+    /// As if it had never been asked for.
+    pub(crate) fn forget(&self) {
+        forget(&self.store, &self.run, self.is_new_folder);
+    }
+}
+
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
+    let created = create(context, request)?;
+    let Created { store, run, setup, engine, .. } = &created;
+    let end = execute(context, engine, store, run, setup, Begin::Fresh);
+    if end.is_err() && !has_begun(store, run) {
+        created.forget();
+    }
+    end
+}
+
+/// Check everything that can be checked before a run begins, and record the run.
+pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> {
     let RunRequest { mut config, out } = request;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
@@ -70,23 +97,22 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
     let marker = run.directory.join(MARKER);
     let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
-    let end = durable::write_file(&marker, &text)
-        .map_err(|e| Fault::io("write", &marker, e))
-        .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
-    if end.is_err() && !has_begun(&store, &run) {
-        forget(&store, &run, is_new_folder);
+    let created = Created { store, run, setup, engine, is_new_folder };
+    if let Err(error) = durable::write_file(&marker, &text) {
+        created.forget();
+        return Err(Fault::io("write", &marker, error));
     }
-    end
+    Ok(created)
 }
 
 /// Whether anybody was told that the run began. Where nobody can say, it did.
-fn has_begun(store: &Store, run: &Run) -> bool {
+pub(crate) fn has_begun(store: &Store, run: &Run) -> bool {
     store.events(run.id.as_str(), 0).map_or(true, |events| events.iter().any(|event| event.kind == "started"))
 }
 
 /// A run that was refused before it began is no run: its folder can be named again. What cannot be removed stays.
-fn forget(store: &Store, run: &Run, is_new_folder: bool) {
-    for name in [MARKER, "events.jsonl", "run.lock"] {
+pub(crate) fn forget(store: &Store, run: &Run, is_new_folder: bool) {
+    for name in [MARKER, "events.jsonl", "run.lock", super::background::LOG] {
         let _removed = std::fs::remove_file(run.directory.join(name));
     }
     if is_new_folder {
@@ -121,7 +147,11 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_empty() { Begin::Resume } else { Begin::Change };
+    let begin = match run.status {
+        Status::Queued => Begin::Fresh,
+        _ if changes.is_empty() => Begin::Resume,
+        _ => Begin::Change,
+    };
     execute(context, &engine, &store, &run, &setup, begin).map(Some)
 }
 
@@ -173,6 +203,9 @@ fn execute(
     begin: Begin,
 ) -> Result<RunEnd> {
     let _lock = RunLock::take(&run.directory)?;
+    if begin == Begin::Fresh && store.get_run(run.id.as_str())?.status != Status::Queued {
+        return Err(Fault::new("PS-RUN-002", "Another process has taken up this run in the meantime."));
+    }
     // Requests to an earlier process are not for this one.
     store.take_commands(run.id.as_str())?;
     store.start_run(
@@ -210,6 +243,9 @@ fn execute(
     };
     let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
+    if let Some(notices) = super::notices::follow(context, run, setup.plan.total_steps) {
+        sink.also(Box::new(notices));
+    }
     let job = TrainJob {
         base: &setup.base,
         plan: &setup.plan,
