@@ -1,7 +1,7 @@
 //! The later families: what their fixtures alone do not show. Layouts of experts, counts, keys, refusals.
 
-use peft_kernels::DType;
 use peft_kernels::cpu::Cpu;
+use peft_kernels::{Backend, DType};
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Activations, Batch, BuildOptions, Decoder, build};
@@ -302,4 +302,55 @@ fn adapters_of_a_mixture_are_on_attention_and_named_so_that_peft_finds_them() {
     let names: Vec<String> = decoder.params_mut().iter().map(|p| p.name.clone()).collect();
     assert_eq!(names.len(), 3 * 4 * 2);
     assert!(names.iter().all(|name| name.contains("self_attn")), "{names:?}");
+}
+
+/// Every weight trained: what adapters never show, the gradients of norms, biases, embeddings and a scaled head.
+#[test]
+fn whole_models_of_the_new_families_have_the_gradients_of_their_loss() {
+    let be = Cpu::new(2).expect("two threads");
+    for family in ["gemma", "granite", "olmo2", "smollm3"] {
+        let checkpoint = Checkpoint::open(&fixture(family).join("model")).expect("a fixture opens");
+        let options = BuildOptions { full: true, trainable: true, ..BuildOptions::default() };
+        let mut decoder = build(&be, &checkpoint, &options).expect("built");
+        let mut acts = decoder.activations(false).expect("activations");
+        let mut batch = Batch::default();
+        for (start, len) in [(3, 11), (40, 6)] {
+            let ids: Vec<u32> = (0..len).map(|i| (start + i * 29) % 192).collect();
+            batch.push(&ids, &vec![true; ids.len()]);
+        }
+        let share = 1.0 / batch.trained_tokens() as f32;
+        let gradients = |decoder: &mut Decoder<Cpu>| -> Vec<Vec<f32>> {
+            let all = decoder.params_mut().into_iter().map(|p| p.grad().map(|g| be.download(g).expect("downloaded")));
+            all.map(Option::unwrap_or_default).collect()
+        };
+        decoder.train_pass(&mut acts, &batch, share, (0, 0)).expect("a pass");
+        let whole = gradients(&mut decoder);
+        for p in decoder.params_mut() {
+            p.zero_grad(&be).expect("zeroed");
+        }
+        // Preference tuning takes another way through the head.
+        let rows = batch.tokens.len();
+        decoder.weighted_pass(&mut acts, &batch, (0, 0), |_| vec![share; rows]).expect("a pass");
+        for (p, (a, b)) in gradients(&mut decoder).iter().zip(&whole).enumerate() {
+            assert!(relative(a, b) < 1e-5, "{family}: parameter {p} by weights: {}", relative(a, b));
+        }
+        for (p, gradient) in whole.iter().enumerate() {
+            let name = decoder.params_mut()[p].name.clone();
+            let values = be.download(&decoder.params_mut()[p].value).expect("downloaded");
+            // Along the gradient itself the loss changes most, so that f32 can see it.
+            let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!(length > 1e-6, "{family}: {name} has no gradient");
+            let mut probe = |h: f64| {
+                let step = (h / length) as f32;
+                let moved: Vec<f32> = values.iter().zip(gradient).map(|(v, g)| v + step * g).collect();
+                be.upload(&mut decoder.params_mut()[p].value, &moved).expect("fits");
+                let scores = decoder.score(&mut acts, &batch, true).expect("a pass");
+                scores.total_loss() * f64::from(share)
+            };
+            let h = 0.02_f64.min(0.05 / length);
+            let slope = (probe(h) - probe(-h)) / (2.0 * h);
+            probe(0.0);
+            assert!((slope - length).abs() < 1e-3 + 0.02 * length, "{family}: {name}: {slope} {length}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 CREATE TABLE commands_wider (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     run     TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    kind    TEXT NOT NULL CHECK (kind IN ('pause', 'stop', 'evaluate', 'snapshot', 'answer', 'exclude')),
+    kind    TEXT NOT NULL CHECK (kind IN ('pause', 'stop', 'evaluate', 'snapshot', 'answer')),
     payload TEXT NOT NULL,    -- JSON
     created INTEGER NOT NULL, -- unix seconds
     taken   INTEGER           -- unix seconds

@@ -22,17 +22,14 @@ pub enum CommandKind {
     Snapshot,
     /// Answer a question with the model as it is.
     Answer,
-    /// Leave rows out from here on.
-    Exclude,
 }
 
-const KINDS: [(CommandKind, &str); 6] = [
+const KINDS: [(CommandKind, &str); 5] = [
     (CommandKind::Pause, "pause"),
     (CommandKind::Stop, "stop"),
     (CommandKind::Evaluate, "evaluate"),
     (CommandKind::Snapshot, "snapshot"),
     (CommandKind::Answer, "answer"),
-    (CommandKind::Exclude, "exclude"),
 ];
 
 impl CommandKind {

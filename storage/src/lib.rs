@@ -18,6 +18,7 @@ mod run_id;
 mod run_list;
 mod run_lock;
 mod runs;
+mod settings;
 mod store;
 mod versions;
 

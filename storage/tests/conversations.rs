@@ -81,14 +81,8 @@ fn live_runs_can_be_asked_everything_and_numbers_go_on() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(home.path()).unwrap();
     let run = store.create_run(&NewRun::default()).unwrap();
-    let kinds = [
-        CommandKind::Pause,
-        CommandKind::Stop,
-        CommandKind::Evaluate,
-        CommandKind::Snapshot,
-        CommandKind::Answer,
-        CommandKind::Exclude,
-    ];
+    let kinds =
+        [CommandKind::Pause, CommandKind::Stop, CommandKind::Evaluate, CommandKind::Snapshot, CommandKind::Answer];
     for kind in kinds {
         store.push_command(run.as_str(), kind, &json!({"kind": kind})).unwrap();
     }

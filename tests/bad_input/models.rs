@@ -13,7 +13,9 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 fn what_is_not_there() {
     let trial = Trial::of("llama-sharded");
     let with = |model: &str, code: &str| trial.refused_with(code, 3, &["--model", model, "--data", &trial.data]);
-    for model in ["no/such-model", "./nowhere", "nowhere", "../../etc", "https://huggingface.co/a/b", ""] {
+    let elsewhere = ["--offline", "--model", "no/such-model", "--data", &trial.data];
+    assert!(detail(&trial.refused_with("PS-NET-001", 5, &elsewhere)).contains("no/such-model"));
+    for model in ["./nowhere", "nowhere", "../../etc", "https://huggingface.co/a/b", ""] {
         let error = with(model, "PS-MODEL-001");
         assert!(detail(&error).contains(model), "{error}");
     }

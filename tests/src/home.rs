@@ -80,7 +80,13 @@ impl Home {
     fn environment(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).stdin(Stdio::null());
         command.env("PEFT_STUDIO_HOME", self.0.path().join("home"));
+        command.env("HF_HOME", self.0.path().join("hf"));
         for variable in ["RUST_BACKTRACE", "NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR"] {
+            command.env_remove(variable);
+        }
+        for variable in
+            ["HF_ENDPOINT", "HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"]
+        {
             command.env_remove(variable);
         }
         command

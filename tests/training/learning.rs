@@ -3,7 +3,7 @@
 use crate::tiny::{Job, base, examples, folder, losses, plan};
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, Quantization};
-use peft_models::train::Tokens;
+use peft_models::train::{MOST_REWINDS, RunOutcome, Tokens};
 use peft_plan::{RunEvent, TrainingPlan};
 use std::path::Path;
 
@@ -78,7 +78,8 @@ fn early_stopping_keeps_the_adapter_of_the_best_evaluation() {
     let evaluations: Vec<(u64, f64)> = events
         .iter()
         .filter_map(|event| match event {
-            RunEvent::Evaluation(e) => Some((e.step, e.loss)),
+            // Step 0 is the untouched base, which is no candidate.
+            RunEvent::Evaluation(e) if e.step > 0 => Some((e.step, e.loss)),
             _ => None,
         })
         .collect();
@@ -132,7 +133,10 @@ fn a_rate_that_blows_up_ends_the_run_before_anything_worse_is_kept() {
     ];
     let plan = TrainingPlan { learning_rate: 1e30, ..plan(base.spec(), &rows, &settings) };
     let job = Job { base: &base, plan: &plan, train: &rows, validation: &[], directory: home.path() };
-    let fault = job.run(false, &|_| None).expect_err("it blows up");
-    assert_eq!(fault.code, "PS-TRAIN-002");
+    let (outcome, events) = job.run(false, &|_| None).expect("the guard holds it");
+    let RunOutcome::Halted(finding) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(finding.code, "PS-TRAIN-002");
+    let back = events.iter().filter(|e| matches!(e, RunEvent::Anomaly { rewound_to: Some(_), .. })).count();
+    assert_eq!(back as u32, MOST_REWINDS, "{events:?}");
     assert!(!home.path().join("model").exists(), "no broken model is left");
 }

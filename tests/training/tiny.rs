@@ -7,7 +7,7 @@ use peft_models::base::BaseModel;
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{BuildOptions, Decoder, build};
 use peft_models::engine::{Engine, Quantization, TrainJob};
-use peft_models::train::{Request, RunOutcome, Tokens};
+use peft_models::train::{GuardJob, Request, RunOutcome, Tokens};
 use peft_plan::order::SplitMix;
 use peft_plan::{Facts, Method, ModelSpec, Result, RunConfig, RunEvent, TrainingPlan, resolve};
 use std::ops::ControlFlow;
@@ -58,7 +58,7 @@ pub(crate) fn plan(spec: &ModelSpec, examples: &[Tokens], settings: &[&str]) -> 
         config.set(setting).expect("a good setting");
     }
     let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec, stored_in_4bit: false, lengths: &lengths, threads: 2 };
+    let facts = Facts { spec, stored_in_4bit: false, lengths: &lengths, weights: &[], threads: 2 };
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 
@@ -139,6 +139,7 @@ impl Job<'_> {
             questions: &mut || None,
             samples: None,
             peak_memory: || 0,
+            guard: GuardJob::default(),
         };
         let mut sink = |event: &RunEvent| {
             events.push(event.clone());

@@ -19,17 +19,20 @@ pub struct Context {
     pub backend: String,
     /// Threads of the processor.
     pub threads: usize,
+    /// The network was forbidden with `--offline`.
+    pub offline: bool,
 }
 
 impl Context {
     /// From the options of the command line and the environment.
     pub fn new(global: &GlobalArgs) -> Result<Self, Fault> {
-        let GlobalArgs { json, data_dir, backend, threads } = global;
+        let GlobalArgs { json, data_dir, backend, threads, offline } = global;
         Ok(Self {
             json: *json,
             data_dir: data_directory(data_dir.as_deref())?,
             backend: backend.clone(),
             threads: threads.unwrap_or_else(default_threads),
+            offline: *offline,
         })
     }
 
@@ -82,6 +85,7 @@ mod tests {
             data_dir: PathBuf::from("/nowhere"),
             backend: backend.to_owned(),
             threads: 1,
+            offline: false,
         };
         assert!(context("auto").require_processor().is_ok());
         let fault = context("cuda:1").require_processor().expect_err("refused");

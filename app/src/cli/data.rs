@@ -4,15 +4,18 @@ use super::args::{ConvertArgs, DataCommand, InspectArgs};
 use super::context::Context;
 use super::output::{self, note, printable};
 use super::quantity::count;
-use crate::jobs::open_model;
 use crate::jobs::setup::render_options;
+use crate::jobs::{open_model, sources};
 use peft_data::{BadLine, ConvertOptions, ConvertReport, FileReport, Inspection, Issue, ReadOptions, Severity, Target};
 use peft_plan::{Example, Fault, Row, TrainOn, Turn};
+use peft_text::Mark;
 use serde::Serialize;
 use serde_json::json;
 
 /// Which rows are held out: the same as a run would, so that a split file and a split run agree.
 const SEED: u64 = 42;
+/// Lines of a rendered row that a person is shown.
+const SHOWN_LINES: usize = 30;
 /// Characters of a turn or an example of an issue that a person is shown.
 const SHOWN: usize = 160;
 
@@ -20,6 +23,7 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
     match command {
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
+        DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
     }
     Ok(0)
 }
@@ -43,19 +47,35 @@ struct Preview {
     desirable: Option<bool>,
     tokens: Option<usize>,
     trained_tokens: Option<usize>,
+    /// The row as the model sees it, in pieces that are learnt or only read (B6).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rendered: Vec<Piece>,
+}
+
+/// A piece of a rendered row.
+#[derive(Debug, Serialize)]
+struct Piece {
+    text: String,
+    mark: Mark,
+}
+
+/// A row as a model sees it.
+struct Seen {
+    tokens: usize,
+    trained: usize,
+    pieces: Vec<Piece>,
 }
 
 fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
     let InspectArgs { files, model, columns, format } = args;
     let options =
         ReadOptions { format: format.clone(), columns: columns.iter().cloned().collect(), ..ReadOptions::default() };
-    let inspection = peft_data::inspect(files, &options)?;
-    let counts = match model {
-        Some(model) => token_counts(model, &inspection.preview)?,
-        None => vec![None; inspection.preview.len()],
+    let inspection = peft_data::inspect(&sources::files_of(files)?, &options)?;
+    let seen = match model {
+        Some(model) => seen(model, &inspection.preview)?,
+        None => inspection.preview.iter().map(|_| None).collect(),
     };
-    let preview: Vec<Preview> =
-        inspection.preview.iter().zip(counts).map(|(row, counts)| preview(row, counts)).collect();
+    let preview: Vec<Preview> = inspection.preview.iter().zip(seen).map(|(row, seen)| preview(row, seen)).collect();
     if context.json {
         let mut document = json!(inspection);
         document["preview"] = json!(preview);
@@ -66,10 +86,11 @@ fn inspect(context: &Context, args: &InspectArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-fn preview(row: &Row, counts: Option<(usize, usize)>) -> Preview {
+fn preview(row: &Row, seen: Option<Seen>) -> Preview {
     let mut shown = Preview {
-        tokens: counts.map(|(all, _)| all),
-        trained_tokens: counts.map(|(_, trained)| trained),
+        tokens: seen.as_ref().map(|seen| seen.tokens),
+        trained_tokens: seen.as_ref().map(|seen| seen.trained),
+        rendered: seen.map(|seen| seen.pieces).unwrap_or_default(),
         ..Preview::default()
     };
     match &row.example {
@@ -89,9 +110,8 @@ fn preview(row: &Row, counts: Option<(usize, usize)>) -> Preview {
     shown
 }
 
-/// All and trained tokens of each row, by the one function that training uses too. A row that does
-/// not fit the model's layout has none, and a note says why.
-fn token_counts(model: &str, rows: &[Row]) -> Result<Vec<Option<(usize, usize)>>, Fault> {
+/// Each row as training renders it. A row that does not fit the model's layout has nothing, and a note says why.
+fn seen(model: &str, rows: &[Row]) -> Result<Vec<Option<Seen>>, Fault> {
     let base = open_model(model)?;
     let options = render_options(&base, None, TrainOn::Assistant, None)?;
     let one = |example: &Example| {
@@ -100,7 +120,19 @@ fn token_counts(model: &str, rows: &[Row]) -> Result<Vec<Option<(usize, usize)>>
         base.tokenizer().render(example, &options).map(|rendered| (rendered.ids.len(), trained(&rendered.trained)))
     };
     let counts = rows.iter().map(|row| match counted(&row.example, &one) {
-        Ok(counts) => Some(counts),
+        Ok((tokens, trained)) => {
+            let mut pieces: Vec<Piece> = Vec::new();
+            // Of two answers each is rendered for itself: there is no one text to show.
+            if let Ok(rendered) = base.tokenizer().render(&row.example, &options) {
+                for (text, mark) in rendered.pieces() {
+                    match pieces.last_mut() {
+                        Some(last) if last.mark == mark => last.text.push_str(&text),
+                        _ => pieces.push(Piece { text, mark }),
+                    }
+                }
+            }
+            Some(Seen { tokens, trained, pieces })
+        }
         Err(fault) => {
             note(&printable(&format!("Line {}: {}", row.line, fault.detail)));
             None
@@ -132,6 +164,17 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
     if issues.is_empty() {
         lines.push("Nothing to complain about.".to_owned());
     }
+    let Inspection { lengths, languages, .. } = inspection;
+    lines.push(format!(
+        "Characters of a row: {} in the middle, 19 of 20 below {}, at most {}",
+        count(lengths.median),
+        count(lengths.p95),
+        count(lengths.longest)
+    ));
+    if !languages.is_empty() {
+        let share = |l: &peft_data::LanguageShare| format!("{} {:.0}%", l.language, 100.0 * l.share);
+        lines.push(format!("Languages: {}", languages.iter().take(5).map(share).collect::<Vec<_>>().join(", ")));
+    }
     lines.extend([String::new(), "How the first rows are read".to_owned()]);
     for (index, row) in preview.iter().enumerate() {
         let counts = match (row.tokens, row.trained_tokens) {
@@ -139,7 +182,7 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
             _ => String::new(),
         };
         lines.extend([String::new(), format!("  {}.{counts}", index + 1)]);
-        let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.content));
+        let turn = |turn: &Turn| format!("    {:<9}  {}", turn.role.as_str(), shortened(&turn.as_text()));
         lines.extend(row.messages.iter().map(turn));
         let label = match row.desirable {
             Some(true) => "wanted",
@@ -150,6 +193,15 @@ fn for_people(inspection: &Inspection, preview: &[Preview]) -> String {
             lines.extend(turns.map(|turn| format!("    {name:<9}  {}", shortened(&turn.content))));
         }
         lines.extend(row.text.iter().map(|plain| format!("    text       {}", shortened(plain))));
+        if !row.rendered.is_empty() {
+            let marked = |piece: &Piece| match piece.mark {
+                Mark::Trained | Mark::Stop => format!("⟦{}⟧", piece.text),
+                Mark::Ignored | Mark::Truncated => piece.text.clone(),
+            };
+            let text: String = row.rendered.iter().map(marked).collect();
+            lines.push("    as the model sees it; learned is what stands in ⟦⟧".to_owned());
+            lines.extend(text.replace("⟧⟦", "").lines().take(SHOWN_LINES).map(|line| format!("    | {line}")));
+        }
     }
     lines.join("\n")
 }
@@ -198,8 +250,21 @@ fn shortened(text: &str) -> String {
 }
 
 fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
-    let ConvertArgs { files, to, out, validation_split, deduplicate, quality_filter, include_system, columns, format } =
-        args;
+    let ConvertArgs {
+        files,
+        to,
+        out,
+        validation_split,
+        deduplicate,
+        deduplicate_near,
+        repair,
+        redact,
+        max_characters,
+        quality_filter,
+        include_system,
+        columns,
+        format,
+    } = args;
     let options = ReadOptions {
         format: format.clone(),
         columns: columns.iter().cloned().collect(),
@@ -207,9 +272,13 @@ fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
         // What cannot be read is kept aside, and counted in the report.
         on_bad_line: BadLine::Skip,
     };
-    let dataset = peft_data::read(files, &options)?;
+    let dataset = peft_data::read(&sources::files_of(files)?, &options)?;
     let options = ConvertOptions {
         deduplicate: *deduplicate,
+        deduplicate_near: *deduplicate_near,
+        repair: *repair,
+        redact: *redact,
+        max_characters: *max_characters,
         quality_filter: *quality_filter,
         include_system: include_system.clone(),
         validation_split: validation_split.unwrap_or(0.0),
@@ -235,6 +304,8 @@ fn written(report: &ConvertReport) -> String {
         rejected_rows,
         duplicates,
         filtered,
+        repaired,
+        redacted,
         notes,
         ..
     } = report;
@@ -248,6 +319,11 @@ fn written(report: &ConvertReport) -> String {
             count(*rejected_rows as u64),
             path.display()
         ));
+    }
+    for (count, what) in [(*repaired, "garbled characters put right"), (*redacted, "placeholders for private data")] {
+        if count > 0 {
+            lines.push(format!("{count} rows with {what}"));
+        }
     }
     lines.extend(notes.iter().map(|remark| format!("Note: {remark}")));
     lines.join("\n")

@@ -1,8 +1,8 @@
 //! `evaluate` on rows that say which answers are preferred: how often the model agrees.
 
-use super::args::EvaluateArgs;
 use super::context::Context;
 use super::output;
+use crate::jobs::evaluate::EvaluateRequest;
 use crate::jobs::setup;
 use peft_data::Dataset;
 use peft_models::base::BaseModel;
@@ -43,13 +43,14 @@ fn rewards(document: &mut Value, scores: &PreferenceScores) {
 /// Score the rows of a file. The reference is the base: rewards say how far the adapter moved from it.
 pub(super) fn run(
     context: &Context,
-    args: &EvaluateArgs,
+    request: &EvaluateRequest,
     base: &BaseModel,
     dataset: &Dataset,
     objective: Objective,
 ) -> Result<u8> {
     let engine = Engine::open(&context.backend, context.threads)?;
-    let render_options = setup::render_options(base, args.chat_template.as_deref(), TrainOn::Assistant, None)?;
+    let render_options =
+        setup::render_options(base, request.template.as_deref(), TrainOn::Assistant, request.system.as_deref())?;
     let indices: Vec<usize> = (0..dataset.rows.len()).collect();
     // For scoring, answers that all have one label are as good as any.
     let comparable = |&i: &usize| match &dataset.rows[i].example {
@@ -59,15 +60,15 @@ pub(super) fn run(
     };
     let indices: Vec<usize> = indices.into_iter().filter(comparable).collect();
     let pairs = render_pairs(base, &dataset.rows, &indices, &render_options, objective)?;
-    let limit = args.max_sequence_length.unwrap_or(base.spec().max_positions).min(base.spec().max_positions);
+    let limit = request.max_sequence_length.unwrap_or(base.spec().max_positions).min(base.spec().max_positions);
     let CutPairs { examples, truncated, .. } = pairs.cut(limit);
     if examples.is_empty() {
         return Err(Fault::new("PS-PREF-001", "None of the examples has two answers that differ"));
     }
     let plan = PreferencePlan::new(objective);
-    let mut session = engine.session(base, args.adapter.as_deref(), None)?;
+    let mut session = engine.session(base, request.adapter.as_deref(), request.quantize)?;
     let untuned = session.score_preferences(&examples, &plan, false)?;
-    let is_tuned = args.adapter.is_some();
+    let is_tuned = request.adapter.is_some();
     let tuned = if is_tuned { session.score_preferences(&examples, &plan, true)? } else { untuned };
     let mut document = scores(&tuned);
     if is_tuned {

@@ -3,6 +3,7 @@
 use super::args::ExportArgs;
 use super::context::Context;
 use super::output;
+use crate::jobs::model::spelled;
 use crate::jobs::{open_model, run::find};
 use peft_models::DType;
 use peft_models::base::BaseModel;
@@ -95,7 +96,7 @@ pub fn source_of_run(run: &Run) -> Result<Source> {
         .action("Go on with the run", Some(format!("peft-studio resume {}", run.id.as_str()))));
     }
     let quantize = serde_json::from_value(run.plan.clone()).ok().as_ref().and_then(Quantization::of_plan);
-    Ok(Source { model: config.model.id.unwrap_or_default(), adapter: Some(adapter), quantize })
+    Ok(Source { model: spelled(&config.model), adapter: Some(adapter), quantize })
 }
 
 fn merge_options(

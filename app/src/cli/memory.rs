@@ -1,5 +1,6 @@
 //! How much memory this process has used and this machine has.
 
+use peft_plan::findings::MemoryReading;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
@@ -28,6 +29,15 @@ fn resident() -> u64 {
     system.process(process).map_or(0, sysinfo::Process::memory)
 }
 
+/// What this process holds and what it could still get, bytes; zeros where the system does not say.
+pub fn memory_reading() -> MemoryReading {
+    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let Ok(system) = System::new_with_specifics(what) else { return MemoryReading::default() };
+    let granted = system.cgroup_limits().filter(|limits| limits.total_memory > 0).map(|limits| limits.free_memory);
+    let available = system.available_memory().min(granted.unwrap_or(u64::MAX));
+    MemoryReading { resident: resident(), available }
+}
+
 /// Memory of this machine, or what the system grants this process's group of it, bytes; 0 where the
 /// system does not say.
 pub fn total_memory() -> u64 {
@@ -52,5 +62,7 @@ mod tests {
         assert!(peak_memory() >= during);
         assert!(resident() > 1 << 20);
         assert!(total_memory() > during);
+        let reading = memory_reading();
+        assert!(reading.resident > 1 << 20 && reading.available > 1 << 20, "{reading:?}");
     }
 }

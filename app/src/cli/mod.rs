@@ -21,18 +21,26 @@ pub mod starter;
 pub mod train;
 pub mod verify;
 
+mod attach;
 mod completions;
 mod config;
 mod data;
 mod hardware;
+mod models;
+mod notifications;
 mod panic;
 mod presets;
+mod queue;
 mod run_compare;
 mod run_log;
+mod run_rows;
 mod runs;
+mod serve;
 mod table;
 mod versions;
 mod welcome;
+
+pub(crate) mod transfer;
 
 use args::{Cli, Command};
 use context::Context;
@@ -71,6 +79,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Hardware => hardware::run(context),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
+        Command::Models(args) => models::run(context, args),
         Command::Data(args) => data::run(context, args),
         Command::Train(args) => train::run(context, args),
         Command::Pause(args) => runs::pause(context, args),
@@ -78,10 +87,12 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
         Command::Versions(args) => versions::run(context, args),
+        Command::Notifications(args) => notifications::run(context, args),
         Command::Presets(args) => presets::run(context, args),
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
+        Command::Serve(args) => serve::run(context, args),
         Command::Export(args) => export::run(context, args),
         Command::Completions { shell } => {
             completions::run(*shell);

@@ -7,6 +7,10 @@ use std::panic;
 pub(super) fn install() {
     let standard = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        // Caught where it happens, and told as a fault of the file.
+        if peft_data::is_guarded() {
+            return;
+        }
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             standard(info);
             return;

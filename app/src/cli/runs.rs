@@ -3,9 +3,10 @@
 use super::args::{ListArgs, PauseArgs, RunsCommand, StopArgs};
 use super::context::Context;
 use super::output::{self, note, printable};
-use super::quantity::{ago, bytes, duration, measured};
+use super::quantity::{ago, bytes, duration, interval, measured};
 use super::table;
 use crate::jobs::run::find;
+use crate::jobs::standing::{Standing, standing};
 use peft_plan::Fault;
 use peft_storage::{Checkpoint, CommandKind, Evaluation, Run, RunFilter, RunLock, Status, Store};
 use serde_json::{Value, json};
@@ -23,6 +24,11 @@ pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault>
         RunsCommand::Log { run, follow } => super::run_log::run(context, run, *follow)?,
         RunsCommand::Delete { run, keep_adapter } => delete(context, run, *keep_adapter)?,
         RunsCommand::Show { run } => show(context, run)?,
+        RunsCommand::Rows { run, limit } => super::run_rows::run(context, run, *limit)?,
+        RunsCommand::Attach(args) => return super::attach::run(context, args),
+        RunsCommand::Queue(command) => return super::queue::run(context, command),
+        RunsCommand::Evaluate { run } => return ask_live(context, run, CommandKind::Evaluate, "evaluate"),
+        RunsCommand::Snapshot { run } => return ask_live(context, run, CommandKind::Snapshot, "save"),
     }
     Ok(0)
 }
@@ -63,7 +69,7 @@ fn table_of(runs: &[Run], now: i64) -> String {
 }
 
 /// A name on one line that leaves room for the rest of the table.
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     let name = printable(name).replace(['\n', '\t'], " ");
     if name.chars().count() <= NAME_WIDTH {
         return name;
@@ -80,11 +86,25 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
         let mut document = json!(run);
         document["evaluations"] = json!(evaluations);
         document["checkpoints"] = json!(checkpoints);
+        document["standing"] = json!(standing(&store, &run)?);
         document["metrics"] = json!(store.metrics(&run.id)?);
-        document["events"] = json!(store.events(&run.id, 0)?);
+        let events = store.events(&run.id, 0)?;
+        // What came out stands on top, too.
+        if let Some(end) = events.iter().rfind(|event| event.kind == "finished") {
+            document["quality_parts"] = end.json["quality_parts"].clone();
+            document["suggestions"] = end.json["suggestions"].clone();
+        }
+        document["events"] = json!(events);
         output::print_json(&document);
     } else {
         output::line(&for_people(&run, &evaluations, &checkpoints, now()));
+        if let Some(standing) = standing(&store, &run)? {
+            output::line(&printable(&halted(&standing)));
+        }
+        let told = printable(&quality(&run, &store.events(&run.id, 0)?)).into_owned();
+        if !told.is_empty() {
+            output::line(&told);
+        }
     }
     Ok(())
 }
@@ -99,6 +119,58 @@ fn delete(context: &Context, name: &str, keep_adapter: bool) -> Result<(), Fault
         output::line(&printable(&format!("The run `{}` is gone; {} are free again.", run.name, bytes(freed.total()))));
     }
     Ok(())
+}
+
+/// Where a run stands that halted (S4.13.5).
+fn halted(standing: &Standing) -> String {
+    let Standing { elapsed_seconds, remaining_seconds, memory_bytes, disk_bytes, resumes_after_step, actions } =
+        standing;
+    let left = remaining_seconds.as_ref().map_or_else(|| "unknown".to_owned(), interval);
+    let memory = memory_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    let mut lines = vec![
+        String::new(),
+        format!("Time           {} so far, {left} left", duration(*elapsed_seconds)),
+        format!("It took        {memory} of memory, {} on the disk", bytes(*disk_bytes)),
+        format!("Goes on after  step {resumes_after_step}"),
+    ];
+    let command = |action: &peft_plan::fault::Action| {
+        action.command.as_ref().map(|command| format!("{:<15}{command}", action.label.clone() + " "))
+    };
+    lines.extend(actions.iter().filter_map(command));
+    lines.join("\n")
+}
+
+/// Findings, score and suggestions.
+fn quality(run: &Run, events: &[peft_storage::Event]) -> String {
+    let mut lines = Vec::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for event in events.iter().filter(|event| event.kind == "anomaly") {
+        let (step, message, taken) = (&event.json["step"], text(&event.json["message"]), text(&event.json["taken"]));
+        lines.push(format!("  step {step}: {message}. In answer: {taken}."));
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "\nFindings".to_owned());
+    }
+    let end = events.iter().rfind(|event| event.kind == "finished");
+    if let (Some(end), Some(score)) = (end, run.quality_score) {
+        lines.push(format!("\nQuality {score:.0} of 100"));
+        for part in end.json["quality_parts"].as_array().into_iter().flatten() {
+            let points = part["points"].as_f64().map_or("  - ".to_owned(), |points| format!("{points:>4.0}"));
+            let name = text(&part["name"]).replace('_', " ");
+            lines.push(format!(
+                "  {points} of {:.0}  {name}: {}",
+                part["of"].as_f64().unwrap_or(0.0),
+                text(&part["why"])
+            ));
+        }
+        let suggestions: Vec<String> =
+            end.json["suggestions"].as_array().into_iter().flatten().map(|s| format!("  - {}", text(s))).collect();
+        if !suggestions.is_empty() {
+            lines.push("\nWhat to try next".to_owned());
+            lines.extend(suggestions);
+        }
+    }
+    lines.join("\n")
 }
 
 fn for_people(run: &Run, evaluations: &[Evaluation], checkpoints: &[Checkpoint], now: i64) -> String {
@@ -157,6 +229,16 @@ fn for_people(run: &Run, evaluations: &[Evaluation], checkpoints: &[Checkpoint],
     printable(&lines.join("\n")).into_owned()
 }
 
+/// Something that only a live run can do.
+fn ask_live(context: &Context, name: &str, kind: CommandKind, what: &str) -> Result<u8, Fault> {
+    let store = context.store()?;
+    let run = find(&store, name)?;
+    if run.status != Status::Running {
+        return Err(idle(&run, what));
+    }
+    ask(context, &store, &run, kind)
+}
+
 /// `pause`.
 pub(super) fn pause(context: &Context, args: &PauseArgs) -> Result<u8, Fault> {
     let store = context.store()?;
@@ -183,6 +265,7 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<u8, Fault> {
                 let _lock = RunLock::take(&run.directory)?;
                 store.update_status(&run.id, Status::Stopped)?;
             }
+            store.leave_queue(&run.id)?;
             if context.json {
                 output::print_json(&json!({ "run": run.id, "name": run.name, "status": Status::Stopped }));
             } else {
@@ -205,7 +288,10 @@ fn ask(context: &Context, store: &Store, run: &Run, kind: CommandKind) -> Result
     } else {
         let what = match kind {
             CommandKind::Stop => "write its adapter and end",
-            _ => "save a checkpoint and halt",
+            CommandKind::Evaluate => "score its held-out rows",
+            CommandKind::Snapshot => "save a checkpoint",
+            CommandKind::Answer => "answer",
+            CommandKind::Pause => "save a checkpoint and halt",
         };
         output::line(&printable(&format!("The run `{}` was asked to {what} after its current step.", run.name)));
     }
@@ -243,7 +329,7 @@ mod tests {
     use std::path::Path;
 
     fn context(home: &Path) -> Context {
-        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1 }
+        Context { json: true, data_dir: home.to_owned(), backend: "auto".to_owned(), threads: 1, offline: false }
     }
 
     #[test]

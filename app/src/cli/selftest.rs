@@ -125,8 +125,13 @@ mod tests {
 
     #[test]
     fn backends_that_cannot_be_used_are_refused_and_the_processor_always_can() {
-        let context =
-            |backend: &str| Context { json: false, data_dir: "/nowhere".into(), backend: backend.into(), threads: 1 };
+        let context = |backend: &str| Context {
+            json: false,
+            data_dir: "/nowhere".into(),
+            backend: backend.into(),
+            threads: 1,
+            offline: false,
+        };
         assert_eq!(usable(&context("auto")).expect("a processor").len(), 1);
         let fault = usable(&context("cuda:7")).err().expect("no such card");
         assert_eq!(fault.code, "PS-HW-001");

@@ -10,7 +10,7 @@ use crate::jobs::prepare;
 use peft_models::DType;
 use peft_models::engine::{Engine, MergeOptions, TrainJob};
 use peft_models::merge_writer::narrow;
-use peft_models::train::{Request, RunOutcome};
+use peft_models::train::{GuardJob, Request, RunOutcome};
 use peft_plan::order::SplitMix;
 use peft_plan::{Fault, Result, RunConfig, RunEvent};
 use peft_starter::{Document, corpus, held_out, is_correct, small_world};
@@ -184,6 +184,7 @@ fn build(context: &Context, args: &StarterBuildArgs) -> Result<u8> {
         questions: &mut || None,
         samples: None,
         peak_memory,
+        guard: GuardJob::default(),
     };
     match engine.train(job, &mut sink)? {
         RunOutcome::Finished(_) => {}

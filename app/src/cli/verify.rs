@@ -79,7 +79,9 @@ fn describe(verdict: &Verdict) {
             "Only the first {replayable_steps} of {steps} steps can be computed again: after them the run went on with other settings."
         ));
     }
-    if verdict.bit_for_bit {
+    if *replayed == 0 {
+        output::line("No step was computed again.");
+    } else if verdict.bit_for_bit {
         output::line(&format!("{replayed} of {steps} steps were computed again; their losses agree bit for bit."));
     } else {
         let (largest, allowed) = (verdict.largest_relative_difference, verdict.tolerance);

@@ -311,6 +311,52 @@ impl<'a> Answerer<'a> {
     }
 }
 
+impl Answerer<'_> {
+    fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        fitted: Vec<Fitted>,
+        generate: &GenerateOptions,
+        stop: &[String],
+        on_text: &mut OnText,
+    ) -> Result<Replies> {
+        let mut texts = self.wording.texts(fitted, stop)?;
+        let generated = self.session.generate(prompts, generate, &mut |i, token| texts.token(i, token, on_text))?;
+        texts.finish(generated, on_text)
+    }
+
+    /// Go on with `text` as it is, outside of any chat layout.
+    pub fn continue_text(
+        &mut self,
+        text: &str,
+        adapter: bool,
+        options: &AskOptions,
+        on_text: &mut OnText,
+    ) -> Result<Replies> {
+        let generate = self.wording.options(options)?;
+        let ids = self.ids_of(text)?;
+        let fitted = vec![Fitted { ids: ids.clone(), dropped_turns: 0 }];
+        self.generate(&[Prompt { ids, adapter }], fitted, &generate, &options.stop, on_text)
+    }
+
+    /// A text as one vector, and its tokens.
+    pub fn embed(&mut self, text: &str, adapter: bool) -> Result<(Vec<f32>, usize)> {
+        let ids = self.ids_of(text)?;
+        Ok((self.session.pooled(&ids, adapter)?, ids.len()))
+    }
+
+    /// PS-CFG-001 for more than the model can read.
+    fn ids_of(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.wording.base.tokenizer().encode_text(text, true)?;
+        let limit = self.wording.base.spec().max_positions;
+        if ids.is_empty() || ids.len() >= limit {
+            let detail = format!("The text has {} tokens; this model can read 1 to {}", ids.len(), limit - 1);
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+        Ok(ids)
+    }
+}
+
 impl Answers for Answerer<'_> {
     fn ask(
         &mut self,
@@ -326,8 +372,15 @@ impl Answers for Answerer<'_> {
             prompts.push(Prompt { ids: one.ids.clone(), adapter: *adapter });
             fitted.push(one);
         }
-        let mut texts = self.wording.texts(fitted, &options.stop)?;
-        let generated = self.session.generate(&prompts, &generate, &mut |i, token| texts.token(i, token, on_text))?;
-        texts.finish(generated, on_text)
+        self.generate(&prompts, fitted, &generate, &options.stop, on_text)
     }
+}
+
+/// Tokens that end an answer.
+pub fn stop_ids(base: &BaseModel, render: &RenderOptions) -> Vec<u32> {
+    let mut stop_ids = base.tokenizer().stop_ids().to_vec();
+    stop_ids.extend_from_slice(render.template.stop_ids());
+    stop_ids.sort_unstable();
+    stop_ids.dedup();
+    stop_ids
 }

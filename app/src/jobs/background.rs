@@ -3,59 +3,65 @@
 //! The process is this program with `resume RUN --json`. It tells its events to whoever started it for as
 //! long as they listen, and everything else to a file in the run's directory.
 
-use super::run::{self, Created, RunRequest};
+use super::run::{self, ResumeChanges, RunRequest};
 use crate::cli::context::Context;
 use peft_plan::fault::{Action, catalogue};
 use peft_plan::{Fault, Result, RunEvent};
 use peft_storage::{Run, Status};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// What the process of a run writes besides its events, in the run's directory.
 pub const LOG: &str = "process.log";
 
+/// A run whose process has not begun by then is on its way, and its own process says what becomes of it.
+const LONGEST_START: Duration = Duration::from_secs(30);
+
 /// What the process of a run is told besides the run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Wishes {
-    /// Settings that change from here on.
-    pub changes: Vec<String>,
+    /// What changes from here on.
+    pub changes: ResumeChanges,
     /// Also write a merged model at the end.
     pub merge: bool,
-    /// Whether to show notifications, where that was said.
-    pub notify: Option<bool>,
-    /// As in `--backend`.
-    pub backend: String,
+    /// As in `--backend`; without one, the default.
+    pub backend: Option<String>,
 }
 
 impl Wishes {
-    /// As they are kept with a run that waits.
-    pub fn to_value(&self) -> Value {
-        let Self { changes, merge, notify, backend } = self;
-        json!({ "event": "queued", "set": changes, "merge": merge, "notify": notify, "backend": backend })
+    /// The way back from what is kept with a run that waits; what cannot be read is left to the defaults.
+    pub fn of(value: &Value) -> Self {
+        serde_json::from_value(value.clone()).unwrap_or_default()
     }
 
-    /// The way back; what cannot be read is left to the defaults.
-    pub fn from_value(value: &Value) -> Self {
-        let texts = |value: &Value| value.as_str().map(str::to_owned);
-        Self {
-            changes: value["set"].as_array().into_iter().flatten().filter_map(texts).collect(),
-            merge: value["merge"].as_bool().unwrap_or(false),
-            notify: value["notify"].as_bool(),
-            backend: texts(&value["backend"]).unwrap_or_else(|| "auto".to_owned()),
-        }
+    /// As it is kept with a run that waits.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("wishes are plain data")
     }
 
     fn arguments(&self, run: &str) -> Vec<String> {
-        let mut arguments: Vec<String> =
-            ["resume", run, "--json", "--backend", &self.backend].map(str::to_owned).to_vec();
-        arguments.extend(self.changes.iter().flat_map(|change| ["--set".to_owned(), change.clone()]));
-        if self.merge {
-            arguments.push("--merge".to_owned());
+        let Self { changes: ResumeChanges { set, exclude_rows, rewind_to, notify }, merge, backend } = self;
+        let mut arguments = ["resume", run, "--json"].map(str::to_owned).to_vec();
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        if let Some(backend) = backend {
+            option("--backend", backend.clone());
         }
-        arguments.extend(self.notify.map(|notify| if notify { "--notify" } else { "--no-notify" }.to_owned()));
+        set.iter().for_each(|change| option("--set", change.clone()));
+        if !exclude_rows.is_empty() {
+            option("--exclude-rows", exclude_rows.join(","));
+        }
+        if let Some(step) = rewind_to {
+            option("--rewind-to", step.to_string());
+        }
+        arguments.extend(merge.then(|| "--merge".to_owned()));
+        arguments.extend(notify.map(|notify| if notify { "--notify" } else { "--no-notify" }.to_owned()));
         arguments
     }
 }
@@ -81,45 +87,39 @@ pub fn start(context: &Context, request: RunRequest, wishes: &Wishes) -> Result<
     launched
 }
 
-/// Go on with a run, elsewhere. Returns when it goes on; `None` for a finished run.
+/// Go on with a run, elsewhere. Returns when it goes on; `None` for a finished run that is not to go back.
 pub fn resume(context: &Context, id_or_name: &str, wishes: &Wishes) -> Result<Option<Launched>> {
     let run = run::find(&context.store()?, id_or_name)?;
-    if run.status == Status::Finished {
+    if run.status == Status::Finished && wishes.changes.is_none() {
         return Ok(None);
     }
     launch(context, &run, wishes).map(Some)
-}
-
-/// Record a run that waits for its turn.
-pub fn put_in_queue(context: &Context, request: RunRequest, wishes: &Wishes) -> Result<Run> {
-    let created: Created = run::create(context, request)?;
-    match created.store.enqueue(&created.run.id, &wishes.to_value()) {
-        Ok(()) => Ok(created.run),
-        Err(fault) => {
-            created.forget();
-            Err(fault)
-        }
-    }
 }
 
 fn launch(context: &Context, run: &Run, wishes: &Wishes) -> Result<Launched> {
     let (mut child, log_start) = spawn(context, run, wishes, Stdio::piped())?;
     let process = child.id();
     let events = child.stdout.take().expect("it was asked for above");
-    let has_begun = BufReader::new(events).lines().map_while(std::io::Result::ok).any(|line| {
-        matches!(serde_json::from_str(&line), Ok(RunEvent::Started(_) | RunEvent::Resumed { .. }))
-    });
-    let run = if has_begun {
-        run.clone()
-    } else {
+    if has_ended_unbegun(events) {
         let status = child.wait().map_err(|e| Fault::io("wait for the process of", &run.directory, e))?;
         if !status.success() {
             return Err(last_words(&run.directory.join(LOG), log_start, &status.to_string()));
         }
-        run.clone()
-    };
+    }
     let run = context.store()?.get_run(run.id.as_str())?;
     Ok(Launched { run, process })
+}
+
+/// Listens to a process until its run has begun, or it has ended without that.
+fn has_ended_unbegun(events: ChildStdout) -> bool {
+    let (told, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(events).lines().map_while(std::io::Result::ok);
+        let is_beginning =
+            |line: &String| matches!(serde_json::from_str(line), Ok(RunEvent::Started(_) | RunEvent::Resumed { .. }));
+        let _unheard = told.send(lines.into_iter().any(|line| is_beginning(&line)));
+    });
+    heard.recv_timeout(LONGEST_START).is_ok_and(|has_begun| !has_begun)
 }
 
 /// Starts the process of `run`; also says where its part of the log begins.
@@ -145,6 +145,9 @@ pub(super) fn own_process(context: &Context, arguments: &[String]) -> Result<Com
     let program = std::env::current_exe().map_err(|e| Fault::io("find", Path::new("peft-studio"), e))?;
     let mut command = Command::new(program);
     command.args(arguments).arg("--data-dir").arg(&context.data_dir).stdin(Stdio::null());
+    if context.offline {
+        command.arg("--offline");
+    }
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     #[cfg(windows)]
@@ -174,8 +177,8 @@ pub(super) fn last_words(log: &Path, start: u64, ended: &str) -> Fault {
         (Some(fault), _) => fault,
         (None, Err(error)) => Fault::io("read", log, error),
         (None, Ok(_)) => Fault::new(
-            "PS-APP-004",
-            format!("The process of the run ended ({ended}) without a reason; its log is `{}`.", log.display()),
+            "PS-RUN-006",
+            format!("The process of the run ended ({ended}) and gave no reason; its log is `{}`.", log.display()),
         ),
     }
 }
@@ -200,15 +203,20 @@ mod tests {
     #[test]
     fn wishes_survive_the_queue_and_become_arguments() {
         let wishes = Wishes {
-            changes: vec!["training.epochs=2".to_owned()],
+            changes: ResumeChanges {
+                set: vec!["training.epochs=2".to_owned()],
+                exclude_rows: vec!["3".to_owned(), "a.jsonl:4".to_owned()],
+                rewind_to: Some(0),
+                notify: Some(false),
+            },
             merge: true,
-            notify: Some(false),
-            backend: "cpu".to_owned(),
+            backend: Some("cpu".to_owned()),
         };
-        assert_eq!(Wishes::from_value(&wishes.to_value()), wishes);
-        let expected = "resume r --json --backend cpu --set training.epochs=2 --merge --no-notify";
+        assert_eq!(Wishes::of(&wishes.to_value()), wishes);
+        let expected = "resume r --json --backend cpu --set training.epochs=2 --exclude-rows 3,a.jsonl:4 \
+                        --rewind-to 0 --merge --no-notify";
         assert_eq!(wishes.arguments("r").join(" "), expected);
-        assert_eq!(Wishes::from_value(&Value::Null).arguments("r").join(" "), "resume r --json --backend auto");
+        assert_eq!(Wishes::of(&Value::Null).arguments("r").join(" "), "resume r --json");
     }
 
     #[test]
@@ -222,6 +230,6 @@ mod tests {
         assert_eq!((heard.code, heard.detail.as_str(), heard.entry().exit), ("PS-DATA-013", "changed", 3));
         assert_eq!(heard.shown_actions(), fault.shown_actions());
         std::fs::write(&log, "{\"error\":{\"code\":\"unknown\",\"detail\":\"d\"}}\nkilled\n").expect("written");
-        assert_eq!(last_words(&log, 0, "signal: 9").code, "PS-APP-004");
+        assert_eq!(last_words(&log, 0, "signal: 9").code, "PS-RUN-006");
     }
 }

@@ -96,7 +96,7 @@ fn against_model(config: &RunConfig, base: &BaseModel, found: &mut Vec<Mismatch>
         return;
     }
     if let Some(TargetModules::List(names)) = &config.adapter.target_modules {
-        let paths: Vec<String> = spec.modules.iter().map(|m| format!("model.layers.0.{}", m.name)).collect();
+        let paths: Vec<String> = spec.target_modules(0).map(|m| format!("model.layers.0.{}", m.name)).collect();
         let missing: Vec<&str> = names
             .iter()
             .filter(|name| {
@@ -118,7 +118,7 @@ fn against_model(config: &RunConfig, base: &BaseModel, found: &mut Vec<Mismatch>
     let plan_of = |config: &RunConfig| -> Result<(u64, resolve::TrainingPlan)> {
         let length = config.training.max_sequence_length.unwrap_or(2048).min(spec.max_positions);
         let lengths = vec![length; 16];
-        let facts = Facts { spec, stored_in_4bit: base.stored_in_4bit(), lengths: &lengths, threads: 1 };
+        let facts = Facts { spec, stored_in_4bit: base.stored_in_4bit(), lengths: &lengths, weights: &[], threads: 1 };
         let mut config = config.clone();
         config.dataset.path.get_or_insert_with(|| "data.jsonl".to_owned());
         let plan = resolve::resolve(&config, &facts)?;

@@ -3,11 +3,11 @@
 use super::model::starter_files;
 use super::setup::{Setup, prepare};
 use crate::cli::context::Context;
-use crate::cli::progress::Receiver;
+use crate::cli::progress::{Receiver, rewound_to};
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, TrainJob};
 use peft_models::receipt::{HashedFile, Input, Loss, NAME, Program, Receipt, RunSummary, Segment, sha256, sha256_of};
-use peft_models::train::Request;
+use peft_models::train::{GuardJob, Request};
 use peft_plan::config::SourceRef;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{Run, Store};
@@ -65,7 +65,7 @@ impl Segments {
     /// The run goes on after `step`: what was done later never happened.
     fn goes_on(&self, step: u64, reason: &str) -> Result<()> {
         let mut segments = read_segments(&self.directory);
-        segments.retain(|segment| segment.from_step < step || (step == 0 && segment.from_step == 0));
+        segments.retain(|segment| segment.from_step <= step);
         let now = Segment { from_step: step, reason: reason.to_owned(), ..self.now.clone() };
         let same = |last: &Segment| Segment { from_step: step, reason: now.reason.clone(), ..last.clone() } == now;
         if reason == "rewound" || !segments.last().is_some_and(same) {
@@ -86,7 +86,8 @@ impl Receiver for Segments {
         match event {
             RunEvent::Started(_) => self.write(std::slice::from_ref(&self.now)),
             RunEvent::Resumed { step } => self.goes_on(*step, "resumed"),
-            _ => Ok(()),
+            // What the run does differently from there on is no part of its plan.
+            other => rewound_to(other).map_or(Ok(()), |step| self.goes_on(step, "rewound")),
         }
     }
 }
@@ -327,7 +328,9 @@ pub fn verify(context: &Context, request: &VerifyRequest) -> Result<Verdict> {
     }
     verdict.losses_agree &=
         verdict.bit_for_bit || (!verdict.bits_must_agree && verdict.largest_relative_difference <= TOLERANCE);
-    verdict.verified = required.is_empty() && verdict.losses_agree;
+    // Where nothing can be computed again, nothing is proved, unless nothing was asked.
+    let is_proof = wanted > 0 || request.steps == Some(0);
+    verdict.verified = required.is_empty() && verdict.losses_agree && is_proof;
     Ok(verdict)
 }
 
@@ -421,7 +424,50 @@ fn replay(engine: &Engine, setup: &Setup, steps: u64) -> Result<Vec<(u64, f64)>>
         questions: &mut || None,
         samples: None,
         peak_memory: crate::cli::memory::peak_memory,
+        guard: GuardJob::default(),
     };
     engine.train(job, &mut sink)?;
     Ok(losses.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(directory: &Path, backend: &str) -> Segments {
+        let plan = serde_json::json!({"seed": 1});
+        let now = Segment {
+            from_step: 0,
+            reason: "started".to_owned(),
+            program_version: "1".to_owned(),
+            backend: backend.to_owned(),
+            threads: 1,
+            plan_sha256: sha256_of(&plan),
+            plan,
+        };
+        Segments { directory: directory.to_owned(), now }
+    }
+
+    fn kept(directory: &Path) -> Vec<(u64, String)> {
+        read_segments(directory).into_iter().map(|segment| (segment.from_step, segment.reason)).collect()
+    }
+
+    #[test]
+    fn a_segment_begins_where_something_changed_and_nowhere_else() {
+        let home = tempfile::tempdir().expect("a directory");
+        let of = |list: &[(u64, &str)]| list.iter().map(|(at, why)| (*at, (*why).to_owned())).collect::<Vec<_>>();
+        let mut first = segments(home.path(), "a");
+        first.write(std::slice::from_ref(&first.now)).expect("written");
+        first.receive(&RunEvent::Resumed { step: 3 }).expect("written");
+        assert_eq!(kept(home.path()), of(&[(0, "started")]));
+        segments(home.path(), "b").receive(&RunEvent::Resumed { step: 5 }).expect("written");
+        assert_eq!(kept(home.path()), of(&[(0, "started"), (5, "resumed")]));
+        // Back to before the change: it never happened.
+        first.receive(&RunEvent::Resumed { step: 4 }).expect("written");
+        assert_eq!(kept(home.path()), of(&[(0, "started")]));
+        first.goes_on(2, "rewound").expect("written");
+        first.receive(&RunEvent::Resumed { step: 2 }).expect("written");
+        first.receive(&RunEvent::Resumed { step: 9 }).expect("written");
+        assert_eq!(kept(home.path()), of(&[(0, "started"), (2, "rewound")]));
+    }
 }

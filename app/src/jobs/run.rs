@@ -5,13 +5,14 @@ use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{live, samples};
 use crate::cli::context::Context;
-use crate::cli::memory::{peak_memory, total_memory};
+use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, memory_plan};
-use peft_models::train::{Request, RunOutcome, Samples};
+use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -57,7 +58,7 @@ impl Created {
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     let created = create(context, request)?;
     let Created { store, run, setup, engine, .. } = &created;
-    let end = execute(context, engine, store, run, setup, Begin::Fresh);
+    let end = execute(context, engine, store, run, setup, Begin::Fresh, None);
     if end.is_err() && !has_begun(store, run) {
         created.forget();
     }
@@ -67,6 +68,8 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
 /// Check everything that can be checked before a run begins, and record the run.
 pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> {
     let RunRequest { mut config, out } = request;
+    peft_plan::resolve::check(&config)?;
+    super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     let engine = Engine::open(&context.backend, context.threads)?;
@@ -122,25 +125,56 @@ pub(crate) fn forget(store: &Store, run: &Run, is_new_folder: bool) {
     let _forgotten = store.delete_run(run.id.as_str());
 }
 
-/// Go on with a run. A finished run is left as it is.
-pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result<Option<RunEnd>> {
+/// What is different from where a run goes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResumeChanges {
+    /// Settings, as `key=value`.
+    pub set: Vec<String>,
+    /// Rows that are no longer trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
+    /// Go back to the newest checkpoint that is not after this step.
+    pub rewind_to: Option<u64>,
+    /// Whether this process shows notifications, where that was said. It changes nothing about the run.
+    pub notify: Option<bool>,
+}
+
+impl ResumeChanges {
+    pub(crate) fn is_none(&self) -> bool {
+        self.set.is_empty() && self.exclude_rows.is_empty() && self.rewind_to.is_none()
+    }
+}
+
+/// Go on with a run. A finished run is left as it is, unless it is to go back.
+pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> Result<Option<RunEnd>> {
     let store = context.store()?;
     let run = find(&store, id_or_name)?;
-    if matches!(run.status, Status::Finished) {
-        return Ok(None);
+    if matches!(run.status, Status::Finished) && changes.rewind_to.is_none() {
+        progress::tell_the_end(&store, &run)?;
+        if changes.is_none() {
+            return Ok(None);
+        }
+        return Err(Fault::new(
+            "PS-CFG-001",
+            "The run is finished; to change something about it, say which step it is to go back to",
+        )
+        .action("Go back to its beginning", Some(format!("peft-studio resume {} --rewind-to 0", run.id))));
     }
     let mut config = RunConfig::from_value(run.config.clone())?;
     let mut frozen = frozen_plan(&run)?;
-    if !changes.is_empty() {
-        for change in changes {
+    if !changes.set.is_empty() {
+        for change in &changes.set {
             config.set(change)?;
         }
         // Whatever was not changed stays as it was, also where today's default would differ.
         let fresh = prepare(&config, frozen.threads, None)?.plan;
-        frozen = TrainingPlan { threads: frozen.threads, ..fresh };
+        let mut guards = fresh.guards.clone();
+        guards.exclude_rows.extend(&frozen.guards.exclude_rows);
+        frozen = TrainingPlan { threads: frozen.threads, guards, ..fresh };
     }
+    config.guards.exclude_rows.extend(changes.exclude_rows.iter().cloned());
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
-    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_empty() {
+    if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_none() {
         return Err(Fault::new(
             "PS-DATA-013",
             "The training data is not the same as when this run started, so it cannot go on where it was",
@@ -149,10 +183,10 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &[String]) -> Result
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
     let begin = match run.status {
         Status::Queued => Begin::Fresh,
-        _ if changes.is_empty() => Begin::Resume,
-        _ => Begin::Change,
+        _ if changes.is_none() => Begin::Resume,
+        _ => Begin::Change(changes.rewind_to),
     };
-    execute(context, &engine, &store, &run, &setup, begin).map(Some)
+    execute(context, &engine, &store, &run, &setup, begin, changes.notify).map(Some)
 }
 
 /// End a run that no process works on: its adapter is written from its newest checkpoint.
@@ -162,7 +196,7 @@ pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
     let frozen = frozen_plan(run)?;
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    execute(context, &engine, &store, run, &setup, Begin::Stop)
+    execute(context, &engine, &store, run, &setup, Begin::Stop, Some(false))
 }
 
 fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
@@ -176,8 +210,8 @@ fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
 enum Begin {
     Fresh,
     Resume,
-    /// With other settings from here on.
-    Change,
+    /// With other settings from here on, or from an earlier step.
+    Change(Option<u64>),
     /// Only to write the adapter of the newest checkpoint.
     Stop,
 }
@@ -201,6 +235,7 @@ fn execute(
     run: &Run,
     setup: &Setup,
     begin: Begin,
+    notify: Option<bool>,
 ) -> Result<RunEnd> {
     let _lock = RunLock::take(&run.directory)?;
     if begin == Begin::Fresh && store.get_run(run.id.as_str())?.status != Status::Queued {
@@ -221,7 +256,7 @@ fn execute(
     let config = RunConfig::from_value(run.config.clone())?;
     let dataset = &config.dataset;
     let wording = Wording::new(&setup.base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref())?;
-    let inbox = RefCell::new(Inbox { last_look: Instant::now(), halts: VecDeque::new(), asked: VecDeque::new() });
+    let inbox = RefCell::new(Inbox { last_look: Instant::now(), requests: VecDeque::new(), asked: VecDeque::new() });
     let mut request = || {
         if begin == Begin::Stop {
             return Some(Request::Stop);
@@ -230,7 +265,7 @@ fn execute(
             return Some(Request::Interrupt);
         }
         inbox.borrow_mut().look(store, run.id.as_str());
-        inbox.borrow_mut().halts.pop_front()
+        inbox.borrow_mut().requests.pop_front()
     };
     let full = setup.plan.method == peft_plan::Method::Full;
     let mut questions = || {
@@ -241,9 +276,16 @@ fn execute(
             }
         }
     };
-    let mut sink = progress::for_run(context, store, run, setup.plan.total_steps)?;
+    let place = |row: u32| setup.places.of(row);
+    let guard = GuardJob {
+        place: Some(&place),
+        memory: Some(memory_reading),
+        rewind_to: if let Begin::Change(step) = begin { step } else { None },
+    };
+    let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
-    if let Some(notices) = super::notices::follow(context, run, setup.plan.total_steps) {
+    let wish = notify.or(config.logging.notify);
+    if let Some(notices) = super::notices::follow(store, &run.name, wish, setup.plan.total_steps) {
         sink.also(Box::new(notices));
     }
     let job = TrainJob {
@@ -257,7 +299,7 @@ fn execute(
         name: &run.name,
         dataset_hash: &setup.dataset_hash,
         resume: begin != Begin::Fresh,
-        changed: begin == Begin::Change,
+        changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
         questions: &mut questions,
         samples: Some(Samples {
@@ -267,6 +309,7 @@ fn execute(
             tokenizer: setup.base.tokenizer(),
         }),
         peak_memory,
+        guard,
     };
     let result = engine.train(job, &mut sink);
     let summary = sink.finish();
@@ -287,9 +330,11 @@ fn execute(
                 RunOutcome::Finished(f) => {
                     end.last_step = f.step;
                     end.seconds = f.seconds;
+                    // The recorder has written the score, which is computed from the whole story.
+                    end.quality_score = store.get_run(run.id.as_str())?.quality_score;
                     Status::Finished
                 }
-                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) => Status::Paused,
+                RunOutcome::Paused(_) | RunOutcome::Interrupted(_) | RunOutcome::Halted(_) => Status::Paused,
                 RunOutcome::Stopped(_) => Status::Stopped,
             };
             store.finish(run.id.as_str(), &end)?;
@@ -315,7 +360,7 @@ fn execute(
 /// What other processes ask of this run.
 struct Inbox {
     last_look: Instant,
-    halts: VecDeque<Request>,
+    requests: VecDeque<Request>,
     asked: VecDeque<Value>,
 }
 
@@ -328,10 +373,11 @@ impl Inbox {
         self.last_look = Instant::now();
         for command in store.take_commands(run).unwrap_or_default() {
             match command.kind {
-                CommandKind::Pause => self.halts.push_back(Request::Pause),
-                CommandKind::Stop => self.halts.push_back(Request::Stop),
+                CommandKind::Pause => self.requests.push_back(Request::Pause),
+                CommandKind::Stop => self.requests.push_back(Request::Stop),
                 CommandKind::Answer => self.asked.push_back(command.payload),
-                CommandKind::Evaluate | CommandKind::Snapshot | CommandKind::Exclude => {}
+                CommandKind::Evaluate => self.requests.push_back(Request::Evaluate),
+                CommandKind::Snapshot => self.requests.push_back(Request::Snapshot),
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::model::spelled;
 use super::open_model;
+use super::sources::{self, Sourced};
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    Example, Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
+    tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -34,21 +37,22 @@ pub struct Setup {
     pub notes: Vec<String>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
+    /// Where the rows are, as people find them.
+    pub places: Places,
 }
 
 /// The date that templates print.
 const DATE: &str = "2024-07-26";
 
 /// The data of a configuration.
-pub fn read_data(config: &RunConfig) -> Result<Dataset> {
-    let paths: Vec<PathBuf> = config.dataset_paths().into_iter().map(PathBuf::from).collect();
+pub fn read_data(config: &RunConfig) -> Result<Sourced> {
     let options = ReadOptions {
         format: config.dataset.format.clone(),
         columns: config.dataset.columns.clone().unwrap_or_default(),
         system_prompt: config.dataset.system_prompt.clone(),
         on_bad_line: BadLine::Fail,
     };
-    peft_data::read(&paths, &options)
+    sources::read(config, &options)
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -69,11 +73,12 @@ pub fn render_options(
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
 pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
-    let base = open_model(config.model.id.as_deref().unwrap_or_default())?;
-    let dataset = read_data(config)?;
+    let base = open_model(&spelled(&config.model))?;
+    let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
     let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
-    let mut notes: Vec<String> = dataset.files.iter().flat_map(|f| f.notes.iter().cloned()).collect();
+    let mut notes = found;
+    notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
     if let Some(first) = dataset.rejected.first() {
         let n = dataset.rejected.len();
         notes.push(format!("{n} rows were left out, the first on line {}: {}", first.line, first.reason));
@@ -96,20 +101,44 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         config.dataset.system_prompt.as_deref(),
     )?;
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
-    let train = Ready::new(&base, &dataset.rows, &train, &options, objective)?;
+    let train_rows = train;
+    let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
+    let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
+    let offering = dataset.rows.iter().filter(offers).count();
+    if offering > 0 && !options.template.writes_tools() {
+        notes.push(format!(
+            "{offering} rows describe tools, and the chat layout does not write such descriptions: they are not learnt from"
+        ));
+    }
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
-    let plan = if let Some(plan) = frozen {
+    let mut plan = if let Some(plan) = frozen {
         plan
     } else {
         let mut config = config.clone();
         config.dataset.validation_split = Some(fraction);
-        let facts =
-            Facts { spec: base.spec(), stored_in_4bit: base.stored_in_4bit(), lengths: &train.lengths(), threads };
-        resolve::resolve(&config, &facts)?
+        let facts = Facts {
+            spec: base.spec(),
+            stored_in_4bit: base.stored_in_4bit(),
+            lengths: &train.lengths(),
+            weights: &resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32)),
+            threads,
+        };
+        TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
     };
     check_targets(&plan, &base)?;
+    let excluded = &mut plan.guards.exclude_rows;
+    excluded.extend(excluded_rows(&config.guards.exclude_rows, &dataset)?);
+    excluded.sort_unstable();
+    excluded.dedup();
+    let is_kept = |t: &Tokens| plan.guards.exclude_rows.binary_search(&t.row).is_err();
     let Cut { examples: train, truncated, dropped } = train.cut(plan.max_sequence_length);
-    let Cut { examples: validation, .. } = validation.cut(plan.max_sequence_length);
+    let Cut { examples: mut validation, .. } = validation.cut(plan.max_sequence_length);
+    // Held-out rows that are left out are not measured by either. Training rows stay where they are, so that what is
+    // left of every step is the same as without.
+    validation.retain(is_kept);
+    if !train.is_empty() && !train.iter().any(is_kept) {
+        return Err(Fault::new("PS-DATA-005", "Every row to train on is left out by `guards.exclude_rows`"));
+    }
     if train.is_empty() {
         return Err(Fault::new(
             "PS-DATA-006",
@@ -133,7 +162,8 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
             if objective.is_preference() { ", or no difference between them" } else { "" }
         ));
     }
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples })
+    let places = Places::new(&dataset);
+    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples, places })
 }
 
 /// Rendered rows of either kind.
@@ -175,6 +205,66 @@ impl Ready {
             }
         }
     }
+}
+
+/// Where rows are, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    files: Vec<String>,
+    /// File and line of every row.
+    rows: Vec<(u32, u32)>,
+}
+
+impl Places {
+    /// Of every row of `dataset`.
+    pub fn new(dataset: &Dataset) -> Self {
+        let name =
+            |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Self {
+            files: dataset.files.iter().map(|f| name(&f.path)).collect(),
+            rows: dataset.rows.iter().map(|row| (row.file as u32, row.line as u32)).collect(),
+        }
+    }
+
+    /// The number of `row`, counted from 1, with file and line.
+    pub fn of(&self, row: u32) -> String {
+        match self.rows.get(row as usize) {
+            Some(&(file, line)) => {
+                let file = self.files.get(file as usize).map_or("", String::as_str);
+                format!("row {} ({file}:{line})", u64::from(row) + 1)
+            }
+            None => format!("row {}", u64::from(row) + 1),
+        }
+    }
+}
+
+/// The rows that `words` name: numbers counted from 1, or `FILE:LINE`; several in one word are separated by commas.
+pub fn excluded_rows(words: &[String], dataset: &Dataset) -> Result<Vec<u32>> {
+    let unknown =
+        |word: &str, why: String| Err(Fault::new("PS-CFG-001", format!("`guards.exclude_rows` names `{word}`: {why}")));
+    let mut found = Vec::new();
+    for word in words.iter().flat_map(|w| w.split(',')).map(str::trim).filter(|w| !w.is_empty()) {
+        if let Ok(number) = word.parse::<usize>() {
+            if number == 0 || number > dataset.rows.len() {
+                return unknown(word, format!("rows are numbered from 1 to {}", dataset.rows.len()));
+            }
+            found.push(number as u32 - 1);
+            continue;
+        }
+        let Some((name, Ok(line))) = word.rsplit_once(':').map(|(name, line)| (name, line.parse::<usize>())) else {
+            return unknown(word, "write the number of a row, or FILE:LINE".to_owned());
+        };
+        let is_it = |row: &peft_plan::Row| {
+            let path = dataset.files.get(row.file).map(|f| f.path.as_path());
+            row.line == line && path.is_some_and(|p| p.ends_with(name))
+        };
+        let here: Vec<u32> = (0..).zip(&dataset.rows).filter(|(_, row)| is_it(row)).map(|(index, _)| index).collect();
+        if here.is_empty() {
+            return unknown(word, "there is no row on that line".to_owned());
+        }
+        found.extend(here);
+    }
+    Ok(found)
 }
 
 /// Refuse a module that was asked for by name and is not in the model, also where others are.

@@ -5,12 +5,13 @@
 
 use crate::bad_line::{self, BadLine};
 use crate::columns::{self, Mapping};
+use crate::compressed::{self, Compression};
 use crate::dataset::{FileReport, Rejected, RejectedKind};
 use crate::encoding::Charset;
 use crate::import::{self, Refusal};
 use crate::read::{BadLine as OnBadLine, Plan};
 use crate::shape::{self, Shape};
-use crate::turns;
+use crate::{tools, turns};
 use peft_plan::{Example, Fault, Result, Role, Row, Turn};
 use serde_json::{Map, Value};
 use std::io;
@@ -28,13 +29,31 @@ const LISTED_COLUMNS: usize = 100;
 /// Columns named in a message.
 const NAMED_COLUMNS: usize = 12;
 
+/// Where rows go while files are read.
+pub(crate) trait RowSink {
+    /// A usable row.
+    fn row(&mut self, row: Row);
+    /// A record that is left out.
+    fn rejected(&mut self, rejected: Rejected);
+    /// Whether nothing that may come is of interest.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
 /// What is known of one file while it is read.
 pub(crate) struct Collector<'p> {
     file: usize,
     path: &'p Path,
     plan: &'p Plan,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) rejected: Vec<Rejected>,
+    compression: Option<Compression>,
+    sink: &'p mut dyn RowSink,
+    /// Rows that went to the sink.
+    usable: usize,
+    /// Kinds of rejections there were.
+    kinds: Vec<RejectedKind>,
+    /// Place and reason of the first record of an unknown layout.
+    first_unknown: Option<(usize, String)>,
     held: Vec<Held>,
     held_bytes: usize,
     decided: bool,
@@ -63,13 +82,16 @@ struct Held {
 }
 
 impl<'p> Collector<'p> {
-    pub(crate) fn new(file: usize, path: &'p Path, plan: &'p Plan) -> Self {
+    pub(crate) fn new(file: usize, path: &'p Path, plan: &'p Plan, sink: &'p mut dyn RowSink) -> Self {
         Self {
             file,
             path,
             plan,
-            rows: Vec::new(),
-            rejected: Vec::new(),
+            compression: None,
+            sink,
+            usable: 0,
+            kinds: Vec::new(),
+            first_unknown: None,
             held: Vec::new(),
             held_bytes: 0,
             decided: false,
@@ -94,7 +116,25 @@ impl<'p> Collector<'p> {
 
     /// Reading the file failed.
     pub(crate) fn io(&self, error: io::Error) -> Fault {
-        Fault::io("read", self.path, error)
+        match self.compression {
+            Some(compression) => compressed::fault(self.path, compression, error),
+            None => Fault::io("read", self.path, error),
+        }
+    }
+
+    /// What is read comes out of a compressed file.
+    pub(crate) fn compressed(&mut self, compression: Compression) {
+        self.compression = Some(compression);
+        self.notes.push(format!("compressed with {}", compression.name()));
+    }
+
+    /// Whether whoever gets the rows has enough.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sink.is_done()
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.compression.is_some()
     }
 
     pub(crate) fn note(&mut self, note: String) {
@@ -170,7 +210,8 @@ impl<'p> Collector<'p> {
     pub(crate) fn prose(&mut self, line: usize, text: String) {
         self.recognised(Shape::Text("text").name());
         self.records += 1;
-        self.rows.push(Row { file: self.file, line, example: Example::Text(text) });
+        self.usable += 1;
+        self.sink.row(Row { file: self.file, line, example: Example::Text(text) });
     }
 
     /// Vote on the layout and import what was held back.
@@ -218,14 +259,27 @@ impl<'p> Collector<'p> {
     }
 
     fn import(&mut self, line: usize, fields: Map<String, Value>, excerpt: &dyn Fn() -> String) {
-        let fields = canonical(fields);
+        let mut fields = canonical(fields);
         self.records += 1;
-        self.tool_lists += usize::from(fields.get("tools").is_some_and(|tools| !tools.is_null()));
+        let tools = tools::take(&mut fields);
+        let schema = tools::schema(&fields);
         let read = self.read_row(fields).and_then(|example| import::check(&example).map(|()| example));
         match read {
             Ok(mut example) => {
                 self.add_system_prompt(&mut example);
-                self.rows.push(Row { file: self.file, line, example });
+                if let Example::Messages(turns) = &mut example
+                    && let Some(first) = turns.first_mut()
+                {
+                    if let Some(tools) = tools {
+                        self.tool_lists += 1;
+                        first.extra_mut().tools = tools;
+                    }
+                    if schema.is_some() {
+                        first.extra_mut().schema = schema;
+                    }
+                }
+                self.usable += 1;
+                self.sink.row(Row { file: self.file, line, example });
             }
             Err(refusal) => self.reject(line, refusal, excerpt()),
         }
@@ -280,7 +334,13 @@ impl<'p> Collector<'p> {
     }
 
     fn reject(&mut self, line: usize, Refusal { kind, reason }: Refusal, excerpt: String) {
-        self.rejected.push(Rejected { file: self.file, line, kind, reason, excerpt });
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+        if kind == RejectedKind::UnknownShape && self.first_unknown.is_none() {
+            self.first_unknown = Some((line, reason.clone()));
+        }
+        self.sink.rejected(Rejected { file: self.file, line, kind, reason, excerpt });
     }
 
     fn listed_columns(&self) -> String {
@@ -297,8 +357,8 @@ impl<'p> Collector<'p> {
         if !self.decided && !self.held.is_empty() {
             self.decide()?;
         }
-        let rejected = |kind| self.rejected.iter().any(|rejected| rejected.kind == kind);
-        if !self.rows.is_empty() || self.records == 0 || rejected(RejectedKind::NoAnswer) {
+        let rejected = |kind| self.kinds.contains(&kind);
+        if self.usable > 0 || self.records == 0 || rejected(RejectedKind::NoAnswer) {
             return Ok(());
         }
         if rejected(RejectedKind::UnknownShape) {
@@ -308,11 +368,10 @@ impl<'p> Collector<'p> {
     }
 
     fn unknown_fault(&self) -> Fault {
-        let reason = self.rejected.iter().find(|r| r.kind == RejectedKind::UnknownShape);
-        let detail = match (reason, &self.plan.shape) {
+        let detail = match (&self.first_unknown, &self.plan.shape) {
             // The columns are known, something in them is not.
-            (Some(first), _) if !self.layouts.is_empty() => {
-                format!("`{}`, row {}: {}", self.path.display(), first.line, first.reason)
+            (Some((line, reason)), _) if !self.layouts.is_empty() => {
+                format!("`{}`, row {line}: {reason}", self.path.display())
             }
             (_, Some(name)) => {
                 let columns = self.listed_columns();
@@ -344,7 +403,7 @@ impl<'p> Collector<'p> {
             self.notes.push(format!("the rows have different layouts: {}", parts.join(", ")));
         }
         if self.tool_lists > 0 {
-            self.notes.push(format!("descriptions of tools in {} rows are not used", self.tool_lists));
+            self.notes.push(format!("{} rows offer tools", self.tool_lists));
         }
         if shape == "text" && !self.columns.is_empty() {
             let unused: Vec<String> =
@@ -359,7 +418,7 @@ impl<'p> Collector<'p> {
             format: format.to_owned(),
             shape: shape.to_owned(),
             confidence,
-            rows: self.rows.len(),
+            rows: self.usable,
             columns: std::mem::take(&mut self.columns),
             encoding: charset.name(),
             notes: std::mem::take(&mut self.notes),

@@ -4,7 +4,7 @@
 
 use crate::dataset::{Dataset, RejectedKind, path_as_text};
 use crate::split::split_prompts;
-use crate::{duplicates, fingerprint, row_defects};
+use crate::{duplicates, fingerprint, private_data, row_defects};
 use peft_plan::{Example, Fault, Result, Role, Row, Turn};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -50,6 +50,14 @@ impl FromStr for Target {
 pub struct ConvertOptions {
     /// Leave out rows that copy an earlier one (up to case and spacing).
     pub deduplicate: bool,
+    /// Leave out rows that nearly repeat an earlier one as well.
+    pub deduplicate_near: bool,
+    /// Put text right that was UTF-8 and was read as Windows-1252.
+    pub repair: bool,
+    /// Replace keys, card and account numbers, addresses and telephone numbers by placeholders.
+    pub redact: bool,
+    /// Leave out rows with more characters.
+    pub max_characters: Option<usize>,
     /// Leave out garbled text, leaked chat markers, disordered conversations and wordless answers.
     pub quality_filter: bool,
     /// System prompt for conversations that have none.
@@ -84,6 +92,10 @@ pub struct ConvertReport {
     pub duplicates: usize,
     /// Of these, left out by the quality filter.
     pub filtered: usize,
+    /// Rows in which garbled text was put right.
+    pub repaired: usize,
+    /// Rows in which something was replaced by a placeholder.
+    pub redacted: usize,
     /// What the layout could not hold.
     pub notes: Vec<String>,
 }
@@ -116,31 +128,45 @@ struct Aside<'a> {
 pub fn convert(dataset: &Dataset, to: Target, out: &Path, options: &ConvertOptions) -> Result<ConvertReport> {
     refuse_overwriting_input(dataset, out)?;
     let mut aside: Vec<(usize, RejectedKind, String)> = Vec::new();
-    let copies = if options.deduplicate { duplicates::exact(&dataset.rows) } else { Vec::new() };
-    let mut kept: Vec<&Row> = Vec::new();
-    let mut lost_flags = 0;
+    let copies = copies(&dataset.rows, options);
+    let mut kept: Vec<Cow<'_, Example>> = Vec::new();
+    let (mut lost_flags, mut repaired, mut redacted) = (0, 0, 0);
     for (index, row) in dataset.rows.iter().enumerate() {
-        if let Some(first) = copies.get(index).copied().flatten() {
-            let reason = format!("a copy of line {}", dataset.rows[first].line);
+        if let Some((first, how)) = copies.get(index).copied().flatten() {
+            let reason = format!("{how} line {}", dataset.rows[first].line);
             aside.push((index, RejectedKind::Duplicate, reason));
             continue;
         }
-        let unfit = if options.quality_filter { row_defects::filter_reason(row) } else { None };
-        if let Some(reason) = unfit.or_else(|| does_not_fit(to, &row.example)) {
+        let mut example = Cow::Borrowed(&row.example);
+        if options.repair
+            && let Some(better) = rewritten(&example, &row_defects::repaired)
+        {
+            repaired += 1;
+            example = Cow::Owned(better);
+        }
+        if options.redact
+            && let Some(better) = rewritten(&example, &private_data::redacted)
+        {
+            redacted += 1;
+            example = Cow::Owned(better);
+        }
+        let long = options.max_characters.and_then(|most| too_long(&example, most));
+        let unfit = if options.quality_filter { row_defects::filter_reason(&example) } else { None };
+        if let Some(reason) = long.or(unfit).or_else(|| does_not_fit(to, &example)) {
             aside.push((index, RejectedKind::Filtered, reason));
             continue;
         }
-        lost_flags += usize::from(loses_flags(to, &row.example));
-        kept.push(row);
+        lost_flags += usize::from(loses_flags(to, &example));
+        kept.push(example);
     }
     if kept.is_empty() {
         let detail = format!("all {} rows were left out, nothing was written", dataset.rows.len());
         return Err(Fault::new("PS-DATA-005", detail));
     }
-    let prompts: Vec<_> = kept.iter().map(|row| fingerprint::of_prompt(&row.example)).collect();
+    let prompts: Vec<_> = kept.iter().map(|example| fingerprint::of_prompt(example)).collect();
     let parts = split_prompts(&prompts, options.validation_split, options.seed);
     let system = options.include_system.as_deref();
-    let rendered = |index: &usize| render(to, &with_system(&kept[*index].example, system));
+    let rendered = |index: &usize| render(to, &with_system(&kept[*index], system));
     write(out, parts.train.iter().map(rendered))?;
     let validation = (!parts.validation.is_empty()).then(|| beside(out, "validation"));
     if let Some(path) = &validation {
@@ -168,8 +194,73 @@ pub fn convert(dataset: &Dataset, to: Target, out: &Path, options: &ConvertOptio
         rejected_rows,
         duplicates: of_kind(RejectedKind::Duplicate),
         filtered: of_kind(RejectedKind::Filtered),
+        repaired,
+        redacted,
         notes,
     })
+}
+
+/// For each row that repeats an earlier one, which, and how.
+fn copies(rows: &[Row], options: &ConvertOptions) -> Vec<Option<(usize, &'static str)>> {
+    if !options.deduplicate && !options.deduplicate_near {
+        return Vec::new();
+    }
+    let exact = duplicates::exact(rows);
+    let mut copies: Vec<Option<(usize, &'static str)>> =
+        exact.iter().map(|first| first.map(|first| (first, "a copy of"))).collect();
+    if options.deduplicate_near {
+        for group in duplicates::near(rows, &exact) {
+            for index in &group[1..] {
+                copies[*index] = Some((group[0], "nearly the same as"));
+            }
+        }
+    }
+    copies
+}
+
+/// `example` with every text as `rewrite` makes it; `None` where nothing changes.
+fn rewritten(example: &Example, rewrite: &dyn Fn(&str) -> Option<String>) -> Option<Example> {
+    let mut better = example.clone();
+    let mut changed = false;
+    let mut text = |text: &mut String| {
+        if let Some(new) = rewrite(text) {
+            *text = new;
+            changed = true;
+        }
+    };
+    let turns: [&mut [Turn]; 3] = match &mut better {
+        Example::Text(words) => {
+            text(words);
+            [&mut [], &mut [], &mut []]
+        }
+        Example::Messages(turns) => [turns, &mut [], &mut []],
+        Example::Preference { prompt, chosen, rejected } => [prompt, chosen, rejected],
+        Example::Rated { prompt, answer, .. } => [prompt, answer, &mut []],
+    };
+    for turn in turns.into_iter().flatten() {
+        text(&mut turn.content);
+        if let Some(extra) = &mut turn.extra {
+            extra.reasoning.iter_mut().for_each(&mut text);
+            extra.tool_calls.iter_mut().for_each(|call| strings(call, &mut text));
+        }
+    }
+    changed.then_some(better)
+}
+
+/// Every string in `value`.
+fn strings(value: &mut Value, each: &mut impl FnMut(&mut String)) {
+    match value {
+        Value::String(text) => each(text),
+        Value::Array(list) => list.iter_mut().for_each(|item| strings(item, each)),
+        Value::Object(fields) => fields.values_mut().for_each(|item| strings(item, each)),
+        _ => {}
+    }
+}
+
+/// Why a row is too long.
+fn too_long(example: &Example, most: usize) -> Option<String> {
+    let count: usize = row_defects::texts(example).map(|text| text.chars().count()).sum();
+    (count > most).then(|| format!("it has {count} characters, more than {most}"))
 }
 
 /// What was left out, when reading and here.
@@ -305,7 +396,16 @@ fn render(to: Target, example: &Example) -> Value {
     };
     match to {
         Target::Messages => {
-            json!({ "messages": listed(turns) })
+            let mut row = json!({ "messages": listed(turns) });
+            // What is about the whole conversation stands beside it.
+            let tools = peft_plan::tools_of(turns);
+            if !tools.is_empty() {
+                row["tools"] = tools.into();
+            }
+            if let Some(schema) = peft_plan::schema_of(turns) {
+                row["json_schema"] = schema.clone();
+            }
+            row
         }
         Target::Sharegpt => {
             let name = |role| match role {
@@ -318,7 +418,7 @@ fn render(to: Target, example: &Example) -> Value {
             json!({ "conversations": list })
         }
         Target::Text => {
-            let contents: Vec<&str> = turns.iter().map(|turn| turn.content.as_str()).collect();
+            let contents: Vec<Cow<'_, str>> = turns.iter().map(Turn::as_text).collect();
             json!({ "text": contents.join("\n\n") })
         }
         Target::Alpaca => alpaca(turns),
@@ -327,13 +427,23 @@ fn render(to: Target, example: &Example) -> Value {
 
 /// Turns as `messages` writes them.
 fn listed(turns: &[Turn]) -> Vec<Value> {
-    turns.iter().map(|turn| object("role", turn.role.as_str(), "content", turn)).collect()
+    turns.iter().map(message).collect()
+}
+
+/// A turn as it was read, with its calls.
+fn message(turn: &Turn) -> Value {
+    let mut fields = serde_json::to_value(turn).expect("a turn is plain data");
+    if let Some(fields) = fields.as_object_mut() {
+        fields.shift_remove("tools");
+        fields.shift_remove("json_schema");
+    }
+    fields
 }
 
 fn object(role_key: &str, role: &str, content_key: &str, turn: &Turn) -> Value {
     let mut fields = Map::new();
     fields.insert(role_key.to_owned(), role.into());
-    fields.insert(content_key.to_owned(), turn.content.as_str().into());
+    fields.insert(content_key.to_owned(), turn.as_text().into());
     if let Some(train) = turn.train {
         fields.insert("train".to_owned(), train.into());
     }
@@ -344,9 +454,9 @@ fn alpaca(turns: &[Turn]) -> Value {
     let spoken = spoken(turns);
     let (history, last) = spoken.split_at(spoken.len().saturating_sub(2));
     let (question, answer) = match last {
-        [question, answer] => (question.content.as_str(), answer.content.as_str()),
-        [answer] => ("", answer.content.as_str()),
-        _ => ("", ""),
+        [question, answer] => (question.as_text(), answer.as_text()),
+        [answer] => ("".into(), answer.as_text()),
+        _ => ("".into(), "".into()),
     };
     let mut fields = Map::new();
     fields.insert("instruction".to_owned(), question.into());

@@ -24,6 +24,9 @@ pub(crate) struct Charset {
 }
 
 impl Charset {
+    /// UTF-8, beyond doubt.
+    pub(crate) const UTF8: Self = Self { encoding: UTF_8, mark: 0, guessed: false };
+
     /// The name for reports.
     pub(crate) fn name(self) -> String {
         self.encoding.name().to_lowercase()

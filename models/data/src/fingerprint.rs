@@ -36,7 +36,7 @@ pub(crate) fn of_prompt(example: &Example) -> Key {
         Example::Messages(turns) => {
             let last = turns.iter().rposition(|turn| turn.role == Role::Assistant);
             let prompt = &turns[..last.unwrap_or(turns.len())];
-            let asks = prompt.iter().any(|turn| turn.role != Role::System && !turn.content.trim().is_empty());
+            let asks = prompt.iter().any(|turn| turn.role != Role::System && !turn.is_blank());
             of_turns(if asks { prompt } else { turns })
         }
         Example::Preference { prompt, chosen: answer, .. } | Example::Rated { prompt, answer, .. } => {
@@ -62,7 +62,7 @@ fn of_turns(turns: &[Turn]) -> Key {
         hasher.update(turn.role.as_str());
         // Characters that the normalised text cannot hold keep the parts apart.
         hasher.update("\n");
-        hasher.update(normalised(&turn.content));
+        hasher.update(normalised(&turn.as_text()));
         hasher.update("\n");
     }
     first_half(hasher)

@@ -69,7 +69,7 @@ pub(crate) fn check(example: &Example) -> Result<(), Refusal> {
                 Some(train) => train,
                 None => turn.role == Role::Assistant,
             };
-            let blank = |turn: &Turn| turn.content.trim().is_empty();
+            let blank = Turn::is_blank;
             let answered =
                 turns.iter().any(|turn| !blank(turn) && (turn.role == Role::Assistant || turn.train == Some(true)));
             if !answered || turns.iter().any(|turn| learns(turn) && blank(turn)) {
@@ -190,7 +190,7 @@ fn prompt_completion(mut fields: Fields) -> Result<Example, Refusal> {
         list @ Value::Array(_) => turns::read(list)?,
         text => vec![Turn::new(Role::User, text_of(text))],
     };
-    turns.retain(|turn| !turn.content.trim().is_empty());
+    turns.retain(|turn| !turn.is_blank());
     for turn in &mut turns {
         if turn.role == Role::Assistant {
             turn.train = Some(false);
@@ -199,7 +199,7 @@ fn prompt_completion(mut fields: Fields) -> Result<Example, Refusal> {
     match fields.get_mut("completion").map(Value::take).unwrap_or_default() {
         list @ Value::Array(_) => {
             let completion = turns::read(list)?;
-            if completion.iter().all(|turn| turn.content.trim().is_empty()) {
+            if completion.iter().all(Turn::is_blank) {
                 return Err(Refusal::no_answer());
             }
             turns.extend(completion);

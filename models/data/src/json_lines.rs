@@ -11,6 +11,9 @@ use std::io::BufRead;
 pub(crate) fn read(reader: impl BufRead, out: &mut Collector<'_>) -> Result<()> {
     let mut lines = Lines::new(reader);
     while let Some((number, line)) = lines.next_line().map_err(|error| out.io(error))? {
+        if out.is_done() {
+            break;
+        }
         let bytes = match line {
             Line::Whole(bytes) => bytes,
             Line::TooLong { start, bytes } => {

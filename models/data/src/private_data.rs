@@ -4,6 +4,7 @@
 //! masked, since reports are shared.
 
 use regex::Regex;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 /// What was found.
@@ -17,6 +18,21 @@ pub(crate) enum Kind {
     Iban,
     /// An e-mail address.
     Email,
+    /// A telephone number with its country.
+    Phone,
+}
+
+impl Kind {
+    /// What stands for a find where it is taken out.
+    pub(crate) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Key => "<KEY>",
+            Self::Card => "<CARD>",
+            Self::Iban => "<IBAN>",
+            Self::Email => "<EMAIL>",
+            Self::Phone => "<PHONE>",
+        }
+    }
 }
 
 impl Kind {
@@ -31,6 +47,7 @@ impl Kind {
             Self::Card => "card number",
             Self::Iban => "bank account",
             Self::Email => "e-mail address",
+            Self::Phone => "telephone number",
         }
     }
 }
@@ -76,14 +93,18 @@ const IBAN_LENGTHS: &[(&str, usize)] = &[
 
 static KEY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
-        r"\b(?:sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}",
-        r"|hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}\b|AIza[0-9A-Za-z_-]{35}|xox[baprs]-[0-9A-Za-z-]{10,}",
+        r"(?-u:\b)(?:sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}",
+        r"|hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}(?-u:\b)|AIza[0-9A-Za-z_-]{35}|xox[baprs]-[0-9A-Za-z-]{10,}",
         r"|glpat-[0-9A-Za-z_-]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY-----",
     ))
 });
-static CARD: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[3-6](?:[ -]?[0-9]){13,15}\b"));
-static IBAN: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,27}"));
-static EMAIL: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b"));
+static CARD: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u:\b)[3-6](?:[ -]?[0-9]){13,15}(?-u:\b)"));
+static IBAN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u:\b)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,27}"));
+static EMAIL: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?-u:\b)[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}(?-u:\b)"));
+static PHONE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,5}\)[ .-]?)?[0-9]{1,5}(?:[ .-]?[0-9]{2,5}){1,5}(?-u:\b)")
+});
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the patterns are constants and a test compiles each")
@@ -91,18 +112,95 @@ fn pattern(text: &str) -> Regex {
 
 /// The first find of each kind in `text`, masked.
 pub(crate) fn find(text: &str) -> Vec<(Kind, String)> {
-    let mut found = Vec::new();
-    let mut keep = |kind, find: Option<&str>| found.extend(find.map(|find| (kind, masked(find))));
-    keep(Kind::Key, KEY.find_iter(text).map(|find| find.as_str()).find(|find| is_key(find)));
-    // The other patterns begin with characters that most rows do not hold.
-    if text.bytes().any(|byte| byte.is_ascii_digit()) {
-        keep(Kind::Card, CARD.find_iter(text).map(|find| find.as_str()).find(|find| is_card(find)));
-        keep(Kind::Iban, IBAN.find_iter(text).find_map(|find| iban_in(find.as_str())));
-    }
-    if text.contains('@') {
-        keep(Kind::Email, EMAIL.find_iter(text).map(|find| find.as_str()).find(|find| is_somebodys(find)));
-    }
+    let mut found: Vec<(Kind, String)> = Vec::new();
+    all(text, &mut |kind, range| {
+        if found.iter().all(|(known, _)| *known != kind) {
+            found.push((kind, masked(&text[range])));
+        }
+    });
     found
+}
+
+/// `text` with placeholders for everything that is found; `None` where nothing is.
+pub(crate) fn redacted(text: &str) -> Option<String> {
+    let mut places: Vec<(Range<usize>, Kind)> = Vec::new();
+    all(text, &mut |kind, range| places.push((range, kind)));
+    if places.is_empty() {
+        return None;
+    }
+    places.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+    let mut clean = String::with_capacity(text.len());
+    let mut from = 0;
+    for (range, kind) in places {
+        // Inside what is gone already.
+        if range.start < from {
+            continue;
+        }
+        clean.push_str(&text[from..range.start]);
+        clean.push_str(kind.placeholder());
+        from = range.end;
+    }
+    clean.push_str(&text[from..]);
+    Some(clean)
+}
+
+/// Every find in `text`.
+fn all(text: &str, each: &mut dyn FnMut(Kind, Range<usize>)) {
+    KEY.find_iter(text).filter(|find| is_key(find.as_str())).for_each(|find| each(Kind::Key, find.range()));
+    // The other patterns need what most rows do not hold; looking for that is cheaper.
+    let digits = has_long_number(text);
+    if digits {
+        CARD.find_iter(text).filter(|find| is_card(find.as_str())).for_each(|find| each(Kind::Card, find.range()));
+    }
+    if has_country_number(text) {
+        for find in IBAN.find_iter(text) {
+            if let Some(number) = iban_in(find.as_str()) {
+                each(Kind::Iban, find.start()..find.start() + number.len());
+            }
+        }
+    }
+    if memchr(text, b'@') {
+        let somebodys = EMAIL.find_iter(text).filter(|find| is_somebodys(find.as_str()));
+        somebodys.for_each(|find| each(Kind::Email, find.range()));
+    }
+    if memchr(text, b'+') {
+        PHONE.find_iter(text).filter(|find| is_phone(find.as_str())).for_each(|find| each(Kind::Phone, find.range()));
+    }
+}
+
+fn memchr(text: &str, wanted: u8) -> bool {
+    text.as_bytes().contains(&wanted)
+}
+
+/// Whether there are thirteen digits with nothing but single spaces and hyphens between them.
+fn has_long_number(text: &str) -> bool {
+    let (mut run, mut gap) = (0, true);
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' => (run, gap) = (run + 1, false),
+            b' ' | b'-' if !gap => gap = true,
+            _ => (run, gap) = (0, true),
+        }
+        if run >= 13 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether two capital letters and two digits come one after the other.
+fn has_country_number(text: &str) -> bool {
+    let fits = |at: &[u8]| {
+        at[0].is_ascii_uppercase() && at[1].is_ascii_uppercase() && at[2].is_ascii_digit() && at[3].is_ascii_digit()
+    };
+    text.as_bytes().windows(4).any(fits)
+}
+
+/// A number of 9 to 15 digits that is no sum such as `+1 000 000`.
+fn is_phone(find: &str) -> bool {
+    let digits = find.bytes().filter(u8::is_ascii_digit).count();
+    let zeroes = find.bytes().filter(|byte| *byte == b'0').count();
+    (9..=15).contains(&digits) && zeroes * 2 < digits
 }
 
 /// Enough to find it again, not enough to use it.
@@ -175,6 +273,7 @@ mod tests {
         assert_eq!(kinds("IBAN DE89 3704 0044 0532 0130 00 ABC"), [Kind::Iban]);
         assert_eq!(kinds("write to erika@mustermann.de"), [Kind::Email]);
         assert_eq!(kinds(&format!("hf_{}", "a1".repeat(17))), [Kind::Key]);
+        assert_eq!(kinds("call +49 (221) 123-4567 or not"), [Kind::Phone]);
     }
 
     #[test]
@@ -186,6 +285,8 @@ mod tests {
             "DE89 3704 0044 0532 0130 01",
             "mail@example.com",
             "@user and a@b",
+            "+1 000 000 000 dollars",
+            "1 + 2345678",
             "IT IS A LONG UPPER CASE SENTENCE WITH 12 WORDS",
         ] {
             assert!(kinds(text).is_empty(), "{text}");
@@ -196,5 +297,13 @@ mod tests {
     fn finds_are_masked() {
         let (_, shown) = find("erika@mustermann.de").remove(0);
         assert_eq!(shown, "erik…");
+    }
+
+    #[test]
+    fn placeholders_take_the_place_of_finds() {
+        let text = "Über erika@mustermann.de, 4111 1111 1111 1111 und DE89 3704 0044 0532 0130 00: +49 221 1234567.";
+        let clean = redacted(text).expect("four finds");
+        assert_eq!(clean, "Über <EMAIL>, <CARD> und <IBAN>: <PHONE>.");
+        assert_eq!(redacted(&clean), None);
     }
 }

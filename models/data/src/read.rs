@@ -1,12 +1,14 @@
 //! Files to a [`Dataset`]: opens each, finds out what it is, and judges the whole at the end.
 
-use crate::collect::Collector;
+use crate::collect::{Collector, RowSink};
 use crate::columns::Mapping;
+use crate::compressed::Compression;
 use crate::container::{self, Container};
-use crate::dataset::{Dataset, Rejected, RejectedKind};
+use crate::dataset::{Dataset, FileReport, Rejected, RejectedKind};
+use crate::encoding::Charset;
 use crate::source::{HashingReader, PREFIX};
-use crate::{delimited, encoding, json_document, json_lines, prose, shape, signature};
-use peft_plan::{Fault, Result};
+use crate::{delimited, encoding, json_document, json_lines, prose, shape, signature, table};
+use peft_plan::{Fault, Result, Row};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -29,7 +31,7 @@ pub enum BadLine {
 /// How to read files; the default recognises everything by itself.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
-    /// A container (`jsonl`, `json`, `csv`, `tsv`, `txt`, `markdown`) or a layout (`messages`,
+    /// A container (`jsonl`, `json`, `csv`, `tsv`, `txt`, `markdown`; Parquet needs no name) or a layout (`messages`,
     /// `sharegpt`, `alpaca`, `text`, ...); `None` or `auto` detects both.
     pub format: Option<String>,
     /// Which column holds what: keys `user`, `assistant`, `system`, `text`, `messages`; values are
@@ -92,18 +94,37 @@ impl Plan {
 /// Read `paths` in order.
 ///
 /// Raises PS-DATA-001 (not a dataset), 002 (broken line), 003 (unknown columns), 004 (no answers),
-/// 005 (nothing usable) and 008 (unreadable encoding).
+/// 005 (nothing usable), 008 (unreadable encoding) and 012 (unpacks to too much).
 pub fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset> {
-    let plan = Plan::resolve(options)?;
     let mut dataset = Dataset::default();
-    for (index, path) in paths.iter().enumerate() {
-        read_file(index, path, &plan, &mut dataset)?;
-    }
-    judge(&dataset, paths, plan.on_bad_line)?;
+    dataset.files = read_into(paths, options, &mut Kept { rows: &mut dataset.rows, rejected: &mut dataset.rejected })?;
+    judge(&dataset, paths, options.on_bad_line)?;
     Ok(dataset)
 }
 
-fn read_file(index: usize, path: &Path, plan: &Plan, dataset: &mut Dataset) -> Result<()> {
+/// A sink that keeps everything.
+struct Kept<'a> {
+    rows: &'a mut Vec<Row>,
+    rejected: &'a mut Vec<Rejected>,
+}
+
+impl RowSink for Kept<'_> {
+    fn row(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    fn rejected(&mut self, rejected: Rejected) {
+        self.rejected.push(rejected);
+    }
+}
+
+/// Read `paths` in order into `sink`, holding no more than a piece of them; what each file is.
+pub(crate) fn read_into(paths: &[PathBuf], options: &ReadOptions, sink: &mut dyn RowSink) -> Result<Vec<FileReport>> {
+    let plan = Plan::resolve(options)?;
+    paths.iter().enumerate().map(|(index, path)| read_file(index, path, &plan, sink)).collect()
+}
+
+fn read_file(index: usize, path: &Path, plan: &Plan, sink: &mut dyn RowSink) -> Result<FileReport> {
     let failed = |error| Fault::io("read", path, error);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -113,50 +134,78 @@ fn read_file(index: usize, path: &Path, plan: &Plan, dataset: &mut Dataset) -> R
     }
     let mut raw = HashingReader::new(File::open(path).map_err(failed)?);
     let prefix = raw.prefix().map_err(failed)?;
-    if let Some(kind) = signature::of(&prefix) {
-        return Err(not_text(path, kind));
-    }
-    let charset = encoding::detect(&prefix, path)?;
-    let sample = charset.decode_prefix(&prefix);
-    if signature::is_binary(&sample) {
-        return Err(not_text(path, "a binary file"));
-    }
-    let whole = prefix.len() < PREFIX;
-    let container = plan.container(&sample, whole, path);
-    let mut out = Collector::new(index, path, plan);
-    if container == Container::Json && metadata.len() > json_document::LARGEST {
-        return Err(json_document::too_large(&out));
-    }
-    let text = charset.reader((&prefix[..]).chain(&mut raw)).map_err(failed)?;
-    let text = BufReader::with_capacity(BUFFER, text);
-    match &container {
-        Container::JsonLines => json_lines::read(text, &mut out)?,
-        Container::Json => json_document::read(text, &mut out)?,
-        Container::Delimited(dialect) => delimited::read(text, *dialect, &mut out)?,
-        Container::Prose { markdown } => prose::read(text, *markdown, &mut out)?,
-    }
+    let mut out = Collector::new(index, path, plan, sink);
+    let opened = Opened { path, plan, size: metadata.len() };
+    let (format, charset, is_empty) = if prefix.starts_with(table::SIGNATURE) {
+        table::read(File::open(path).map_err(failed)?, &mut out)?;
+        ("parquet", Charset::UTF8, false)
+    } else if let Some(compression) = Compression::of(&prefix) {
+        out.compressed(compression);
+        let inflated = (&prefix[..]).chain(&mut raw);
+        let mut stream = compression.inflate(inflated, metadata.len()).map_err(|error| out.io(error))?;
+        let mut start = Vec::new();
+        stream.by_ref().take(PREFIX as u64).read_to_end(&mut start).map_err(|error| out.io(error))?;
+        opened.text(&start, stream, &mut out)?
+    } else {
+        opened.text(&prefix, &mut raw, &mut out)?
+    };
     out.finish()?;
     let (sha256, bytes) = raw.finish().map_err(failed)?;
-    let mut report = out.report(container.name(), charset, sha256, bytes);
-    if sample.trim().is_empty() && whole {
+    let mut report = out.report(format, charset, sha256, bytes);
+    if is_empty {
         report.notes.push("the file is empty".to_owned());
     }
-    dataset.files.push(report);
-    dataset.rows.append(&mut out.rows);
-    dataset.rejected.append(&mut out.rejected);
-    Ok(())
+    Ok(report)
+}
+
+/// A file that is being read.
+struct Opened<'a> {
+    path: &'a Path,
+    plan: &'a Plan,
+    size: u64,
+}
+
+impl Opened<'_> {
+    /// Read text that begins with `prefix` and goes on with `rest`: its container, its encoding, whether it is empty.
+    fn text(&self, prefix: &[u8], rest: impl Read, out: &mut Collector<'_>) -> Result<(&'static str, Charset, bool)> {
+        let Self { path, plan, size } = *self;
+        if let Some(kind) = signature::of(prefix) {
+            return Err(not_text(path, kind));
+        }
+        let charset = encoding::detect(prefix, path)?;
+        let sample = charset.decode_prefix(prefix);
+        if signature::is_binary(&sample) {
+            return Err(not_text(path, "a binary file"));
+        }
+        let whole = prefix.len() < PREFIX;
+        // `rows.jsonl.gz` is named like `rows.jsonl`.
+        let inner = if out.is_compressed() { path.with_extension("") } else { path.to_path_buf() };
+        let container = plan.container(&sample, whole, &inner);
+        if container == Container::Json && size > json_document::LARGEST {
+            return Err(json_document::too_large(out));
+        }
+        let text = charset.reader(prefix.chain(rest)).map_err(|error| out.io(error))?;
+        let text = BufReader::with_capacity(BUFFER, text);
+        match &container {
+            Container::JsonLines => json_lines::read(text, out)?,
+            Container::Json => json_document::read(text, out)?,
+            Container::Delimited(dialect) => delimited::read(text, *dialect, out)?,
+            Container::Prose { markdown } => prose::read(text, *markdown, out)?,
+        }
+        Ok((container.name(), charset, sample.trim().is_empty() && whole))
+    }
 }
 
 fn not_text(path: &Path, kind: &str) -> Fault {
     let detail = format!(
-        "`{}` looks like {kind}. Examples are read from JSONL, JSON, CSV, TSV, text and Markdown",
+        "`{}` looks like {kind}. Examples are read from JSONL, JSON, CSV, TSV, Parquet, text and Markdown",
         path.display()
     );
     Fault::new("PS-DATA-001", detail)
 }
 
 /// Whether there is enough to learn from, and nothing is missing that training needs (S1.9).
-fn judge(dataset: &Dataset, paths: &[PathBuf], on_bad_line: BadLine) -> Result<()> {
+pub(crate) fn judge(dataset: &Dataset, paths: &[PathBuf], on_bad_line: BadLine) -> Result<()> {
     let unanswered: Vec<&Rejected> =
         dataset.rejected.iter().filter(|rejected| rejected.kind == RejectedKind::NoAnswer).collect();
     let total = dataset.rows.len() + dataset.rejected.len();

@@ -2,6 +2,7 @@
 
 use peft_plan::{Example, Role, Row, Turn};
 use regex::Regex;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// Strings that chat templates and prompt formats put around turns.
@@ -39,21 +40,52 @@ static MOJIBAKE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern that a test compiles")
 });
 
+static MARKERS: LazyLock<Regex> = LazyLock::new(|| {
+    let all: Vec<String> = CHAT_MARKERS.iter().map(|marker| regex::escape(marker)).collect();
+    Regex::new(&all.join("|")).expect("constant words that a test compiles")
+});
+
+/// `text` as it was before UTF-8 was read as Windows-1252; `None` where it is not garbled in that way.
+pub(crate) fn repaired(text: &str) -> Option<String> {
+    if text.is_ascii() || !MOJIBAKE.is_match(text) {
+        return None;
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut changed = false;
+    // Word by word: a garbled quotation beside good text stays repairable.
+    for piece in text.split_inclusive([' ', '\n', '\t']) {
+        let (bytes, _, lost) = encoding_rs::WINDOWS_1252.encode(piece);
+        match std::str::from_utf8(&bytes) {
+            Ok(good) if !lost && MOJIBAKE.is_match(piece) => {
+                clean.push_str(good);
+                changed = true;
+            }
+            _ => clean.push_str(piece),
+        }
+    }
+    changed.then_some(clean)
+}
+
 /// All texts of a row.
-pub(crate) fn texts(example: &Example) -> impl Iterator<Item = &str> {
-    example.texts()
+pub(crate) fn texts(example: &Example) -> impl Iterator<Item = Cow<'_, str>> {
+    let text = if let Example::Text(text) = example { Some(Cow::Borrowed(text.as_str())) } else { None };
+    text.into_iter().chain(example.parts().into_iter().flatten().map(Turn::as_text))
 }
 
 /// The last answer of a conversation.
-pub(crate) fn answer(row: &Row) -> Option<&str> {
+pub(crate) fn answer(row: &Row) -> Option<Cow<'_, str>> {
+    last_answer(&row.example)
+}
+
+fn last_answer(example: &Example) -> Option<Cow<'_, str>> {
     // Of a pair the better one.
-    let turns = match &row.example {
+    let turns = match example {
         Example::Text(_) => return None,
         Example::Messages(turns) | Example::Preference { chosen: turns, .. } | Example::Rated { answer: turns, .. } => {
             turns
         }
     };
-    turns.iter().rfind(|turn| turn.role == Role::Assistant).map(|turn| turn.content.as_str())
+    turns.iter().rfind(|turn| turn.role == Role::Assistant).map(Turn::as_text)
 }
 
 /// The place of garbled characters, with a little around it.
@@ -62,7 +94,7 @@ pub(crate) fn garbled(example: &Example) -> Option<String> {
         if text.is_ascii() {
             return None;
         }
-        let find = MOJIBAKE.find(text)?;
+        let find = MOJIBAKE.find(&text)?;
         let before: String = text[..find.start()].chars().rev().take(12).collect();
         let before: String = before.chars().rev().collect();
         let after: String = text[find.start()..].chars().take(14).collect();
@@ -75,8 +107,8 @@ pub(crate) fn chat_marker(example: &Example) -> Option<&'static str> {
     if matches!(example, Example::Text(_)) {
         return None;
     }
-    let holds = |marker: &&&str| example.texts().any(|text| text.contains(**marker));
-    CHAT_MARKERS.iter().find(holds).copied()
+    let found = example.texts().find_map(|text| MARKERS.find(text))?.as_str();
+    CHAT_MARKERS.iter().find(|marker| **marker == found).copied()
 }
 
 /// What is unusual about who speaks when.
@@ -122,20 +154,22 @@ pub(crate) fn is_one_word(answer: &str) -> bool {
 
 /// Why the quality filter leaves a row out: garbled text, leaked chat markers, a disordered
 /// conversation, or an answer without a letter or digit. One-word answers stay: they may be labels.
-pub(crate) fn filter_reason(row: &Row) -> Option<String> {
-    if let Some(place) = garbled(&row.example) {
+pub(crate) fn filter_reason(example: &Example) -> Option<String> {
+    if let Some(place) = garbled(example) {
         return Some(format!("the text is garbled: {place}"));
     }
-    if let Some(marker) = chat_marker(&row.example) {
+    if let Some(marker) = chat_marker(example) {
         return Some(format!("it contains the chat marker {marker}"));
     }
-    if let Some(disorder) = role_order(&row.example) {
+    if let Some(disorder) = role_order(example) {
         return Some(format!("the conversation {disorder}"));
     }
     let silent = |text: &str| !text.chars().any(char::is_alphanumeric);
-    let empty = match &row.example {
+    let empty = match example {
         Example::Text(text) => silent(text),
-        Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => answer(row).is_some_and(silent),
+        Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => {
+            last_answer(example).is_some_and(|answer| silent(&answer))
+        }
     };
     empty.then(|| "there are no words to learn".to_owned())
 }
@@ -156,6 +190,13 @@ mod tests {
         for text in ["café", "São Paulo, NÃO", "don’t", "Größe", "Ångström", "😀"] {
             assert!(garbled(&Example::Text(text.to_owned())).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn garbled_words_are_put_right_and_others_stay() {
+        assert_eq!(repaired("Das cafÃ© ist Ã¼ber dem café").as_deref(), Some("Das café ist über dem café"));
+        assert_eq!(repaired("donâ€™t").as_deref(), Some("don’t"));
+        assert_eq!(repaired("São Paulo"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::dataset::RejectedKind;
 use crate::import::Refusal;
+use crate::tools;
 use peft_plan::{Role, Turn};
 use serde_json::{Map, Value};
 
@@ -11,6 +12,9 @@ pub(crate) const TURN_LISTS: &[&str] =
 
 const ROLE_KEYS: &[&str] = &["role", "from", "speaker", "author"];
 const CONTENT_KEYS: &[&str] = &["content", "value", "text", "message"];
+
+/// Columns of a turn that may hold what the model thought.
+const REASONING_KEYS: &[&str] = &["reasoning_content", "reasoning", "thinking"];
 
 /// Names of speakers, in lower case.
 const ROLES: &[(&str, Role)] = &[
@@ -83,17 +87,37 @@ fn read_turn(index: usize, turn: Value) -> Result<Turn, Refusal> {
     let Some(&(_, role)) = known else {
         return Err(Refusal::shape(format!("turn {number} has the unknown speaker `{name}`")));
     };
-    let train = train_flag(&fields, role);
+    let is_call = matches!(name.trim().to_ascii_lowercase().as_str(), "function_call" | "tool_call");
+    let mut turn = Turn { train: train_flag(&fields, role), ..Turn::new(role, "") };
     let content_key = CONTENT_KEYS.iter().find(|key| fields.contains_key(**key));
-    let content = content_key.and_then(|key| fields.get_mut(*key)).map(Value::take);
-    let mut content = text_of_content(number, content.unwrap_or_default())?;
-    for call in tool_calls(&mut fields) {
-        if !content.is_empty() {
-            content.push('\n');
-        }
-        content.push_str(&call);
+    let content = content_key.and_then(|key| fields.get_mut(*key)).map(Value::take).unwrap_or_default();
+    let has_null = content.is_null();
+    turn.content = text_of_content(number, content)?;
+    let mut calls = tools::calls(number, &mut fields)?;
+    if is_call && let Some(spelled) = tools::spelled_calls(&turn.content) {
+        turn.content.clear();
+        calls.extend(spelled);
     }
-    Ok(Turn { role, content, train })
+    if !calls.is_empty() {
+        let extra = turn.extra_mut();
+        extra.tool_calls = calls;
+        extra.null_content = has_null;
+    }
+    let text = |keys: &[&str]| {
+        let found = keys.iter().find_map(|key| fields.get(*key)?.as_str().map(str::to_owned));
+        found.filter(|text| !text.trim().is_empty())
+    };
+    if let Some(reasoning) = text(REASONING_KEYS) {
+        turn.extra_mut().reasoning = Some(reasoning);
+    }
+    if role == Role::Tool {
+        let (name, call) = (text(&["name"]), text(&["tool_call_id"]));
+        if name.is_some() || call.is_some() {
+            let extra = turn.extra_mut();
+            (extra.name, extra.tool_call_id) = (name, call);
+        }
+    }
+    Ok(turn)
 }
 
 /// `train: bool`, or `OpenAI`'s `weight: 0 | 1` on an answer.
@@ -134,32 +158,6 @@ fn text_of_content(number: usize, content: Value) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// Tool calls as text, in the `<tool_call>` form that open models are trained on.
-fn tool_calls(fields: &mut Map<String, Value>) -> Vec<String> {
-    let mut calls = match fields.get_mut("tool_calls").map(Value::take) {
-        Some(Value::Array(calls)) => calls,
-        _ => Vec::new(),
-    };
-    calls.extend(fields.get_mut("function_call").map(Value::take).filter(Value::is_object));
-    calls.into_iter().filter_map(render_call).collect()
-}
-
-fn render_call(mut call: Value) -> Option<String> {
-    let function = match call.get_mut("function") {
-        Some(function) => function.take(),
-        None => call,
-    };
-    let name = function.get("name")?.as_str()?.to_owned();
-    let arguments = match function.get("arguments") {
-        // OpenAI writes the arguments as JSON inside a string.
-        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
-        Some(other) => other.clone(),
-        None => Value::Object(Map::new()),
-    };
-    let call = serde_json::json!({"name": name, "arguments": arguments});
-    Some(format!("<tool_call>\n{call}\n</tool_call>"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +183,7 @@ mod tests {
              "tool_calls": [{"function": {"name": "f", "arguments": "{\"x\":1}"}}]},
             {"role": "tool", "content": 7},
         ]);
-        let contents: Vec<String> = read(list).expect("known").into_iter().map(|t| t.content).collect();
+        let contents: Vec<String> = read(list).expect("known").iter().map(|t| t.as_text().into_owned()).collect();
         let call = "<tool_call>\n{\"name\":\"f\",\"arguments\":{\"x\":1}}\n</tool_call>";
         assert_eq!(contents, ["a\nb", call, "7"]);
     }

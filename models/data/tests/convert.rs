@@ -2,6 +2,7 @@
 
 use peft_data::{BadLine, ConvertOptions, Dataset, ReadOptions, Target, convert, dataset_hash, read};
 use peft_plan::{Example, Role, Turn};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -187,4 +188,62 @@ fn the_hash_of_a_dataset_is_that_of_its_files() {
     let other = read_back(&write(&folder, "c.jsonl", &TALK.replace("\"p\"", "\"P\"")));
     assert_eq!(dataset_hash(&first.files), dataset_hash(&same.files));
     assert_ne!(dataset_hash(&first.files), dataset_hash(&other.files));
+}
+
+#[test]
+fn fixes_of_the_report_are_applied_and_counted_s5_7() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.jsonl");
+    let long = "The history of the old town by the river is long and it is told by many people who live there \
+        and who remember how the market was built before the war began and ended again in the spring";
+    let rows = [
+        json!({"question": "Where is the cafÃ©?", "answer": "Ask erika@mustermann.de about it."}),
+        json!({"question": "Tell me", "answer": format!("{long}.")}),
+        json!({"question": "Tell me", "answer": format!("{long} too.")}),
+        json!({"question": "Everything?", "answer": "word ".repeat(400)}),
+    ];
+    let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    std::fs::write(&path, lines.join("\n")).expect("written");
+    let dataset = read(&[path], &ReadOptions::default()).expect("readable");
+    let out = folder.path().join("clean.jsonl");
+    let options = ConvertOptions {
+        deduplicate_near: true,
+        repair: true,
+        redact: true,
+        max_characters: Some(1_000),
+        ..ConvertOptions::default()
+    };
+    let report = convert(&dataset, Target::Alpaca, &out, &options).expect("converted");
+    assert_eq!((report.rows, report.repaired, report.redacted), (2, 1, 1));
+    assert_eq!((report.duplicates, report.filtered, report.rejected_rows), (1, 1, 2));
+    let written = std::fs::read_to_string(&out).expect("written");
+    assert!(written.contains("Where is the café?") && written.contains("Ask <EMAIL> about it."), "{written}");
+    let aside = std::fs::read_to_string(folder.path().join("clean.rejected.jsonl")).expect("written");
+    assert!(aside.contains("nearly the same as line 2") && aside.contains("more than 1000"), "{aside}");
+}
+
+/// Tools, calls, reasoning and schemas come through a conversion to `messages` and back.
+#[test]
+fn conversations_with_tools_survive_being_converted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.jsonl");
+    let row = json!({"messages": [
+        {"role": "user", "content": "Late?"},
+        {"role": "assistant", "content": null, "reasoning_content": "The clock.",
+         "tool_calls": [{"type": "function", "id": "c1", "function": {"name": "now", "arguments": "{\"zone\": \"UTC\"}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "name": "now", "content": "12:00"},
+        {"role": "assistant", "content": "Noon."}],
+        "tools": [{"type": "function", "function": {"name": "now"}}], "json_schema": {"type": "string"}});
+    std::fs::write(&path, row.to_string()).expect("written");
+    let first = read(&[path], &ReadOptions::default()).expect("readable");
+    let out = folder.path().join("again.jsonl");
+    convert(&first, Target::Messages, &out, &ConvertOptions::default()).expect("converted");
+    let again = read(&[out], &ReadOptions::default()).expect("readable");
+    let messages = |dataset: &peft_data::Dataset| {
+        let peft_plan::Example::Messages(turns) = &dataset.rows[0].example else { panic!("a conversation") };
+        json!(turns)
+    };
+    assert_eq!(messages(&first), messages(&again));
+    assert_eq!(messages(&again)[1]["tool_calls"][0]["function"]["arguments"], json!({"zone": "UTC"}));
+    assert_eq!(messages(&again)[1]["reasoning_content"], "The clock.");
 }

@@ -124,3 +124,72 @@ fn the_report_is_json_with_the_fields_scripts_read() {
     assert_eq!(value["issues"][0]["severity"], "error");
     assert_eq!(value["issues"][0]["examples"][0]["line"], 4);
 }
+
+#[test]
+fn test_rows_that_are_training_rows_are_found_across_files_s5_7() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let put = |name: &str, lines: &[String]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, lines.join("\n")).expect("a writable folder");
+        path
+    };
+    let rows = clean(80);
+    let mut tested = clean(100).split_off(90);
+    tested.push(pair("WHAT about the mountain  number 8?", "Something else is said here."));
+    let train = put("train.jsonl", &rows);
+    let test = put("test.jsonl", &tested);
+    let report = inspect(&[train.clone(), test], &ReadOptions::default()).expect("a readable dataset");
+    let issue = report.issues.iter().find(|issue| issue.code == "split_leakage").expect("a leak");
+    assert_eq!((issue.count, issue.severity), (1, Severity::Error));
+    assert_eq!((issue.examples[0].file, issue.examples[0].line), (1, 11));
+    assert!(issue.examples[0].text.contains("line 9"), "{:?}", issue.examples);
+    // Files whose names say nothing of splits are parts of one.
+    let part = put("part.jsonl", &tested);
+    let report = inspect(&[train, part], &ReadOptions::default()).expect("a readable dataset");
+    assert_eq!(count(&report, "split_leakage"), 0);
+}
+
+#[test]
+fn labels_languages_and_lengths_are_looked_at_s5_7() {
+    let labelled = |n: usize| pair(&format!("Is message number {n} spam?"), if n % 20 == 0 { "spam" } else { "ham" });
+    let report_of_labels = report(&(0..100).map(labelled).collect::<Vec<_>>());
+    let issue = report_of_labels.issues.iter().find(|issue| issue.code == "label_imbalance").expect("out of balance");
+    assert!(issue.message.contains("ham 95, spam 5") && issue.message.contains("95%"), "{}", issue.message);
+    assert_eq!(count(&report_of_labels, "same_answers"), 0);
+    let even: Vec<String> =
+        (0..100).map(|n| pair(&format!("Is {n} odd?"), if n % 2 == 0 { "no" } else { "yes" })).collect();
+    assert_eq!(count(&report(&even), "label_imbalance"), 0);
+
+    let mut lines = clean(80);
+    lines.extend((0..20).map(|n| {
+        pair(
+            &format!("Wie groß ist der See Nummer {n}?"),
+            &format!("Der See {n} ist nicht groß und das Wasser ist {} Meter tief.", n * 7),
+        )
+    }));
+    let mixed = report(&lines);
+    assert_eq!(mixed.languages[0].language, "en");
+    assert_eq!(mixed.languages[1].language, "de");
+    assert_eq!(count(&mixed, "mixed_languages"), 20);
+
+    let mut lines = clean(60);
+    lines.push(pair("Tell me everything", &(0..4_000).map(|n| format!("word{n} ")).collect::<String>()));
+    let long = report(&lines);
+    assert_eq!(count(&long, "over_length"), 1);
+    assert!(long.lengths.longest > 16_000 && long.lengths.p95 < 200, "{:?}", long.lengths);
+    assert!((60..130).contains(&long.lengths.median), "{:?}", long.lengths);
+}
+
+#[test]
+fn copies_far_apart_are_shown_with_their_text() {
+    let mut lines = clean(1_000);
+    lines.push(lines[700].clone());
+    let report = report(&lines);
+    let issue = report.issues.iter().find(|issue| issue.code == "exact_duplicates").expect("a copy");
+    assert_eq!(issue.examples[0].line, 1_001);
+    assert!(
+        issue.examples[0].text.starts_with("the same as line 701: What about the river number 700?"),
+        "{:?}",
+        issue.examples
+    );
+}

@@ -71,17 +71,19 @@ pub struct DatasetRef {
     pub system_prompt: Option<String>,
 }
 
-/// One of several files.
+/// One of several sources of examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceRef {
-    /// The file.
+    /// The file, or a folder with files.
     pub path: Option<String>,
-    /// A dataset of the Hugging Face hub instead.
+    /// A dataset of the Hugging Face hub instead: `owner/name`, perhaps with `:configuration`.
     pub hub: Option<String>,
-    /// Which part of it.
+    /// Which part of it; `train` where nothing is said.
     pub split: Option<String>,
-    /// How often its rows are drawn, relative to the others.
+    /// Branch, tag or commit of it; a run pins the commit it started with.
+    pub revision: Option<String>,
+    /// How often each of its rows is drawn in an epoch: 1 is once, 2 twice, 0.5 every second time.
     pub weight: Option<f64>,
 }
 
@@ -277,10 +279,12 @@ pub struct CheckpointConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GuardConfig {
-    /// `pause` or `continue`.
+    /// `pause`, `rewind` or `continue`.
     pub on_divergence: Option<String>,
-    /// `clip_and_rewind` or `continue`.
+    /// `clip_and_rewind`, `pause` or `continue`.
     pub on_gradient_explosion: Option<String>,
+    /// Rows that are not trained on: numbers counted from 1, or `FILE:LINE`.
+    pub exclude_rows: Vec<String>,
     /// Share of the memory that may be planned for.
     pub memory_limit_fraction: Option<f64>,
 }
@@ -291,6 +295,8 @@ pub struct GuardConfig {
 pub struct LoggingConfig {
     /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
     pub tensorboard: Option<TensorboardPlace>,
+    /// Whether this run shows notifications on the desktop; without a word, as the settings say.
+    pub notify: Option<bool>,
 }
 
 /// Where event files go.
@@ -374,10 +380,11 @@ impl RunConfig {
         value
     }
 
-    /// The dataset's files, whichever way they were given.
+    /// What the dataset is made of, whichever way it was given: paths, and datasets of the hub as `hub:owner/name`.
     pub fn dataset_paths(&self) -> Vec<String> {
         let mut paths: Vec<String> = self.dataset.path.iter().cloned().collect();
-        paths.extend(self.dataset.sources.iter().filter_map(|s| s.path.clone()));
+        let name = |source: &SourceRef| source.path.clone().or(source.hub.as_ref().map(|hub| format!("hub:{hub}")));
+        paths.extend(self.dataset.sources.iter().filter_map(name));
         paths
     }
 }

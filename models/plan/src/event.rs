@@ -3,6 +3,7 @@
 use crate::fault::Action;
 use crate::preference::PreferenceMetrics;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// An interval of seconds.
@@ -26,6 +27,8 @@ pub enum RunEvent {
     Step(StepMetrics),
     /// The held-out rows were scored.
     Evaluation(Evaluation),
+    /// A few fixed rows were scored again, to see early whether anything is learnt.
+    Probe(Probe),
     /// Something went strange.
     Anomaly {
         /// Step at which it was noticed.
@@ -38,6 +41,21 @@ pub enum RunEvent {
         actions: Vec<Action>,
         /// What was done.
         taken: String,
+        /// Its code in the catalogue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// The numbers behind it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        evidence: BTreeMap<String, f64>,
+        /// Rows of the dataset that it is about, counted from 0.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rows: Vec<u32>,
+        /// The tensor that it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tensor: Option<String>,
+        /// The step that the run went back to. In the story of the run it stands there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rewound_to: Option<u64>,
     },
     /// One of the run's own prompts was answered again.
     Sample {
@@ -84,6 +102,24 @@ pub enum RunEvent {
         /// The fault, as on stderr.
         error: serde_json::Value,
     },
+}
+
+impl RunEvent {
+    /// Something strange that no detector found.
+    pub fn anomaly(step: u64, kind: &str, message: String, taken: String) -> Self {
+        Self::Anomaly {
+            step,
+            kind: kind.to_owned(),
+            message,
+            actions: Vec::new(),
+            taken,
+            code: None,
+            evidence: BTreeMap::new(),
+            rows: Vec::new(),
+            tensor: None,
+            rewound_to: None,
+        }
+    }
 }
 
 /// The run begins.
@@ -157,6 +193,34 @@ pub struct Evaluation {
     pub preference: Option<PreferenceMetrics>,
 }
 
+/// The same few rows, before the first step and now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// After this step; 0 is the untouched base.
+    pub step: u64,
+    /// Rows that were scored.
+    pub rows: u64,
+    /// Mean of their losses, nats.
+    pub loss: f64,
+    /// The same before the first step.
+    pub base_loss: f64,
+    /// Standard error of the mean change of a row.
+    pub error: f64,
+}
+
+/// One of the five parts of the quality score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QualityPart {
+    /// `learning_progress`, `generalisation_gap`, `stability`, `data_coverage` or `sample_check`.
+    pub name: String,
+    /// Points reached; `None` where the run says nothing about it.
+    pub points: Option<f64>,
+    /// Points there are.
+    pub of: f64,
+    /// Why, in a few words with numbers.
+    pub why: String,
+}
+
 /// The run is complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
@@ -170,6 +234,9 @@ pub struct Finished {
     pub validation_loss: Option<f64>,
     /// 0 to 100, once the run is scored.
     pub quality_score: Option<f64>,
+    /// The five parts of the score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality_parts: Vec<QualityPart>,
     /// What to try next.
     pub suggestions: Vec<String>,
     /// Directory of the adapter (or of the model, with `full`), absolute.
@@ -182,6 +249,8 @@ pub struct Finished {
 pub trait EventSink {
     /// One event has happened.
     fn emit(&mut self, event: &RunEvent) -> ControlFlow<()>;
+    /// Everything emitted so far must outlive a power cut: a checkpoint is about to say that it happened.
+    fn sync(&mut self) {}
 }
 
 impl<F: FnMut(&RunEvent) -> ControlFlow<()>> EventSink for F {

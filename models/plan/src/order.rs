@@ -63,9 +63,52 @@ pub fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
+/// The examples of an epoch, before they are shuffled: each of `count` once where `weights` is empty, otherwise
+/// example `i` about `weights[i]` times.
+///
+/// A whole weight is drawn exactly so often in every epoch. What is left of a fraction is spread evenly: after `k`
+/// epochs example `i` was drawn `k · weights[i]` times, rounded up or down, and in each epoch the examples of one weight
+/// are drawn as often as their weight says, to within one draw. Which ones come first depends on the seed.
+pub fn drawn(count: usize, weights: &[f64], seed: u64, epoch: u64) -> Vec<usize> {
+    if weights.is_empty() {
+        return (0..count).collect();
+    }
+    let mut drawn = Vec::with_capacity(count);
+    // Each example of a weight has a phase of its own; phases are evenly spaced and dealt out by the seed.
+    let phases = permutation(count, seed ^ 0x7765_6967_6874_0000, 0);
+    let mut places = vec![0.0; count];
+    let mut sizes: Vec<(f64, usize)> = Vec::new();
+    for &weight in weights {
+        match sizes.iter_mut().find(|(known, _)| *known == weight) {
+            Some((_, size)) => *size += 1,
+            None => sizes.push((weight, 1)),
+        }
+    }
+    let mut next = vec![0_usize; sizes.len()];
+    for &i in &phases {
+        let Some(group) = weights.get(i).and_then(|weight| sizes.iter().position(|(known, _)| known == weight)) else {
+            continue;
+        };
+        places[i] = (next[group] as f64 + 0.5) / sizes[group].1 as f64;
+        next[group] += 1;
+    }
+    for (i, (&weight, phase)) in weights.iter().zip(places).enumerate().take(count) {
+        let until = |epochs: u64| (weight * epochs as f64 + phase).floor();
+        let times = (until(epoch + 1) - until(epoch)) as usize;
+        drawn.extend(std::iter::repeat_n(i, times));
+    }
+    drawn
+}
+
 /// The steps of one pass over examples of these lengths (tokens). The last step may be smaller.
 pub fn epoch_steps(lengths: &[usize], params: &OrderParams, epoch: u64) -> Vec<StepBatches> {
-    let order = permutation(lengths.len(), params.seed, epoch);
+    weighted_steps(lengths, &[], params, epoch)
+}
+
+/// The same where example `i` is drawn about `weights[i]` times; see [`drawn`].
+pub fn weighted_steps(lengths: &[usize], weights: &[f64], params: &OrderParams, epoch: u64) -> Vec<StepBatches> {
+    let examples = drawn(lengths.len(), weights, params.seed, epoch);
+    let order = permutation(examples.len(), params.seed, epoch).into_iter().map(|at| examples[at]);
     let rows: Vec<Vec<usize>> = if params.packing {
         // Next fit in shuffled order: the fill is a few per cent below the best, the order stays random.
         let mut rows: Vec<Vec<usize>> = Vec::new();
@@ -85,7 +128,7 @@ pub fn epoch_steps(lengths: &[usize], params: &OrderParams, epoch: u64) -> Vec<S
         }
         rows
     } else {
-        order.into_iter().map(|i| vec![i]).collect()
+        order.map(|i| vec![i]).collect()
     };
     rows.chunks((params.micro_batch_size * params.gradient_accumulation).max(1))
         .map(|step| step.chunks(params.micro_batch_size.max(1)).map(<[Vec<usize>]>::concat).collect())
@@ -126,5 +169,26 @@ mod tests {
         assert_ne!(permutation(20, 1, 0), permutation(20, 1, 1));
         assert_ne!(permutation(20, 1, 0), permutation(20, 2, 0));
         assert_eq!(permutation(20, 1, 5), permutation(20, 1, 5));
+    }
+
+    #[test]
+    fn rows_are_drawn_as_often_as_their_weight_says_s3_8() {
+        let weights: Vec<f64> = (0..300).map(|i| [1.0, 2.0, 0.3][i / 100]).collect();
+        let mut totals = vec![0_usize; 300];
+        for epoch in 0..10 {
+            let drawn = drawn(300, &weights, 7, epoch);
+            let count = |range: std::ops::Range<usize>| drawn.iter().filter(|i| range.contains(i)).count();
+            assert_eq!((count(0..100), count(100..200)), (100, 200), "whole weights are exact in every epoch");
+            assert!(count(200..300).abs_diff(30) <= 1, "epoch {epoch}: {}", count(200..300));
+            drawn.iter().for_each(|i| totals[*i] += 1);
+        }
+        assert!(totals[..100].iter().all(|n| *n == 10) && totals[100..200].iter().all(|n| *n == 20));
+        assert!(totals[200..].iter().all(|n| *n == 3), "{:?}", &totals[200..]);
+        // It is a pure function, and the seed decides which rows of a fraction come first.
+        assert_eq!(drawn(300, &weights, 7, 3), drawn(300, &weights, 7, 3));
+        assert_ne!(drawn(300, &weights, 7, 3), drawn(300, &weights, 8, 3));
+        let lengths = vec![5; 300];
+        let seen = weighted_steps(&lengths, &weights, &params(true), 2).into_iter().flatten().flatten().count();
+        assert_eq!(seen, drawn(300, &weights, 7, 2).len());
     }
 }

@@ -22,6 +22,8 @@ pub struct Facts<'a> {
     pub stored_in_4bit: bool,
     /// Tokens of every training example, uncut; both sequences of one that compares.
     pub lengths: &'a [usize],
+    /// How often each of them is drawn in an epoch; empty where that is once.
+    pub weights: &'a [f64],
     /// Threads to compute with.
     pub threads: usize,
 }
@@ -126,6 +128,84 @@ pub struct TrainingPlan {
     /// How preferences are learnt; `None`: answers are copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferencePlan>,
+    /// What happens when it goes wrong.
+    #[serde(default)]
+    pub guards: GuardPlan,
+    /// How often rows are drawn, by where they come from; empty where every row is drawn once an epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceWeight>,
+}
+
+/// How often the rows of one source are drawn in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceWeight {
+    /// Its rows come before this one, and after those of the source before it.
+    pub end: u32,
+    /// Draws of each row in an epoch, on average.
+    pub weight: f64,
+}
+
+/// What happens when a run goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardPlan {
+    /// The loss climbs.
+    pub on_divergence: Reaction,
+    /// The gradient explodes.
+    pub on_gradient_explosion: Reaction,
+    /// Share of the memory that may be used.
+    pub memory_limit_fraction: f64,
+    /// Rows that are not trained on: indices into the rows as read, ascending.
+    pub exclude_rows: Vec<u32>,
+}
+
+impl Default for GuardPlan {
+    fn default() -> Self {
+        Self {
+            on_divergence: Reaction::Pause,
+            on_gradient_explosion: Reaction::Rewind,
+            memory_limit_fraction: 0.9,
+            exclude_rows: Vec::new(),
+        }
+    }
+}
+
+/// What is done about trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reaction {
+    /// Save and halt.
+    Pause,
+    /// Go back to before it, change what caused it, go on.
+    Rewind,
+    /// Only say so.
+    Continue,
+}
+
+impl Reaction {
+    fn named(name: Option<&str>, default: Self) -> Self {
+        match name {
+            Some("pause") => Self::Pause,
+            Some("rewind" | "clip_and_rewind") => Self::Rewind,
+            Some("continue") => Self::Continue,
+            _ => default,
+        }
+    }
+}
+
+impl GuardPlan {
+    /// What a configuration asks for. Rows are named by people and found where the data is.
+    pub fn of_config(config: &crate::config::GuardConfig) -> Self {
+        let usual = Self::default();
+        Self {
+            on_divergence: Reaction::named(config.on_divergence.as_deref(), usual.on_divergence),
+            on_gradient_explosion: Reaction::named(
+                config.on_gradient_explosion.as_deref(),
+                usual.on_gradient_explosion,
+            ),
+            memory_limit_fraction: config.memory_limit_fraction.unwrap_or(usual.memory_limit_fraction),
+            exclude_rows: Vec::new(),
+        }
+    }
 }
 
 impl TrainingPlan {
@@ -137,6 +217,11 @@ impl TrainingPlan {
             warmup_steps: self.warmup_steps,
             total_steps: self.total_steps,
         }
+    }
+
+    /// How often examples made from these rows of the dataset are drawn in an epoch; empty where each is once.
+    pub fn weights(&self, rows: impl IntoIterator<Item = u32>) -> Vec<f64> {
+        weights_of(&self.sources, rows)
     }
 
     /// What the order of the data depends on.
@@ -154,6 +239,15 @@ impl TrainingPlan {
     pub fn scaling(&self) -> f64 {
         if self.use_rslora { self.alpha / (self.rank as f64).sqrt() } else { self.alpha / self.rank as f64 }
     }
+}
+
+/// The weight of each of `rows`; empty where there are no `sources` that differ.
+pub fn weights_of(sources: &[SourceWeight], rows: impl IntoIterator<Item = u32>) -> Vec<f64> {
+    if sources.is_empty() {
+        return Vec::new();
+    }
+    let of = |row: u32| sources.iter().find(|source| row < source.end).map_or(1.0, |source| source.weight);
+    rows.into_iter().map(of).collect()
 }
 
 /// Share of the rows held out where nothing is asked for.
@@ -178,6 +272,25 @@ fn whole(field: &str, value: usize, low: usize, high: usize) -> Result<usize> {
     if (low..=high).contains(&value) { Ok(value) } else { Err(impossible(field, value, &format!("{low} to {high}"))) }
 }
 
+/// Each source is one thing, drawn a sensible number of times.
+fn check_sources(config: &RunConfig) -> Result<()> {
+    for (at, source) in config.dataset.sources.iter().enumerate() {
+        let field = |name: &str| format!("dataset.sources[{at}].{name}");
+        if source.path.is_some() == source.hub.is_some() {
+            let detail = format!("`dataset.sources[{at}]` must name either a `path` or a `hub` dataset");
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+        if source.hub.is_none() && source.revision.is_some() {
+            let detail = format!("`{}` is for datasets of the hub; a path has no revisions", field("revision"));
+            return Err(Fault::new("PS-CFG-001", detail));
+        }
+        if let Some(weight) = source.weight {
+            in_range(&field("weight"), weight, 0.01, 100.0)?;
+        }
+    }
+    Ok(())
+}
+
 /// Check what can be checked before the model is opened.
 pub fn check(config: &RunConfig) -> Result<()> {
     if config.model.id.is_none() {
@@ -186,6 +299,7 @@ pub fn check(config: &RunConfig) -> Result<()> {
     if config.dataset_paths().is_empty() {
         return Err(Fault::new("PS-CFG-001", "The run names no data: give `--data FILE` or `dataset.path`"));
     }
+    check_sources(config)?;
     let a = &config.adapter;
     if let Some(rank) = a.rank {
         whole("adapter.rank", rank, 1, 1024)?;
@@ -214,8 +328,12 @@ pub fn check(config: &RunConfig) -> Result<()> {
     only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
     only("training.precision", &t.precision, &["f32"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
-    only("guards.on_divergence", &config.guards.on_divergence, &["pause", "continue"])?;
-    only("guards.on_gradient_explosion", &config.guards.on_gradient_explosion, &["clip_and_rewind", "continue"])?;
+    only("guards.on_divergence", &config.guards.on_divergence, &["pause", "rewind", "continue"])?;
+    only(
+        "guards.on_gradient_explosion",
+        &config.guards.on_gradient_explosion,
+        &["clip_and_rewind", "pause", "continue"],
+    )?;
     if let Some(v) = t.neftune_alpha {
         in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
     }
@@ -272,14 +390,6 @@ pub fn check(config: &RunConfig) -> Result<()> {
     check_samples(&config.evaluation)?;
     if let Some(v) = config.guards.memory_limit_fraction {
         in_range("guards.memory_limit_fraction", v, 0.05, 1.0)?;
-    }
-    for source in &config.dataset.sources {
-        if source.hub.is_some() || source.split.is_some() || source.weight.is_some_and(|w| (w - 1.0).abs() > 1e-9) {
-            return Err(Fault::new(
-                "PS-CFG-001",
-                "`dataset.sources` can only name local files by `path` in this version, each with weight 1",
-            ));
-        }
     }
     Ok(())
 }
@@ -356,19 +466,15 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     // About 1,000 tokens keep every product busy; more only costs memory.
     let micro_batch_size = t.micro_batch_size.unwrap_or_else(|| (1024 / row_tokens).clamp(1, 16));
     // Sixteen examples a step, fewer where the data is so small that an epoch would have fewer than 16 steps.
-    let per_step_goal = (cut.len() / 16).clamp(1, 16);
+    let seed = t.seed.unwrap_or(42);
+    let draws = crate::order::drawn(cut.len(), facts.weights, seed, 0).len();
+    let per_step_goal = (draws / 16).clamp(1, 16);
     let gradient_accumulation = t.gradient_accumulation.unwrap_or_else(|| per_step_goal.div_ceil(micro_batch_size));
     let epochs = t.epochs.unwrap_or(3.0);
-    let order = OrderParams {
-        micro_batch_size,
-        gradient_accumulation,
-        max_sequence_length,
-        packing,
-        seed: t.seed.unwrap_or(42),
-    };
+    let order = OrderParams { micro_batch_size, gradient_accumulation, max_sequence_length, packing, seed };
     let total_steps = match t.max_steps {
         Some(steps) => steps,
-        None => steps_for(&cut, &order, epochs),
+        None => steps_for(&cut, facts.weights, &order, epochs),
     };
     let warmup_ratio = t.warmup_ratio.unwrap_or(objective.warmup_ratio());
     let warmup_steps = ((total_steps as f64 * warmup_ratio).ceil() as u64).min(total_steps.saturating_sub(1));
@@ -413,15 +519,18 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         validation_split: config.dataset.validation_split.unwrap_or(0.0),
         threads: facts.threads,
         preference: PreferencePlan::of(config),
+        guards: GuardPlan::of_config(&config.guards),
+        sources: Vec::new(),
     })
 }
 
 /// Optimizer steps of `epochs` passes; a broken last pass is rounded up to whole steps.
-fn steps_for(lengths: &[usize], order: &OrderParams, epochs: f64) -> u64 {
+fn steps_for(lengths: &[usize], weights: &[f64], order: &OrderParams, epochs: f64) -> u64 {
     let full = epochs.floor() as u64;
-    // The number of packed rows differs a little between epochs; without packing it does not.
-    let per_epoch = |e: u64| crate::order::epoch_steps(lengths, order, e).len() as u64;
-    let mut steps: u64 = if order.packing { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
+    // The number of packed rows differs a little between epochs, and so do the draws of fractional weights.
+    let per_epoch = |e: u64| crate::order::weighted_steps(lengths, weights, order, e).len() as u64;
+    let differs = order.packing || !weights.is_empty();
+    let mut steps: u64 = if differs { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
     let rest = epochs - full as f64;
     if rest > 0.0 {
         steps += (per_epoch(full) as f64 * rest).ceil() as u64;

@@ -10,6 +10,7 @@ mod layer;
 mod linear;
 mod mlp;
 mod param;
+mod pooled;
 mod router;
 mod saved;
 mod weighted;
@@ -295,7 +296,6 @@ impl<B: Backend> Decoder<B> {
         let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
         be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        scale_logits(be, spec, &mut acts.dnormed)?;
         Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
     }
 
@@ -326,6 +326,7 @@ impl<B: Backend> Decoder<B> {
 
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
+        scale_logits(be, spec, &mut acts.dnormed)?;
         let recompute = acts.layers.len() == 1 && layers.len() > 1;
         let embedding_trained = match (&mut saved.embedding, embedding) {
             (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
@@ -353,6 +354,20 @@ impl<B: Backend> Decoder<B> {
             be.embed_bwd(grad, acts.dx.view(), &batch.tokens, spec.embedding_scale as f32)?;
         }
         Ok(scores)
+    }
+
+    /// Where the last pass was no longer finite first, looking from the bottom up.
+    pub fn first_broken_output(&self, acts: &Activations<B>) -> Result<Option<String>> {
+        let is_broken = |t: &Tensor<B>| Ok(self.be.download(t)?.iter().any(|v| !v.is_finite()));
+        for (i, stream) in acts.inputs.iter().enumerate() {
+            if is_broken(stream)? {
+                return Ok(Some(match i {
+                    0 => "the output of the embedding".to_owned(),
+                    i => format!("the output of layer {}", i - 1),
+                }));
+            }
+        }
+        Ok(if is_broken(&acts.normed)? { Some("the output of the last norm".to_owned()) } else { None })
     }
 
     /// Logits of every position, for checks on small models: `[rows, vocab]`.

@@ -100,6 +100,18 @@ impl<B: Backend> Param<B> {
         Ok(Some(state))
     }
 
+    /// Moments of zeros again, as before the first step.
+    pub fn forget_moments(&mut self, be: &B) -> Result<()> {
+        let len = self.value.len();
+        if let Some(moments) = &mut self.moments {
+            moments.state = match moments.state {
+                OptimizerState::EightBit { .. } => OptimizerState::eight_bit(be, len)?,
+                OptimizerState::Unused | OptimizerState::Float { .. } => OptimizerState::Unused,
+            };
+        }
+        Ok(())
+    }
+
     /// Shape in the file.
     pub fn file_shape(&self) -> Vec<usize> {
         if self.is_vector { vec![self.value.cols()] } else { vec![self.value.rows(), self.value.cols()] }

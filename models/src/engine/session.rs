@@ -28,10 +28,14 @@ pub trait Session {
     /// Answer with another adapter from here on, or with none. Only its tensors move; the base's part of the cache
     /// stays. A fault leaves everything as it was.
     fn switch_adapter(&mut self, adapter: Option<&AdapterFile>) -> Result<()>;
+    /// A text as one vector: the mean of its last hidden states, with or without the adapter. At least one token.
+    fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
     /// Let go of the cache.
     fn forget(&mut self);
     /// Tokens that the cache has room for.
     fn cache_tokens(&self) -> usize;
+    /// The same, example by example.
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>>;
 }
 
 struct Loaded<B: Backend> {
@@ -49,6 +53,10 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn score(&mut self, examples: &[Tokens], adapters: bool) -> Result<Totals> {
         train::score(&mut self.decoder, &mut self.acts, examples, adapters)
+    }
+
+    fn score_each(&mut self, examples: &[Tokens], adapters: bool) -> Result<Vec<Totals>> {
+        train::score_each(&mut self.decoder, &mut self.acts, examples, adapters)
     }
 
     fn score_preferences(
@@ -87,6 +95,10 @@ impl<B: Backend> Session for Loaded<B> {
         }
         self.columns.forget_adapter();
         Ok(())
+    }
+
+    fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>> {
+        self.decoder.pooled(&mut self.acts, tokens, adapters).map_err(device)
     }
 
     fn forget(&mut self) {

@@ -7,7 +7,9 @@ use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build};
 use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
-use crate::train::{Questions, Reference, Request, RunOutcome, RunState, Samples, Tokens, Trainer, checkpoint};
+use crate::train::{
+    GuardJob, Questions, Reference, Request, RunOutcome, RunState, Samples, Tokens, Trainer, checkpoint,
+};
 use peft_kernels::Backend;
 use peft_plan::{EventSink, Fault, Method, Optimizer, Result, RunEvent, Started, TrainingPlan};
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ pub struct TrainJob<'a, 'q> {
     pub samples: Option<Samples<'a>>,
     /// Peak resident memory of the process.
     pub peak_memory: fn() -> u64,
+    /// What the guard needs from outside.
+    pub guard: GuardJob<'a>,
 }
 
 pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, backend: &str) -> Result<RunOutcome> {
@@ -64,6 +68,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         questions,
         samples,
         peak_memory,
+        guard,
     } = job;
     let checkpoint_file = base.checkpoint();
     if let Some(tensor) = checkpoint_file.non_finite() {
@@ -114,11 +119,19 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     let fingerprint = fingerprint(be, base, plan, dataset_hash);
     let mut resumed = None;
     if resume {
+        if let Some(step) = guard.rewind_to {
+            go_back(directory, step, &fingerprint)?;
+        }
         let (state, damaged) = checkpoint::newest_good(directory)?;
         if let Some(state) = state {
             check_fingerprint(&state, &fingerprint, changed)?;
             let mut state = checkpoint::restore(directory, &mut decoder, state.step)?;
-            state.fingerprint.clone_from(&fingerprint);
+            if state.fingerprint != fingerprint {
+                // From here on the changed plan holds, also for whoever resumes after a crash.
+                forget_remedies(&mut state, plan);
+                state.fingerprint.clone_from(&fingerprint);
+                checkpoint::save(directory, &mut decoder, &state)?;
+            }
             let _continue = sink.emit(&RunEvent::Resumed { step: state.step });
             if damaged > 0 {
                 let _continue = sink.emit(&damaged_checkpoints(damaged, state.step));
@@ -134,7 +147,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     }
     if resumed.is_none() {
         let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
-        let widest = peft_plan::order::epoch_steps(&lengths, &plan.order(), 0)
+        let weights = plan.weights(train.iter().map(|t| t.row));
+        let drawn = peft_plan::order::drawn(train.len(), &weights, plan.seed, 0);
+        let learnt = |i: usize| train[i].trained.iter().skip(1).filter(|&&x| x).count() as u64;
+        let widest = peft_plan::order::weighted_steps(&lengths, &weights, &plan.order(), 0)
             .iter()
             .flatten()
             .map(|micro| micro.iter().map(|&i| lengths[i]).sum::<usize>())
@@ -150,7 +166,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             total_steps: plan.total_steps,
             examples: train.len() as u64,
             validation_examples: validation.len() as u64,
-            tokens_per_epoch: train.iter().map(|t| t.trained.iter().skip(1).filter(|&&x| x).count() as u64).sum(),
+            tokens_per_epoch: drawn.into_iter().map(learnt).sum(),
             truncated_examples: truncated,
             memory_plan_bytes: memory_plan(base, plan, widest)?.total_bytes,
         }));
@@ -178,6 +194,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         samples,
         write_result: &mut write_result,
         peak_memory,
+        guard,
     };
     trainer.run(&mut decoder, sink, resumed)
 }
@@ -197,15 +214,43 @@ fn fingerprint<B: Backend>(
     ])
 }
 
+/// What a person has set by hand is not changed by what the guard did to the old value.
+fn forget_remedies(state: &mut RunState, plan: &TrainingPlan) {
+    let old = state.fingerprint.get("plan").and_then(|text| serde_json::from_str::<TrainingPlan>(text).ok());
+    let Some(old) = old else { return };
+    let differs = |a: f64, b: f64| a.to_bits() != b.to_bits();
+    if differs(old.learning_rate, plan.learning_rate) {
+        state.guard.rate_factor = 1.0;
+    }
+    if differs(old.max_gradient_norm, plan.max_gradient_norm) {
+        state.guard.clip = None;
+    }
+    state.guard.rewinds = 0;
+}
+
+/// Forget what was done after the newest whole checkpoint that is not after `step`; without one, everything.
+fn go_back(directory: &Path, step: u64, fingerprint: &BTreeMap<String, String>) -> Result<()> {
+    let earlier = checkpoint::steps(directory).into_iter().filter(|&saved| saved <= step);
+    let mut target = 0;
+    for saved in earlier {
+        if let Ok(state) = checkpoint::read(directory, saved) {
+            // Before anything is deleted: this run must be able to go on from there.
+            check_fingerprint(&state, fingerprint, true)?;
+            target = saved;
+            break;
+        }
+    }
+    checkpoint::forget_after(directory, target)
+}
+
 /// The newest checkpoints did not survive; an older one did.
 fn damaged_checkpoints(count: usize, step: u64) -> RunEvent {
-    RunEvent::Anomaly {
+    RunEvent::anomaly(
         step,
-        kind: "damaged_checkpoint".to_owned(),
-        message: format!("{count} newer checkpoints are damaged and were passed over"),
-        actions: Vec::new(),
-        taken: format!("went on from step {step}"),
-    }
+        "damaged_checkpoint",
+        format!("{count} newer checkpoints are damaged and were passed over"),
+        format!("went on from step {step}"),
+    )
 }
 
 /// A fault where something that decides the bits is not what it was. `changed`: the plan may differ.

@@ -3,6 +3,7 @@
 //! A checkpoint directory holds `parameters.safetensors`, `moments.safetensors`, `state.json` and a manifest with
 //! hashes. There is no random state: order and dropout are pure functions of seed and step.
 
+use super::guard::GuardState;
 use super::moments;
 use crate::adapter::NamedTensors;
 use crate::decoder::Decoder;
@@ -33,6 +34,9 @@ pub struct RunState {
     pub evaluations_without_gain: u32,
     /// What must be the same for the bits to be the same: plan, data, base, backend.
     pub fingerprint: BTreeMap<String, String>,
+    /// What the guard saw and did.
+    #[serde(default)]
+    pub guard: GuardState,
 }
 
 /// Where the checkpoints of a run are.
@@ -45,9 +49,15 @@ pub fn path(run: &Path, step: u64) -> PathBuf {
     directory(run).join(format!("step-{step}"))
 }
 
+/// Where the state before the first step is, while a run has no checkpoint to go back to. No run goes on from it by
+/// itself: a run that is killed so early begins again.
+pub fn start_path(run: &Path) -> PathBuf {
+    directory(run).join("start")
+}
+
 /// Write the state of `decoder`; returns the directory and its size in bytes.
 pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) -> Result<(PathBuf, u64)> {
-    let target = path(run, state.step);
+    let target = if state.step == 0 { start_path(run) } else { path(run, state.step) };
     let io = |e| Fault::io("save the checkpoint", &target, e);
     durable::create_directories(&directory(run)).map_err(io)?;
     let be = decoder.be.clone();
@@ -55,7 +65,10 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     let mut states = moments::Moments::default();
     for p in decoder.params_mut() {
         parameters.insert(p.name.clone(), (p.file_shape(), be.download(&p.value).map_err(device)?));
-        states.take(&be, p)?;
+        // Before the first step all moments are nothing.
+        if state.step > 0 {
+            states.take(&be, p)?;
+        }
     }
     let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
     let manifest = durable::replace_directory(&target, |writer| {
@@ -92,6 +105,11 @@ pub fn newest_good(run: &Path) -> Result<(Option<RunState>, usize)> {
     Ok((None, damaged))
 }
 
+/// The state in the checkpoint of `step`, if that is whole.
+pub fn read(run: &Path, step: u64) -> Result<RunState> {
+    read_state(&path(run, step))
+}
+
 fn read_state(path: &Path) -> Result<RunState> {
     let damaged =
         |what: String| Fault::new("PS-CKPT-001", format!("The checkpoint `{}` is damaged: {what}", path.display()));
@@ -102,7 +120,7 @@ fn read_state(path: &Path) -> Result<RunState> {
 
 /// Put the tensors of checkpoint `step` into `decoder`.
 pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> Result<RunState> {
-    let from = path(run, step);
+    let from = if step == 0 { start_path(run) } else { path(run, step) };
     let state = read_state(&from)?;
     let parameters = read_tensors(&from.join("parameters.safetensors"))?;
     let states = moments::Moments::read(&from.join("moments.safetensors"))?;
@@ -118,7 +136,11 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
             )),
         };
         be.upload(&mut p.value, &find(&parameters, &p.name)?).map_err(device)?;
-        states.put(&be, p)?;
+        if step == 0 {
+            p.forget_moments(&be).map_err(device)?;
+        } else {
+            states.put(&be, p)?;
+        }
         used += 1;
     }
     if used != parameters.len() {
@@ -128,14 +150,46 @@ pub fn restore<B: Backend>(run: &Path, decoder: &mut Decoder<B>, step: u64) -> R
     Ok(state)
 }
 
-/// Delete full states beyond the newest `keep`, never fewer than one. `newest` was just saved: whatever claims to
-/// be newer was damaged and passed over, and must not count.
-pub fn prune(run: &Path, newest: u64, keep: usize) -> Result<Vec<u64>> {
+/// Delete full states beyond the newest `keep`, never fewer than one, and beyond the two newest that a guard can go
+/// back to: those after a multiple of `anchor` steps. `newest` was just saved: whatever claims to be newer was damaged
+/// and passed over, and must not count. Nothing is deleted before `newest` has been read back.
+pub fn prune(run: &Path, newest: u64, keep: usize, anchor: u64) -> Result<Vec<u64>> {
     let (damaged, good): (Vec<u64>, Vec<u64>) = steps(run).into_iter().partition(|&step| step > newest);
-    let old: Vec<u64> = damaged.into_iter().chain(good.into_iter().skip(keep.max(1))).collect();
-    for &step in &old {
-        let path = path(run, step);
-        std::fs::remove_dir_all(&path).map_err(|e| Fault::io("delete", &path, e))?;
+    let anchors: Vec<u64> = good.iter().copied().filter(|step| step.is_multiple_of(anchor.max(1))).take(2).collect();
+    let beyond = good.into_iter().skip(keep.max(1)).filter(|step| !anchors.contains(step));
+    let old: Vec<u64> = damaged.into_iter().chain(beyond).collect();
+    if !old.is_empty() {
+        let path = path(run, newest);
+        durable::verify_directory(&path).map_err(|d| {
+            Fault::new(
+                "PS-DISK-003",
+                format!("The checkpoint `{}` was written and cannot be read back: {d}", path.display()),
+            )
+        })?;
     }
+    old.iter().try_for_each(|&step| remove(&path(run, step)))?;
     Ok(old)
+}
+
+/// Delete the states after `step`: the run goes on from there in another way. The newest goes first, so that what a
+/// crash leaves is a story without a gap.
+pub fn forget_after(run: &Path, step: u64) -> Result<()> {
+    steps(run).into_iter().filter(|&later| later > step).try_for_each(|later| {
+        remove(&path(run, later))?;
+        let small = run.join("adapters").join(format!("step-{later}.safetensors"));
+        match std::fs::remove_file(&small) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Fault::io("delete", &small, e)),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Delete the state before the first step, if it is there.
+pub fn forget_start(run: &Path) -> Result<()> {
+    let path = start_path(run);
+    if path.exists() { remove(&path) } else { Ok(()) }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_dir_all(path).map_err(|e| Fault::io("delete", path, e))
 }

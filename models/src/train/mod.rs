@@ -4,16 +4,24 @@
 //! the terminal are sinks.
 
 mod answering;
+mod blame;
 pub mod checkpoint;
+mod each;
+mod guard;
+pub mod ledger;
 mod moments;
 pub mod preference;
+mod probe;
 mod reference;
+mod rewind;
 mod samples;
 mod score;
 mod step;
 
 pub use answering::{Listener, Question, Questions};
 pub use checkpoint::RunState;
+pub use each::score_each;
+pub use guard::{GuardJob, GuardState, MOST_REWINDS};
 pub use preference::{Pair, PreferenceScores, preference_step};
 pub use reference::Reference;
 pub use samples::{SamplePrompt, Samples};
@@ -23,8 +31,11 @@ pub use step::{StepOutcome, optimizer_step};
 use crate::adapter;
 use crate::decoder::{Activations, Batch, Decoder};
 use crate::fault::device;
+use guard::{Guard, anchor_every};
+use ledger::Ledger;
 use peft_kernels::Backend;
-use peft_plan::order::{StepBatches, epoch_steps};
+use peft_plan::findings::Finding;
+use peft_plan::order::{StepBatches, weighted_steps};
 use peft_plan::{Evaluation, EventSink, Fault, Finished, Interval, Result, RunEvent, StepMetrics, TrainingPlan};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -53,6 +64,10 @@ pub enum Request {
     Stop,
     /// Like [`Request::Pause`], because of Ctrl-C.
     Interrupt,
+    /// Score the held-out rows now, and go on.
+    Evaluate,
+    /// Save now, and go on.
+    Snapshot,
 }
 
 /// How a run came to its end.
@@ -62,6 +77,8 @@ pub enum RunOutcome {
     Finished(Finished),
     /// Halted on request.
     Paused(u64),
+    /// Halted by the guard, because of this.
+    Halted(Box<Finding>),
     /// Ended on request; the adapter is written.
     Stopped(u64),
     /// Halted by Ctrl-C.
@@ -95,11 +112,15 @@ pub struct Trainer<'a, 'q, B: Backend> {
     pub write_result: &'a mut WriteResult<'a, B>,
     /// Peak resident memory of the process, bytes.
     pub peak_memory: fn() -> u64,
+    /// What the guard needs from outside.
+    pub guard: GuardJob<'a>,
 }
 
 /// Walks the steps of all epochs without holding more than one epoch's order.
 struct Schedule<'a> {
     lengths: Vec<usize>,
+    /// How often each example is drawn; empty where that is once.
+    weights: Vec<f64>,
     plan: &'a TrainingPlan,
     epoch: u64,
     steps: Vec<StepBatches>,
@@ -110,8 +131,9 @@ struct Schedule<'a> {
 impl<'a> Schedule<'a> {
     fn new(examples: &[Tokens], plan: &'a TrainingPlan) -> Self {
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-        let steps = epoch_steps(&lengths, &plan.order(), 0);
-        Self { lengths, plan, epoch: 0, steps, before: 0 }
+        let weights = plan.weights(examples.iter().map(|e| e.row));
+        let steps = weighted_steps(&lengths, &weights, &plan.order(), 0);
+        Self { lengths, weights, plan, epoch: 0, steps, before: 0 }
     }
 
     /// The batches of step `step` (from 1) and how many epochs are done after it.
@@ -120,15 +142,16 @@ impl<'a> Schedule<'a> {
             *self = Self {
                 epoch: 0,
                 before: 0,
-                steps: epoch_steps(&self.lengths, &self.plan.order(), 0),
+                steps: weighted_steps(&self.lengths, &self.weights, &self.plan.order(), 0),
                 lengths: std::mem::take(&mut self.lengths),
+                weights: std::mem::take(&mut self.weights),
                 plan: self.plan,
             };
         }
         while step > self.before + self.steps.len() as u64 {
             self.before += self.steps.len() as u64;
             self.epoch += 1;
-            self.steps = epoch_steps(&self.lengths, &self.plan.order(), self.epoch);
+            self.steps = weighted_steps(&self.lengths, &self.weights, &self.plan.order(), self.epoch);
         }
         let index = (step - self.before - 1) as usize;
         (&self.steps[index], self.epoch as f64 + (index + 1) as f64 / self.steps.len() as f64)
@@ -152,6 +175,7 @@ struct Progress {
     started: Instant,
     last_saved: Instant,
     saved_step: Option<u64>,
+    ledger: Ledger,
     session_steps: u64,
     /// Slowest and fastest steps of this session, seconds.
     step_seconds: Vec<f64>,
@@ -184,6 +208,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         resume: Option<RunState>,
     ) -> Result<RunOutcome> {
         let mut acts = decoder.activations(self.plan.recompute).map_err(device)?;
+        let guard = Guard::new(self.plan, self.guard, decoder.spec.vocab_size);
         let mut schedule = Schedule::new(self.train, self.plan);
         let rates = self.plan.schedule();
         let resumed = resume.is_some();
@@ -191,41 +216,60 @@ impl<B: Backend> Trainer<'_, '_, B> {
             step: 0,
             tokens: 0,
             seconds: 0.0,
-            loss: f64::NAN,
+            loss: 0.0,
             validation_loss: None,
             best: None,
             evaluations_without_gain: 0,
             fingerprint: self.fingerprint.clone(),
+            guard: GuardState::default(),
         });
         let now = Instant::now();
         let mut progress = Progress {
             earlier_seconds: state.seconds,
             saved_step: resumed.then_some(state.step),
+            ledger: Ledger::open(self.directory, state.step)?,
             state,
             started: now,
             last_saved: now,
             session_steps: 0,
             step_seconds: Vec::new(),
         };
+        if !resumed {
+            // Before anything is saved: a run that goes on from step 0 has told them.
+            if let Some(samples) = self.samples {
+                samples.tell(decoder, false, 0, sink)?;
+            }
+            self.before_first_step(decoder, &mut acts, sink, &guard, &mut progress)?;
+        }
         let mut halt = None;
         let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
-        if let Some(samples) = self.samples.filter(|_| progress.state.step == 0) {
-            samples.tell(decoder, false, 0, sink)?;
-        }
-        while progress.state.step < self.plan.total_steps {
-            if let Some(request) = (self.request)().or(halt.take()) {
-                return self.halted(request, decoder, sink, &mut progress);
+        while progress.state.step < self.plan.total_steps && !self.is_stopped_early(&progress.state) {
+            match (self.request)().or(halt.take()) {
+                Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &progress.state)?,
+                Some(Request::Snapshot) => self.save(decoder, sink, &mut progress)?,
+                Some(request) => return self.halted(request, decoder, sink, &mut progress),
+                None => {}
             }
             let step = progress.state.step + 1;
             let begun = Instant::now();
             let (batches, epoch) = schedule.at(step);
-            let rate = rates.at(step);
+            let batches = guard.batches(&progress.state.guard, batches, self.train);
+            let plan = guard.acting_plan(&progress.state.guard);
+            let rate = rates.at(step) * progress.state.guard.rate_factor;
             let outcome = match &mut self.reference {
-                None => optimizer_step(decoder, &mut acts, self.train, batches, self.plan, step, rate)?,
+                None => optimizer_step(decoder, &mut acts, self.train, &batches, &plan, step, rate)?,
                 Some(reference) => {
-                    preference_step(decoder, &mut acts, self.train, batches, self.plan, reference, step, rate)?
+                    preference_step(decoder, &mut acts, self.train, &batches, &plan, reference, step, rate)?
                 }
             };
+            if !outcome.is_finite() {
+                let broken = (step, rate, &batches);
+                match self.broken_step(decoder, &mut acts, sink, &guard, &mut progress, broken)? {
+                    Some(finding) => return self.halted_by(finding, decoder, sink, &mut progress),
+                    None => continue,
+                }
+            }
+            progress.ledger.append(step, &outcome.rows)?;
             progress.session_steps += 1;
             let seconds = begun.elapsed().as_secs_f64();
             progress.step_seconds.push(seconds);
@@ -248,19 +292,29 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 halt = Some(Request::Interrupt);
             }
             answering.work(decoder, self.questions, step, seconds);
+            let rows = guard.rows(&mut progress.state.guard, step, &outcome.rows);
+            let mut found = guard.observe(&mut progress.state.guard, &event);
+            found.extend(rows);
+            found.extend(guard.memory(&mut progress.state.guard, step));
+            if probe::is_due(self.plan, step) {
+                found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);
+            }
             let last = step == self.plan.total_steps;
             let evaluates = last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every));
             if let Some(samples) = self.samples.filter(|_| evaluates) {
                 samples.tell(decoder, true, step, sink)?;
             }
             if !self.validation.is_empty() && evaluates {
-                self.evaluate(decoder, &mut acts, sink, &mut progress)?;
-                let patience = self.plan.early_stopping_patience.unwrap_or(u32::MAX);
-                if progress.state.evaluations_without_gain >= patience {
-                    break;
-                }
+                let event = self.evaluate(decoder, &mut acts, sink, &mut progress)?;
+                found.extend(guard.observe(&mut progress.state.guard, &event));
+            }
+            match self.react(decoder, &mut acts, sink, &guard, &mut progress, (found, &batches))? {
+                rewind::Next::GoOn => {}
+                rewind::Next::Rewound => continue,
+                rewind::Next::Halt(finding) => return self.halted_by(*finding, decoder, sink, &mut progress),
             }
             let due = self.plan.checkpoint_every_steps.is_some_and(|n| step.is_multiple_of(n))
+                || step.is_multiple_of(anchor_every(self.plan))
                 || progress.last_saved.elapsed().as_secs_f64() >= self.plan.checkpoint_every_seconds;
             if due || last {
                 self.save(decoder, sink, &mut progress)?;
@@ -269,13 +323,34 @@ impl<B: Backend> Trainer<'_, '_, B> {
         self.finished(decoder, sink, &mut progress)
     }
 
-    fn evaluate(
+    /// So many evaluations brought nothing that the run is over.
+    fn is_stopped_early(&self, state: &RunState) -> bool {
+        self.plan.early_stopping_patience.is_some_and(|patience| state.evaluations_without_gain >= patience)
+    }
+
+    /// Score the held-out rows because somebody asked. What the run decides by is not touched: it goes on as if
+    /// nobody had.
+    fn evaluate_aside(
         &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
-        progress: &mut Progress,
+        state: &RunState,
     ) -> Result<()> {
+        if self.validation.is_empty() {
+            return Ok(());
+        }
+        let event = RunEvent::Evaluation(self.scored(decoder, acts, state.step)?);
+        let _continue = sink.emit(&event);
+        Ok(())
+    }
+
+    pub(super) fn scored(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        step: u64,
+    ) -> Result<Evaluation> {
         decoder.prepare().map_err(device)?;
         let plan = self.plan.preference.as_ref();
         let (totals, loss, preference) = if let (Some(reference), Some(plan)) = (&mut self.reference, plan) {
@@ -285,7 +360,25 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let totals = score(decoder, acts, self.validation, true)?;
             (totals, totals.mean_loss(), None)
         };
+        Ok(Evaluation {
+            step,
+            loss,
+            perplexity: totals.mean_loss().exp(),
+            token_accuracy: totals.accuracy(),
+            preference,
+        })
+    }
+
+    fn evaluate(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<RunEvent> {
+        let evaluation = self.scored(decoder, acts, progress.state.step)?;
         let state = &mut progress.state;
+        let loss = evaluation.loss;
         state.validation_loss = Some(loss);
         if state.best.is_none_or(|(_, best)| loss < best) {
             state.best = Some((state.step, loss));
@@ -298,15 +391,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
         } else {
             state.evaluations_without_gain += 1;
         }
-        let event = Evaluation {
-            step: state.step,
-            loss,
-            perplexity: totals.mean_loss().exp(),
-            token_accuracy: totals.accuracy(),
-            preference,
-        };
-        let _continue = sink.emit(&RunEvent::Evaluation(event));
-        Ok(())
+        let event = RunEvent::Evaluation(evaluation);
+        let _continue = sink.emit(&event);
+        Ok(event)
     }
 
     fn save(&self, decoder: &mut Decoder<B>, sink: &mut dyn EventSink, progress: &mut Progress) -> Result<()> {
@@ -314,6 +401,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
             return Ok(());
         }
         let begun = Instant::now();
+        // Whatever tells of these steps is on disk before the checkpoint says that they are done.
+        progress.ledger.sync()?;
+        sink.sync();
         progress.state.seconds = progress.seconds();
         let (path, bytes) = checkpoint::save(self.directory, decoder, &progress.state)?;
         if self.plan.method != peft_plan::Method::Full {
@@ -323,7 +413,11 @@ impl<B: Backend> Trainer<'_, '_, B> {
             durable::create_directories(&self.directory.join("adapters")).map_err(io)?;
             durable::write_file(&small, &bytes).map_err(io)?;
         }
-        checkpoint::prune(self.directory, progress.state.step, self.plan.checkpoint_keep)?;
+        let anchor = anchor_every(self.plan);
+        checkpoint::prune(self.directory, progress.state.step, self.plan.checkpoint_keep, anchor)?;
+        if progress.state.step >= 2 * anchor {
+            checkpoint::forget_start(self.directory)?;
+        }
         progress.saved_step = Some(progress.state.step);
         progress.last_saved = Instant::now();
         let _continue = sink.emit(&RunEvent::Checkpoint {
@@ -356,6 +450,21 @@ impl<B: Backend> Trainer<'_, '_, B> {
         Ok(if request == Request::Pause { RunOutcome::Paused(step) } else { RunOutcome::Interrupted(step) })
     }
 
+    /// Halt because of a finding, which has been told.
+    fn halted_by(
+        &self,
+        finding: Finding,
+        decoder: &mut Decoder<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<RunOutcome> {
+        if progress.state.step > 0 {
+            self.save(decoder, sink, progress)?;
+        }
+        let _continue = sink.emit(&RunEvent::Paused { step: progress.state.step });
+        Ok(RunOutcome::Halted(Box::new(finding)))
+    }
+
     fn finished(
         &mut self,
         decoder: &mut Decoder<B>,
@@ -363,8 +472,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
         progress: &mut Progress,
     ) -> Result<RunOutcome> {
         decoder.prepare().map_err(device)?;
-        let early = progress.state.step < self.plan.total_steps;
-        if early && self.plan.method != peft_plan::Method::Full {
+        // Also when patience ended just with the last step.
+        if self.is_stopped_early(&progress.state) && self.plan.method != peft_plan::Method::Full {
             // Early stopping: what is kept is the best, not the last.
             let path = self.directory.join("best.safetensors");
             let best = crate::peft_format::read_tensors(&path)?;
@@ -383,6 +492,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             loss: progress.state.loss,
             validation_loss: progress.state.validation_loss,
             quality_score: None,
+            quality_parts: Vec::new(),
             suggestions: Vec::new(),
             adapter: path.display().to_string(),
             version: None,

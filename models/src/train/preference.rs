@@ -200,6 +200,8 @@ pub fn preference_step<B: Backend>(
         tokens: work.tokens,
         computed_tokens: work.computed,
         preference: Some(metrics),
+        // What a comparison costs is no property of one row.
+        rows: Vec::new(),
     })
 }
 

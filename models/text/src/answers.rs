@@ -6,7 +6,7 @@
 //! templates whose earlier output depends on later turns, by what stands between the content before
 //! and the answer. Where the answer ends is for the tokens to say: at its first end-of-turn token.
 
-use crate::markers::{Kind, Unmarked, is_python_space};
+use crate::markers::{Kind, Part, Unmarked, is_python_space};
 use crate::template::{Session, last_content_mark};
 use peft_plan::{Fault, Result, Role, Turn};
 
@@ -70,20 +70,25 @@ impl<'a> Layout<'a> {
         Ok(Region { turn, start, content_end, limit })
     }
 
-    /// Whether the template printed nothing of a turn that says something.
+    /// Whether the template printed nothing of a turn that says something, or left its calls out.
+    ///
+    /// Reasoning may go, as many layouts have it for all but the last answer; so may words beside a call.
     fn is_swallowed(&self, turn: usize) -> bool {
+        let Some(marks) = &self.marks else { return false };
+        let has = |wanted: &dyn Fn(&Kind) -> bool| marks.marks.iter().any(|(_, kind)| wanted(kind));
+        if !self.turns[turn].tool_calls().is_empty() {
+            return !has(&|kind| *kind == Kind::Part(turn, Part::Call));
+        }
         let says = !self.turns[turn].content.trim_matches(is_python_space).is_empty();
-        let own = |kind: &Kind| matches!(kind, Kind::Start(at) | Kind::End(at) if *at == turn);
-        let marks = self.marks.as_ref();
-        says && marks.is_some_and(|marks| !marks.marks.iter().any(|(_, kind)| own(kind)))
+        says && !has(&|kind| matches!(kind, Kind::Start(at) | Kind::End(at) if *at == turn))
     }
 
     fn lost(&self, turn: usize) -> Fault {
         Fault::new(
             "PS-TMPL-002",
             format!(
-                "The chat layout changes turn {} ({}) so much that it cannot be found again in \
-                 the result.",
+                "The chat layout leaves out turn {} ({}), or changes it so much that it cannot be found \
+                 again in the result.",
                 turn + 1,
                 self.turns[turn].role.as_str()
             ),
@@ -150,7 +155,7 @@ impl<'a> Layout<'a> {
             let next = marks.marks.iter().filter(|(at, kind)| {
                 *at >= from
                     && match kind {
-                        Kind::Start(other) | Kind::End(other) => *other > turn,
+                        Kind::Start(other) | Kind::End(other) | Kind::Part(other, _) => *other > turn,
                         Kind::GenerationStart => *at > from,
                         Kind::GenerationEnd => false,
                     }
@@ -172,5 +177,5 @@ impl<'a> Layout<'a> {
 }
 
 fn is_of_other_turn(kind: Kind, turn: usize) -> bool {
-    matches!(kind, Kind::Start(other) | Kind::End(other) if other != turn)
+    matches!(kind, Kind::Start(other) | Kind::End(other) | Kind::Part(other, _) if other != turn)
 }

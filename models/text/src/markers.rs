@@ -18,6 +18,8 @@ pub(crate) const GENERATION_START: char = '\u{FDD6}';
 pub(crate) const GENERATION_END: char = '\u{FDD7}';
 /// Keeps two pieces of text from being merged into one token.
 pub(crate) const BREAK: char = '\u{FDDA}';
+/// Stands beside the reasoning and the calls of a turn.
+const PART: [char; 2] = ['\u{FDDD}', '\u{FDDE}'];
 /// Fills gaps of an id space; never occurs in text.
 const FILLER: [char; 2] = ['\u{FDDB}', '\u{FDDC}'];
 const FIRST_DIGIT: u32 = 0xFDE0;
@@ -108,6 +110,25 @@ pub(crate) fn marked(content: &str, turn: usize) -> String {
     text
 }
 
+/// What a turn may hold beside its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What the model thinks.
+    Reasoning,
+    /// A call of a tool.
+    Call,
+}
+
+/// `text` of turn `turn` with marks around what is left when white space at both ends goes.
+pub(crate) fn marked_part(text: &str, turn: usize, part: Part) -> String {
+    let core = text.trim_matches(is_python_space);
+    if core.is_empty() {
+        return text.to_owned();
+    }
+    let mark = numbered(PART, 2 * turn + usize::from(part == Part::Call));
+    text.replacen(core, &format!("{mark}{core}{mark}"), 1)
+}
+
 /// What a mark says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -115,6 +136,8 @@ pub(crate) enum Kind {
     Start(usize),
     /// The content of this turn ends here.
     End(usize),
+    /// Another part of this turn begins or ends here.
+    Part(usize, Part),
     /// A generation block begins here.
     GenerationStart,
     /// A generation block ends here.
@@ -142,6 +165,9 @@ impl Unmarked {
                 (Some(Kind::Start(turn)), len)
             } else if let Some((turn, len)) = read_numbered(CONTENT_END, rest) {
                 (Some(Kind::End(turn)), len)
+            } else if let Some((number, len)) = read_numbered(PART, rest) {
+                let part = if number % 2 == 0 { Part::Reasoning } else { Part::Call };
+                (Some(Kind::Part(number / 2, part)), len)
             } else if rest.starts_with(GENERATION_START) {
                 (Some(Kind::GenerationStart), GENERATION_START.len_utf8())
             } else if rest.starts_with(GENERATION_END) {
@@ -159,8 +185,23 @@ impl Unmarked {
         out
     }
 
-    /// Where the content of `turn` begins and ends; `None` for a mark that is missing or double.
+    /// Where `turn` begins and ends, reasoning and calls included; `None` where the marks do not say.
     pub(crate) fn content(&self, turn: usize) -> (Option<usize>, Option<usize>) {
+        let (start, end) = self.words(turn);
+        let parts = self.marks.iter().filter(|(_, kind)| matches!(kind, Kind::Part(of, _) if *of == turn));
+        let Some((first, last)) = parts.fold(None, |ends, (at, _)| match ends {
+            None => Some((*at, *at)),
+            Some((first, _)) => Some((first, *at)),
+        }) else {
+            return (start, end);
+        };
+        // Words whose beginning is lost begin before a part that comes after their end.
+        let first = Some(first).filter(|first| start.is_some() || end.is_none_or(|end| *first <= end));
+        (start.into_iter().chain(first).min(), end.max(Some(last)))
+    }
+
+    /// Where the content of `turn` begins and ends; `None` for a mark that is missing or double.
+    fn words(&self, turn: usize) -> (Option<usize>, Option<usize>) {
         let only = |kind: Kind| {
             let mut found = self.marks.iter().filter(|(_, k)| *k == kind);
             match (found.next(), found.next()) {
@@ -185,7 +226,7 @@ impl Unmarked {
                         blocks.push(start..*at);
                     }
                 }
-                Kind::Start(_) | Kind::End(_) => {}
+                Kind::Start(_) | Kind::End(_) | Kind::Part(..) => {}
             }
         }
         blocks

@@ -2,10 +2,11 @@
 
 use crate::answers::{Layout, Region};
 use crate::rendered::Rendered;
-use crate::spelling::{Encoded, Expanded};
+use crate::spelling::{Controls, Encoded, Expanded};
 use crate::template::{ChatTemplate, Session};
 use crate::tokenizer::{Tokenizer, encode_fault};
-use peft_plan::{Example, Fault, Result, Role, TrainOn, Turn};
+use peft_plan::{Example, Fault, Result, Role, TrainOn, Turn, TurnExtra};
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// How conversations are rendered in a run.
@@ -27,29 +28,68 @@ impl RenderOptions {
         Self { template, train_on: TrainOn::Assistant, date: date.into(), system_prompt: None }
     }
 
-    /// The turns a template gets: with the system prompt, and with what people must not write
-    /// replaced by stand-ins. Also says whether there are stand-ins.
+    /// The turns a template gets: with the system prompt, with what the template cannot write put into words, and
+    /// with what people must not write replaced by stand-ins. Also says whether there are stand-ins.
     fn turns(&self, turns: &[Turn]) -> (Vec<Turn>, bool) {
         let system = match &self.system_prompt {
             Some(text) if turns.iter().all(|turn| turn.role != Role::System) => Some(Turn::new(Role::System, text)),
             _ => None,
         };
         let mut spelled = false;
-        let turns = system
-            .iter()
-            .chain(turns)
-            .map(|turn| {
-                let content = match self.template.controls().escape(&turn.content) {
-                    Cow::Borrowed(same) => same.to_owned(),
-                    Cow::Owned(escaped) => {
-                        spelled = true;
-                        escaped
-                    }
-                };
-                Turn { content, ..turn.clone() }
-            })
-            .collect();
+        let template = self.template.fitting(turns);
+        let turns = system.iter().chain(turns).map(|turn| {
+            let mut turn = in_words(turn, template);
+            escape(&mut turn, template.controls(), &mut spelled);
+            turn
+        });
+        let turns = turns.collect();
         (turns, spelled)
+    }
+}
+
+/// `turn` with the parts that `template` does not write in its content.
+fn in_words(turn: &Turn, template: &ChatTemplate) -> Turn {
+    let mut turn = turn.clone();
+    let Some(extra) = &mut turn.extra else { return turn };
+    let mut lost = Turn::new(turn.role, turn.content.as_str());
+    if !extra.tool_calls.is_empty() && !template.writes_calls() {
+        lost.extra_mut().tool_calls = std::mem::take(&mut extra.tool_calls);
+    }
+    if extra.reasoning.is_some() && !template.writes_reasoning() {
+        lost.extra_mut().reasoning = extra.reasoning.take();
+    }
+    turn.content = lost.as_text().into_owned();
+    turn
+}
+
+/// Stand-ins for every control token that a turn spells.
+fn escape(turn: &mut Turn, controls: &Controls, spelled: &mut bool) {
+    let mut text = |text: &mut String| {
+        if let Cow::Owned(escaped) = controls.escape(text) {
+            *spelled = true;
+            *text = escaped;
+        }
+    };
+    text(&mut turn.content);
+    let Some(extra) = &mut turn.extra else { return };
+    let TurnExtra { tool_calls, reasoning, name, tool_call_id, tools, schema: _, null_content: _ } = &mut **extra;
+    [reasoning, name, tool_call_id].into_iter().flatten().for_each(&mut text);
+    tool_calls.iter_mut().chain(tools).for_each(|value| escape_value(value, &mut text));
+}
+
+fn escape_value(value: &mut Value, text: &mut impl FnMut(&mut String)) {
+    match value {
+        Value::String(string) => text(string),
+        Value::Array(list) => list.iter_mut().for_each(|item| escape_value(item, text)),
+        Value::Object(fields) => {
+            let members = std::mem::take(fields).into_iter().map(|(mut key, mut value)| {
+                text(&mut key);
+                escape_value(&mut value, text);
+                (key, value)
+            });
+            *fields = members.collect();
+        }
+        _ => {}
     }
 }
 
@@ -71,9 +111,10 @@ impl Tokenizer {
     /// The ids after which the model answers: `turns` and the template's generation prompt.
     pub fn render_prompt(&self, turns: &[Turn], options: &RenderOptions) -> Result<Vec<u32>> {
         let (turns, spelled) = options.turns(turns);
-        let session = options.template.session(&turns, &options.date)?;
+        let template = options.template.fitting(&turns);
+        let session = template.session(&turns, &options.date)?;
         let text = session.plain(turns.len(), true)?;
-        let (_, (ids, _)) = self.encode_rendering(text, spelled, options)?;
+        let (_, (ids, _)) = self.encode_rendering(text, spelled, template)?;
         Ok(ids)
     }
 
@@ -105,10 +146,11 @@ impl Tokenizer {
             return Err(Fault::new("PS-DATA-004", "A conversation has no turns."));
         }
         let (turns, spelled) = options.turns(turns);
-        let session = options.template.session(&turns, &options.date)?;
+        let template = options.template.fitting(&turns);
+        let session = template.session(&turns, &options.date)?;
         let full = session.plain(turns.len(), false)?;
         let regions = regions(&session, &turns, &full, options.train_on)?;
-        let (mut expanded, (mut ids, mut offsets)) = self.encode_rendering(full, spelled, options)?;
+        let (mut expanded, (mut ids, mut offsets)) = self.encode_rendering(full, spelled, template)?;
         let mut row = Rendered {
             trained: match options.train_on {
                 TrainOn::All => self.all_but_bos(&ids),
@@ -118,12 +160,12 @@ impl Tokenizer {
         };
         for region in &regions {
             let turn = &turns[region.turn];
-            let tokens = Tokens { ids: &ids, offsets: &offsets, stop_ids: options.template.stop_ids() };
+            let tokens = Tokens { ids: &ids, offsets: &offsets, stop_ids: template.stop_ids() };
             let (range, stop) = tokens.of(region, &expanded);
             let learnt = is_learnt(turn, options.train_on);
             let refuses = options.train_on == TrainOn::Assistant && turn.role == Role::Assistant;
             if learnt && refuses && stop.is_none() {
-                return Err(no_stop(region.turn, options));
+                return Err(no_stop(region.turn, template));
             }
             row.trained[range.clone()].fill(learnt);
             if learnt {
@@ -132,12 +174,12 @@ impl Tokenizer {
             }
         }
         if options.train_on == TrainOn::All {
-            let known = options.template.stop_ids();
+            let known = template.stop_ids();
             let ends = ids.iter().skip(1).any(|id| known.contains(id));
             let last = turns.last().is_none_or(|turn| turn.train != Some(false));
             // D3: whatever is learnt must end.
             if !ends && last {
-                let eos = self.eos().ok_or_else(|| no_stop(turns.len() - 1, options))?;
+                let eos = self.eos().ok_or_else(|| no_stop(turns.len() - 1, template))?;
                 let end = expanded.display.len();
                 expanded.display.push_str(&eos.text);
                 row.stops.push(ids.len());
@@ -157,9 +199,9 @@ impl Tokenizer {
         &self,
         rendering: String,
         spelled: bool,
-        options: &RenderOptions,
+        template: &ChatTemplate,
     ) -> Result<(Expanded, Encoded)> {
-        let controls = options.template.controls();
+        let controls = template.controls();
         let twin = if spelled { Some(self.respelled()?) } else { None };
         let expanded = Expanded::new(rendering, controls, twin);
         let (mut ids, mut offsets) = match (twin, &expanded.coded) {
@@ -215,14 +257,14 @@ fn regions(session: &Session<'_>, turns: &[Turn], full: &str, train_on: TrainOn)
     }
 }
 
-fn no_stop(turn: usize, options: &RenderOptions) -> Fault {
+fn no_stop(turn: usize, template: &ChatTemplate) -> Fault {
     Fault::new(
         "PS-TOK-002",
         format!(
             "Turn {} has no end token after the answer: the chat layout `{}` does not end it with \
              a token the model stops at, so the model would talk on for ever.",
             turn + 1,
-            options.template.name()
+            template.name()
         ),
     )
 }

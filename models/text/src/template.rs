@@ -3,17 +3,19 @@
 mod date;
 mod environment;
 mod json;
+mod message;
 mod python;
 mod tags;
 
-use crate::markers::{self, Kind, Unmarked};
+use crate::markers::{Kind, Part, Unmarked};
 use crate::model_files;
 use crate::spelling::Controls;
 use crate::tokenizer::Tokenizer;
 use date::Date;
 use environment::Failure;
+use message::NoWords;
 use minijinja::{Environment, Value};
-use peft_plan::{Fault, Result, Role, Turn};
+use peft_plan::{Fault, Result, Role, Turn, tools_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +53,12 @@ struct Compiled {
     terminator: Option<(u32, String)>,
     stop_ids: Vec<u32>,
     controls: Controls,
+    /// What it takes for an answer that only calls tools; `None` where it does not write calls at all.
+    writes_calls: Option<NoWords>,
+    writes_reasoning: bool,
+    writes_tools: bool,
+    /// The layout that the model brings for conversations with tools.
+    with_tools: Option<ChatTemplate>,
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -71,7 +79,11 @@ impl ChatTemplate {
                      `chat_template` in `tokenizer_config.json`); it is probably a base model.",
                 ));
             };
-            return Self::from_source("auto", source, tokenizer);
+            let mut template = Self::from_source("auto", source, tokenizer)?;
+            if let (Some(source), Some(compiled)) = (tokenizer.tool_template(), Arc::get_mut(&mut template.0)) {
+                compiled.with_tools = Some(Self::from_source("auto", source, tokenizer)?);
+            }
+            return Ok(template);
         }
         if let Some((name, source, end)) = NAMED.iter().find(|(name, ..)| *name == choice) {
             let source = match end {
@@ -112,6 +124,10 @@ impl ChatTemplate {
             terminator: None,
             stop_ids: special.stop_ids.clone(),
             controls: Controls::new(Vec::new()),
+            writes_calls: None,
+            writes_reasoning: false,
+            writes_tools: false,
+            with_tools: None,
         };
         compiled.terminator = compiled.find_terminator(tokenizer);
         if let Some((id, _)) = &compiled.terminator {
@@ -120,6 +136,7 @@ impl ChatTemplate {
             compiled.stop_ids.dedup();
         }
         compiled.controls = compiled.find_controls(tokenizer);
+        compiled.find_abilities();
         Ok(Self(Arc::new(compiled)))
     }
 
@@ -146,6 +163,24 @@ impl ChatTemplate {
     /// The token with which this template ends an answer, if it is a token.
     pub fn end_of_turn(&self) -> Option<&str> {
         self.0.terminator.as_ref().map(|(_, text)| text.as_str())
+    }
+
+    /// Whether it writes the descriptions of tools that a conversation may use.
+    pub fn writes_tools(&self) -> bool {
+        self.0.writes_tools || self.0.with_tools.as_ref().is_some_and(Self::writes_tools)
+    }
+
+    /// The layout for `turns`: the model's own one for tools where they offer some and there is one.
+    pub(crate) fn fitting(&self, turns: &[Turn]) -> &Self {
+        self.0.with_tools.as_ref().filter(|_| !tools_of(turns).is_empty()).unwrap_or(self)
+    }
+
+    pub(crate) fn writes_calls(&self) -> bool {
+        self.0.writes_calls.is_some()
+    }
+
+    pub(crate) fn writes_reasoning(&self) -> bool {
+        self.0.writes_reasoning
     }
 
     pub(crate) fn controls(&self) -> &Controls {
@@ -189,6 +224,7 @@ pub(crate) struct Session<'a> {
     env: Environment<'static>,
     turns: &'a [Turn],
     plain: Vec<Value>,
+    tools: Value,
     date: String,
 }
 
@@ -198,7 +234,8 @@ impl Compiled {
             template: self,
             env: environment::fuelled(&self.env, turns.len()),
             turns,
-            plain: turns.iter().map(|t| message(t.role, &t.content)).collect(),
+            plain: turns.iter().map(|turn| message::value(turn, self.no_words(), None)).collect(),
+            tools: message::tools(tools_of(turns)),
             date: date.to_owned(),
         }
     }
@@ -206,8 +243,34 @@ impl Compiled {
     /// What the template makes of a small conversation, with marks; `None` if it refuses it.
     fn probe(&self, roles: &[Role], generation_prompt: bool) -> Option<Unmarked> {
         let turns: Vec<Turn> = roles.iter().map(|role| Turn::new(*role, "x")).collect();
-        let session = self.session(&turns, "2024-07-26");
+        self.probe_turns(&turns, generation_prompt)
+    }
+
+    fn probe_turns(&self, turns: &[Turn], generation_prompt: bool) -> Option<Unmarked> {
+        let session = self.session(turns, "2024-07-26");
         session.marked(turns.len(), generation_prompt).ok()
+    }
+
+    fn no_words(&self) -> NoWords {
+        self.writes_calls.unwrap_or(NoWords::Empty)
+    }
+
+    /// Tries out what the template does with tools, calls and reasoning.
+    fn find_abilities(&mut self) {
+        let [question, calling, thinking] = message::probes();
+        let has = |read: Option<Unmarked>, part: Part| {
+            read.is_some_and(|read| read.marks.iter().any(|(_, kind)| matches!(kind, Kind::Part(_, of) if *of == part)))
+        };
+        for no_words in [NoWords::Missing, NoWords::Null, NoWords::Empty] {
+            self.writes_calls = Some(no_words);
+            if has(self.probe_turns(&[question.clone(), calling.clone()], false), Part::Call) {
+                break;
+            }
+            self.writes_calls = None;
+        }
+        self.writes_reasoning = has(self.probe_turns(&[question.clone(), thinking], false), Part::Reasoning);
+        let with = self.probe_turns(&[message::offering(&question)], true);
+        self.writes_tools = with.is_some_and(|read| read.text.contains(message::PROBED_TOOL));
     }
 
     /// The added token that comes right after an answer.
@@ -254,10 +317,6 @@ impl Compiled {
     }
 }
 
-fn message(role: Role, content: &str) -> Value {
-    Value::from_pairs([("role", role.as_str()), ("content", content)])
-}
-
 impl Session<'_> {
     /// The first `count` turns as the template lays them out.
     pub(crate) fn plain(&self, count: usize, generation_prompt: bool) -> Result<String> {
@@ -267,7 +326,8 @@ impl Session<'_> {
     /// The same with marks around contents and generation blocks, already read.
     pub(crate) fn marked(&self, count: usize, generation_prompt: bool) -> Result<Unmarked> {
         let marked = self.turns[..count].iter().enumerate();
-        let messages = marked.map(|(at, turn)| message(turn.role, &markers::marked(&turn.content, at))).collect();
+        let no_words = self.template.no_words();
+        let messages = marked.map(|(at, turn)| message::value(turn, no_words, Some(at))).collect();
         let text = self.run(messages, generation_prompt, true)?;
         Ok(Unmarked::read(&text))
     }
@@ -276,7 +336,7 @@ impl Session<'_> {
         let none = || Value::from(());
         let mut context: Vec<(&str, Value)> = vec![
             ("messages", Value::from(messages)),
-            ("tools", none()),
+            ("tools", self.tools.clone()),
             ("documents", none()),
             ("add_generation_prompt", Value::from(generation_prompt)),
             (environment::DATE, Value::from(&self.date)),
@@ -290,5 +350,9 @@ impl Session<'_> {
 
 /// The position after the last mark of a content in `read`.
 pub(crate) fn last_content_mark(read: &Unmarked) -> Option<usize> {
-    read.marks.iter().filter(|(_, kind)| matches!(kind, Kind::Start(_) | Kind::End(_))).map(|(at, _)| *at).max()
+    read.marks
+        .iter()
+        .filter(|(_, kind)| matches!(kind, Kind::Start(_) | Kind::End(_) | Kind::Part(..)))
+        .map(|(at, _)| *at)
+        .max()
 }

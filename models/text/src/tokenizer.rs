@@ -160,6 +160,12 @@ impl Tokenizer {
         Some(source)
     }
 
+    /// The model's own chat template for conversations that offer tools, where it has a special one.
+    pub fn tool_template(&self) -> Option<&str> {
+        let (_, source) = self.templates.iter().find(|(key, _)| key == "tool_use")?;
+        Some(source)
+    }
+
     /// What was found odd while opening, one sentence each; nothing that stops a run.
     pub fn notes(&self) -> &[String] {
         &self.notes

@@ -5,7 +5,7 @@
 mod fixtures;
 
 use fixtures::{Loaded, conversation, fixture_json, load, options};
-use peft_plan::{Example, TrainOn};
+use peft_plan::{Example, TrainOn, Turn};
 use peft_text::{ChatTemplate, Decoder};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -130,4 +130,56 @@ fn raw_text_encodes_and_decodes_as_in_transformers() {
         streamed.push_str(&decoder.finish().expect("the rest decodes"));
         assert_eq!(streamed, decoded, "{name}: {text:?}");
     }
+}
+
+/// Turns of `tools.json`, with the tools at the first.
+fn tool_turns(conversation: &Value) -> Vec<Turn> {
+    let messages = conversation["messages"].as_array().expect("turns");
+    let mut turns: Vec<Turn> = messages
+        .iter()
+        .map(|message| {
+            let mut message = message.clone();
+            let null_content = message["content"].is_null();
+            if null_content {
+                message["content"] = "".into();
+            }
+            let mut turn: Turn = serde_json::from_value(message).expect("a turn");
+            if null_content {
+                turn.extra_mut().null_content = true;
+            }
+            turn
+        })
+        .collect();
+    if let Some(tools) = conversation["tools"].as_array() {
+        turns[0].extra_mut().tools.clone_from(tools);
+    }
+    turns
+}
+
+#[test]
+fn tools_calls_and_reasoning_equal_those_of_transformers_s3_8() {
+    let fixture = fixture_json("tools.json");
+    let mut checked = 0;
+    for case in fixture["cases"].as_array().expect("cases") {
+        let model = load(case["tokenizer"].as_str().expect("a tokenizer"));
+        let template = fixtures::template(case["template"].as_str().expect("a template"), &model);
+        let name = format!("{} {}", template.name(), case["conversation"]);
+        let number = usize::try_from(case["conversation"].as_u64().expect("a number")).expect("small");
+        let turns = tool_turns(&fixture["conversations"][number]);
+        let row = model.tokenizer.render(&Example::Messages(turns.clone()), &options(&template));
+        if let Some(error) = case["error"].as_str() {
+            let fault = row.expect_err(&name);
+            assert!(fault.detail.contains(error), "{name}: {}", fault.detail);
+            continue;
+        }
+        let row = row.unwrap_or_else(|fault| panic!("{name}: {fault}"));
+        assert_eq!(row.text, case["text"].as_str().expect("a text"), "{name}");
+        if case["ids"].is_null() {
+            continue;
+        }
+        assert_eq!(row.ids, ids(&case["ids"]), "{name}");
+        assert_eq!(bits(&row.trained), case["trained"].as_str().expect("a mask"), "{name}\n{:?}", row.pieces());
+        checked += 1;
+    }
+    assert!(checked > 10, "only {checked} cases");
 }

@@ -335,3 +335,102 @@ fn an_embedding_with_too_few_rows_is_refused() {
     tokenizer.check_vocabulary(size).expect("nothing reaches it");
     assert!(tokenizer.check_vocabulary(size - 1).is_err());
 }
+
+/// An answer that calls a tool `now` with the words `content`.
+fn calling(content: &str) -> Turn {
+    let mut turn = Turn::new(Role::Assistant, content);
+    let extra = turn.extra_mut();
+    extra.null_content = content.is_empty();
+    extra.tool_calls.push(
+        serde_json::json!({"type": "function", "function": {"name": "now", "arguments": {"zone": "<|im_end|>"}}}),
+    );
+    turn
+}
+
+#[test]
+fn calls_are_put_into_words_for_layouts_that_cannot_write_them() {
+    let model = load("qwen");
+    let layout = template("builtin:chatml", &model);
+    assert!(!layout.writes_tools());
+    let mut turns = vec![Turn::new(Role::User, "Late?"), calling("Let me look.")];
+    turns[1].extra_mut().reasoning = Some("The clock.".to_owned());
+    let row = render(&model, &turns, &options(&layout));
+    let words = "<think>\nThe clock.\n</think>\n\nLet me look.\n<tool_call>\n\
+                 {\"name\":\"now\",\"arguments\":{\"zone\":\"<|im_end|>\"}}\n</tool_call><|im_end|>";
+    assert_eq!(learnt(&row), words);
+    // What the arguments spell stays text: there is one end token, and it is the last that is learnt.
+    let end = model.tokenizer.token_to_id("<|im_end|>").expect("a token");
+    let ends = row.ids.iter().zip(&row.trained).filter(|(id, trained)| **id == end && **trained).count();
+    assert_eq!(ends, 1);
+}
+
+/// Some layouts write calls only where the content is `none`, others only where it is a text.
+#[test]
+fn an_answer_that_only_calls_is_written_by_layouts_of_every_taste() {
+    let model = load("mistral");
+    for test in ["m.content is none", "m.content is not defined", "m.content == ''"] {
+        let source = format!(
+            "{{% for m in messages %}}{{% if m.role == 'assistant' and {test} %}}\
+             [/INST]{{{{ m.tool_calls[0].function | tojson }}}}{{{{ eos_token }}}}\
+             {{% elif m.role == 'assistant' %}}[/INST]{{{{ m.content }}}}{{{{ eos_token }}}}\
+             {{% else %}}[INST]{{{{ m.content }}}}{{% endif %}}{{% endfor %}}\
+             {{% if add_generation_prompt %}}[/INST]{{% endif %}}"
+        );
+        let layout = ChatTemplate::from_source("test", &source, &model.tokenizer).expect("a layout");
+        let row = render(&model, &[Turn::new(Role::User, "Late?"), calling("")], &options(&layout));
+        let call = "{\"name\": \"now\", \"arguments\": {\"zone\": \"<|im_end|>\"}}</s>";
+        assert_eq!(learnt(&row).trim(), call, "{test}");
+    }
+}
+
+#[test]
+fn an_overriding_layout_that_drops_answers_or_calls_is_refused() {
+    let model = load("qwen");
+    let fault = |source: &str, turns: &[Turn]| {
+        let layout = ChatTemplate::from_source("mine", source, &model.tokenizer).expect("a layout");
+        let row = model.tokenizer.render(&Example::Messages(turns.to_vec()), &options(&layout));
+        row.expect_err("nothing to learn")
+    };
+    let questions = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+    let dropped = fault(questions, &chat());
+    assert_eq!(dropped.code, "PS-TMPL-002");
+    assert!(dropped.detail.contains("leaves out turn 2"), "{}", dropped.detail);
+    // Writes the first call of a conversation only.
+    let once = "{% set ns = namespace(seen=false) %}{% for m in messages %}<|im_start|>{{ m.role }}\n\
+                {% if m.tool_calls and not ns.seen %}{% set ns.seen = true %}{{ m.tool_calls[0].function.name }}\
+                {% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}";
+    let turns = [Turn::new(Role::User, "1"), calling(""), Turn::new(Role::User, "2"), calling("")];
+    let dropped = fault(once, &turns);
+    assert_eq!(dropped.code, "PS-TMPL-002");
+    assert!(dropped.detail.contains("turn 4"), "{}", dropped.detail);
+    assert_eq!(fault("{{ raise_exception('never') }}", &chat()).code, "PS-TMPL-002");
+    assert_eq!(fault("always the same", &chat()).code, "PS-TMPL-002");
+}
+
+#[test]
+fn a_model_that_brings_a_layout_for_tools_has_it_used_for_tools() {
+    let config = serde_json::json!({"eos_token": "</s>", "bos_token": "<s>", "chat_template": [
+        {"name": "default", "template": "{% for m in messages %}[INST]{{ m.content }}{{ eos_token }}{% endfor %}"},
+        {"name": "tool_use", "template": "{{ tools | tojson }}{% for m in messages %}[INST]{{ m.content }}{{ eos_token }}{% endfor %}"},
+    ]});
+    let json = std::fs::read(fixture("mistral/tokenizer.json")).expect("a file");
+    let tokenizer = Tokenizer::from_parts(Parts {
+        tokenizer_json: &json,
+        tokenizer_config: config.to_string().as_bytes(),
+        chat_template: None,
+        generation_config: None,
+        config: None,
+    })
+    .expect("it opens");
+    let layout = ChatTemplate::resolve("auto", &tokenizer).expect("a layout");
+    assert!(layout.writes_tools());
+    let mut turns = vec![Turn::new(Role::User, "Hi"), Turn::new(Role::Assistant, "Hello")];
+    let text = |turns: &[Turn]| {
+        let row =
+            tokenizer.render(&Example::Messages(turns.to_vec()), &RenderOptions::new(layout.clone(), "2024-07-26"));
+        row.expect("it renders").text
+    };
+    assert!(!text(&turns).contains("\"now\""));
+    turns[0].extra_mut().tools.push(serde_json::json!({"name": "now"}));
+    assert!(text(&turns).starts_with("[{\"name\": \"now\"}]"), "{}", text(&turns));
+}

@@ -11,6 +11,15 @@ pub enum DataCommand {
     Inspect(InspectArgs),
     /// Write examples in another format, cleaned and split if you like
     Convert(ConvertArgs),
+    /// Download a dataset from Hugging Face; goes on where an earlier download stopped
+    #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
+    Download {
+        /// Its Hugging Face id (with @revision, if you like), with or without `hub:` before it
+        id: String,
+        /// Only this file; repeat it for several [default: every file with rows]
+        #[arg(long, value_name = "PATH")]
+        file: Vec<String>,
+    },
 }
 
 /// `data inspect`.
@@ -19,7 +28,7 @@ pub enum DataCommand {
     after_help = "Example:\n  peft-studio data inspect examples.csv --columns user=question --columns assistant=reply"
 )]
 pub struct InspectArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Count tokens as this model does: a folder, or `starter`
@@ -38,7 +47,7 @@ pub struct InspectArgs {
 #[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
                         --deduplicate --validation-split 0.1")]
 pub struct ConvertArgs {
-    /// Files with examples: JSONL, JSON, CSV, TSV, text or Markdown
+    /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Format to write
@@ -53,6 +62,18 @@ pub struct ConvertArgs {
     /// Leave out copies of earlier examples
     #[arg(long)]
     pub deduplicate: bool,
+    /// Also leave out examples that nearly repeat an earlier one
+    #[arg(long)]
+    pub deduplicate_near: bool,
+    /// Put garbled characters right, such as Ã¼ for ü
+    #[arg(long)]
+    pub repair: bool,
+    /// Replace keys, card and account numbers, e-mail addresses and telephone numbers by placeholders
+    #[arg(long)]
+    pub redact: bool,
+    /// Leave out examples with more characters
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub max_characters: Option<usize>,
     /// Leave out examples that are not good for training
     #[arg(long)]
     pub quality_filter: bool,

@@ -5,7 +5,10 @@
 
 mod data;
 mod model;
+mod models;
+mod notifications;
 mod presets;
+mod queue;
 mod spelling;
 mod starter;
 mod training;
@@ -13,8 +16,11 @@ mod values;
 mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
-pub use model::{ChatArgs, EvaluateArgs, ExportArgs, VerifyArgs};
+pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
+pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use notifications::{NotificationsCommand, Switch};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -58,6 +64,9 @@ pub struct GlobalArgs {
     /// Threads of the processor to use [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = values::threads)]
     pub threads: Option<usize>,
+    /// Never use the network, also where a command would
+    #[arg(long, global = true)]
+    pub offline: bool,
 }
 
 /// The commands.
@@ -73,6 +82,9 @@ pub enum Command {
     Selftest,
     /// Replay a training run, of another program or by its receipt, and compare every number
     Verify(VerifyArgs),
+    /// Find models, download them, and see whether they fit this computer
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Look at examples, or convert them to another format
     #[command(subcommand)]
     Data(DataCommand),
@@ -90,6 +102,9 @@ pub enum Command {
     /// Look after finished runs as versions of your model
     #[command(subcommand)]
     Versions(VersionsCommand),
+    /// Choose what the desktop tells you about your runs
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
     /// Keep, share and take in settings under a name
     #[command(subcommand)]
     Presets(PresetsCommand),
@@ -100,6 +115,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Talk to a model, before and after training
     Chat(ChatArgs),
+    /// Answer the programs of this computer: an OpenAI-compatible server for a model and its adapter
+    Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
     /// Print a script that completes commands when you press Tab

@@ -34,15 +34,22 @@ const PRECISIONS: [&str; 3] = ["auto", "f32", "bf16"];
 
 /// `evaluate`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  peft-studio evaluate --model starter --adapter out/adapter --data held-out.jsonl")]
+#[command(
+    group = ArgGroup::new("evaluated").args(["model", "run"]).required(true),
+    after_help = "Examples:\n  peft-studio evaluate --model starter --adapter out/adapter --data held-out.jsonl\n  \
+                  peft-studio evaluate --run support-bot --data held-out.jsonl --generate --per-row rows.jsonl"
+)]
 pub struct EvaluateArgs {
     /// The model: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
-    pub model: String,
+    pub model: Option<String>,
     /// Folder of an adapter to put on the model
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
     pub adapter: Option<PathBuf>,
-    /// File with examples; repeat it for several
+    /// Id or name of a run: its model with what it learned
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset", required = true)]
     pub data: Vec<PathBuf>,
     /// Layout of conversations: auto (that of the model), the name of a built-in one, or a file
@@ -51,6 +58,24 @@ pub struct EvaluateArgs {
     /// Cut examples to so many tokens [default: the context of the model]
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub max_sequence_length: Option<usize>,
+    /// Also let the model answer, and compare its answers with those of the examples
+    #[arg(long)]
+    pub generate: bool,
+    /// The labels that examples are answered with [default: found in the examples, where their answers are labels]
+    #[arg(long, value_name = "LABELS", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// JSON schema that answers must fit
+    #[arg(long, value_name = "FILE.json")]
+    pub schema: Option<PathBuf>,
+    /// Write the numbers and answers of every example to this file
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub per_row: Option<PathBuf>,
+    /// Examples to answer and to weigh labels for, spread evenly; the loss is over all of them
+    #[arg(long, value_name = "N", default_value = "200", value_parser = values::positive)]
+    pub max_rows: usize,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "N", default_value = "128", value_parser = values::positive)]
+    pub max_new_tokens: usize,
     /// Numbers to compute with
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PRECISIONS)]
     pub precision: String,
@@ -125,6 +150,35 @@ pub struct ChatArgs {
     /// Numbers to compute with
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PRECISIONS)]
     pub precision: String,
+}
+
+/// `serve`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    group = ArgGroup::new("served").args(["model", "run"]).required(true),
+    after_help = "Examples:\n  peft-studio serve --run support-bot\n  \
+                  peft-studio serve --model starter --port 9000\n\n\
+                  Then, for example: curl http://127.0.0.1:8080/v1/models"
+)]
+pub struct ServeArgs {
+    /// The model: a folder, a Hugging Face id, or `starter` for the built-in model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Folder of an adapter to put on the model
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    pub adapter: Option<PathBuf>,
+    /// Id or name of a run: its model with what it learned
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Address to listen at; another one than 127.0.0.1 opens it to other machines and needs a key
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = values::address)]
+    pub host: std::net::IpAddr,
+    /// Port to listen at; 0: any that is free
+    #[arg(long, value_name = "N", default_value = "8080")]
+    pub port: u16,
+    /// Answer only requests with this key [default: `PEFT_STUDIO_API_KEY`, where it is set]
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
 }
 
 /// `export`.

@@ -1,5 +1,6 @@
 //! Arguments of the commands that make runs and look at them.
 
+use super::queue::{AttachArgs, QueueCommand};
 use super::values;
 use clap::{Args, Subcommand, ValueEnum};
 use peft_storage::{RunSort, Status};
@@ -15,7 +16,7 @@ pub struct QuickstartArgs {
 }
 
 /// `train`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
                         peft-studio train run.json --set training.learning_rate=1e-4\n\n\
                         What is not given is chosen for you.")]
@@ -26,7 +27,7 @@ pub struct TrainArgs {
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// File with examples; repeat it for several
+    /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
     /// Start from the settings of a preset, such as llama3-8b
@@ -77,6 +78,15 @@ pub struct TrainArgs {
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
+    /// Train in a process of its own and return as soon as it has begun
+    #[arg(long)]
+    pub detach: bool,
+    /// Show notifications on the desktop, whatever the settings say
+    #[arg(long, overrides_with = "no_notify")]
+    pub notify: bool,
+    /// Show no notifications
+    #[arg(long)]
+    pub no_notify: bool,
 }
 
 /// `pause`.
@@ -89,13 +99,33 @@ pub struct PauseArgs {
 
 /// `resume`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  peft-studio resume support-bot")]
+#[command(after_help = "Examples:\n  peft-studio resume support-bot\n  \
+                        peft-studio resume support-bot --rewind-to 200 --exclude-rows 12,57\n  \
+                        peft-studio resume support-bot --rewind-to 0 --set training.learning_rate=1e-4")]
 pub struct ResumeArgs {
     /// Id or name of the run
     pub run: String,
     /// Change a setting for the rest of the run; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
+    /// Rows that are no longer trained on: their numbers, or FILE:LINE, separated by commas
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    pub exclude_rows: Vec<String>,
+    /// Go back to the newest checkpoint that is not after this step; 0 is the beginning
+    #[arg(long, value_name = "STEP")]
+    pub rewind_to: Option<u64>,
+    /// Also write a complete model with the adapter merged in, once the run is finished
+    #[arg(long)]
+    pub merge: bool,
+    /// Go on in a process of its own and return as soon as it has begun
+    #[arg(long)]
+    pub detach: bool,
+    /// Show notifications on the desktop, whatever the settings say
+    #[arg(long, overrides_with = "no_notify")]
+    pub notify: bool,
+    /// Show no notifications
+    #[arg(long)]
+    pub no_notify: bool,
 }
 
 /// `stop`.
@@ -142,6 +172,32 @@ pub enum RunsCommand {
     /// Show one run: what was asked for, how far it came, what came out
     #[command(after_help = "Example:\n  peft-studio runs show support-bot --json")]
     Show {
+        /// Id or name of the run
+        run: String,
+    },
+    /// Show which rows a run found hardest to learn: wrong or garbled ones are on top
+    #[command(after_help = "Example:\n  peft-studio runs rows support-bot --limit 20")]
+    Rows {
+        /// Id or name of the run
+        run: String,
+        /// Show at most so many
+        #[arg(long, value_name = "N", default_value = "10", value_parser = values::positive)]
+        limit: usize,
+    },
+    /// Follow a run that another process works on; Ctrl-C leaves, and the run goes on
+    Attach(AttachArgs),
+    /// Let runs wait for their turn and train one after the other
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Ask a live run to score its held-out rows now
+    #[command(after_help = "Example:\n  peft-studio runs evaluate support-bot")]
+    Evaluate {
+        /// Id or name of the run
+        run: String,
+    },
+    /// Ask a live run to save a checkpoint now, and go on
+    #[command(after_help = "Example:\n  peft-studio runs snapshot support-bot")]
+    Snapshot {
         /// Id or name of the run
         run: String,
     },

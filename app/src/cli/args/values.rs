@@ -5,6 +5,12 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     whole(text, 1, 1024)
 }
 
+/// An address of this machine, or `localhost`.
+pub(super) fn address(text: &str) -> Result<std::net::IpAddr, String> {
+    let text = if text.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { text.trim_matches(['[', ']']) };
+    text.parse().map_err(|_| "an address such as 127.0.0.1 or localhost was expected".to_owned())
+}
+
 /// A device: `auto`, `cpu`, `cuda` or `cuda:N`. Whether it can be used is asked when it is.
 pub(super) fn backend(text: &str) -> Result<String, String> {
     let card = text.strip_prefix("cuda:").map(str::parse::<u16>);

@@ -6,6 +6,7 @@ use crate::cli::export::{Source, source_of_run};
 use crate::cli::output;
 use crate::jobs::answer::Answerer;
 use crate::jobs::live::{LiveRun, is_live};
+use crate::jobs::model::spelled;
 use crate::jobs::{kept, open_model, run::find};
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, Quantization};
@@ -78,7 +79,7 @@ impl Partner {
         let quantize = plan.as_ref().and_then(Quantization::of_plan);
         let live = is_live(&run) && checkpoint.is_none();
         let mut partner = Self {
-            model: config.model.id.unwrap_or_default(),
+            model: spelled(&config.model),
             adapter: Adapter::Kept(checkpoint.unwrap_or("last").to_owned()),
             template: config.dataset.chat_template,
             system: config.dataset.system_prompt,

@@ -25,6 +25,9 @@ pub struct EventsFile {
 struct Mark {
     #[serde(default)]
     step: Option<u64>,
+    /// What made a run go back is part of the story at the step that it went back to.
+    #[serde(default)]
+    rewound_to: Option<u64>,
 }
 
 impl EventsFile {
@@ -48,7 +51,11 @@ impl EventsFile {
         line.push(b'\n');
         self.file.write_all(&line)?;
         match event {
-            RunEvent::Step(_) | RunEvent::Evaluation(_) | RunEvent::Anomaly { .. } | RunEvent::Sample { .. } => Ok(()),
+            RunEvent::Step(_)
+            | RunEvent::Evaluation(_)
+            | RunEvent::Probe(_)
+            | RunEvent::Anomaly { .. }
+            | RunEvent::Sample { .. } => Ok(()),
             _ => self.file.sync_data(),
         }
     }
@@ -57,6 +64,27 @@ impl EventsFile {
 impl Receiver for EventsFile {
     fn receive(&mut self, event: &RunEvent) -> Result<(), Fault> {
         self.write(event).map_err(|error| Fault::io("write", &self.path, error))
+    }
+
+    fn sync(&mut self) -> Result<(), Fault> {
+        self.file.sync_data().map_err(|error| Fault::io("write", &self.path, error))
+    }
+}
+
+/// Everything that the file of the run in `directory` tells; nothing where there is no file. Lines that are no events
+/// are passed over.
+pub(super) fn told(directory: &Path) -> Result<Vec<RunEvent>, Fault> {
+    let path = directory.join("events.jsonl");
+    let mut told = Vec::new();
+    let mut read = || -> io::Result<()> {
+        for line in BufReader::new(File::open(&path)?).split(b'\n') {
+            told.extend(serde_json::from_slice::<RunEvent>(&line?).ok());
+        }
+        Ok(())
+    };
+    match read() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fault::io("read", &path, error)),
+        _ => Ok(told),
     }
 }
 
@@ -90,7 +118,7 @@ fn true_length(path: &Path, step: u64) -> io::Result<u64> {
         let length = reader.read_until(b'\n', &mut line)?;
         let is_whole = line.ends_with(b"\n");
         match serde_json::from_slice::<Mark>(&line) {
-            Ok(mark) if is_whole && mark.step.is_none_or(|at| at <= step) => kept += length as u64,
+            Ok(mark) if is_whole && mark.rewound_to.or(mark.step).is_none_or(|at| at <= step) => kept += length as u64,
             _ => return Ok(kept),
         }
     }

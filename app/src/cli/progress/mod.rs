@@ -12,15 +12,28 @@ pub use terminal::Terminal;
 
 use super::context::Context;
 use super::output;
-use peft_plan::{EventSink, Fault, Finished, RunEvent};
-use peft_storage::{Run, Store};
+use peft_plan::{EventSink, Fault, Finished, Quality, RunEvent, RunView, TrainingPlan, assess};
+use peft_storage::{Run, RunLock, Status, Store};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Takes events, and may fail at it.
 pub trait Receiver {
     /// One event has happened.
     fn receive(&mut self, event: &RunEvent) -> Result<(), Fault>;
+    /// Everything received so far outlives a power cut.
+    fn sync(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// The step that the run went back to with this event, if it did.
+pub fn rewound_to(event: &RunEvent) -> Option<u64> {
+    match event {
+        RunEvent::Anomaly { .. } => serde_json::to_value(event).ok()?.get("rewound_to")?.as_u64(),
+        _ => None,
+    }
 }
 
 /// One JSON object a line on stdout.
@@ -40,11 +53,13 @@ pub struct RunSink<'a> {
     recorder: Recorder<'a>,
     others: Vec<Box<dyn Receiver>>,
     fault: Option<Fault>,
+    directory: PathBuf,
+    plan: TrainingPlan,
 }
 
 /// What follows `run` in this process: the store and `events.jsonl` always, stdout with `--json`,
 /// and the terminal. Created while the run's lock is held.
-pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, total_steps: u64) -> Result<RunSink<'a>, Fault> {
+pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, plan: &TrainingPlan) -> Result<RunSink<'a>, Fault> {
     let mut others: Vec<Box<dyn Receiver>> = vec![Box::new(EventsFile::open(&run.directory)?)];
     if let Some(folder) = tensorboard::place(run) {
         others.push(Box::new(Tensorboard::new(folder)));
@@ -55,9 +70,55 @@ pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, total_steps: 
     let is_watched = std::io::stderr().is_terminal();
     // A script that reads events needs no second report.
     if is_watched || !context.json {
-        others.push(Box::new(Terminal::new(total_steps, is_watched)));
+        others.push(Box::new(Terminal::new(plan.total_steps, is_watched)));
     }
-    Ok(RunSink { recorder: Recorder::new(store, run), others, fault: None })
+    let directory = run.directory.clone();
+    Ok(RunSink { recorder: Recorder::new(store, run), others, fault: None, directory, plan: plan.clone() })
+}
+
+/// A finished run whose process was killed before it could tell so: its story gets its end. The store knew already.
+pub fn tell_the_end(store: &Store, run: &Run) -> Result<(), Fault> {
+    let is_told = |event: &RunEvent| matches!(event, RunEvent::Finished(_));
+    if run.status != Status::Finished || events_file::told(&run.directory)?.last().is_some_and(is_told) {
+        return Ok(());
+    }
+    let _lock = RunLock::take(&run.directory)?;
+    let stored = store.events(&run.id, 0)?.into_iter().rfind(|event| event.kind == "finished");
+    let event = stored.and_then(|event| serde_json::from_value(event.json).ok());
+    let mut event = event.unwrap_or_else(|| {
+        let result = ["adapter", "model"].map(|name| run.directory.join(name));
+        let result = result.iter().find(|path| path.is_dir()).unwrap_or(&result[0]);
+        RunEvent::Finished(Finished {
+            step: run.last_step,
+            seconds: run.seconds,
+            loss: run.loss.unwrap_or(f64::NAN),
+            validation_loss: run.validation_loss,
+            quality_score: run.quality_score,
+            quality_parts: Vec::new(),
+            suggestions: Vec::new(),
+            adapter: result.display().to_string(),
+            version: run.version,
+        })
+    });
+    if let RunEvent::Finished(finished) = &mut event {
+        finished.version = run.version;
+        if finished.suggestions.is_empty()
+            && let Ok(plan) = serde_json::from_value(run.plan.clone())
+        {
+            judge(finished, &run.directory, &plan)?;
+        }
+    }
+    EventsFile::open(&run.directory)?.receive(&event)
+}
+
+/// Score a run by what its own file tells of it.
+fn judge(finished: &mut Finished, directory: &Path, plan: &TrainingPlan) -> Result<(), Fault> {
+    let view = RunView::of(&events_file::told(directory)?);
+    let Quality { score, parts, suggestions } = assess(&view, plan);
+    finished.quality_score = score;
+    finished.quality_parts = parts;
+    finished.suggestions = suggestions;
+    Ok(())
 }
 
 impl RunSink<'_> {
@@ -85,6 +146,12 @@ impl RunSink<'_> {
     }
 
     fn tell(&mut self, event: &RunEvent) {
+        let mut event = event.clone();
+        if let RunEvent::Finished(finished) = &mut event {
+            let judged = judge(finished, &self.directory, &self.plan);
+            self.keep(judged);
+        }
+        let event = &event;
         let recorded = self.recorder.receive(event);
         self.keep(recorded);
         let numbered = match event {
@@ -111,5 +178,14 @@ impl EventSink for RunSink<'_> {
     fn emit(&mut self, event: &RunEvent) -> ControlFlow<()> {
         self.tell(event);
         if self.fault.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn sync(&mut self) {
+        let flushed = self.recorder.flush();
+        self.keep(flushed);
+        for index in 0..self.others.len() {
+            let synced = self.others[index].sync();
+            self.keep(synced);
+        }
     }
 }

@@ -94,14 +94,13 @@ impl<'a> Recorder<'a> {
         self.store.truncate_after(&self.run, step)?;
         self.recover(step)?;
         let run = self.store.get_run(&self.run)?;
-        if step == 0 {
-            self.earlier_seconds = 0.0;
-        }
+        // What a run that goes back has done so far was its time, too.
+        self.earlier_seconds = self.seconds();
         self.started = Instant::now();
         self.summary = Summary { step, seconds: 0.0, loss: run.loss, validation_loss: run.validation_loss };
         self.lowest = None;
         self.best_step = None;
-        for evaluation in self.store.evaluations(&self.run)? {
+        for evaluation in self.store.evaluations(&self.run)?.into_iter().filter(|evaluation| evaluation.step > 0) {
             self.compare(evaluation.step, evaluation.loss);
         }
         Ok(())
@@ -150,6 +149,7 @@ impl Receiver for Recorder<'_> {
         match event {
             RunEvent::Started(_) => {
                 self.begin(0)?;
+                self.earlier_seconds = 0.0;
                 self.event(0, "started", event)
             }
             RunEvent::Resumed { step } => {
@@ -167,11 +167,15 @@ impl Receiver for Recorder<'_> {
                 let peft_plan::Evaluation { step, loss, perplexity, token_accuracy, .. } = *evaluation;
                 self.flush()?;
                 self.summary.validation_loss = finite(loss);
-                self.compare(step, loss);
+                // The untouched base is no candidate.
+                if step > 0 {
+                    self.compare(step, loss);
+                }
                 self.store.record_evaluation(&self.run, &Evaluation { step, loss, perplexity, token_accuracy })
             }
             RunEvent::Checkpoint { step, path, bytes, .. } => self.checkpoint(*step, Path::new(path), *bytes),
-            RunEvent::Anomaly { step, .. } => self.event(*step, "anomaly", event),
+            RunEvent::Probe(probe) => self.event(probe.step, "probe", event),
+            RunEvent::Anomaly { step, rewound_to, .. } => self.event(rewound_to.unwrap_or(*step), "anomaly", event),
             RunEvent::Sample { step, .. } => self.event(*step, "sample", event),
             RunEvent::Paused { step } => self.event(*step, "paused", event),
             RunEvent::Stopped { step } => self.event(*step, "stopped", event),
@@ -251,6 +255,7 @@ mod tests {
             loss: 4.0,
             validation_loss: Some(3.0),
             quality_score: None,
+            quality_parts: Vec::new(),
             suggestions: Vec::new(),
             adapter: "a".to_owned(),
             version: None,

@@ -5,7 +5,7 @@
 //! takes back what earlier files say about later steps; a record that a killed process could not finish ends its file
 //! for every reader.
 
-use super::Receiver;
+use super::{Receiver, rewound_to};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Evaluation, Fault, PreferenceMetrics, RunConfig, RunEvent};
 use peft_storage::Run;
@@ -123,7 +123,7 @@ impl Tensorboard {
                 }
                 self.scalars(now, *step, &values)
             }
-            _ => Ok(()),
+            other => rewound_to(other).map_or(Ok(()), |step| self.restart(now, step + 1)),
         }
     }
 }

@@ -83,9 +83,9 @@ impl Receiver for Terminal {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));
             }
             // Answers are for whoever looks at the run; a bar has no room for them.
-            RunEvent::Sample { .. } => {}
+            RunEvent::Sample { .. } | RunEvent::Probe(_) => {}
             RunEvent::Anomaly { message, taken, .. } => {
-                self.say(&printable(&format!("{message} {taken}")));
+                self.say(&printable(&format!("{message}. In answer: {taken}.")));
             }
             RunEvent::Paused { .. } | RunEvent::Stopped { .. } | RunEvent::Finished(_) | RunEvent::Failed { .. } => {
                 self.end();

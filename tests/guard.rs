@@ -1,0 +1,12 @@
+//! Runs in trouble: what is planted is found, what is found is acted upon, and healthy runs are left alone.
+
+#[path = "guard/campaign.rs"]
+mod campaign;
+#[path = "guard/faults.rs"]
+mod faults;
+#[path = "guard/poison.rs"]
+mod poison;
+#[path = "guard/reactions.rs"]
+mod reactions;
+#[path = "guard/world.rs"]
+mod world;

@@ -1,0 +1,109 @@
+//! Every command that needs no network opens no socket: its system calls are watched (B13, G14).
+
+use peft_tests::home::{Home, text};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// System calls with which a socket begins.
+const SOCKET_CALLS: [&str; 4] = ["socket(", "socketpair(", "connect(", "bind("];
+
+/// Whether this machine lets a process watch another; said aloud where it does not. `.ci/run` installs strace.
+fn can_watch() -> bool {
+    let tried = Command::new("strace").args(["-f", "-e", "trace=socket", "true"]).output();
+    let works = tried.is_ok_and(|output| output.status.success());
+    if !works {
+        // Past the capture of a test that passes.
+        let _told = writeln!(std::io::stderr(), "SKIPPED: strace is not there or may not watch; no sockets were counted");
+    }
+    works
+}
+
+/// Run the program under strace; the lines about sockets, and the exit code.
+fn sockets(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> (Vec<String>, Option<i32>, String) {
+    let record = home.path("calls.txt");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", &record, "-e", "trace=socket,socketpair,connect,bind,execve"]);
+    let output = home.launched(strace, arguments).envs(environment.iter().copied()).output().expect("strace starts");
+    let calls = std::fs::read_to_string(&record).expect("a record");
+    assert!(calls.contains("execve("), "nothing was recorded: {calls}");
+    let lines = calls.lines().filter(|line| SOCKET_CALLS.iter().any(|call| line.contains(call)));
+    (lines.map(str::to_owned).collect(), output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn commands_that_need_no_network_open_no_socket_b13() {
+    if !can_watch() {
+        return;
+    }
+    let home = Home::new();
+    let rows: Vec<String> = (0..6).map(|n| format!(r#"{{"question":"Say {n}","answer":"It is {n}"}}"#)).collect();
+    let data = home.write("rows.jsonl", rows.join("\n"));
+    let (out, clean, merged) = (home.path("out"), home.path("clean.jsonl"), home.path("merged"));
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/llama/model").display().to_string();
+    let commands: &[&[&str]] = &[
+        &[],
+        &["--help"],
+        &["hardware"],
+        &["models", "search"],
+        &["models", "list"],
+        &["models", "show", "starter"],
+        &["models", "show", &model],
+        &["data", "inspect", &data, "--model", "starter"],
+        &["data", "convert", &data, "--to", "messages", "--out", &clean],
+        &[
+            "train",
+            "--model",
+            "starter",
+            "--data",
+            &data,
+            "--out",
+            &out,
+            "--name",
+            "one",
+            "--set",
+            "training.max_steps=2",
+            "--threads",
+            "1",
+        ],
+        &["runs", "list"],
+        &["runs", "show", "one"],
+        &["resume", "one"],
+        &["evaluate", "--model", "starter", "--data", &data, "--threads", "1"],
+        &["chat", "--run", "one", "--prompt", "Hi", "--max-new-tokens", "2", "--threads", "1"],
+        &["export", "one", "--to", "merged", "--out", &merged],
+        &["completions", "bash"],
+    ];
+    for command in commands {
+        let (calls, code, stderr) = sockets(&home, command, &[]);
+        assert_eq!(code, Some(0), "{command:?}: {stderr}");
+        assert!(calls.is_empty(), "{command:?} opened {} sockets: {calls:#?}", calls.len());
+    }
+}
+
+#[test]
+fn offline_opens_no_socket_where_a_command_would_b13() {
+    if !can_watch() {
+        return;
+    }
+    let home = Home::new();
+    let data = home.write("rows.jsonl", "{\"question\":\"a\",\"answer\":\"b\"}\n");
+    let commands: &[&[&str]] = &[
+        &["models", "search", "qwen"],
+        &["models", "download", "owner/name"],
+        &["models", "show", "owner/name"],
+        &["data", "download", "owner/name"],
+        &["train", "--model", "owner/name", "--data", &data],
+    ];
+    for command in commands {
+        let (calls, code, stderr) = sockets(&home, &[command, &["--offline"][..]].concat(), &[]);
+        assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
+        let (calls, code, stderr) = sockets(&home, command, &[("HF_HUB_OFFLINE", "1")]);
+        assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
+    }
+    // The watch sees a socket where there is one.
+    let nobody = [("HF_ENDPOINT", "http://127.0.0.1:9")];
+    let (calls, code, stderr) = sockets(&home, &["models", "show", "owner/name"], &nobody);
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(calls.iter().any(|call| call.contains("127.0.0.1")), "{calls:?}");
+}

@@ -1,0 +1,10 @@
+//! The hub and this program, over real sockets: a hub on this machine that misbehaves (G6).
+
+#[path = "remote/commands.rs"]
+mod commands;
+#[path = "remote/faults.rs"]
+mod faults;
+#[path = "remote/refusals.rs"]
+mod refusals;
+#[path = "remote/trial.rs"]
+mod trial;

@@ -1,0 +1,8 @@
+//! The local server over real sockets: its protocol with a model of our own, and the real program.
+
+#[path = "serve/client.rs"]
+mod client;
+#[path = "serve/program.rs"]
+mod program;
+#[path = "serve/protocol.rs"]
+mod protocol;
