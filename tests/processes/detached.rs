@@ -14,7 +14,7 @@ fn follow(home: &Home, run: &str, from: &str) -> std::process::Child {
 #[test]
 fn two_follow_a_detached_run_one_leaves_and_it_is_paused_with_what_it_took_s4_13_5() {
     let home = Home::new();
-    let (launched, _process) = detach(&home, "r", 5000);
+    let (launched, _process) = detach(&home, "r", 20_000);
     let id = launched["run"].as_str().expect("an id");
     assert_eq!(launched["directory"], home.path("r"));
     assert_eq!(launched["status"], "running", "{launched}");
@@ -63,9 +63,9 @@ fn two_follow_a_detached_run_one_leaves_and_it_is_paused_with_what_it_took_s4_13
 #[test]
 fn a_killed_process_costs_only_its_run_which_goes_on_to_the_same_bytes() {
     let home = Home::new();
-    let whole = json(&home, &["train", "--detach"], &words(&home, "whole", 150));
+    let whole = json(&home, &["train", "--detach"], &words(&home, "whole", 600));
     let _whole = Lone::of(&whole);
-    let (launched, process) = detach(&home, "killed", 150);
+    let (launched, process) = detach(&home, "killed", 600);
     let follower = follow(&home, "killed", "start");
     reach(&home, "killed", 45);
     process.kill();
@@ -88,7 +88,7 @@ fn a_killed_process_costs_only_its_run_which_goes_on_to_the_same_bytes() {
     }
     assert!(adapter(&home, "killed") == adapter(&home, "whole"), "the adapters differ");
     let steps = |name| story(&home, name).iter().filter(|event| event["event"] == "step").count();
-    assert_eq!((steps("killed"), steps("whole")), (150, 150));
+    assert_eq!((steps("killed"), steps("whole")), (600, 600));
     // A finished run has nothing left to do, detached or not.
     let output = home.run(&["resume", "killed", "--detach"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -101,7 +101,7 @@ fn what_is_wrong_is_said_before_anything_is_left_behind() {
     bad[3] = home.path("nothing.jsonl");
     let output = home.run(&[&["train", "--detach"][..], &bad.iter().map(String::as_str).collect::<Vec<_>>()].concat());
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    let (launched, _process) = detach(&home, "r", 5000);
+    let (launched, _process) = detach(&home, "r", 20_000);
     let again = home.fault(1, &["resume", "r", "--detach"]);
     assert_eq!(again["code"], "PS-RUN-002", "the fault of the other process is the fault of this one: {again}");
     assert_eq!(home.json(&["stop", "r"])["requested"], "stop");

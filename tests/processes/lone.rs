@@ -47,7 +47,11 @@ pub fn signal(name: &str, process: u32) {
 /// The words of a run of `steps` steps called `name`, in a folder of that name.
 pub fn words(home: &Home, name: &str, steps: u64) -> Vec<String> {
     let rows: Vec<String> = (0..20).map(|n| format!(r#"{{"instruction":"Say {n}","output":"It is {n}"}}"#)).collect();
-    let data = home.write("rows.jsonl", rows.join("\n"));
+    let data = home.path("rows.jsonl");
+    // Others may be reading it.
+    if !Path::new(&data).exists() {
+        home.write("rows.jsonl", rows.join("\n"));
+    }
     let out = home.path(name);
     let mut words = ["--model", MODEL, "--data", &data, "--name", name, "--out", &out, "--threads", "1"].to_vec();
     let settings = [
