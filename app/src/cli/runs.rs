@@ -47,6 +47,10 @@ fn list(context: &Context, args: &ListArgs) -> Result<(), Fault> {
         });
     } else {
         output::text(&table_of(&runs, now()));
+        for run in runs.iter().filter(|run| run.status == Status::Interrupted) {
+            let name = printable(&run.name);
+            note(&format!("The process of `{name}` ended unexpectedly. Go on with: peft-studio resume {}", run.id));
+        }
     }
     Ok(())
 }
