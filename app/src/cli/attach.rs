@@ -6,6 +6,7 @@ use super::output::{self, note, printable};
 use super::progress::{JsonLines, Receiver, Terminal};
 use super::{interrupt, train};
 use crate::jobs::queue;
+use crate::jobs::RunEnd;
 use crate::jobs::run::find;
 use crate::jobs::tail::EventTail;
 use peft_models::train::RunOutcome;
@@ -110,7 +111,7 @@ fn ended(context: &Context, store: &Store, run: &Run) -> Result<u8> {
         // Somebody took it up again in this very moment.
         Status::Queued | Status::Running => return Ok(0),
     };
-    train::report(context, &outcome, &run.id, &run.directory)
+    train::report(context, &RunEnd { run, outcome })
 }
 
 fn finish(store: &Store, run: &Run) -> Result<Option<peft_plan::Finished>> {

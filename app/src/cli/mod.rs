@@ -29,7 +29,9 @@ mod hardware;
 mod models;
 mod notifications;
 mod panic;
+mod plan;
 mod presets;
+mod profiles;
 mod queue;
 mod run_compare;
 mod run_log;
@@ -76,7 +78,9 @@ pub fn main() -> ExitCode {
 fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
     match command {
         Command::Quickstart(args) => quickstart::run(context, args),
-        Command::Hardware => hardware::run(context),
+        Command::Hardware(args) => hardware::run(context, args),
+        Command::Profiles(args) => profiles::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
         Command::Models(args) => models::run(context, args),

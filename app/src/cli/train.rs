@@ -7,11 +7,10 @@ use super::transfer::TransferView;
 use crate::jobs::background::{self, Launched, Wishes};
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
-use crate::jobs::run::RunEnd;
-use crate::jobs::{ResumeChanges, RunRequest, resume, start};
+use crate::jobs::{ResumeChanges, RunEnd, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, Result, RunConfig};
+use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
@@ -26,7 +25,7 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     }
     let end = start(context, request)?;
     merge(context, args.merge, &end)?;
-    report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
+    report(context, &end)
 }
 
 fn merge(context: &Context, wanted: bool, end: &RunEnd) -> Result<()> {
@@ -119,6 +118,9 @@ fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
+    if let Some(profile) = &args.profile {
+        config.use_case = Some(profile::find(profile)?.id.clone());
+    }
     if let Some(model) = &args.model {
         config.model.id = Some(model.clone());
     }
@@ -208,7 +210,7 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
         }
     } else if let Some(end) = resume(context, run, &changes)? {
         merge(context, *with_merge, &end)?;
-        return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
+        return report(context, &end);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
     if context.json {
@@ -217,13 +219,15 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-pub(super) fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> Result<u8> {
+pub(super) fn report(context: &Context, end: &RunEnd) -> Result<u8> {
+    let RunEnd { run, outcome } = end;
+    let id = run.id.as_str();
     if !context.json {
         match outcome {
             RunOutcome::Finished(f) => {
                 output::line(&format!("Finished after {} steps in {}", f.step, output::duration(f.seconds)));
                 output::line(&format!("Adapter   {}", f.adapter));
-                if let Some(score) = f.quality_score {
+                if let Some(score) = run.quality_score {
                     output::line(&format!("Quality   {score:.0} of 100; `peft-studio runs show {id}` says why"));
                 }
                 output::line(&format!("Try it    peft-studio chat --run {id} --compare"));
@@ -231,7 +235,7 @@ pub(super) fn report(context: &Context, outcome: &RunOutcome, id: &str, director
             RunOutcome::Stopped(step) => {
                 output::line(&format!(
                     "Stopped after {step} steps; the adapter is in {}",
-                    directory.join("adapter").display()
+                    run.directory.join("adapter").display()
                 ));
             }
             RunOutcome::Paused(step) | RunOutcome::Interrupted(step) => {

@@ -30,6 +30,9 @@ pub struct TrainArgs {
     /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
+    /// What the model is for: `peft-studio profiles` lists them
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
     /// Start from the settings of a preset, such as llama3-8b
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     pub preset: Option<String>,
@@ -108,7 +111,7 @@ pub struct ResumeArgs {
     /// Change a setting for the rest of the run; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
-    /// Rows that are no longer trained on: their numbers, or FILE:LINE, separated by commas
+    /// Rows that are no longer trained on: their numbers, or <FILE:LINE>, separated by commas
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]
     pub exclude_rows: Vec<String>,
     /// Go back to the newest checkpoint that is not after this step; 0 is the beginning
