@@ -8,27 +8,27 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// A model of a few thousand weights: a step takes milliseconds.
-pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/parity/qwen2/model");
+pub(crate) const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/parity/qwen2/model");
 
 /// What a busy machine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that is ended with the test, whatever becomes of the test.
-pub struct Lone(u32);
+pub(crate) struct Lone(u32);
 
 impl Lone {
     /// The process of a document of `--detach`.
-    pub fn of(launched: &Value) -> Self {
+    pub(crate) fn of(launched: &Value) -> Self {
         Self(launched["process"].as_u64().expect("a process") as u32)
     }
 
     /// The process with this number.
-    pub fn numbered(number: &Value) -> Self {
+    pub(crate) fn numbered(number: &Value) -> Self {
         Self(number.as_u64().expect("a process") as u32)
     }
 
     /// As the system does when memory is short.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         signal("-KILL", self.0);
     }
 }
@@ -40,12 +40,12 @@ impl Drop for Lone {
 }
 
 /// Sends a signal; whether anybody was there to get it does not matter.
-pub fn signal(name: &str, process: u32) {
+pub(crate) fn signal(name: &str, process: u32) {
     let _gone = Command::new("kill").args([name, &process.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// The words of a run of `steps` steps called `name`, in a folder of that name.
-pub fn words(home: &Home, name: &str, steps: u64) -> Vec<String> {
+pub(crate) fn words(home: &Home, name: &str, steps: u64) -> Vec<String> {
     let rows: Vec<String> = (0..20).map(|n| format!(r#"{{"instruction":"Say {n}","output":"It is {n}"}}"#)).collect();
     let data = home.path("rows.jsonl");
     // Others may be reading it.
@@ -65,20 +65,20 @@ pub fn words(home: &Home, name: &str, steps: u64) -> Vec<String> {
 }
 
 /// Run a command that is followed by these words.
-pub fn json(home: &Home, command: &[&str], words: &[String]) -> Value {
+pub(crate) fn json(home: &Home, command: &[&str], words: &[String]) -> Value {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     home.json(&[command, &words].concat())
 }
 
 /// Starts a run in a process of its own.
-pub fn detach(home: &Home, name: &str, steps: u64) -> (Value, Lone) {
+pub(crate) fn detach(home: &Home, name: &str, steps: u64) -> (Value, Lone) {
     let launched = json(home, &["train", "--detach"], &words(home, name, steps));
     let process = Lone::of(&launched);
     (launched, process)
 }
 
 /// Waits until `what` is there.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -90,7 +90,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until a run has done so many steps, by its own file.
-pub fn reach(home: &Home, name: &str, step: u64) {
+pub(crate) fn reach(home: &Home, name: &str, step: u64) {
     wait_for(&format!("step {step} of {name}"), || {
         let done = story(home, name).iter().rev().find_map(|event| event["step"].as_u64());
         done.filter(|done| *done >= step)
@@ -98,23 +98,23 @@ pub fn reach(home: &Home, name: &str, step: u64) {
 }
 
 /// The whole lines of the file of a run.
-pub fn story(home: &Home, name: &str) -> Vec<Value> {
+pub(crate) fn story(home: &Home, name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(Path::new(&home.path(name)).join("events.jsonl")).unwrap_or_default();
     text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// What the run with this name says about itself.
-pub fn shown(home: &Home, name: &str) -> Value {
+pub(crate) fn shown(home: &Home, name: &str) -> Value {
     home.json(&["runs", "show", name])
 }
 
 /// The result of a run.
-pub fn adapter(home: &Home, name: &str) -> Vec<u8> {
+pub(crate) fn adapter(home: &Home, name: &str) -> Vec<u8> {
     std::fs::read(Path::new(&home.path(name)).join("adapter/adapter_model.safetensors")).expect("an adapter")
 }
 
 /// The events that a process printed, and its exit code.
-pub fn heard(output: &Output) -> (Vec<Value>, Option<i32>) {
+pub(crate) fn heard(output: &Output) -> (Vec<Value>, Option<i32>) {
     let line = |line: &str| serde_json::from_str(line).expect("every line is JSON");
     (text(&output.stdout).lines().map(line).collect(), output.status.code())
 }
