@@ -3,7 +3,7 @@
 use crate::lone::{Lone, heard, json, reach, shown, story, wait_for, words};
 use peft_tests::home::{Home, text};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 const QUEUE: [&str; 2] = ["runs", "queue"];
@@ -34,12 +34,24 @@ fn names(home: &Home) -> Vec<String> {
     queue["queue"].as_array().expect("runs").iter().map(|run| run["name"].as_str().expect("text").to_owned()).collect()
 }
 
+/// The next checkpoint of a run that is at work has no place to go. Returns where those before it are.
+fn bar_the_way(home: &Home, name: &str) -> PathBuf {
+    let (way, saved) = (Path::new(&home.path(name)).join("checkpoints"), PathBuf::from(home.path("saved")));
+    std::fs::rename(&way, &saved).expect("moved");
+    // It may have made the folder again in the meantime.
+    wait_for("a file in the way", || {
+        let _absent = std::fs::remove_dir_all(&way);
+        std::fs::write(&way, "in the way").ok()
+    });
+    saved
+}
+
 #[test]
 fn the_queue_goes_on_after_runs_that_fail_and_two_workers_never_take_one_run() {
     let home = Home::new();
     assert_eq!(home.json(&["runs", "queue", "start"])["worker"], Value::Null, "nothing waits");
     for (place, name) in (1_u64..).zip(["a", "breaks", "refused", "removed", "last"]) {
-        let mut words = words(&home, name, 45);
+        let mut words = words(&home, name, if name == "breaks" { 600 } else { 45 });
         if name == "refused" {
             // Its data will not be what it was.
             words[3] = home.write("changed.jsonl", std::fs::read(&words[3]).expect("rows"));
@@ -54,8 +66,7 @@ fn the_queue_goes_on_after_runs_that_fail_and_two_workers_never_take_one_run() {
     home.json(&["runs", "queue", "move", "last", "1"]);
     assert_eq!(names(&home), ["last", "a", "breaks", "refused"]);
     assert_eq!(home.fault(3, &["runs", "attach", "a"])["code"], "PS-RUN-003", "nobody works on the queue");
-    // The first checkpoint of one has no place to go; the settings of the other ask for what is not there.
-    std::fs::write(Path::new(&home.path("breaks")).join("checkpoints"), "in the way").expect("written");
+    // A run whose model is not there does not even get in.
     let missing = ["--model".to_owned(), home.path("no-model"), "--data".to_owned(), home.path("rows.jsonl")];
     assert!(
         !home
@@ -65,6 +76,8 @@ fn the_queue_goes_on_after_runs_that_fail_and_two_workers_never_take_one_run() {
     );
     home.write("changed.jsonl", [r#"{"instruction":"Say 1","output":"It is 1"}"#; 9].join("\n"));
     let (first, second) = (worker(&home), worker(&home));
+    reach(&home, "breaks", 21);
+    let saved = bar_the_way(&home, "breaks");
     let told = [turns(first), turns(second)];
     let (worked, idle) = if told[0].1 == "taken" { (&told[1], &told[0]) } else { (&told[0], &told[1]) };
     assert_eq!((idle.0.len(), idle.1.as_str()), (0, "taken"));
@@ -77,7 +90,9 @@ fn the_queue_goes_on_after_runs_that_fail_and_two_workers_never_take_one_run() {
     assert_eq!(refused["error"]["error"]["code"], "PS-DATA-013");
     assert_eq!(home.fault(3, &["runs", "attach", "refused"])["code"], "PS-DATA-013");
     // What failed can wait again, and what was taken out as well.
-    std::fs::remove_file(Path::new(&home.path("breaks")).join("checkpoints")).expect("removed");
+    let way = Path::new(&home.path("breaks")).join("checkpoints");
+    std::fs::remove_file(&way).expect("removed");
+    std::fs::rename(saved, way).expect("moved back");
     for name in ["breaks", "removed"] {
         home.json(&["runs", "queue", "add", name]);
     }
