@@ -1,8 +1,10 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod background;
 pub mod compare;
 pub mod conversation;
+pub mod desktop;
 pub mod disposal;
 pub mod download;
 pub mod evaluate;
@@ -16,14 +18,18 @@ pub mod live;
 pub mod memory;
 pub mod model;
 pub mod monitor;
+pub mod notices;
 pub mod plan;
 pub mod presets;
+pub mod queue;
 pub mod receipt;
 pub mod run;
 pub mod samples;
 pub mod serve;
 pub mod setup;
 pub mod sources;
+pub mod standing;
+pub mod tail;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunEnd, RunRequest, resume, start};
