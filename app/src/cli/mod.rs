@@ -21,6 +21,7 @@ pub mod starter;
 pub mod train;
 pub mod verify;
 
+mod attach;
 mod completions;
 mod config;
 mod data;
@@ -28,11 +29,13 @@ mod disk;
 mod errors;
 mod hardware;
 mod models;
+mod notifications;
 mod panic;
 mod pipeline;
 mod plan;
 mod presets;
 mod profiles;
+mod queue;
 mod run_compare;
 mod run_log;
 mod run_rows;
@@ -91,6 +94,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
         Command::Versions(args) => versions::run(context, args),
+        Command::Notifications(args) => notifications::run(context, args),
         Command::Presets(args) => presets::run(context, args),
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),

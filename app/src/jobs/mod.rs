@@ -1,8 +1,10 @@
 //! One way from a configuration to a run to its events, whoever asks for it.
 
 pub mod answer;
+pub mod background;
 pub mod compare;
 pub mod conversation;
+pub mod desktop;
 pub mod disk;
 pub mod disposal;
 pub mod download;
@@ -17,9 +19,11 @@ pub mod live;
 pub mod memory;
 pub mod model;
 pub mod monitor;
+pub mod notices;
 pub mod pipeline;
 pub mod plan;
 pub mod presets;
+pub mod queue;
 pub mod receipt;
 pub mod remedy;
 pub mod run;
@@ -28,7 +32,9 @@ pub mod serve;
 pub mod setup;
 pub mod sources;
 pub mod specification;
+pub mod standing;
+pub mod tail;
 
 pub use model::open_model;
-pub use run::{ResumeChanges, RunRequest, resume, start};
+pub use run::{ResumeChanges, RunEnd, RunRequest, resume, start};
 pub use setup::{Setup, prepare};

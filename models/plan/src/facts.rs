@@ -97,6 +97,8 @@ pub struct MachineFacts {
 pub struct Targets {
     /// Which of [`ModelSpec::modules`] carry adapters, in any block.
     pub modules: Vec<bool>,
+    /// Their input features, output features, and how many have both, over all blocks.
+    pub shapes: Vec<[u64; 3]>,
     /// Input and output features of all of them, over all blocks.
     pub features: u64,
     /// Output features of all of them, over all blocks.
@@ -114,6 +116,14 @@ pub struct Trained {
     pub parameters: u64,
     /// Bytes of their moments.
     pub moment_bytes: u64,
+}
+
+impl Trained {
+    /// So many tensors of `len` numbers, with moments in 8 bits or in f32.
+    fn add(&mut self, len: u64, tensors: u64, is_narrow: bool) {
+        self.parameters += len * tensors;
+        self.moment_bytes += tensors * if is_narrow { 2 * len + 8 * len.div_ceil(MOMENT_BLOCK) } else { 8 * len };
+    }
 }
 
 /// Numbers that share a scale where moments are kept in 8 bits.
@@ -136,26 +146,38 @@ impl Targets {
         for (other, on) in spec.modules.iter().zip(&mut self.modules) {
             *on |= other.name == module.name;
         }
+        let (inputs, outputs) = (module.in_features as u64, module.out_features as u64);
+        match self.shapes.iter_mut().find(|shape| shape[..2] == [inputs, outputs]) {
+            Some(shape) => shape[2] += 1,
+            None => self.shapes.push([inputs, outputs, 1]),
+        }
         self.features += (module.in_features + module.out_features) as u64;
         self.outputs += module.out_features as u64;
     }
 
     /// What `method` trains with this rank, and what the optimizer keeps of it.
     pub fn trained(&self, spec: &ModelSpec, method: Method, rank: usize, optimizer: Optimizer) -> Trained {
-        let (small, plain) = if method == Method::Full {
-            let blocks = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
-            let linear: u64 = blocks.map(|m| (m.in_features * m.out_features) as u64).sum();
-            let head = if spec.tied { 0 } else { (spec.vocab_size * spec.hidden_size) as u64 };
-            (linear + head, spec.parameters() - spec.expert_parameters() - linear - head)
-        } else {
-            let adapter = self.features * rank as u64 + if method.is_dora() { self.outputs } else { 0 };
-            (adapter + self.saved_head, self.saved)
-        };
-        let moment_bytes = match optimizer {
-            Optimizer::AdamW => (small + plain) * 8,
-            Optimizer::AdamW8bit => small * 2 + small.div_ceil(MOMENT_BLOCK) * 8 + plain * 8,
-        };
-        Trained { parameters: small + plain, moment_bytes }
+        let mut found = Trained::default();
+        let is_narrow = optimizer == Optimizer::AdamW8bit;
+        if method == Method::Full {
+            for module in (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i)) {
+                found.add((module.in_features * module.out_features) as u64, 1, is_narrow);
+            }
+            if !spec.tied {
+                found.add((spec.vocab_size * spec.hidden_size) as u64, 1, is_narrow);
+            }
+            let rest = spec.parameters().saturating_sub(spec.expert_parameters() + found.parameters);
+            found.add(rest, 1, false);
+            return found;
+        }
+        for &[inputs, outputs, count] in &self.shapes {
+            found.add(inputs * rank as u64, count, is_narrow);
+            found.add(outputs * rank as u64, count, is_narrow);
+            found.add(if method.is_dora() { outputs } else { 0 }, count, is_narrow);
+        }
+        found.add(self.saved_head, 1, is_narrow);
+        found.add(self.saved, 1, false);
+        found
     }
 
     /// Parameters that `method` trains with this rank.

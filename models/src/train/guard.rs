@@ -165,6 +165,14 @@ impl<'a> Guard<'a> {
         state.watch.get_or_insert_with(|| Watch::new(&facts)).observe(event, &facts)
     }
 
+    /// A rate that was named before the first step.
+    pub(super) fn expect_rate(&self, state: &mut GuardState, rate: Option<f64>) {
+        let facts = self.facts(state);
+        if let Some(rate) = rate {
+            state.watch.get_or_insert_with(|| Watch::new(&facts)).expect_rate(rate);
+        }
+    }
+
     /// What the rows of a step cost.
     pub(super) fn rows(&self, state: &mut GuardState, step: u64, rows: &[RowLoss]) -> Option<Finding> {
         let facts = self.facts(state);

@@ -44,7 +44,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 found.extend(probe::settle(decoder, acts, doubt)?);
             }
         }
-        found.extend(probe::steepness(decoder, &guard.facts(&progress.state.guard))?);
+        let steep = probe::steepness(decoder, &guard.facts(&progress.state.guard))?;
+        guard.expect_rate(&mut progress.state.guard, steep.as_ref().and_then(|finding| finding.rate));
+        found.extend(steep);
         if self.plan.preference.is_none() {
             let scores = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
             progress.state.guard.probe = probe::kept(&scores);

@@ -8,9 +8,11 @@ mod disk;
 mod errors;
 mod model;
 mod models;
+mod notifications;
 mod pipeline;
 mod planning;
 mod presets;
+mod queue;
 mod spelling;
 mod starter;
 mod training;
@@ -22,9 +24,11 @@ pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use notifications::{NotificationsCommand, Switch};
 pub use pipeline::PipelineArgs;
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -109,6 +113,9 @@ pub enum Command {
     /// Look after finished runs as versions of your model
     #[command(subcommand)]
     Versions(VersionsCommand),
+    /// Choose what the desktop tells you about your runs
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
     /// Keep, share and take in settings under a name
     #[command(subcommand)]
     Presets(PresetsCommand),

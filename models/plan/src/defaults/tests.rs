@@ -1,3 +1,5 @@
+//! Tests of the defaults: what follows from profile, data, model and machine, and why.
+
 use super::*;
 use crate::facts::{DataFacts, MachineFacts, ModelFacts};
 use crate::memory::of_run;

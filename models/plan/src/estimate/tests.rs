@@ -1,3 +1,5 @@
+//! Tests of the estimates, the alternatives and the numbers they are made with.
+
 use super::*;
 use crate::alternatives::{alternatives, planned};
 use crate::config::RunConfig;
