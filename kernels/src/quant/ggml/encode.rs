@@ -18,8 +18,6 @@ use half::{bf16, f16};
 enum Weighing {
     /// All the same.
     Even,
-    /// `|x|`
-    Size,
     /// `|x|` and the root mean square of the sub-block.
     SizeAndMean,
     /// `x²`
@@ -54,7 +52,6 @@ impl Part<'_> {
                 let mut w = x;
                 match plain {
                     Weighing::Even => w.fill(Lanes::all(1.0)),
-                    Weighing::Size => w.iter_mut().for_each(|w| *w = w.abs()),
                     Weighing::Square => w.iter_mut().for_each(|w| *w = *w * *w),
                     Weighing::SizeAndMean => {
                         let mean = (squares(&x) * Lanes::all(1.0 / N as f32)).sqrt();
@@ -166,14 +163,15 @@ struct ScaleGrid {
     top: f32,
     /// Integers of scales are in `-reach ..= reach - 1`.
     reach: f32,
+    plain: Weighing,
     given: Importance,
 }
 
 /// One block of sixteen sub-blocks with a scale each: f16, scales, codes, both as they are without an offset.
 #[inline(always)]
 fn scaled_block(part: Part, grid: &ScaleGrid) -> (f16, [i8; 16], [u8; 256]) {
-    let &ScaleGrid { top, reach, given } = grid;
-    let (x, w) = part.weighed::<16>(Weighing::Square, given, 256);
+    let &ScaleGrid { top, reach, plain, given } = grid;
+    let (x, w) = part.weighed::<16>(plain, given, 256);
     let fit = symmetric(&x, &w, top, 9);
     let d = step(fit.scale, fit.energy, 0..LANES, -reach, reach - 1.0, -reach);
     let by = Lanes::all(d.to_f32());
@@ -263,11 +261,12 @@ const FOUR_BITS: AffineGrid = AffineGrid {
 const TWO_BITS: AffineGrid = AffineGrid {
     top: 3.0,
     high: 15.0,
-    plain: Weighing::Size,
+    plain: Weighing::SizeAndMean,
     starts: [Starts { from: -0.9, step: 0.05, tries: 36 }, Starts { from: -0.9, step: 0.05, tries: 36 }],
 };
-const SIX_BITS: ScaleGrid = ScaleGrid { top: 32.0, reach: 128.0, given: Importance::Alone };
-const THREE_BITS: ScaleGrid = ScaleGrid { top: 4.0, reach: 32.0, given: Importance::Sized(2.0) };
+const SIX_BITS: ScaleGrid = ScaleGrid { plain: Weighing::Square, top: 32.0, reach: 128.0, given: Importance::Alone };
+const THREE_BITS: ScaleGrid =
+    ScaleGrid { plain: Weighing::SizeAndMean, top: 4.0, reach: 32.0, given: Importance::Sized(2.0) };
 
 vectorized! {
     /// One row, whole blocks, as `kind`.

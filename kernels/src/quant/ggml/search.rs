@@ -129,9 +129,8 @@ pub(super) fn affine<const N: usize>(
     let inverse = range.inverse();
     let mut fit = AffineFit { scale: range * Lanes::all(1.0 / top), min: low, energy: Lanes::ZERO, weight };
     let mut best = Lanes::all(f32::MAX);
-    for t in 0..=starts.tries {
-        let start = inverse * Lanes::all(top + starts.from + starts.step * t as f32);
-        let [l1, l2, lx] = affine_moments(x, w, start, low, top);
+    let mut take = |inverse: Lanes, from: Lanes, fit: &mut AffineFit| {
+        let [l1, l2, lx] = affine_moments(x, w, inverse, from, top);
         // The normal equations [l2 l1; l1 w]·[s m] = [lx wx].
         let determinant = weight * l2 - l1 * l1;
         let by = determinant.inverse();
@@ -147,6 +146,12 @@ pub(super) fn affine<const N: usize>(
         fit.min = Lanes::where_less(error, best, min, fit.min);
         fit.energy = Lanes::where_less(error, best, l2, fit.energy);
         best = best.min(error);
+    };
+    for t in 0..=starts.tries {
+        take(inverse * Lanes::all(top + starts.from + starts.step * t as f32), low, &mut fit);
+    }
+    for _ in 0..2 {
+        take(fit.scale.inverse(), fit.min, &mut fit);
     }
     fit
 }
