@@ -2,6 +2,27 @@
 //!
 //! A row is whole blocks; a block is `block_len` elements in `block_bytes` bytes. The types that are
 //! only known by name here can be told apart in a file, and are not read.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `blocks32.rs`, `blocks256.rs` | where the bits of a block lie, in both directions |
+//! | `decode.rs` | blocks to f32, as llama.cpp does, bit for bit |
+//! | `encode.rs` | f32 to blocks; over all threads: `Cpu::encode_blocks` |
+//! | `lanes.rs`, `search.rs`, `table.rs`, `grid.rs` | the search for scales, sixteen blocks side by side |
+
+// Bodies that are compiled for an instruction set must be inlined into it: see `cpu/mod.rs`.
+#![allow(clippy::inline_always)]
+
+mod blocks256;
+mod blocks32;
+pub(crate) mod decode;
+pub(crate) mod encode;
+mod grid;
+mod lanes;
+mod search;
+mod table;
+
+pub use decode::{decode, dequantize};
 
 use std::fmt;
 
