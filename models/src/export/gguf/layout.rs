@@ -95,13 +95,8 @@ impl Layout {
         out.write_all(&self.header)
     }
 
-    /// The content of `tensor`, the next one in order, and the padding behind it.
-    pub fn put(&self, out: &mut dyn Write, tensor: &Planned, content: &[u8]) -> io::Result<()> {
-        if content.len() != tensor.bytes {
-            let how = format!("the tensor `{}` came to {} bytes, not {}", tensor.name, content.len(), tensor.bytes);
-            return Err(io::Error::other(how));
-        }
-        out.write_all(content)?;
+    /// What comes behind the content of `tensor`, so that the next one begins where it should.
+    pub fn pad(&self, out: &mut dyn Write, tensor: &Planned) -> io::Result<()> {
         let padding = (tensor.padded() - tensor.bytes as u64) as usize;
         out.write_all(&[0; ALIGNMENT][..padding])
     }

@@ -1,14 +1,22 @@
 //! GGUF, the file of llama.cpp and of everything built on it: version 3, read and written.
 //!
 //! [`File`] is a file that was read and checked; [`Layout`] is one that is about to be written, every size known
-//! before the first byte. What a model's parts are called in it is in `names`, what is said about them in
-//! `metadata` and `vocabulary`.
+//! before the first byte. What a model's parts are called in it is in [`architecture`], what is said
+//! about them in [`metadata`] and [`vocabulary`]; [`write`] takes a model through all of that.
 
+pub mod architecture;
 mod layout;
+pub mod metadata;
+pub mod mix;
 mod reader;
+mod splitting;
+pub mod tokenizer;
 mod value;
+pub mod vocabulary;
+pub mod write;
 
 pub use layout::{Layout, Planned};
+pub use mix::FileType;
 pub use reader::{File, Tensor};
 pub use value::{Array, Metadata, Value};
 
