@@ -14,7 +14,8 @@ fn can_watch() -> bool {
     let works = tried.is_ok_and(|output| output.status.success());
     if !works {
         // Past the capture of a test that passes.
-        let _told = writeln!(std::io::stderr(), "SKIPPED: strace is not there or may not watch; no sockets were counted");
+        let _told =
+            writeln!(std::io::stderr(), "SKIPPED: strace is not there or may not watch; no sockets were counted");
     }
     works
 }

@@ -5,6 +5,7 @@ pub mod base;
 pub mod checkpoint;
 pub mod decoder;
 pub mod engine;
+pub mod export;
 pub mod fault;
 pub mod generate;
 pub mod golden;

@@ -1,0 +1,3 @@
+//! Models in the forms that other programs run.
+
+pub mod gguf;
