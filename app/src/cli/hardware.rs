@@ -176,7 +176,7 @@ fn driver_version(text: &str) -> Option<String> {
 }
 
 /// Free space where `directory` is or will be.
-fn free_space(directory: &Path) -> Result<u64, Fault> {
+pub fn free_space(directory: &Path) -> Result<u64, Fault> {
     let there = directory.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
     fs4::available_space(there).map_err(|error| Fault::io("ask for the free space of", there, error))
 }

@@ -24,7 +24,7 @@ pub mod verify;
 mod completions;
 mod config;
 mod data;
-mod hardware;
+pub mod hardware;
 mod models;
 mod panic;
 mod presets;

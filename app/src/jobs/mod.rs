@@ -6,6 +6,7 @@ pub mod conversation;
 pub mod disposal;
 pub mod download;
 pub mod evaluate;
+pub mod export;
 pub mod fit;
 pub mod kept;
 pub mod library;

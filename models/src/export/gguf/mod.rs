@@ -6,6 +6,7 @@
 
 pub mod architecture;
 mod layout;
+pub mod lora;
 pub mod metadata;
 pub mod mix;
 mod reader;

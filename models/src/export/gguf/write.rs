@@ -114,22 +114,29 @@ impl<'a> Conversion<'a> {
         self.plans.iter().map(|plan| plan.layout.bytes()).sum()
     }
 
-    /// Write the files to `paths`, one for each type.
-    pub fn write(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Vec<Written>> {
+    /// Write the files to `paths`, one for each type; `None` where `progress` had enough, and there are none.
+    pub fn write(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Option<Vec<Written>>> {
         assert_eq!(paths.len(), self.plans.len(), "a path for every file");
-        let mut stopped = None;
+        let (mut stopped, mut cancelled) = (None, false);
         let written = nested(paths, Vec::new(), &mut |files| {
-            self.fill(files, progress).map_err(|fault| {
+            self.fill(files, progress).map_err(|stop| {
                 let error = io::Error::other("a tensor could not be written");
-                match fault {
+                match stop {
                     Stop::Io(error) => error,
                     Stop::Fault(fault) => {
                         stopped = Some(fault);
                         error
                     }
+                    Stop::Cancelled => {
+                        cancelled = true;
+                        error
+                    }
                 }
             })
         });
+        if cancelled {
+            return Ok(None);
+        }
         let digests = written.map_err(|error| match stopped {
             Some(fault) => fault,
             None => {
@@ -138,12 +145,9 @@ impl<'a> Conversion<'a> {
             }
         })?;
         let plans = self.plans.iter();
-        Ok(paths
-            .iter()
-            .zip(plans)
-            .zip(digests)
-            .map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest })
-            .collect())
+        let all = paths.iter().zip(plans).zip(digests);
+        let written = all.map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest });
+        Ok(Some(written.collect()))
     }
 
     fn fill(&self, files: &mut [&mut dyn Write], progress: &mut Progress) -> std::result::Result<(), Stop> {
@@ -186,6 +190,7 @@ impl<'a> Conversion<'a> {
 enum Stop {
     Fault(Fault),
     Io(io::Error),
+    Cancelled,
 }
 
 impl From<Fault> for Stop {
@@ -284,7 +289,7 @@ impl Strips<'_, '_, '_, '_> {
                 *self.done += bytes.len() as u64;
             }
             if (self.progress)(*self.done, self.total).is_break() {
-                return Err(Stop::Io(io::Error::from(io::ErrorKind::Interrupted)));
+                return Err(Stop::Cancelled);
             }
         }
         for ((file, tensor), plan) in self.files.iter_mut().zip(&all).zip(&self.conversion.plans) {
