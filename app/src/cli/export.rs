@@ -71,7 +71,7 @@ fn nothing_named() -> Fault {
 fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
     let name = args.name.as_deref();
     let types = export::types(&args.quant)?;
-    let origin = match (&args.run, &args.model) {
+    let mut origin = match (&args.run, &args.model) {
         (Some(run), _) => Origin::of_run(context, run, name)?,
         (None, Some(model)) => Origin::of_model(model, args.adapter.as_deref(), name)?,
         (None, None) => return Err(nothing_named()),
@@ -86,6 +86,7 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
         "lmstudio" => export::lm_studio_folder(&origin, args.out.as_deref())?,
         _ => out_of(args)?.to_owned(),
     };
+    origin.layout_prints_no_begin = args.to == "ollama";
     // What Ollama cannot lay out is better said before gigabytes are written.
     let layout = (args.to == "ollama").then(|| export::turn_layout(&origin)).transpose()?;
     let engine = Engine::open(&context.backend, context.threads)?;

@@ -63,8 +63,13 @@ pub fn types(names: &[String]) -> Result<Vec<FileType>> {
 pub fn layout_of(origin: &Origin) -> Result<Option<ChatLayout>> {
     let Some(render) = &origin.render else { return Ok(None) };
     let tokenizer = origin.base.tokenizer();
-    let prompt = tokenizer.render_prompt(&[Turn::new(Role::User, "Hello")], render)?;
-    let begins = tokenizer.bos().is_some_and(|bos| prompt.first() == Some(&bos.id));
+    let begins = if origin.layout_prints_no_begin {
+        // Whoever does not print the begin token leaves it to the tokenizer, which then must do as the layout did.
+        let prompt = tokenizer.render_prompt(&[Turn::new(Role::User, "Hello")], render)?;
+        Some(tokenizer.bos().is_some_and(|bos| prompt.first() == Some(&bos.id)))
+    } else {
+        None
+    };
     let end_of_turn = render.template.end_of_turn().and_then(|text| tokenizer.token_to_id(text));
     Ok(Some(ChatLayout { template: render.template.source().to_owned(), begins, end_of_turn }))
 }

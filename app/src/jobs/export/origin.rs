@@ -42,6 +42,8 @@ pub struct Origin {
     pub plan: Option<TrainingPlan>,
     /// The run.
     pub run: Option<Run>,
+    /// The program that is written for lays conversations out itself, and leaves the begin token out (Ollama).
+    pub layout_prints_no_begin: bool,
 }
 
 impl Origin {
@@ -101,6 +103,7 @@ impl Origin {
             config: None,
             plan: None,
             run: None,
+            layout_prints_no_begin: false,
         })
     }
 }

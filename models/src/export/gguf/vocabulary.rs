@@ -1,8 +1,7 @@
 //! The tokenizer of a model as a GGUF file describes it.
 //!
 //! What is written is what `tokenizer.json` does, not what a class name promises; where llama.cpp cannot do the
-//! same, the model is refused. The begin token is switched by the layout of conversations that was trained: llama.cpp
-//! adds it where the layout prints it, and nowhere else.
+//! same, the model is refused.
 
 use super::splitting;
 use super::value::{Array, Metadata};
@@ -44,8 +43,8 @@ pub struct TokenizerFiles {
 pub struct ChatLayout {
     /// The Jinja template.
     pub template: String,
-    /// What it prints begins with the begin token.
-    pub begins: bool,
+    /// Whether programs put the begin token before everything they read; `None`: as the tokenizer does.
+    pub begins: Option<bool>,
     /// The token that ends an answer.
     pub end_of_turn: Option<u32>,
 }
@@ -76,7 +75,7 @@ pub fn describe(
     }
     special_ids(metadata, files, rows, layout);
     let (bos, eos) = added_around(files);
-    let begins = layout.map_or(bos, |layout| layout.begins);
+    let begins = layout.and_then(|layout| layout.begins).unwrap_or(bos);
     metadata.set("tokenizer.ggml.add_bos_token", begins);
     if has_separated_pair(&files.json["post_processor"]) {
         metadata.set("tokenizer.ggml.add_sep_token", false);
@@ -90,7 +89,9 @@ pub fn describe(
 
 /// Put the layout of conversations that was trained in the place of the one that is described.
 pub fn describe_layout(metadata: &mut Metadata, layout: &ChatLayout) {
-    metadata.set("tokenizer.ggml.add_bos_token", layout.begins);
+    if let Some(begins) = layout.begins {
+        metadata.set("tokenizer.ggml.add_bos_token", begins);
+    }
     metadata.set("tokenizer.chat_template", layout.template.as_str());
     set_end(metadata, layout.end_of_turn);
 }
