@@ -27,7 +27,9 @@ mod data;
 pub mod hardware;
 mod models;
 mod panic;
+mod plan;
 mod presets;
+mod profiles;
 mod run_compare;
 mod run_log;
 mod run_rows;
@@ -73,7 +75,9 @@ pub fn main() -> ExitCode {
 fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
     match command {
         Command::Quickstart(args) => quickstart::run(context, args),
-        Command::Hardware => hardware::run(context),
+        Command::Hardware(args) => hardware::run(context, args),
+        Command::Profiles(args) => profiles::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
         Command::Models(args) => models::run(context, args),

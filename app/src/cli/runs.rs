@@ -166,6 +166,9 @@ fn for_people(run: &Run, evaluations: &[Evaluation], checkpoints: &[Checkpoint],
         format!("Examples       {}", setting("/dataset/path")),
         format!("Folder         {}", run.directory.display()),
     ];
+    if let (Some(planned), Some(peak)) = (run.memory_plan_bytes, run.peak_memory_bytes) {
+        lines.push(format!("Memory         {} (planned {})", bytes(peak), bytes(planned)));
+    }
     if let Some(version) = run.version {
         lines.push(format!("Version        {version}"));
     }

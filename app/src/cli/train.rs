@@ -9,7 +9,7 @@ use crate::jobs::model::spelled;
 use crate::jobs::{ResumeChanges, RunEnd, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, Result, RunConfig};
+use peft_plan::{Fault, Result, RunConfig, profile};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
@@ -17,6 +17,21 @@ const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
+    let config = configuration(context, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(INTERRUPTED);
+    }
+    let end = start(context, RunRequest { config, out: args.out.clone() })?;
+    if args.merge
+        && let RunOutcome::Finished(_) = end.outcome
+    {
+        super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
+    }
+    report(context, &end)
+}
+
+/// What the command line asks for: the run file, changed by the flags.
+pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     let mut config = match &args.run {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
@@ -28,16 +43,7 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
         },
     };
     apply_flags(&mut config, args)?;
-    if !fetch_model(context, &config)? {
-        return Ok(INTERRUPTED);
-    }
-    let end = start(context, RunRequest { config, out: args.out.clone() })?;
-    if args.merge
-        && let RunOutcome::Finished(_) = end.outcome
-    {
-        super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
-    }
-    report(context, &end)
+    Ok(config)
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
@@ -54,6 +60,9 @@ fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
+    if let Some(profile) = &args.profile {
+        config.use_case = Some(profile::find(profile)?.id.clone());
+    }
     if let Some(model) = &args.model {
         config.model.id = Some(model.clone());
     }

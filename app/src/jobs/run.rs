@@ -1,16 +1,17 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
 use super::answer::Wording;
+use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
-use peft_models::engine::{Engine, TrainJob, memory_plan};
+use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
+use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -44,11 +45,13 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
+    config = setup.config.clone();
     let engine = Engine::open(&context.backend, context.threads)?;
     for note in &setup.notes {
         output::note(note);
     }
     check_memory(&config, &setup)?;
+    check_disk(out.as_deref().unwrap_or(&context.data_dir), &setup)?;
     let out = out.map(|p| std::path::absolute(&p).map_err(|e| Fault::io("find", &p, e))).transpose()?;
     if let Some(dir) = &out {
         check_free(dir)?;
@@ -246,6 +249,7 @@ fn execute(
     };
     let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
+    let monitor = sink.watch();
     let job = TrainJob {
         base: &setup.base,
         plan: &setup.plan,
@@ -256,6 +260,7 @@ fn execute(
         run: run.id.as_str(),
         name: &run.name,
         dataset_hash: &setup.dataset_hash,
+        data_bytes: setup.data_bytes,
         resume: begin != Begin::Fresh,
         changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
@@ -270,6 +275,13 @@ fn execute(
         guard,
     };
     let result = engine.train(job, &mut sink);
+    drop(monitor);
+    // However it ended, this is what it took.
+    let measured = store.record_memory(run.id.as_str(), None, Some(peak_memory()));
+    let result = result.and_then(|outcome| measured.map(|()| outcome));
+    if let (Ok(RunOutcome::Finished(end)), Some(known), Begin::Fresh) = (&result, &setup.facts, begin) {
+        super::plan::learn(context, &setup.plan, known, &engine.fingerprint(), end.seconds);
+    }
     let summary = sink.finish();
     // A run whose events cannot be written was asked to halt; the reason is what people need to hear.
     let result = sink.take_fault().map_or(result, Err);
@@ -344,17 +356,21 @@ impl Inbox {
 /// Refuse a run whose planned peak is beyond the share of the memory that it may use.
 fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
     let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
-    let longest: usize = setup.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
-    let row = if setup.plan.packing { setup.plan.max_sequence_length } else { longest };
-    let need = memory_plan(&setup.base, &setup.plan, row * setup.plan.micro_batch_size)?;
+    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes);
+    let need = memory_plan(&setup.base, &setup.plan, &work)?;
     let budget = (total_memory() as f64 * fraction) as u64;
+    too_large(&need, budget).map_or(Ok(()), Err)
+}
+
+/// PS-MEM-001 where a plan needs more than it may use, with its largest parts.
+pub fn too_large(need: &MemoryPlan, budget: u64) -> Option<Fault> {
     if need.total_bytes <= budget {
-        return Ok(());
+        return None;
     }
     let mut largest = need.items.clone();
     largest.sort_by_key(|item| std::cmp::Reverse(item.bytes));
     let top: Vec<String> = largest.iter().take(3).map(|i| format!("{} {}", i.name, output::bytes(i.bytes))).collect();
-    Err(Fault::new(
+    Some(Fault::new(
         "PS-MEM-001",
         format!(
             "The run needs about {} and may use {}; the largest parts are {}",
@@ -363,6 +379,25 @@ fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
             top.join(", ")
         ),
     ))
+}
+
+/// PS-DISK-001 where a run would fill the disk.
+pub fn disk_too_small(need: u64, free: u64) -> Option<Fault> {
+    (need > free).then(|| {
+        let detail = format!(
+            "The run needs about {} on disk for its states and its result, and {} is free",
+            output::bytes(need),
+            output::bytes(free)
+        );
+        Fault::new("PS-DISK-001", detail)
+    })
+}
+
+/// Refuse a run whose states and result would not fit on the disk they go to.
+fn check_disk(directory: &Path, setup: &Setup) -> Result<()> {
+    let trained = trainable_parameters(setup.base.spec(), &setup.plan)?;
+    let need = peft_plan::estimate::disk_bytes(&setup.plan, trained, setup.base.checkpoint().total_bytes(), 1);
+    disk_too_small(need, free_space(directory)?).map_or(Ok(()), Err)
 }
 
 /// Refuse a directory that another run lives in, so that nothing is lost.
@@ -376,7 +411,7 @@ fn check_free(dir: &Path) -> Result<()> {
 }
 
 /// A run must not depend on the directory it was started from.
-fn absolute_paths(config: &mut RunConfig) -> Result<()> {
+pub(super) fn absolute_paths(config: &mut RunConfig) -> Result<()> {
     let absolute = |path: &str| {
         std::path::absolute(path).map(|p| p.display().to_string()).map_err(|e| Fault::io("find", Path::new(path), e))
     };
@@ -404,10 +439,23 @@ fn absolute_paths(config: &mut RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn default_name(config: &RunConfig) -> String {
+pub(super) fn default_name(config: &RunConfig) -> String {
     let stem =
         |text: &str| Path::new(text).file_stem().map_or_else(|| text.to_owned(), |s| s.to_string_lossy().into_owned());
     let data = config.dataset_paths().first().map(|p| stem(p)).unwrap_or_default();
     let model = config.model.id.as_deref().map(|m| m.rsplit('/').next().unwrap_or(m).to_owned()).unwrap_or_default();
     format!("{data} on {model}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk_too_small;
+
+    #[test]
+    fn a_run_that_would_fill_the_disk_is_refused_with_both_sizes() {
+        assert!(disk_too_small(5, 5).is_none());
+        let fault = disk_too_small(6_000_000_000, 2_000_000_000).expect("refused");
+        assert_eq!((fault.code, fault.entry().exit), ("PS-DISK-001", 4));
+        assert!(fault.detail.contains("6.0 GB") && fault.detail.contains("2.0 GB"), "{}", fault.detail);
+    }
 }

@@ -34,7 +34,7 @@ impl Checkpoint {
         }
         let hash = identity(&file);
         let dir = dir.map(Path::to_owned);
-        Ok(Self { dir, spec, config, tensors, hash, gguf: Some(Arc::new(file)) })
+        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash, gguf: Some(Arc::new(file)) })
     }
 }
 

@@ -6,6 +6,7 @@
 mod data;
 mod model;
 mod models;
+mod planning;
 mod presets;
 mod spelling;
 mod starter;
@@ -16,6 +17,7 @@ mod versions;
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
@@ -71,8 +73,11 @@ pub enum Command {
     /// Try everything at once, offline: train the built-in model on sample data and compare its answers
     Quickstart(QuickstartArgs),
     /// Show the processor, graphics cards, memory and disk, and what is used for training
-    #[command(after_help = "Example:\n  peft-studio hardware --json")]
-    Hardware,
+    Hardware(HardwareArgs),
+    /// Show what people make, and the settings that suit it
+    Profiles(ProfilesArgs),
+    /// Work out a run before it is started: settings and why, memory, time, energy, cost, alternatives
+    Plan(PlanArgs),
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,

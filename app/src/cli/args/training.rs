@@ -15,7 +15,7 @@ pub struct QuickstartArgs {
 }
 
 /// `train`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
                         peft-studio train run.json --set training.learning_rate=1e-4\n\n\
                         What is not given is chosen for you.")]
@@ -29,6 +29,9 @@ pub struct TrainArgs {
     /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
+    /// What the model is for: `peft-studio profiles` lists them
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
     /// Start from the settings of a preset, such as llama3-8b
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     pub preset: Option<String>,

@@ -78,6 +78,8 @@ impl Receiver for Terminal {
                 }
             }
             RunEvent::Step(metrics) => self.step(metrics),
+            // A person has other ways to look at the machine.
+            RunEvent::Hardware(_) => {}
             RunEvent::Evaluation(evaluation) => self.say(&evaluated(evaluation)),
             RunEvent::Checkpoint { step, bytes: size, .. } => {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));

@@ -8,7 +8,7 @@ mod targets;
 pub use origin::Origin;
 pub use targets::{lm_studio_folder, lora, ollama, turn_layout};
 
-use crate::cli::hardware::free_space;
+use crate::jobs::hardware::free_space;
 use crate::cli::output::bytes;
 use crate::cli::{interrupt, output};
 use durable::create_directories;
