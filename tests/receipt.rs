@@ -62,7 +62,7 @@ fn a_receipt_is_verified_bit_for_bit_and_every_change_is_named_b12() {
     let receipt = out.join("receipt.json");
     let document: Value = serde_json::from_slice(&std::fs::read(&receipt).expect("there")).expect("JSON");
     assert_eq!(document["steps"].as_array().expect("steps").len(), 8);
-    assert_eq!(document["evaluations"].as_array().expect("evaluations").len(), 3);
+    assert_eq!(document["evaluations"].as_array().expect("evaluations").len(), 4);
     assert_eq!(document["run"]["outcome"], "finished");
     assert_eq!(document["program"]["sha256"].as_str().map(str::len), Some(64));
     let names = |what: &Value| -> Vec<String> {
@@ -203,12 +203,12 @@ fn event_files_are_written_where_they_were_asked_for() {
     };
     let file = only(&out.join("tensorboard"));
     assert!(file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents.")));
-    // The version, the beginning of a session, four steps, two evaluations.
-    assert_eq!(records(&file), 8);
+    // The version, the beginning of a session, four steps, three evaluations (one before the first step).
+    assert_eq!(records(&file), 9);
     let boards = home.path("boards");
     let out = trained(&home, "elsewhere", 4, &[&format!("--tensorboard={boards}")]);
     assert!(!out.join("tensorboard").exists());
-    assert_eq!(records(&only(&only(Path::new(&boards)))), 8);
+    assert_eq!(records(&only(&only(Path::new(&boards)))), 9);
     let out = trained(&home, "none", 2, &["--set", "logging.tensorboard=false"]);
     assert!(!out.join("tensorboard").exists());
 }

@@ -8,7 +8,9 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/parity/llama/
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/data/messages-zstd.parquet");
 
 fn rows(word: &str, count: usize) -> String {
-    (0..count).map(|n| format!("{{\"question\":\"{word} {n}?\",\"answer\":\"{word} {n}.\"}}\n")).collect()
+    let rows: Vec<String> =
+        (0..count).map(|n| format!("{{\"question\":\"{word} {n}?\",\"answer\":\"{word} {n}.\"}}\n")).collect();
+    rows.concat()
 }
 
 fn put(home: &Home, name: &str, content: impl AsRef<[u8]>) {

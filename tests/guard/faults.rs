@@ -139,11 +139,13 @@ pub(crate) fn overflowing_token(model: &str, folder: &Path, token: u32) -> BaseM
     })
 }
 
+/// Changes the values of a tensor, given its name and shape.
+type Change<'c> = dyn Fn(&str, &[usize], &mut [f32]) + 'c;
+
 /// The model in `folder`, with the values of some tensors changed.
-pub(crate) fn altered(model: &str, folder: &Path, change: &dyn Fn(&str, &[usize], &mut [f32])) -> BaseModel {
+pub(crate) fn altered(model: &str, folder: &Path, change: &Change) -> BaseModel {
     std::fs::create_dir_all(folder).expect("created");
-    let bytes: Vec<u8>;
-    if model == "starter" {
+    let bytes: Vec<u8> = if model == "starter" {
         use peft_starter::embedded;
         for (name, content) in [
             ("config.json", embedded::CONFIG),
@@ -153,15 +155,15 @@ pub(crate) fn altered(model: &str, folder: &Path, change: &dyn Fn(&str, &[usize]
         ] {
             std::fs::write(folder.join(name), content).expect("written");
         }
-        bytes = embedded::WEIGHTS.to_vec();
+        embedded::WEIGHTS.to_vec()
     } else {
         let from = base(model).dir().expect("a folder").to_owned();
         for entry in std::fs::read_dir(&from).expect("readable") {
             let path = entry.expect("readable").path();
             std::fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("copied");
         }
-        bytes = std::fs::read(from.join("model.safetensors")).expect("readable");
-    }
+        std::fs::read(from.join("model.safetensors")).expect("readable")
+    };
     let file = SafeTensors::deserialize(&bytes).expect("a good file");
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, view) in file.tensors() {

@@ -218,7 +218,9 @@ fn a_model_that_overflows_everywhere_ends_the_run_with_its_code_and_its_place() 
     let mut w = world("llama", Data::Cipher, 60, 5, &[]);
     w.base = faults::altered("llama", &home.path().join("model"), &|name, _, values| {
         if name.contains("layers.1.mlp.") {
-            values.iter_mut().for_each(|v| *v *= 1e25);
+            for value in values.iter_mut() {
+                *value *= 1e25;
+            }
         }
     });
     let plan = plan(&w.base, &w.train, &w.settings);

@@ -30,13 +30,13 @@ impl Answer {
 /// Open a connection and send a request; the answer is the caller's to read.
 pub(crate) fn send(address: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("set");
     let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     if !fields.iter().any(|(name, _)| *name == "host") {
-        head += &format!("host: {address}\r\n");
+        head = format!("{head}host: {address}\r\n");
     }
     for (name, value) in fields {
-        head += &format!("{name}: {value}\r\n");
+        head = format!("{head}{name}: {value}\r\n");
     }
     // A server that refuses early does not read to the end.
     let _sent = stream.write_all(format!("{head}\r\n{body}").as_bytes());

@@ -54,19 +54,21 @@ impl Model for Echo {
     }
 }
 
+/// The server ends however the test does.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Run `test` against a server of `model`.
 fn with(mut model: Echo, key: Option<&str>, test: impl FnOnce(SocketAddr) + Send) {
     let options = Options { host: LOOPBACK, port: 0, key: key.map(str::to_owned) };
     let server = Server::bind(&options).expect("a free port");
     let address = server.address();
     let is_over = AtomicBool::new(false);
-    /// The server ends however the test does.
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
     std::thread::scope(|scope| {
         let test = scope.spawn(|| {
             let _end = End(&is_over);

@@ -96,13 +96,15 @@ fn write_rows(path: &Path, rows: &[RowReport]) -> Result<()> {
     written.map(|_| ()).map_err(|error| Fault::io("write", path, error))
 }
 
+/// A figure of a column, where it was measured.
+type Number = fn(&Column) -> Option<f64>;
+
 fn print(report: &Report, tuned: bool) {
     output::line(&format!("{} examples, {} answer tokens", report.examples, report.tokens));
     if report.generated_rows > 0 {
         output::line(&format!("{} of them answered in words", report.generated_rows));
     }
     output::line(&if tuned { format!("{:<26} {:>10} {:>10}", "", "tuned", "base") } else { String::new() });
-    type Number = fn(&Column) -> Option<f64>;
     let numbers: [(&str, Number); 11] = [
         ("loss", |c| Some(c.loss)),
         ("perplexity", |c| Some(c.perplexity)),

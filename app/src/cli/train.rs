@@ -6,7 +6,7 @@ use super::output;
 use super::transfer::TransferView;
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
-use crate::jobs::{ResumeChanges, RunRequest, resume, start};
+use crate::jobs::{ResumeChanges, RunEnd, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig};
@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
     {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
-    report(context, &end.outcome, end.run.id.as_str(), &end.run.directory)
+    report(context, &end)
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
@@ -128,7 +128,7 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
     let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
     if let Some(end) = resume(context, run, &changes)? {
-        return report(context, &end.outcome, end.run.id.as_str(), &end.run.directory);
+        return report(context, &end);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
     if context.json {
@@ -137,13 +137,15 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -> Result<u8> {
+fn report(context: &Context, end: &RunEnd) -> Result<u8> {
+    let RunEnd { run, outcome } = end;
+    let id = run.id.as_str();
     if !context.json {
         match outcome {
             RunOutcome::Finished(f) => {
                 output::line(&format!("Finished after {} steps in {}", f.step, output::duration(f.seconds)));
                 output::line(&format!("Adapter   {}", f.adapter));
-                if let Some(score) = f.quality_score {
+                if let Some(score) = run.quality_score {
                     output::line(&format!("Quality   {score:.0} of 100; `peft-studio runs show {id}` says why"));
                 }
                 output::line(&format!("Try it    peft-studio chat --run {id} --compare"));
@@ -151,7 +153,7 @@ fn report(context: &Context, outcome: &RunOutcome, id: &str, directory: &Path) -
             RunOutcome::Stopped(step) => {
                 output::line(&format!(
                     "Stopped after {step} steps; the adapter is in {}",
-                    directory.join("adapter").display()
+                    run.directory.join("adapter").display()
                 ));
             }
             RunOutcome::Paused(step) | RunOutcome::Interrupted(step) => {

@@ -18,12 +18,12 @@ pub(super) fn run(context: &Context, command: &VersionsCommand) -> Result<u8> {
         VersionsCommand::Show { version } => show(context, &store.version(*version)?),
         VersionsCommand::Activate { version } => {
             store.activate_version(*version)?;
-            say(context, &store.version(*version)?, "is the active version now")?;
+            say(context, &store.version(*version)?, "is the active version now");
         }
         VersionsCommand::Archive { version } => {
             let known = store.version(*version)?;
             let freed = disposal::archive(&store, &known.run)?;
-            say(context, &store.version(*version)?, &format!("is archived; {} are free again", bytes(freed)))?;
+            say(context, &store.version(*version)?, &format!("is archived; {} are free again", bytes(freed)));
         }
         VersionsCommand::Delete { version, yes } => delete(context, &store, *version, *yes)?,
     }
@@ -123,13 +123,12 @@ fn delete(context: &Context, store: &Store, number: u64, yes: bool) -> Result<()
     Ok(())
 }
 
-fn say(context: &Context, version: &Version, what: &str) -> Result<()> {
+fn say(context: &Context, version: &Version, what: &str) {
     if context.json {
         output::print_json(&as_json(version));
     } else {
         output::line(&printable(&format!("Version {} (`{}`) {what}.", version.number, version.run.name)));
     }
-    Ok(())
 }
 
 fn now() -> i64 {

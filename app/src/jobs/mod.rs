@@ -20,5 +20,5 @@ pub mod setup;
 pub mod sources;
 
 pub use model::open_model;
-pub use run::{ResumeChanges, RunRequest, resume, start};
+pub use run::{ResumeChanges, RunEnd, RunRequest, resume, start};
 pub use setup::{Setup, prepare};

@@ -100,7 +100,7 @@ pub fn read(config: &RunConfig, options: &ReadOptions) -> Result<Sourced> {
     }
     let dataset = peft_data::read(&files, options)?;
     let mut weights = Vec::new();
-    if ends.iter().any(|(_, weight, _)| *weight != 1.0) {
+    if ends.iter().any(|(_, weight, _)| weight.total_cmp(&1.0).is_ne()) {
         let mut before = 0;
         for (end, weight, source) in ends {
             let end = dataset.rows.partition_point(|row| row.file < end);

@@ -76,7 +76,7 @@ impl<R: Read> Read for Bounded<R> {
 
 /// The fault of a compressed file that cannot be read to its end.
 pub(crate) fn fault(path: &Path, compression: Compression, error: io::Error) -> Fault {
-    if error.get_ref().is_some_and(|inner| inner.is::<Suspicious>()) {
+    if matches!(error.get_ref(), Some(inner) if inner.is::<Suspicious>()) {
         let detail = format!(
             "`{}` unpacks to more than {LARGEST_RATIO} times its size, which no text does; it was not read further",
             path.display()

@@ -47,6 +47,7 @@ impl FromStr for Target {
 
 /// What to change on the way.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a change of its own that can be asked for")]
 pub struct ConvertOptions {
     /// Leave out rows that copy an earlier one (up to case and spacing).
     pub deduplicate: bool,

@@ -34,8 +34,8 @@ const WORDS: &[(&str, &[&str])] = &[
 
 /// The language of `text`, where there is enough of it to tell.
 pub(crate) fn of(text: &str) -> Option<&'static str> {
-    let mut scripts = [0_usize; 10];
     const NAMES: [&str; 10] = ["latin", "ru", "zh", "ja", "ko", "ar", "he", "el", "hi", "th"];
+    let mut scripts = [0_usize; NAMES.len()];
     let end = text.char_indices().nth(LOOKED_AT).map_or(text.len(), |(at, _)| at);
     let text = &text[..end];
     if text.is_ascii() {

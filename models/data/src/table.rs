@@ -9,6 +9,7 @@ use crate::columns::canonical;
 use crate::tools;
 use crate::turns::TURN_LISTS;
 use parquet::basic::Compression;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
@@ -84,7 +85,7 @@ fn check(reader: &SerializedFileReader<File>, path: &Path) -> Result<()> {
             format!("`{}` has {} columns, which no table of examples has", path.display(), schema.num_columns());
         return Err(Fault::new("PS-DATA-001", detail));
     }
-    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
         let name = match column.compression() {
             Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => continue,
             other => format!("{other:?}").split('(').next().unwrap_or_default().to_lowercase(),

@@ -151,7 +151,8 @@ fn test_rows_that_are_training_rows_are_found_across_files_s5_7() {
 
 #[test]
 fn labels_languages_and_lengths_are_looked_at_s5_7() {
-    let labelled = |n: usize| pair(&format!("Is message number {n} spam?"), if n % 20 == 0 { "spam" } else { "ham" });
+    let labelled =
+        |n: usize| pair(&format!("Is message number {n} spam?"), if n.is_multiple_of(20) { "spam" } else { "ham" });
     let report_of_labels = report(&(0..100).map(labelled).collect::<Vec<_>>());
     let issue = report_of_labels.issues.iter().find(|issue| issue.code == "label_imbalance").expect("out of balance");
     assert!(issue.message.contains("ham 95, spam 5") && issue.message.contains("95%"), "{}", issue.message);
@@ -173,7 +174,7 @@ fn labels_languages_and_lengths_are_looked_at_s5_7() {
     assert_eq!(count(&mixed, "mixed_languages"), 20);
 
     let mut lines = clean(60);
-    lines.push(pair("Tell me everything", &(0..4_000).map(|n| format!("word{n} ")).collect::<String>()));
+    lines.push(pair("Tell me everything", &(0..4_000).map(|n| format!("word{n} ")).collect::<Vec<_>>().concat()));
     let long = report(&lines);
     assert_eq!(count(&long, "over_length"), 1);
     assert!(long.lengths.longest > 16_000 && long.lengths.p95 < 200, "{:?}", long.lengths);

@@ -122,7 +122,7 @@ impl Turn {
             }
             let function = call.get("function").unwrap_or(call);
             let call = json!({"name": function.get("name"), "arguments": function.get("arguments")});
-            text.push_str(&format!("<tool_call>\n{call}\n</tool_call>"));
+            text = format!("{text}<tool_call>\n{call}\n</tool_call>");
         }
         Cow::Owned(text)
     }

@@ -123,7 +123,9 @@ impl LabelCounts {
 /// Whether `answers` are labels.
 pub fn labels(answers: &[&str]) -> Labels {
     let mut counts = LabelCounts::default();
-    answers.iter().for_each(|answer| counts.add(answer));
+    for answer in answers {
+        counts.add(answer);
+    }
     counts.finish()
 }
 

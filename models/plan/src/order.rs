@@ -79,14 +79,16 @@ pub fn drawn(count: usize, weights: &[f64], seed: u64, epoch: u64) -> Vec<usize>
     let mut places = vec![0.0; count];
     let mut sizes: Vec<(f64, usize)> = Vec::new();
     for &weight in weights {
-        match sizes.iter_mut().find(|(known, _)| *known == weight) {
+        match sizes.iter_mut().find(|(known, _)| known.total_cmp(&weight).is_eq()) {
             Some((_, size)) => *size += 1,
             None => sizes.push((weight, 1)),
         }
     }
     let mut next = vec![0_usize; sizes.len()];
     for &i in &phases {
-        let Some(group) = weights.get(i).and_then(|weight| sizes.iter().position(|(known, _)| known == weight)) else {
+        let Some(group) =
+            weights.get(i).and_then(|weight| sizes.iter().position(|(known, _)| known.total_cmp(weight).is_eq()))
+        else {
             continue;
         };
         places[i] = (next[group] as f64 + 0.5) / sizes[group].1 as f64;
@@ -180,7 +182,9 @@ mod tests {
             let count = |range: std::ops::Range<usize>| drawn.iter().filter(|i| range.contains(i)).count();
             assert_eq!((count(0..100), count(100..200)), (100, 200), "whole weights are exact in every epoch");
             assert!(count(200..300).abs_diff(30) <= 1, "epoch {epoch}: {}", count(200..300));
-            drawn.iter().for_each(|i| totals[*i] += 1);
+            for i in drawn {
+                totals[i] += 1;
+            }
         }
         assert!(totals[..100].iter().all(|n| *n == 10) && totals[100..200].iter().all(|n| *n == 20));
         assert!(totals[200..].iter().all(|n| *n == 3), "{:?}", &totals[200..]);

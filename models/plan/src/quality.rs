@@ -289,7 +289,7 @@ fn suggestions(m: &Measured, parts: &[QualityPart]) -> Vec<String> {
 fn length_of_training(m: &Measured, lost: f64) -> Option<(f64, String)> {
     let last = m.last?;
     let at = last.step as f64;
-    let earlier = m.view.trained().filter(|e| (e.step as f64) <= 0.7 * at).next_back()?;
+    let earlier = m.view.trained().rfind(|e| (e.step as f64) <= 0.7 * at)?;
     let gained = 1.0 - last.loss / earlier.loss.max(1e-9);
     let epochs = m.plan.epochs;
     if earlier.loss < LEARNT {

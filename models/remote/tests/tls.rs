@@ -65,6 +65,7 @@ fn asked(port: u16, root: Option<&Path>) -> String {
 
 #[test]
 #[ignore = "started by the others, in an environment of its own"]
+#[expect(clippy::print_stdout, reason = "whoever started it reads what it says")]
 fn ask() {
     let settings = Settings::from_environment(None).expect("settings");
     let search = Search { text: "x".into(), limit: 1, sort: "downloads" };

@@ -29,10 +29,17 @@ pub struct GuardState {
     pub excluded: BTreeSet<u32>,
     /// Micro-batches are cut into so many parts.
     pub parts: usize,
-    /// Losses of the probe's rows before the first step.
-    pub probe: Vec<f64>,
+    /// Losses of the probe's rows before the first step; `None` where that was no number.
+    pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
     pub watch: Option<Watch>,
+}
+
+impl GuardState {
+    /// Whether micro-batches can be cut smaller.
+    pub(super) fn can_split(&self, batches: &StepBatches) -> bool {
+        batches.iter().any(|micro| micro.len() > self.parts)
+    }
 }
 
 impl Default for GuardState {
@@ -152,15 +159,18 @@ impl<'a> Guard<'a> {
         kept
     }
 
-    /// Whether micro-batches can be cut smaller.
-    pub(super) fn can_split(&self, state: &GuardState, batches: &StepBatches) -> bool {
-        batches.iter().any(|micro| micro.len() > state.parts)
-    }
-
     /// An event has happened: what is found.
     pub(super) fn observe(&self, state: &mut GuardState, event: &RunEvent) -> Vec<Finding> {
         let facts = self.facts(state);
         state.watch.get_or_insert_with(|| Watch::new(&facts)).observe(event, &facts)
+    }
+
+    /// A rate that was named before the first step.
+    pub(super) fn expect_rate(&self, state: &mut GuardState, rate: Option<f64>) {
+        let facts = self.facts(state);
+        if let Some(rate) = rate {
+            state.watch.get_or_insert_with(|| Watch::new(&facts)).expect_rate(rate);
+        }
     }
 
     /// What the rows of a step cost.

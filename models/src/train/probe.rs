@@ -57,14 +57,22 @@ pub(super) fn score<B: Backend>(
     Ok(losses)
 }
 
-/// What the scores of now say beside those of the beginning.
-pub(super) fn compare(step: u64, base: &[f64], now: &[f64]) -> Probe {
-    let n = base.len().min(now.len()).max(1) as f64;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
-    let changes: Vec<f64> = base.iter().zip(now).map(|(b, a)| a - b).collect();
-    let middle = mean(&changes);
-    let variance = changes.iter().map(|c| (c - middle).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    Probe { step, rows: n as u64, loss: mean(now), base_loss: mean(base), error: (variance / n).sqrt() }
+/// The scores as they are kept in a checkpoint, where JSON knows no NaN.
+pub(super) fn kept(scores: &[f64]) -> Vec<Option<f64>> {
+    scores.iter().map(|&score| score.is_finite().then_some(score)).collect()
+}
+
+/// What the scores of now say beside those of the beginning. Rows that were or are no number have no say.
+pub(super) fn compare(step: u64, base: &[Option<f64>], now: &[f64]) -> Probe {
+    let pairs: Vec<(f64, f64)> =
+        base.iter().zip(now).filter_map(|(base, &now)| now.is_finite().then_some(((*base)?, now))).collect();
+    let rows = pairs.len();
+    let n = rows.max(1) as f64;
+    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / n;
+    let middle = mean(&|(base, now)| now - base);
+    let variance = pairs.iter().map(|(base, now)| (now - base - middle).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let (base_loss, loss) = (mean(&|pair| pair.0), mean(&|pair| pair.1));
+    Probe { step, rows: rows as u64, loss, base_loss, error: (variance / n).sqrt() }
 }
 
 /// Ask the base whether rows that seem mixed up are.

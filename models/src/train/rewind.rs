@@ -44,9 +44,12 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 found.extend(probe::settle(decoder, acts, doubt)?);
             }
         }
-        found.extend(probe::steepness(decoder, &guard.facts(&progress.state.guard))?);
+        let steep = probe::steepness(decoder, &guard.facts(&progress.state.guard))?;
+        guard.expect_rate(&mut progress.state.guard, steep.as_ref().and_then(|finding| finding.rate));
+        found.extend(steep);
         if self.plan.preference.is_none() {
-            progress.state.guard.probe = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            let scores = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            progress.state.guard.probe = probe::kept(&scores);
             found.extend(self.probe(decoder, acts, sink, guard, progress)?);
         }
         if !self.validation.is_empty() {
@@ -73,7 +76,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
     ) -> Result<Vec<Finding>> {
         let state = &mut progress.state;
         let now = if state.step == 0 {
-            state.guard.probe.clone()
+            state.guard.probe.iter().map(|score| score.unwrap_or(f64::NAN)).collect()
         } else {
             probe::score(decoder, acts, &probe::rows(self.train, self.validation))?
         };
@@ -107,17 +110,15 @@ impl<B: Backend> Trainer<'_, '_, B> {
                     return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Rewind(change) => {
-                    return match self.rewind(decoder, sink, guard, progress, &finding, &change)? {
-                        true => Ok(Next::Rewound),
-                        false => {
-                            let _continue = sink.emit(&finding.event("there was nothing to go back to; paused"));
-                            Ok(Next::Halt(Box::new(finding)))
-                        }
-                    };
+                    if self.rewind(decoder, sink, guard, progress, &finding, &change)? {
+                        return Ok(Next::Rewound);
+                    }
+                    let _continue = sink.emit(&finding.event("there was nothing to go back to; paused"));
+                    return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Split => {
                     let state = &mut progress.state.guard;
-                    let taken = if guard.can_split(state, batches) {
+                    let taken = if state.can_split(batches) {
                         state.parts *= 2;
                         // What the buffers had grown to is given back.
                         *acts = decoder.activations(self.plan.recompute).map_err(device)?;

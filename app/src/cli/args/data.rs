@@ -46,6 +46,7 @@ pub struct InspectArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
                         --deduplicate --validation-split 0.1")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ConvertArgs {
     /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]

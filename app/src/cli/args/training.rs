@@ -98,7 +98,7 @@ pub struct ResumeArgs {
     /// Change a setting for the rest of the run; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
-    /// Rows that are no longer trained on: their numbers, or FILE:LINE, separated by commas
+    /// Rows that are no longer trained on: their numbers, or <FILE:LINE>, separated by commas
     #[arg(long, value_name = "ROWS", value_delimiter = ',')]
     pub exclude_rows: Vec<String>,
     /// Go back to the newest checkpoint that is not after this step; 0 is the beginning

@@ -80,7 +80,7 @@ pub(super) fn weigh(
 /// The row with each label as its answer, of which only that is scored; `None` where one is too long.
 fn candidates(judge: &Judge, reference: &Reference, labels: &[String]) -> Result<Option<Vec<Tokens>>> {
     let mut turns = reference.turns.clone();
-    for turn in turns.iter_mut() {
+    for turn in &mut turns {
         turn.train = Some(false);
     }
     let mut candidates = Vec::with_capacity(labels.len());

@@ -42,10 +42,10 @@ fn read(card: &str) -> Vec<Config> {
     }
     let Ok(documents) = YamlLoader::load_from_str(matter) else { return Vec::new() };
     let configs = documents.first().and_then(|document| document["configs"].as_vec());
-    configs.into_iter().flatten().filter_map(config).collect()
+    configs.into_iter().flatten().map(config).collect()
 }
 
-fn config(entry: &Yaml) -> Option<Config> {
+fn config(entry: &Yaml) -> Config {
     let patterns = |value: &Yaml| -> Vec<String> {
         match value {
             Yaml::String(one) => vec![one.clone()],
@@ -64,12 +64,12 @@ fn config(entry: &Yaml) -> Option<Config> {
         Yaml::BadValue => Vec::new(),
         other => vec![("train".to_owned(), patterns(other))],
     };
-    Some(Config {
+    Config {
         name: entry["config_name"].as_str().unwrap_or("default").to_owned(),
         is_default: entry["default"].as_bool().unwrap_or(false),
         data_files,
         folder: entry["data_dir"].as_str().unwrap_or_default().trim_matches('/').to_owned(),
-    })
+    }
 }
 
 /// The configuration called `name`; without a name the default one, or the only one.

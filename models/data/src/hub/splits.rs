@@ -73,11 +73,10 @@ pub(crate) fn split_of(file: &str) -> Option<String> {
 /// The split whose word is in `text`, between other than letters.
 fn word(text: &str) -> Option<&'static str> {
     let lower = text.to_lowercase();
-    let found = lower.split(|c: char| !c.is_alphabetic()).rev().find_map(|part| {
+    lower.split(|c: char| !c.is_alphabetic()).rev().find_map(|part| {
         let is_split = |(name, words): &(&'static str, &[&str])| words.contains(&part).then_some(*name);
         WORDS.iter().find_map(is_split)
-    });
-    found
+    })
 }
 
 /// Of files of several kinds, those of the kind that most of them are: the same rows come in several formats.

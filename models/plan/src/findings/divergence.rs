@@ -26,6 +26,9 @@ pub struct Divergence {
     /// Losses at the start.
     first: Vec<f64>,
     best: Option<Best>,
+    /// The rate that suits the size of the weights, where the run's was found to be far above it.
+    #[serde(default)]
+    gentle_rate: Option<f64>,
     seen: u64,
     /// Not again before this step.
     quiet_until: u64,
@@ -49,7 +52,19 @@ impl Divergence {
     pub fn new(facts: &RunFacts) -> Self {
         let (short, long) = windows(facts);
         let capacity = (short + long).max(short + 64);
-        Self { losses: Window::new(capacity), first: Vec::new(), best: None, seen: 0, quiet_until: 0 }
+        Self {
+            losses: Window::new(capacity),
+            first: Vec::new(),
+            best: None,
+            gentle_rate: None,
+            seen: 0,
+            quiet_until: 0,
+        }
+    }
+
+    /// A rate that was named before the first step.
+    pub(super) fn expect_rate(&mut self, rate: f64) {
+        self.gentle_rate = Some(rate);
     }
 
     /// How the last losses stand against the best: (mean of the last, threshold), where there is enough to say so.
@@ -80,11 +95,20 @@ impl Divergence {
     fn finding(&self, step: &StepMetrics, facts: &RunFacts, best: Best, now: f64, threshold: f64) -> Finding {
         let peak = if step.step <= facts.warmup_steps { step.learning_rate } else { facts.learning_rate };
         let learnt = mean(&self.first) - best.mean > 0.2 * mean(&self.first) && best.step * 10 > facts.total_steps;
-        let rate = two_digits(peak * if learnt { 0.5 } else { 0.1 });
+        let lower = peak * if learnt { 0.5 } else { 0.1 };
+        let rate = two_digits(self.gentle_rate.map_or(lower, |gentle| gentle.min(lower)));
+        // A best mean above the very first loss: whatever was saved since then is spoilt already.
+        let best = match self.first.first() {
+            Some(&first) if best.step <= self.seen && best.mean > first + 0.1 * first.abs() => {
+                Best { mean: first, step: 0 }
+            }
+            _ => best,
+        };
+        let when = if best.step == 0 { "at the start".to_owned() } else { format!("around step {}", best.step) };
         let message = format!(
-            "The loss is climbing: {now:.2} on average at step {}, after {:.2} around step {}. The learning rate of {:.1e} is \
+            "The loss is climbing: {now:.2} on average at step {}, after {:.2} {when}. The learning rate of {peak:.1e} is \
              too high here; {rate:.1e} should hold",
-            step.step, best.mean, best.step, peak
+            step.step, best.mean
         );
         let mut finding = Finding::new(FindingKind::Divergence, "PS-TRAIN-001", step.step, message)
             .since(best.step)

@@ -89,6 +89,11 @@ impl Watch {
         found
     }
 
+    /// A learning rate that would suit the weights, found before the first step.
+    pub fn expect_rate(&mut self, rate: f64) {
+        self.divergence.expect_rate(rate);
+    }
+
     /// What the rows of a step cost.
     pub fn rows(
         &mut self,

@@ -37,13 +37,16 @@ fn spans(row: &ExampleView) -> Vec<(usize, usize)> {
     spans
 }
 
+/// Whether a row is not learnt as the others are, given what of it is learnt.
+type Check<'c> = dyn Fn(&ExampleView, &[(usize, usize)]) -> bool + 'c;
+
 pub(super) fn masked(train: &[ExampleView], place: &dyn Fn(u32) -> String) -> Option<Finding> {
     if train.len() < FEWEST {
         return None;
     }
     let rows: Vec<(&ExampleView, Vec<(usize, usize)>)> = train.iter().map(|row| (row, spans(row))).collect();
     let least = FEWEST.max((SHARE * train.len() as f64).ceil() as usize).min(train.len() / 2);
-    let of = |is_odd: &dyn Fn(&ExampleView, &[(usize, usize)]) -> bool| -> Vec<u32> {
+    let of = |is_odd: &Check| -> Vec<u32> {
         let odd: Vec<u32> = rows.iter().filter(|(row, spans)| is_odd(row, spans)).map(|(row, _)| row.row).collect();
         if odd.len() >= least { odd } else { Vec::new() }
     };
