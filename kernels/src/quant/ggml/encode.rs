@@ -11,7 +11,7 @@ use super::lanes::{Columns, LANES, Lanes, codes, side_by_side};
 use super::search::{Starts, affine, symmetric};
 use super::{GgmlType, table};
 use crate::cpu::simd_dispatch::vectorized;
-use half::{bf16, f16};
+use half::f16;
 
 /// What makes an element matter more than another.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ enum Importance {
 struct Part<'a> {
     x: &'a [f32],
     importance: Option<&'a [f32]>,
-    /// Mean of x² over the row.
+    /// Mean of x² over the row, where there is importance.
     mean_square: f32,
 }
 
@@ -52,10 +52,12 @@ impl Part<'_> {
                 let mut w = x;
                 match plain {
                     Weighing::Even => w.fill(Lanes::all(1.0)),
-                    Weighing::Square => w.iter_mut().for_each(|w| *w = *w * *w),
+                    Weighing::Square => w = w.map(|w| w * w),
                     Weighing::SizeAndMean => {
                         let mean = (squares(&x) * Lanes::all(1.0 / N as f32)).sqrt();
-                        w.iter_mut().for_each(|w| *w = w.abs() + mean);
+                        for w in &mut w {
+                            *w = w.abs() + mean;
+                        }
                     }
                 }
                 w
@@ -107,7 +109,12 @@ fn parts(
     out: &mut [u8],
     make: impl Fn(Part, &mut [u8]),
 ) {
-    let mean_square = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() as f32 / x.len() as f32;
+    let mean_square = if importance.is_some() {
+        let sums = x.as_chunks().0.iter().fold(Lanes::ZERO, |sums, &x| sums + Lanes(x) * Lanes(x));
+        sums.sum(0..LANES) / x.len() as f32
+    } else {
+        0.0
+    };
     for (i, (x, out)) in x.chunks(len).zip(out.chunks_mut(bytes)).enumerate() {
         let importance = importance.map(|all| &all[i * len..i * len + x.len()]);
         make(Part { x, importance, mean_square }, out);
@@ -240,6 +247,16 @@ fn halves(x: &[f32], out: &mut [u8], convert: impl Fn(f32) -> [u8; 2]) {
     out.as_chunks_mut().0.iter_mut().zip(x).for_each(|(out, &x)| *out = convert(x));
 }
 
+/// The upper half of `x`, rounded to nearest, of two to the even one; without a branch. A NaN stays one.
+#[inline(always)]
+fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    // No carry can leave the 32 bits: what is above infinity is a NaN, and takes the other way.
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if x.is_nan() { quiet } else { rounded }) as u16
+}
+
 /// Block `i` of `B` bytes.
 #[inline(always)]
 fn nth<const B: usize>(out: &mut [u8], i: usize) -> &mut [u8; B] {
@@ -274,7 +291,7 @@ vectorized! {
         match kind {
             GgmlType::F32 => out.as_chunks_mut().0.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_le_bytes()),
             GgmlType::F16 => halves(x, out, |x| f16::from_f32(x).to_le_bytes()),
-            GgmlType::BF16 => halves(x, out, |x| bf16::from_f32(x).to_le_bytes()),
+            GgmlType::BF16 => halves(x, out, |x| bf16_bits(x).to_le_bytes()),
             GgmlType::Q8_0 => eight_bits(x, out),
             GgmlType::Q6K => parts(x, importance, 256, 210, out, |part, out| {
                 let (d, scales, codes) = scaled_block(part, &SIX_BITS);
@@ -314,6 +331,22 @@ vectorized! {
             GgmlType::Iq4Nl => parts(x, importance, 512, 16 * 18, out, |part, out| {
                 table_blocks(part, |i, d, codes| blocks32::pack_four(nth(out, i), d, codes));
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bf16_bits;
+    use half::bf16;
+
+    #[test]
+    fn the_upper_half_is_rounded_as_everywhere() {
+        for high in 0..=u16::MAX {
+            for low in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                let x = f32::from_bits(u32::from(high) << 16 | low);
+                assert_eq!(bf16_bits(x), bf16::from_f32(x).to_bits(), "{:08x}", x.to_bits());
+            }
         }
     }
 }
