@@ -6,12 +6,16 @@
 
 use super::blocks32;
 use super::blocks256;
-use super::grid::{settle, settle_affine, step};
+use super::grid::{rounded, settle, settle_affine, step};
 use super::lanes::{Columns, LANES, Lanes, codes, side_by_side};
-use super::search::{Starts, affine, symmetric};
+use super::search::symmetric;
+use super::search_affine::{Centred, Starts, affine};
 use super::{GgmlType, table};
 use crate::cpu::simd_dispatch::vectorized;
 use half::f16;
+
+/// In place of the length of a block: the whole row.
+const ROW: usize = 0;
 
 /// What makes an element matter more than another.
 #[derive(Clone, Copy)]
@@ -29,7 +33,7 @@ enum Weighing {
 enum Importance {
     /// As it is.
     Alone,
-    /// `importance·√(σ² + x²)`, with σ² times the mean of x² over the block of 256, or the row.
+    /// `importance·√(σ² + x²)`, with σ² so many times the mean of x² over the block, or the row.
     Sized(f32),
 }
 
@@ -43,9 +47,14 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The elements and their weights side by side; the weights of a lane have the mean 1.
+    /// The elements and their weights side by side; the weights of a lane have the mean 1, and what it was comes third.
     #[inline(always)]
-    fn weighed<const N: usize>(self, plain: Weighing, given: Importance, block: usize) -> (Columns<N>, Columns<N>) {
+    fn weighed<const N: usize>(
+        self,
+        plain: Weighing,
+        given: Importance,
+        block: usize,
+    ) -> (Columns<N>, Columns<N>, Lanes) {
         let x: Columns<N> = side_by_side(self.x);
         let mut w = match self.importance {
             None => {
@@ -65,7 +74,7 @@ impl Part<'_> {
             Some(importance) => {
                 let mut w: Columns<N> = side_by_side(importance);
                 if let Importance::Sized(times) = given {
-                    let mean = if block > N { means::<N>(&x, block) } else { Lanes::all(self.mean_square) };
+                    let mean = if block == ROW { Lanes::all(self.mean_square) } else { means::<N>(&x, block) };
                     let mean = mean * Lanes::all(times);
                     w.iter_mut().zip(&x).for_each(|(w, &x)| *w = *w * (mean + x * x).sqrt());
                 }
@@ -73,12 +82,13 @@ impl Part<'_> {
             }
         };
         let sum = w.iter().fold(Lanes::ZERO, |sum, &w| sum + w);
-        let scale = (sum * Lanes::all(1.0 / N as f32)).inverse();
+        let mean = sum * Lanes::all(1.0 / N as f32);
+        let scale = mean.inverse();
         for w in &mut w {
             // A block that nothing speaks for is weighed evenly.
             *w = Lanes::where_less(Lanes::ZERO, scale, *w * scale, Lanes::all(1.0));
         }
-        (x, w)
+        (x, w, mean)
     }
 }
 
@@ -128,8 +138,7 @@ struct AffineGrid {
     /// The largest integer of scales and minima.
     high: f32,
     plain: Weighing,
-    /// Starts without and with importance.
-    starts: [Starts; 2],
+    starts: Starts,
 }
 
 /// `S` sub-blocks of `N` elements with scale and minimum: `pack(block, d, dmin, scales, mins, codes)`.
@@ -140,18 +149,20 @@ fn affine_blocks<const N: usize, const S: usize>(
     mut pack: impl FnMut(usize, f16, f16, &[u8; S], &[u8; S], &[u8; 256]),
 ) {
     let &AffineGrid { top, high, plain, starts } = grid;
-    let (x, w) = part.weighed::<N>(plain, Importance::Sized(2.0), 256);
-    let fit = affine(&x, &w, top, starts[usize::from(part.importance.is_some())], false);
+    let (x, w, mean) = part.weighed::<N>(plain, Importance::Sized(2.0), 256);
+    let sub_blocks = Centred::new(&x, w);
+    let fit = affine(&x, &sub_blocks, top, starts, false);
+    let (scale_cost, min_cost) = (fit.energy * mean, sub_blocks.weight * mean);
     let depth = Lanes::ZERO - fit.min;
     let blocks = part.x.len() / 256;
     let (mut d, mut dmin) = ([f16::ZERO; LANES], [f16::ZERO; LANES]);
     for block in 0..blocks {
         let lanes = block * S..(block + 1) * S;
-        d[lanes.clone()].fill(step(fit.scale, fit.energy, lanes.clone(), 0.0, high, high));
-        dmin[lanes.clone()].fill(step(depth, fit.weight, lanes, 0.0, high, high));
+        d[lanes.clone()].fill(step(fit.scale, scale_cost, lanes.clone(), 0.0, high, high));
+        dmin[lanes.clone()].fill(step(depth, min_cost, lanes, 0.0, high, high));
     }
     let (by, by_min) = (Lanes(d.map(f16::to_f32)), Lanes(dmin.map(f16::to_f32)));
-    let (scales, mins) = settle_affine(&x, &w, &fit, by, by_min, top, high);
+    let (scales, mins) = settle_affine(&sub_blocks, &fit, by, by_min, top, high);
     let (steps, offs) = (by * scales, by_min * mins);
     for (block, x) in part.x.as_chunks::<256>().0.iter().enumerate() {
         let first = block * S;
@@ -178,9 +189,9 @@ struct ScaleGrid {
 #[inline(always)]
 fn scaled_block(part: Part, grid: &ScaleGrid) -> (f16, [i8; 16], [u8; 256]) {
     let &ScaleGrid { top, reach, plain, given } = grid;
-    let (x, w) = part.weighed::<16>(plain, given, 256);
+    let (x, w, mean) = part.weighed::<16>(plain, given, 256);
     let fit = symmetric(&x, &w, top, 9);
-    let d = step(fit.scale, fit.energy, 0..LANES, -reach, reach - 1.0, -reach);
+    let d = step(fit.scale, fit.energy * mean, 0..LANES, -reach, reach - 1.0, -reach);
     let by = Lanes::all(d.to_f32());
     let scales = settle(&x, &w, &fit, by, top, -reach, reach - 1.0);
     let steps = by * scales;
@@ -194,7 +205,7 @@ fn scaled_block(part: Part, grid: &ScaleGrid) -> (f16, [i8; 16], [u8; 256]) {
 /// Blocks of 32 with a scale: `pack(block, d, codes)`.
 #[inline(always)]
 fn symmetric_blocks(part: Part, top: f32, mut pack: impl FnMut(usize, f16, &[u8; 32])) {
-    let (x, w) = part.weighed::<32>(Weighing::Even, Importance::Sized(1.0), 0);
+    let (x, w, _) = part.weighed::<32>(Weighing::Even, Importance::Sized(1.0), ROW);
     let fit = symmetric(&x, &w, top, 9);
     for (block, x) in part.x.as_chunks::<32>().0.iter().enumerate() {
         let d = f16::from_f32(fit.scale.0[block]);
@@ -207,10 +218,12 @@ fn symmetric_blocks(part: Part, top: f32, mut pack: impl FnMut(usize, f16, &[u8;
 /// Blocks of 32 with a scale and a minimum: `pack(block, d, m, codes)`.
 #[inline(always)]
 fn offset_blocks(part: Part, top: f32, mut pack: impl FnMut(usize, f16, f16, &[u8; 32])) {
-    let (x, w) = part.weighed::<32>(Weighing::Even, Importance::Sized(1.0), 0);
-    let fit = affine(&x, &w, top, Starts { from: -0.9, step: 0.1, tries: 18 }, true);
+    let (x, w, _) = part.weighed::<32>(Weighing::Even, Importance::Sized(1.0), ROW);
+    let blocks = Centred::new(&x, w);
+    let fit = affine(&x, &blocks, top, STARTS, true);
+    let (d, m) = rounded(&blocks, &fit, top);
     for (block, x) in part.x.as_chunks::<32>().0.iter().enumerate() {
-        let (d, m) = (f16::from_f32(fit.scale.0[block]), f16::from_f32(fit.min.0[block]));
+        let (d, m) = (d[block], m[block]);
         let mut q = [0; 32];
         codes(x, d.to_f32(), -m.to_f32(), 0.0, top, 0.0, &mut q);
         pack(block, d, m, &q);
@@ -220,7 +233,7 @@ fn offset_blocks(part: Part, top: f32, mut pack: impl FnMut(usize, f16, f16, &[u
 /// Blocks of 32 that look values up.
 #[inline(always)]
 fn table_blocks(part: Part, mut pack: impl FnMut(usize, f16, &[u8; 32])) {
-    let (x, w) = part.weighed::<32>(Weighing::Square, Importance::Sized(1.0), 0);
+    let (x, w, _) = part.weighed::<32>(Weighing::SizeAndMean, Importance::Sized(2.0), 32);
     let scale = table::scale(&x, &w);
     for (block, x) in part.x.as_chunks::<32>().0.iter().enumerate() {
         let d = f16::from_f32(scale.0[block]);
@@ -263,23 +276,15 @@ fn nth<const B: usize>(out: &mut [u8], i: usize) -> &mut [u8; B] {
     &mut out.as_chunks_mut::<B>().0[i]
 }
 
-const FIVE_BITS: AffineGrid = AffineGrid {
-    top: 31.0,
-    high: 63.0,
-    plain: Weighing::SizeAndMean,
-    starts: [Starts { from: -0.5, step: 0.1, tries: 15 }, Starts { from: -0.9, step: 0.1, tries: 18 }],
-};
-const FOUR_BITS: AffineGrid = AffineGrid {
-    top: 15.0,
-    high: 63.0,
-    plain: Weighing::SizeAndMean,
-    starts: [Starts { from: -1.0, step: 0.1, tries: 20 }, Starts { from: -0.9, step: 0.1, tries: 18 }],
-};
+/// Where searches for codes of four bits and more start.
+const STARTS: Starts = Starts { from: -1.0, step: 0.1, tries: 20 };
+const FIVE_BITS: AffineGrid = AffineGrid { top: 31.0, high: 63.0, plain: Weighing::SizeAndMean, starts: STARTS };
+const FOUR_BITS: AffineGrid = AffineGrid { top: 15.0, high: 63.0, plain: Weighing::SizeAndMean, starts: STARTS };
 const TWO_BITS: AffineGrid = AffineGrid {
     top: 3.0,
     high: 15.0,
     plain: Weighing::SizeAndMean,
-    starts: [Starts { from: -0.9, step: 0.05, tries: 36 }, Starts { from: -0.9, step: 0.05, tries: 36 }],
+    starts: Starts { from: -0.9, step: 0.05, tries: 36 },
 };
 const SIX_BITS: ScaleGrid = ScaleGrid { plain: Weighing::Square, top: 32.0, reach: 128.0, given: Importance::Alone };
 const THREE_BITS: ScaleGrid =
