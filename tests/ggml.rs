@@ -1,8 +1,11 @@
 //! Blocks and mixes of GGUF files against what llama.cpp's own code made (`fixtures/ggml`).
 
-use peft_kernels::quant::GgmlType;
+use peft_kernels::cpu::Cpu;
+use peft_kernels::quant::{GgmlType, ggml};
 use peft_models::export::gguf::mix::{Facts, FileType, choose};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 fn fixture(name: &str) -> PathBuf {
@@ -81,4 +84,121 @@ fn mixes_and_fall_backs_are_those_of_llama_cpp() {
         }
     }
     assert!(compared > 200_000, "{compared} tensors");
+}
+
+fn bytes(hex: &Value) -> Vec<u8> {
+    let hex = hex.as_str().expect("hexadecimal");
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal")).collect()
+}
+
+fn sha256(x: &[f32]) -> String {
+    let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("text grows");
+        text
+    })
+}
+
+/// Issue 7: blocks decode bit-identical to llama.cpp's decoder, whole and in parts, with any number of threads.
+#[test]
+fn blocks_decode_to_the_bits_of_llama_cpp() {
+    let golden = json("blocks.json");
+    let kinds = golden["blocks"].as_object().expect("types");
+    assert_eq!(kinds.len(), GgmlType::all().filter(|kind| kind.quantized()).count());
+    for (name, row) in kinds {
+        let kind = GgmlType::from_name(name).expect("a type of ours");
+        for what in ["random", "encoded"] {
+            let blocks = bytes(&row[what]);
+            let mut whole = vec![f32::NAN; blocks.len() / kind.block_bytes() * kind.block_len()];
+            ggml::dequantize(kind, &blocks, &mut whole);
+            assert_eq!(sha256(&whole), row[&format!("{what}_decoded")].as_str().expect("a digest"), "{name}, {what}");
+            for threads in [1, 2] {
+                let mut again = vec![f32::NAN; whole.len()];
+                Cpu::new(threads).expect("a processor").decode_blocks(&mut again, kind, &blocks).expect("whole blocks");
+                assert!(again.iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}, {threads} threads");
+            }
+            for (start, len) in [(0, 1), (1, 255), (31, 2), (250, 300), (17, 991), (256, 512), (700, 0)] {
+                let mut part = vec![f32::NAN; len];
+                ggml::decode(kind, &blocks, start, &mut part);
+                assert!(
+                    part.iter().zip(&whole[start..]).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{name} from {start}"
+                );
+            }
+        }
+    }
+}
+
+/// `n` numbers in -0.5 .. 0.5, as in `make_blocks.py`.
+fn uniform(seed: u32, n: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+const ROWS: usize = 16;
+const COLS: usize = 1024;
+
+/// The matrices of `make_blocks.py`, bit for bit.
+fn matrix(name: &str) -> Vec<f32> {
+    let n = ROWS * COLS;
+    let u = uniform(1, 4 * n);
+    let bell = |i: usize| ((u[i] + u[n + i]) + (u[2 * n + i] + u[3 * n + i])) * 0.0625;
+    let element = |i: usize| match name {
+        "bell" => bell(i),
+        "small" => bell(i) * 0.007_812_5,
+        "flat" => u[i] * 0.125,
+        "tails" => u[i] / (u[n + i].abs() + 0.03125) * 0.015_625,
+        "columns" if i % COLS % 37 == 5 => bell(i) * 16.0,
+        "columns" => bell(i),
+        "shifted" => bell(i) + 0.0625,
+        "sparse" if u[n + i] > 0.25 => bell(i),
+        "sparse" => 0.0,
+        other => panic!("{other} is not in make_blocks.py"),
+    };
+    (0..n).map(element).collect()
+}
+
+fn importance() -> Vec<f32> {
+    uniform(2, COLS).into_iter().map(|u| u + 0.5).map(|u| u * u * u * u + 0.000_976_562_5).collect()
+}
+
+/// `√(Σ w·(x - y)² / Σ w)`
+fn error(x: &[f32], y: &[f32], weight: Option<&[f32]>) -> f64 {
+    let weight = |i: usize| weight.map_or(1.0, |w| f64::from(w[i % COLS]));
+    let (miss, all) = x.iter().zip(y).enumerate().fold((0.0, 0.0), |(miss, all), (i, (x, y))| {
+        (miss + weight(i) * (f64::from(*y) - f64::from(*x)).powi(2), all + weight(i))
+    });
+    (miss / all).sqrt()
+}
+
+/// Issue 7: the error of every type is at most 1.02 times that of llama.cpp's quantiser, with and without importance.
+#[test]
+fn encoding_is_as_close_as_that_of_llama_cpp() {
+    let golden = json("blocks.json");
+    let cpu = Cpu::new(2).expect("a processor");
+    let importance = importance();
+    let mut worst = (0.0, String::new());
+    for (name, row) in golden["errors"].as_object().expect("types") {
+        let kind = GgmlType::from_name(name).expect("a type of ours");
+        for (matrix_name, theirs) in row.as_object().expect("matrices") {
+            let x = matrix(matrix_name);
+            for (at, weight) in [None, Some(&importance[..])].into_iter().enumerate() {
+                let mut blocks = vec![0; kind.row_bytes(x.len()).expect("whole blocks")];
+                cpu.encode_blocks(kind, &mut blocks, &x, COLS, weight).expect("plain numbers");
+                let mut y = vec![f32::NAN; x.len()];
+                ggml::dequantize(kind, &blocks, &mut y);
+                let theirs = theirs[at].as_f64().expect("an error");
+                let ratio = error(&x, &y, weight) / theirs;
+                assert!(ratio <= 1.02, "{name}, {matrix_name}, importance {}: {ratio} times", weight.is_some());
+                if ratio > worst.0 {
+                    worst = (ratio, format!("{name} of {matrix_name}"));
+                }
+            }
+        }
+    }
+    assert!(worst.0 > 0.9, "{worst:?}: too good to be the same matrices");
 }

@@ -3,11 +3,11 @@
 //! ```text
 //! blocks encode TYPE COLS IN OUT [IMPORTANCE]     f32 to blocks
 //! blocks decode TYPE IN OUT                       blocks to f32
-//! blocks bench [THREADS [TYPE]]                   gigabytes of f32 a second, of 4096 x 4096 random numbers
+//! blocks bench [THREADS [PATH [TYPE]]]            gigabytes of f32 a second, of 4096 x 4096 random numbers
 //! ```
 #![expect(clippy::print_stdout, reason = "its output is the point")]
 
-use peft_kernels::cpu::Cpu;
+use peft_kernels::cpu::{Cpu, Path};
 use peft_kernels::quant::GgmlType;
 use std::time::Instant;
 use std::{env, error, fs};
@@ -21,15 +21,21 @@ fn main() -> Result<()> {
         ["encode", kind, cols, input, output] => encode(kind, cols, input, output, None),
         ["encode", kind, cols, input, output, importance] => encode(kind, cols, input, output, Some(importance)),
         ["decode", kind, input, output] => decode(kind, input, output),
-        ["bench"] => bench(1, None),
-        ["bench", threads] => bench(threads.parse()?, None),
-        ["bench", threads, kind] => bench(threads.parse()?, Some(named(kind)?)),
+        ["bench"] => bench(&Cpu::new(1)?, None),
+        ["bench", threads] => bench(&Cpu::new(threads.parse()?)?, None),
+        ["bench", threads, path] => bench(&on(threads, path)?, None),
+        ["bench", threads, path, kind] => bench(&on(threads, path)?, Some(named(kind)?)),
         _ => Err("see the head of this file".into()),
     }
 }
 
 fn named(kind: &str) -> Result<GgmlType> {
     GgmlType::from_name(kind).ok_or_else(|| format!("{kind} is no type").into())
+}
+
+fn on(threads: &str, path: &str) -> Result<Cpu> {
+    let path = Path::from_name(path).ok_or_else(|| format!("{path} is no path"))?;
+    Ok(Cpu::with_path(threads.parse()?, path)?)
 }
 
 fn floats(path: &str) -> Result<Vec<f32>> {
@@ -51,9 +57,8 @@ fn decode(kind: &str, input: &str, output: &str) -> Result<()> {
     Ok(fs::write(output, out.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?)
 }
 
-fn bench(threads: usize, only: Option<GgmlType>) -> Result<()> {
+fn bench(cpu: &Cpu, only: Option<GgmlType>) -> Result<()> {
     const COLS: usize = 4096;
-    let cpu = Cpu::new(threads)?;
     let mut state = 1u32;
     let mut uniform = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -62,7 +67,7 @@ fn bench(threads: usize, only: Option<GgmlType>) -> Result<()> {
     let mut x: Vec<f32> = (0..COLS * COLS).map(|_| 0.02 * (uniform() + uniform() + uniform() + uniform())).collect();
     let importance: Vec<f32> = (0..COLS).map(|_| (8.0 * uniform()).exp2()).collect();
     let size = size_of_val(&x[..]) as f64 / 1e9;
-    println!("{} threads, {:?}; GB of f32 a second", threads, cpu.path());
+    println!("{} threads, {}; GB of f32 a second", cpu.threads(), cpu.path().name());
     println!("{:8} {:>8} {:>10} {:>8}", "type", "encode", "importance", "decode");
     for kind in GgmlType::all().filter(|kind| only.is_none_or(|only| only == *kind)) {
         let mut out = vec![0; kind.row_bytes(COLS).ok_or("whole blocks")? * COLS];

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::quant::GgmlType;
 use crate::quant::ggml::{decode::dequantize_on, encode::encode_row};
 
-/// No element may be larger: beyond it a scale does not fit the f16 it is stored in.
-const LARGEST: f32 = (1 << 20) as f32;
+/// No element may be larger: a scale or a minimum would not fit the f16 it is stored in.
+const LARGEST: f32 = (1 << 15) as f32;
 
 impl Cpu {
     /// `x`, rows of `cols` elements, as blocks of `kind`; the same bytes whatever the number of threads.
@@ -88,4 +88,136 @@ fn scaled_importance(all: &[f32], cols: usize) -> Result<Vec<f32>> {
     }
     let largest = all.iter().fold(f32::MIN_POSITIVE, |a, &x| a.max(x));
     Ok(all.iter().map(|x| x / largest).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cpu;
+    use crate::cpu::Path;
+    use crate::error::Error;
+    use crate::quant::{GgmlType, ggml};
+
+    const COLS: usize = 1280;
+
+    fn noise(n: usize) -> Vec<f32> {
+        let mut state = 7u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| next() * next() * 0.1).collect()
+    }
+
+    fn encoded(cpu: &Cpu, kind: GgmlType, x: &[f32], cols: usize, importance: Option<&[f32]>) -> Vec<u8> {
+        let mut out = vec![0xAA; kind.row_bytes(cols).expect("whole blocks") * (x.len() / cols)];
+        cpu.encode_blocks(kind, &mut out, x, cols, importance).expect("plain numbers");
+        out
+    }
+
+    fn decoded(kind: GgmlType, blocks: &[u8]) -> Vec<f32> {
+        let mut out = vec![f32::NAN; blocks.len() / kind.block_bytes() * kind.block_len()];
+        ggml::dequantize(kind, blocks, &mut out);
+        out
+    }
+
+    #[test]
+    fn threads_instructions_and_neighbours_do_not_change_a_bit() {
+        let x = noise(37 * COLS);
+        let importance = noise(COLS).into_iter().map(f32::abs).collect::<Vec<_>>();
+        let one = Cpu::with_path(1, Path::Portable).expect("any processor");
+        for kind in GgmlType::all() {
+            for importance in [None, Some(&importance[..])] {
+                let want = encoded(&one, kind, &x, COLS, importance);
+                for path in [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter(|path| path.available()) {
+                    let cpu = Cpu::with_path(3, path).expect("an available path");
+                    assert_eq!(encoded(&cpu, kind, &x, COLS, importance), want, "{kind} with {path:?}");
+                }
+                let row = encoded(&one, kind, &x[5 * COLS..6 * COLS], COLS, importance);
+                assert_eq!(row, want[5 * row.len()..6 * row.len()], "{kind}: a row alone");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_a_type_can_hold_come_back() {
+        let cpu = Cpu::new(1).expect("a processor");
+        for kind in GgmlType::all() {
+            let cols = kind.block_len();
+            for value in [0.0, -0.0, 1.0, -1.0, 0.125, -3.0] {
+                let x = vec![value; 3 * cols];
+                let back = decoded(kind, &encoded(&cpu, kind, &x, cols, None));
+                // A scale that is an f16 times a small integer is not every number.
+                assert!(
+                    back.iter().all(|y| (y - value).abs() <= value.abs() * 0.002),
+                    "{kind}: {value} is {}",
+                    back[0]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_without_importance_spoils_nothing() {
+        let cpu = Cpu::new(1).expect("a processor");
+        let x = noise(4 * 512);
+        let mut importance = vec![0.0; 512];
+        importance[300] = 1e30;
+        for kind in GgmlType::all() {
+            let back = decoded(kind, &encoded(&cpu, kind, &x, 512, Some(&importance)));
+            let largest = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+            assert!(back.iter().all(|y| y.abs() <= 1.5 * largest), "{kind}");
+            let none = decoded(kind, &encoded(&cpu, kind, &x, 512, Some(&vec![0.0; 512])));
+            assert!(none.iter().any(|y| *y != 0.0), "{kind}: nothing matters, so all matters alike");
+        }
+    }
+
+    #[test]
+    fn extremes_stay_finite() {
+        let cpu = Cpu::new(1).expect("a processor");
+        for kind in GgmlType::all().filter(|kind| kind.quantized()) {
+            for size in [1e-40, 1e-20, 1e-8, 1e-4, 1e4, 6e4] {
+                let x: Vec<f32> = noise(2 * 512).into_iter().map(|x| 20.0 * x * size).collect();
+                let back = decoded(kind, &encoded(&cpu, kind, &x, 512, None));
+                let largest = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+                assert!(back.iter().all(|y| y.abs() <= 1.5 * largest + 1e-5), "{kind} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_with_its_place() {
+        let cpu = Cpu::new(2).expect("a processor");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
+            let mut x = noise(300 * 256);
+            x[256 * 200 + 17] = bad;
+            x[256 * 299] = bad;
+            let mut out = vec![0; 144 * 300];
+            let error = cpu.encode_blocks(GgmlType::Q4K, &mut out, &x, 256, None).expect_err("not a number");
+            assert!(
+                matches!(&error, Error::Weight { what } if what.contains("row 200 ") && what.contains("column 17,")),
+                "{error}"
+            );
+        }
+        let (x, mut out) = (noise(256), vec![0; 144]);
+        for bad in [f32::NAN, -1.0, f32::INFINITY] {
+            let mut importance = vec![1.0; 256];
+            importance[9] = bad;
+            let error =
+                cpu.encode_blocks(GgmlType::Q4K, &mut out, &x, 256, Some(&importance)).expect_err("bad importance");
+            assert!(matches!(&error, Error::Weight { what } if what.contains("column 9 ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_errors() {
+        let cpu = Cpu::new(1).expect("a processor");
+        let x = vec![0.5; 512];
+        let mut out = vec![0; 288];
+        for (cols, len) in [(0, 288), (128, 288), (512, 144), (384, 288), (257, 288)] {
+            assert!(cpu.encode_blocks(GgmlType::Q4K, &mut out[..len], &x, cols, None).is_err(), "{cols} {len}");
+        }
+        assert!(cpu.encode_blocks(GgmlType::Q4K, &mut out, &x, 256, Some(&x)).is_err());
+        assert!(cpu.decode_blocks(&mut [0.0; 256], GgmlType::Q4K, &out).is_err());
+        assert!(cpu.decode_blocks(&mut [0.0; 100], GgmlType::Q4K, &out).is_err());
+    }
 }

@@ -8,7 +8,7 @@
 //! | `blocks32.rs`, `blocks256.rs` | where the bits of a block lie, in both directions |
 //! | `decode.rs` | blocks to f32, as llama.cpp does, bit for bit |
 //! | `encode.rs` | f32 to blocks; over all threads: `Cpu::encode_blocks` |
-//! | `lanes.rs`, `search.rs`, `table.rs`, `grid.rs` | the search for scales, sixteen blocks side by side |
+//! | `lanes.rs`, `search*.rs`, `table.rs`, `grid.rs` | the search for scales, sixteen blocks side by side |
 
 // Bodies that are compiled for an instruction set must be inlined into it: see `cpu/mod.rs`.
 #![allow(clippy::inline_always)]
@@ -20,6 +20,7 @@ pub(crate) mod encode;
 mod grid;
 mod lanes;
 mod search;
+mod search_affine;
 mod table;
 
 pub use decode::{decode, dequantize};

@@ -1,7 +1,8 @@
 //! Scales of sub-blocks on the grid of their block: a small integer each, and one f16 for all.
 
 use super::lanes::{Columns, LANES, Lanes};
-use super::search::{AffineFit, Fit, affine_moments, symmetric_moments};
+use super::search::{Fit, symmetric_moments};
+use super::search_affine::{AffineFit, Centred};
 use half::f16;
 use std::ops::Range;
 
@@ -63,8 +64,7 @@ pub(super) fn settle<const N: usize>(
 /// [`settle`] for scales and minima in `0 ..= high`; a minimum is what is taken off.
 #[inline(always)]
 pub(super) fn settle_affine<const N: usize>(
-    x: &Columns<N>,
-    w: &Columns<N>,
+    block: &Centred<N>,
     fit: &AffineFit,
     d: Lanes,
     dmin: Lanes,
@@ -73,24 +73,41 @@ pub(super) fn settle_affine<const N: usize>(
 ) -> (Lanes, Lanes) {
     let mut scales = integers(fit.scale, d, 0.0, high);
     let mut mins = integers(Lanes::ZERO - fit.min, dmin, 0.0, high);
-    let wx = x.iter().zip(w).fold(Lanes::ZERO, |sum, (&x, &w)| sum + w * x);
+    let (half, one) = (Lanes::all(0.5), Lanes::all(1.0));
     for _ in 0..2 {
-        let min = Lanes::ZERO - dmin * mins;
-        let [l1, l2, lx] = affine_moments(x, w, (d * scales).inverse(), min, top);
-        let determinant = fit.weight * l2 - l1 * l1;
-        let ideal = (fit.weight * lx - wx * l1) * determinant.inverse() * d.inverse();
+        let at = block.moments((d * scales).inverse(), Lanes::ZERO - dmin * mins, top);
+        let ideal = block.best_scale(&at) * d.inverse();
         let (mut best, old) = (Lanes::all(f32::MAX), scales);
-        for near in [old, ideal - Lanes::all(0.5), ideal + Lanes::all(0.5)] {
+        for near in [old, old - one, old + one, ideal - half, ideal + half] {
             let near = near.round().clamp(0.0, high);
             let scale = d * near;
-            // The best minimum for these codes and this scale, and Σ w·(x - s·l + m)² without Σ w·x².
-            let taken = integers((scale * l1 - wx) * fit.weight.inverse(), dmin, 0.0, high);
-            let off = dmin * taken;
-            let error = scale * (scale * l2 - lx - lx) + off * (off * fit.weight + wx + wx - (scale + scale) * l1);
+            let taken = integers(Lanes::ZERO - block.best_min(&at, scale), dmin, 0.0, high);
+            let error = block.error(&at, scale, Lanes::ZERO - dmin * taken);
             scales = Lanes::where_less(error, best, near, scales);
             mins = Lanes::where_less(error, best, taken, mins);
             best = best.min(error);
         }
     }
     (scales, mins)
+}
+
+/// Scale and minimum as f16, each rounded so that the other makes up for it.
+#[inline(always)]
+pub(super) fn rounded<const N: usize>(block: &Centred<N>, fit: &AffineFit, top: f32) -> ([f16; LANES], [f16; LANES]) {
+    let at = block.moments(fit.scale.inverse(), fit.min, top);
+    let nearest = fit.scale.0.map(f16::from_f32);
+    let (mut d, mut m) = (nearest, fit.min.0.map(f16::from_f32));
+    let mut best = block.error(&at, Lanes(d.map(f16::to_f32)), Lanes(m.map(f16::to_f32)));
+    for step in [-1, 0, 1] {
+        let near = nearest.map(|d| f16::from_bits(d.to_bits().saturating_add_signed(step)));
+        let scale = Lanes(near.map(f16::to_f32));
+        let min = block.best_min(&at, scale).0.map(f16::from_f32);
+        let error = block.error(&at, scale, Lanes(min.map(f16::to_f32)));
+        for lane in 0..LANES {
+            if error.0[lane] < best.0[lane] {
+                (d[lane], m[lane], best.0[lane]) = (near[lane], min[lane], error.0[lane]);
+            }
+        }
+    }
+    (d, m)
 }

@@ -26,17 +26,17 @@ macro_rules! operator {
             #[inline(always)]
             fn $name(mut self, other: Self) -> Self {
                 for (a, b) in self.0.iter_mut().zip(other.0) {
-                    *a = *a $op b;
+                    *a $op b;
                 }
                 self
             }
         }
     };
 }
-operator!(Add, add, +);
-operator!(Sub, sub, -);
-operator!(Mul, mul, *);
-operator!(Div, div, /);
+operator!(Add, add, +=);
+operator!(Sub, sub, -=);
+operator!(Mul, mul, *=);
+operator!(Div, div, /=);
 
 impl Lanes {
     pub(super) const ZERO: Self = Self([0.0; LANES]);

@@ -167,23 +167,15 @@ fn mixed(file: FileType, model: &Facts, name: &str, cols: usize) -> GgmlType {
             // Eight heads share these values: a bit more costs little and helps much.
             if large(model) && matches!(kind, Q3K | Q4K) { Q5K } else { kind }
         }
-        ("ffn_down", F::Q2K) => Q3K,
-        ("ffn_down", F::Q3KM) => {
-            if layer < layers / 16 {
-                Q5K
-            } else {
-                Q4K
-            }
-        }
-        ("ffn_down", F::Q3KL) => Q5K,
+        ("ffn_down" | "attn_output", F::Q2K) => Q3K,
+        ("ffn_down" | "attn_output", F::Q3KL) => Q5K,
+        ("ffn_down", F::Q3KM) if layer < layers / 16 => Q5K,
+        ("ffn_down" | "attn_output", F::Q3KM) => Q4K,
         ("ffn_down", F::Q4KM | F::Q5KM) if dense(layer, layers) => Q6K,
         ("ffn_down", F::Q4KS) if layer < layers / 8 => Q5K,
         ("ffn_down", F::Iq4Nl) if layer < layers / 8 && !model.importance => Q5K,
         ("ffn_down", F::Q4_0) if layer < layers / 8 && model.importance => Q4_1,
         ("ffn_down", F::Q5_0) if layer < layers / 8 && model.importance => Q5_1,
-        ("attn_output", F::Q2K) => Q3K,
-        ("attn_output", F::Q3KM) => Q4K,
-        ("attn_output", F::Q3KL) => Q5K,
         _ => base,
     }
 }
