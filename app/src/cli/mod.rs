@@ -24,7 +24,7 @@ pub mod verify;
 mod completions;
 mod config;
 mod data;
-pub mod hardware;
+mod hardware;
 mod models;
 mod panic;
 mod plan;
