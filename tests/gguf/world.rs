@@ -50,7 +50,7 @@ pub fn layout(base: &BaseModel) -> ChatLayout {
 /// An adapter of all modules with numbers that `salt` decides.
 pub fn adapter(base: &BaseModel, rank: usize, alpha: f64, rslora: bool, salt: u64) -> AdapterFile {
     let spec = base.spec();
-    let mut config = AdapterConfig::new(rank, alpha, TargetModules::AllLinear);
+    let mut config = AdapterConfig::new(rank, alpha, TargetModules::List(spec.target_names().iter().map(|n| (*n).to_owned()).collect()));
     config.use_rslora = rslora;
     let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut number = || {
