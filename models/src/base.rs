@@ -103,6 +103,15 @@ impl BaseModel {
         }
     }
 
+    /// Bytes of its `tokenizer.json`.
+    pub fn tokenizer_bytes(&self) -> u64 {
+        match (&self.embedded, self.dir()) {
+            (Some(files), _) => files.tokenizer.len() as u64,
+            (None, Some(dir)) => std::fs::metadata(dir.join("tokenizer.json")).map_or(0, |data| data.len()),
+            (None, None) => 0,
+        }
+    }
+
     /// Bytes of one weight that is not quantised.
     pub fn dense_bytes(&self) -> u64 {
         self.dtype().size() as u64

@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod base;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod decoder;
 pub mod engine;

@@ -45,6 +45,13 @@ impl Prepared {
         self.rendered.iter().map(|r| r.ids.len()).collect()
     }
 
+    /// Share of all tokens that is learnt.
+    pub fn learnt_share(&self) -> f64 {
+        let learnt: usize = self.rendered.iter().map(|r| r.trained.iter().filter(|&&t| t).count()).sum();
+        let all: usize = self.rendered.iter().map(|r| r.ids.len()).sum();
+        learnt as f64 / all.max(1) as f64
+    }
+
     /// Cut to `max_length`, keeping stop tokens; leave out what has nothing to learn.
     pub fn cut(self, max_length: usize) -> Cut {
         let mut cut = Cut { examples: Vec::with_capacity(self.rendered.len()), truncated: 0, dropped: 0 };

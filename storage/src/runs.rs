@@ -132,6 +132,10 @@ pub struct Run {
     pub seconds: f64,
     /// Trained tokens so far.
     pub tokens: u64,
+    /// Peak memory planned before the first step.
+    pub memory_plan_bytes: Option<u64>,
+    /// Peak resident memory measured, loading included.
+    pub peak_memory_bytes: Option<u64>,
     /// Given to a finished run, counted over all runs.
     pub version: Option<u64>,
     /// Where its files are.
@@ -178,6 +182,8 @@ impl Run {
             seconds: row.get("seconds")?,
             tokens: count(row.get("tokens")?),
             version: row.get::<_, Option<i64>>("version")?.map(count),
+            memory_plan_bytes: row.get::<_, Option<i64>>("memory_plan_bytes")?.map(count),
+            peak_memory_bytes: row.get::<_, Option<i64>>("peak_memory_bytes")?.map(count),
             directory: row.get::<_, String>("directory")?.into(),
             project: row.get("project")?,
             dataset_hash: row.get("dataset_hash")?,
@@ -314,6 +320,17 @@ impl Store {
                 start.device,
                 start.plan.as_ref().map(Value::to_string),
             ],
+        )
+    }
+
+    /// Writes down what was planned of the memory, or what was measured; `None` leaves what is known.
+    pub fn record_memory(&self, run: &str, planned: Option<u64>, peak: Option<u64>) -> Result<()> {
+        self.change(
+            run,
+            "UPDATE runs SET memory_plan_bytes = coalesce(?2, memory_plan_bytes),
+                 peak_memory_bytes = max(coalesce(?3, peak_memory_bytes), coalesce(peak_memory_bytes, ?3))
+             WHERE id = ?1",
+            params![run, planned.map(integer), peak.map(integer)],
         )
     }
 

@@ -92,6 +92,7 @@ fn train(
         run: "r",
         name: "a run",
         dataset_hash: "d",
+        data_bytes: 0,
         resume: false,
         changed: false,
         request: &mut || None,

@@ -172,6 +172,7 @@ fn train(w: &World) -> Told {
         run: "r",
         name: "a run",
         dataset_hash: "d",
+        data_bytes: 0,
         resume: false,
         changed: false,
         request: &mut none,

@@ -46,6 +46,7 @@ impl<'a> Trial<'a> {
             run: "r",
             name: "a run",
             dataset_hash: "d",
+            data_bytes: 0,
             resume,
             changed,
             request: &mut ask,

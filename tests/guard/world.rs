@@ -119,7 +119,7 @@ pub(crate) fn plan(base: &BaseModel, train: &[Tokens], settings: &[String]) -> T
         config.set(&setting).expect("a good setting");
     }
     let lengths: Vec<usize> = train.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec: base.spec(), stored_in_4bit: false, lengths: &lengths, weights: &[], threads: 1 };
+    let facts = Facts::bare(base.spec(), &lengths, 1);
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 

@@ -76,7 +76,7 @@ fn plan(document: &Value, case: &Value, checkpoint: &Checkpoint, rows: &[Tokens]
         set(&format!("training.{key}"), value);
     }
     let lengths: Vec<usize> = rows.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec: checkpoint.spec(), stored_in_4bit: false, lengths: &lengths, weights: &[], threads: 2 };
+    let facts = Facts::bare(checkpoint.spec(), &lengths, 2);
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 

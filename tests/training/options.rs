@@ -3,7 +3,7 @@
 use crate::tiny::{Job, base, checkpoint, cpu, decoder, examples, losses, plan, relative, values};
 use peft_kernels::Backend;
 use peft_models::base::BaseModel;
-use peft_models::engine::{Engine, MergeOptions, memory_plan};
+use peft_models::engine::{Engine, MergeOptions, Workload, memory_plan};
 use peft_models::generate::{GenerateOptions, Prompt, Sampling};
 use peft_models::peft_format::{read_adapter, read_tensors};
 use peft_models::train::{Tokens, batch_of, checkpoint as saved, optimizer_step};
@@ -41,7 +41,7 @@ fn moments_in_8_bits_take_two_bytes_a_parameter() {
         let RunEvent::Started(started) = &events[0] else { panic!("{events:?}") };
         let each = state as f64 / started.parameters_trainable as f64;
         assert!(each <= 2.1, "{family}, {method}: {each} bytes a parameter");
-        let planned = memory_plan(&base, &plan, 64).expect("a plan");
+        let planned = memory_plan(&base, &plan, &Workload::of(&plan, &rows, &[], 0)).expect("a plan");
         let item = planned.items.iter().find(|item| item.name == "optimizer moments").expect("in the plan");
         assert_eq!(item.bytes, state as u64, "{family}, {method}");
     }
@@ -62,7 +62,7 @@ fn embeddings_and_norms_keep_their_moments_in_f32() {
         assert_eq!(tensor.dtype(), is, "{name}");
     }
     let state: u64 = file.tensors().iter().map(|(_, tensor)| tensor.data().len() as u64).sum();
-    let planned = memory_plan(&base, &plan, 64).expect("a plan");
+    let planned = memory_plan(&base, &plan, &Workload::of(&plan, &rows, &[], 0)).expect("a plan");
     assert!(planned.items.iter().any(|item| item.bytes == state), "{planned:?}");
     let RunEvent::Started(started) = &events[0] else { panic!("{events:?}") };
     let file = read_adapter(&home.path().join("adapter")).expect("an adapter");

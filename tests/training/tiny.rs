@@ -58,7 +58,7 @@ pub(crate) fn plan(spec: &ModelSpec, examples: &[Tokens], settings: &[&str]) -> 
         config.set(setting).expect("a good setting");
     }
     let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
-    let facts = Facts { spec, stored_in_4bit: false, lengths: &lengths, weights: &[], threads: 2 };
+    let facts = Facts::bare(spec, &lengths, 2);
     resolve::resolve(&config, &facts).expect("a good plan")
 }
 
@@ -133,6 +133,7 @@ impl Job<'_> {
             run: "r",
             name: "a run",
             dataset_hash: "d",
+            data_bytes: 0,
             resume,
             changed: false,
             request: &mut ask,

@@ -21,13 +21,18 @@ pub mod starter;
 pub mod train;
 pub mod verify;
 
+mod attach;
 mod completions;
 mod config;
 mod data;
 mod hardware;
 mod models;
+mod notifications;
 mod panic;
+mod plan;
 mod presets;
+mod profiles;
+mod queue;
 mod run_compare;
 mod run_log;
 mod run_rows;
@@ -73,7 +78,9 @@ pub fn main() -> ExitCode {
 fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
     match command {
         Command::Quickstart(args) => quickstart::run(context, args),
-        Command::Hardware => hardware::run(context),
+        Command::Hardware(args) => hardware::run(context, args),
+        Command::Profiles(args) => profiles::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
         Command::Selftest => selftest::run(context),
         Command::Verify(args) => verify::run(context, args),
         Command::Models(args) => models::run(context, args),
@@ -84,6 +91,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
         Command::Versions(args) => versions::run(context, args),
+        Command::Notifications(args) => notifications::run(context, args),
         Command::Presets(args) => presets::run(context, args),
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),

@@ -178,6 +178,7 @@ fn build(context: &Context, args: &StarterBuildArgs) -> Result<u8> {
         run: "starter",
         name: "starter",
         dataset_hash: &setup.dataset_hash,
+        data_bytes: setup.data_bytes,
         resume: true,
         changed: false,
         request: &mut request,

@@ -9,7 +9,8 @@ use std::path::Path;
 /// Files and folders that a run writes, beside its result. Whatever else is in the folder is not ours.
 const STATE: [&str; 4] = ["checkpoints", "adapters", "best.safetensors", "answers"];
 /// What is left of a run that only keeps its result.
-const RECORDS: [&str; 6] = ["events.jsonl", "rows.ledger", "receipt.json", "run.json", "run.lock", "tensorboard"];
+const RECORDS: [&str; 7] =
+    ["events.jsonl", "process.log", "rows.ledger", "receipt.json", "run.json", "run.lock", "tensorboard"];
 /// The result.
 const RESULTS: [&str; 3] = ["adapter", "model", "merged"];
 

@@ -1,10 +1,12 @@
 //! Whether a model can be trained on this machine, said before anything is downloaded.
 
 use peft_plan::family::{FAMILIES, Precision, spec_from_config};
-use peft_plan::{MemoryFacts, Method, ModelSpec, Result, memory};
+use peft_plan::{Adapters, MemoryFacts, Method, ModelFacts, ModelSpec, Optimizer, Result, Rows, Targets, memory};
 use serde::Serialize;
 use serde_json::Value;
 
+/// A usual `tokenizer.json`.
+const TOKENIZER_BYTES: u64 = 7_000_000;
 /// Rank of the adapter that the answer is about.
 const RANK: usize = 16;
 /// Tokens of a step that the answer is about, where the model can read so many.
@@ -63,29 +65,33 @@ impl Described {
         let spec = &self.spec;
         let modules = (0..spec.layers.len()).flat_map(|layer| spec.layer_modules(layer));
         let linear: u64 = modules.map(|m| (m.in_features * m.out_features) as u64).sum();
-        let targets = (0..spec.layers.len()).flat_map(|layer| spec.target_modules(layer));
-        let adapters: u64 = targets.map(|m| (RANK * (m.in_features + m.out_features)) as u64).sum();
-        let weight_bytes = match method {
-            Method::Full => 0,
-            m if m.is_quantized() && !self.stored_in_4bit => {
-                // Half a byte a weight and its scale; everything else stays as stored.
-                linear / 2 + linear / 64 + linear / 4096 + self.weight_bytes.saturating_sub(linear * self.dense_bytes)
-            }
-            _ => self.weight_bytes,
+        let sizes = ModelFacts {
+            stored_bytes: self.weight_bytes,
+            linear_bytes: linear * self.dense_bytes,
+            tokenizer_bytes: TOKENIZER_BYTES,
         };
-        let trainable = match method {
-            Method::Full => spec.parameters(),
-            _ => adapters,
+        let (weight_bytes, quantising_bytes) = memory::weights(spec, &sizes, self.stored_in_4bit, method, true);
+        let targets = Targets::all(spec);
+        let trained = targets.trained(spec, method, RANK, Optimizer::AdamW);
+        let adapters = match method {
+            Method::Full => Adapters::none(),
+            _ => Adapters { rank: RANK, dora: method.is_dora(), dropout: false, modules: targets.modules },
         };
         let facts = MemoryFacts {
             weight_bytes,
-            trainable,
-            moment_bytes: 8 * trainable,
-            rank: RANK,
+            quantising_bytes,
+            trainable: trained.parameters,
+            moment_bytes: trained.moment_bytes,
+            keeps_reference: false,
             method,
-            dropout: false,
-            tokens,
+            adapters,
+            rows: Rows { train: tokens, score: 0 },
             recompute: true,
+            longest: tokens,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            tokenizer_bytes: sizes.tokenizer_bytes,
+            example_tokens: 0,
+            data_bytes: 0,
         };
         let need = memory::plan(spec, &facts).total_bytes;
         Fit { method, memory_bytes: need, fits: need <= budget(memory_bytes) }

@@ -106,6 +106,14 @@ pub fn download_command(id: &str) -> String {
     format!("peft-studio models download {id}")
 }
 
+/// The folder that `id` is opened from; `None` for the embedded model and for what is not here.
+pub fn folder_of(id: &str) -> Option<PathBuf> {
+    match locate(id) {
+        Ok(Place::Folder(path) | Place::Cached(path)) => Some(path),
+        _ => None,
+    }
+}
+
 /// The files of the starter model, which are part of the program.
 pub fn starter_files() -> EmbeddedModel {
     EmbeddedModel {

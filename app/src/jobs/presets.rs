@@ -4,10 +4,10 @@ use super::model;
 use crate::cli::memory::total_memory;
 use crate::cli::output;
 use peft_models::base::BaseModel;
-use peft_models::engine::memory_plan;
+use peft_models::engine::{Workload, memory_plan};
 use peft_models::peft_format::matches;
 use peft_plan::preset::{Preset, built_in};
-use peft_plan::{Facts, Fault, Method, Result, RunConfig, TargetModules, resolve};
+use peft_plan::{Facts, Fault, Method, Result, Rows, RunConfig, TargetModules, resolve};
 use peft_storage::Store;
 use serde::Serialize;
 use std::path::Path;
@@ -118,12 +118,14 @@ fn against_model(config: &RunConfig, base: &BaseModel, found: &mut Vec<Mismatch>
     let plan_of = |config: &RunConfig| -> Result<(u64, resolve::TrainingPlan)> {
         let length = config.training.max_sequence_length.unwrap_or(2048).min(spec.max_positions);
         let lengths = vec![length; 16];
-        let facts = Facts { spec, stored_in_4bit: base.stored_in_4bit(), lengths: &lengths, weights: &[], threads: 1 };
+        let facts = Facts { stored_in_4bit: base.stored_in_4bit(), ..Facts::bare(spec, &lengths, 1) };
         let mut config = config.clone();
         config.dataset.path.get_or_insert_with(|| "data.jsonl".to_owned());
         let plan = resolve::resolve(&config, &facts)?;
-        let tokens = plan.max_sequence_length * plan.micro_batch_size;
-        Ok((memory_plan(base, &plan, tokens)?.total_bytes, plan))
+        let longest = plan.longest_example();
+        let rows = Rows { train: longest * plan.micro_batch_size, score: 0 };
+        let work = Workload { rows, longest, ..Workload::default() };
+        Ok((memory_plan(base, &plan, &work)?.total_bytes, plan))
     };
     let budget = (total_memory() as f64 * config.guards.memory_limit_fraction.unwrap_or(0.9)) as u64;
     let (need, plan) = match plan_of(config) {

@@ -418,6 +418,7 @@ fn replay(engine: &Engine, setup: &Setup, steps: u64) -> Result<Vec<(u64, f64)>>
         run: "verify",
         name: "verify",
         dataset_hash: &setup.dataset_hash,
+        data_bytes: setup.data_bytes,
         resume: false,
         changed: false,
         request: &mut request,

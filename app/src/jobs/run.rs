@@ -1,17 +1,19 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
 use super::answer::Wording;
+use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
-use peft_models::engine::{Engine, TrainJob, memory_plan};
+use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, Result, RunConfig, RunEvent, TrainingPlan};
+use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -37,18 +39,47 @@ pub struct RunEnd {
 /// A file in the run's directory that says which run it is.
 const MARKER: &str = "run.json";
 
+/// A run that is recorded and that nobody has begun to work on.
+pub(crate) struct Created {
+    pub(crate) store: Store,
+    pub(crate) run: Run,
+    setup: Setup,
+    engine: Engine,
+    is_new_folder: bool,
+}
+
+impl Created {
+    /// As if it had never been asked for.
+    pub(crate) fn forget(&self) {
+        forget(&self.store, &self.run, self.is_new_folder);
+    }
+}
+
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
+    let created = create(context, request)?;
+    let Created { store, run, setup, engine, .. } = &created;
+    let end = execute(context, engine, store, run, setup, Begin::Fresh, None);
+    if end.is_err() && !has_begun(store, run) {
+        created.forget();
+    }
+    end
+}
+
+/// Check everything that can be checked before a run begins, and record the run.
+pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> {
     let RunRequest { mut config, out } = request;
     peft_plan::resolve::check(&config)?;
     super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
+    config = setup.config.clone();
     let engine = Engine::open(&context.backend, context.threads)?;
     for note in &setup.notes {
         output::note(note);
     }
     check_memory(&config, &setup)?;
+    check_disk(out.as_deref().unwrap_or(&context.data_dir), &setup)?;
     let out = out.map(|p| std::path::absolute(&p).map_err(|e| Fault::io("find", &p, e))).transpose()?;
     if let Some(dir) = &out {
         check_free(dir)?;
@@ -72,23 +103,22 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
     let marker = run.directory.join(MARKER);
     let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
-    let end = durable::write_file(&marker, &text)
-        .map_err(|e| Fault::io("write", &marker, e))
-        .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
-    if end.is_err() && !has_begun(&store, &run) {
-        forget(&store, &run, is_new_folder);
+    let created = Created { store, run, setup, engine, is_new_folder };
+    if let Err(error) = durable::write_file(&marker, &text) {
+        created.forget();
+        return Err(Fault::io("write", &marker, error));
     }
-    end
+    Ok(created)
 }
 
 /// Whether anybody was told that the run began. Where nobody can say, it did.
-fn has_begun(store: &Store, run: &Run) -> bool {
+pub(crate) fn has_begun(store: &Store, run: &Run) -> bool {
     store.events(run.id.as_str(), 0).map_or(true, |events| events.iter().any(|event| event.kind == "started"))
 }
 
 /// A run that was refused before it began is no run: its folder can be named again. What cannot be removed stays.
-fn forget(store: &Store, run: &Run, is_new_folder: bool) {
-    for name in [MARKER, "events.jsonl", "run.lock"] {
+pub(crate) fn forget(store: &Store, run: &Run, is_new_folder: bool) {
+    for name in [MARKER, "events.jsonl", "run.lock", super::background::LOG] {
         let _removed = std::fs::remove_file(run.directory.join(name));
     }
     if is_new_folder {
@@ -99,7 +129,8 @@ fn forget(store: &Store, run: &Run, is_new_folder: bool) {
 }
 
 /// What is different from where a run goes on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ResumeChanges {
     /// Settings, as `key=value`.
     pub set: Vec<String>,
@@ -107,10 +138,12 @@ pub struct ResumeChanges {
     pub exclude_rows: Vec<String>,
     /// Go back to the newest checkpoint that is not after this step.
     pub rewind_to: Option<u64>,
+    /// Whether this process shows notifications, where that was said. It changes nothing about the run.
+    pub notify: Option<bool>,
 }
 
 impl ResumeChanges {
-    fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.set.is_empty() && self.exclude_rows.is_empty() && self.rewind_to.is_none()
     }
 }
@@ -151,8 +184,12 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> R
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_none() { Begin::Resume } else { Begin::Change(changes.rewind_to) };
-    execute(context, &engine, &store, &run, &setup, begin).map(Some)
+    let begin = match run.status {
+        Status::Queued => Begin::Fresh,
+        _ if changes.is_none() => Begin::Resume,
+        _ => Begin::Change(changes.rewind_to),
+    };
+    execute(context, &engine, &store, &run, &setup, begin, changes.notify).map(Some)
 }
 
 /// End a run that no process works on: its adapter is written from its newest checkpoint.
@@ -162,7 +199,7 @@ pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
     let frozen = frozen_plan(run)?;
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    execute(context, &engine, &store, run, &setup, Begin::Stop)
+    execute(context, &engine, &store, run, &setup, Begin::Stop, Some(false))
 }
 
 fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
@@ -201,8 +238,12 @@ fn execute(
     run: &Run,
     setup: &Setup,
     begin: Begin,
+    notify: Option<bool>,
 ) -> Result<RunEnd> {
     let _lock = RunLock::take(&run.directory)?;
+    if begin == Begin::Fresh && store.get_run(run.id.as_str())?.status != Status::Queued {
+        return Err(Fault::new("PS-RUN-002", "Another process has taken up this run in the meantime."));
+    }
     // Requests to an earlier process are not for this one.
     store.take_commands(run.id.as_str())?;
     store.start_run(
@@ -246,6 +287,11 @@ fn execute(
     };
     let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
+    let wish = notify.or(config.logging.notify);
+    if let Some(notices) = super::notices::follow(store, &run.name, wish, setup.plan.total_steps) {
+        sink.also(Box::new(notices));
+    }
+    let monitor = sink.watch();
     let job = TrainJob {
         base: &setup.base,
         plan: &setup.plan,
@@ -256,6 +302,7 @@ fn execute(
         run: run.id.as_str(),
         name: &run.name,
         dataset_hash: &setup.dataset_hash,
+        data_bytes: setup.data_bytes,
         resume: begin != Begin::Fresh,
         changed: matches!(begin, Begin::Change(_)),
         request: &mut request,
@@ -270,6 +317,13 @@ fn execute(
         guard,
     };
     let result = engine.train(job, &mut sink);
+    drop(monitor);
+    // However it ended, this is what it took.
+    let measured = store.record_memory(run.id.as_str(), None, Some(peak_memory()));
+    let result = result.and_then(|outcome| measured.map(|()| outcome));
+    if let (Ok(RunOutcome::Finished(end)), Some(known), Begin::Fresh) = (&result, &setup.facts, begin) {
+        super::plan::learn(context, &setup.plan, known, &engine.fingerprint(), end.seconds);
+    }
     let summary = sink.finish();
     // A run whose events cannot be written was asked to halt; the reason is what people need to hear.
     let result = sink.take_fault().map_or(result, Err);
@@ -344,17 +398,21 @@ impl Inbox {
 /// Refuse a run whose planned peak is beyond the share of the memory that it may use.
 fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
     let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
-    let longest: usize = setup.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
-    let row = if setup.plan.packing { setup.plan.max_sequence_length } else { longest };
-    let need = memory_plan(&setup.base, &setup.plan, row * setup.plan.micro_batch_size)?;
+    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes);
+    let need = memory_plan(&setup.base, &setup.plan, &work)?;
     let budget = (total_memory() as f64 * fraction) as u64;
+    too_large(&need, budget).map_or(Ok(()), Err)
+}
+
+/// PS-MEM-001 where a plan needs more than it may use, with its largest parts.
+pub fn too_large(need: &MemoryPlan, budget: u64) -> Option<Fault> {
     if need.total_bytes <= budget {
-        return Ok(());
+        return None;
     }
     let mut largest = need.items.clone();
     largest.sort_by_key(|item| std::cmp::Reverse(item.bytes));
     let top: Vec<String> = largest.iter().take(3).map(|i| format!("{} {}", i.name, output::bytes(i.bytes))).collect();
-    Err(Fault::new(
+    Some(Fault::new(
         "PS-MEM-001",
         format!(
             "The run needs about {} and may use {}; the largest parts are {}",
@@ -363,6 +421,25 @@ fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
             top.join(", ")
         ),
     ))
+}
+
+/// PS-DISK-001 where a run would fill the disk.
+pub fn disk_too_small(need: u64, free: u64) -> Option<Fault> {
+    (need > free).then(|| {
+        let detail = format!(
+            "The run needs about {} on disk for its states and its result, and {} is free",
+            output::bytes(need),
+            output::bytes(free)
+        );
+        Fault::new("PS-DISK-001", detail)
+    })
+}
+
+/// Refuse a run whose states and result would not fit on the disk they go to.
+fn check_disk(directory: &Path, setup: &Setup) -> Result<()> {
+    let trained = trainable_parameters(setup.base.spec(), &setup.plan)?;
+    let need = peft_plan::estimate::disk_bytes(&setup.plan, trained, setup.base.checkpoint().total_bytes(), 1);
+    disk_too_small(need, free_space(directory)?).map_or(Ok(()), Err)
 }
 
 /// Refuse a directory that another run lives in, so that nothing is lost.
@@ -376,7 +453,7 @@ fn check_free(dir: &Path) -> Result<()> {
 }
 
 /// A run must not depend on the directory it was started from.
-fn absolute_paths(config: &mut RunConfig) -> Result<()> {
+pub(super) fn absolute_paths(config: &mut RunConfig) -> Result<()> {
     let absolute = |path: &str| {
         std::path::absolute(path).map(|p| p.display().to_string()).map_err(|e| Fault::io("find", Path::new(path), e))
     };
@@ -404,10 +481,23 @@ fn absolute_paths(config: &mut RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn default_name(config: &RunConfig) -> String {
+pub(super) fn default_name(config: &RunConfig) -> String {
     let stem =
         |text: &str| Path::new(text).file_stem().map_or_else(|| text.to_owned(), |s| s.to_string_lossy().into_owned());
     let data = config.dataset_paths().first().map(|p| stem(p)).unwrap_or_default();
     let model = config.model.id.as_deref().map(|m| m.rsplit('/').next().unwrap_or(m).to_owned()).unwrap_or_default();
     format!("{data} on {model}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk_too_small;
+
+    #[test]
+    fn a_run_that_would_fill_the_disk_is_refused_with_both_sizes() {
+        assert!(disk_too_small(5, 5).is_none());
+        let fault = disk_too_small(6_000_000_000, 2_000_000_000).expect("refused");
+        assert_eq!((fault.code, fault.entry().exit), ("PS-DISK-001", 4));
+        assert!(fault.detail.contains("6.0 GB") && fault.detail.contains("2.0 GB"), "{}", fault.detail);
+    }
 }

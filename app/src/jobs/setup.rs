@@ -1,5 +1,7 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
+use super::facts::RunFacts;
+use super::memory::{available_memory, total_memory};
 use super::model::spelled;
 use super::open_model;
 use super::sources::{self, Sourced};
@@ -9,8 +11,8 @@ use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Example, Facts, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, resolve,
-    tools_of,
+    Example, Fault, MachineFacts, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan,
+    defaults, resolve, tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -31,10 +33,16 @@ pub struct Setup {
     pub dropped: u64,
     /// Hash of the data, as read.
     pub dataset_hash: String,
+    /// Bytes of its files.
+    pub data_bytes: u64,
     /// Path, length and SHA-256 of every file of the data, as read.
     pub data_files: Vec<(PathBuf, u64, String)>,
     /// What the reader noticed, for people.
     pub notes: Vec<String>,
+    /// The configuration, completed by the planner.
+    pub config: RunConfig,
+    /// What the plan was made from; `None` where it was taken as it was.
+    pub facts: Option<RunFacts>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
     /// Where the rows are, as people find them.
@@ -53,6 +61,11 @@ pub fn read_data(config: &RunConfig) -> Result<Sourced> {
         on_bad_line: BadLine::Fail,
     };
     sources::read(config, &options)
+}
+
+/// Bytes of the files of a configuration's data; what cannot be asked counts nothing.
+pub fn data_bytes(config: &RunConfig) -> u64 {
+    config.dataset_paths().iter().filter_map(|path| std::fs::metadata(path).ok()).map(|data| data.len()).sum()
 }
 
 /// How rows become tokens under a configuration: the same for training, scoring and chat.
@@ -76,6 +89,7 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
     let base = open_model(&spelled(&config.model))?;
     let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
     let dataset_hash = peft_data::dataset_hash(&dataset.files);
+    let data_bytes = data_bytes(config);
     let data_files = dataset.files.iter().map(|f| (f.path.clone(), f.bytes, f.sha256.clone())).collect();
     let mut notes = found;
     notes.extend(dataset.files.iter().flat_map(|f| f.notes.iter().cloned()));
@@ -111,19 +125,22 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     let validation = Ready::new(&base, &dataset.rows, &validation, &options, objective)?;
+    let (mut completed, mut gathered) = (config.clone(), None);
     let mut plan = if let Some(plan) = frozen {
         plan
     } else {
-        let mut config = config.clone();
-        config.dataset.validation_split = Some(fraction);
-        let facts = Facts {
-            spec: base.spec(),
-            stored_in_4bit: base.stored_in_4bit(),
-            lengths: &train.lengths(),
-            weights: &resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32)),
-            threads,
+        let weights = resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32));
+        let known = RunFacts { weights, ..RunFacts::of(&base, config, &dataset.rows, &train, &validation)? };
+        let machine = MachineFacts {
+            memory_bytes: total_memory(),
+            available_bytes: available_memory(),
+            ..MachineFacts::default()
         };
-        TrainingPlan { sources, ..resolve::resolve(&config, &facts)? }
+        let facts = known.facts(threads, machine);
+        completed = defaults::fill(config, &facts)?.config;
+        let plan = TrainingPlan { sources, ..resolve::build(&completed, &facts)? };
+        gathered = Some(known);
+        plan
     };
     check_targets(&plan, &base)?;
     let excluded = &mut plan.guards.exclude_rows;
@@ -163,11 +180,26 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         ));
     }
     let places = Places::new(&dataset);
-    Ok(Setup { base, plan, train, validation, truncated, dropped, dataset_hash, data_files, notes, samples, places })
+    Ok(Setup {
+        base,
+        plan,
+        train,
+        validation,
+        truncated,
+        dropped,
+        dataset_hash,
+        data_bytes,
+        data_files,
+        notes,
+        config: completed,
+        facts: gathered,
+        samples,
+        places,
+    })
 }
 
 /// Rendered rows of either kind.
-enum Ready {
+pub(super) enum Ready {
     /// Answers to copy.
     Single(Prepared),
     /// Answers to compare.
@@ -189,10 +221,27 @@ impl Ready {
         })
     }
 
-    fn lengths(&self) -> Vec<usize> {
+    /// Tokens of every example.
+    pub(super) fn lengths(&self) -> Vec<usize> {
         match self {
             Self::Single(rows) => rows.lengths(),
             Self::Pairs(rows) => rows.lengths(),
+        }
+    }
+
+    /// Tokens of the first of two sequences, where examples compare.
+    pub(super) fn firsts(&self) -> Vec<usize> {
+        match self {
+            Self::Single(_) => Vec::new(),
+            Self::Pairs(rows) => rows.firsts(),
+        }
+    }
+
+    /// Share of all tokens that is learnt.
+    pub(super) fn learnt_share(&self) -> f64 {
+        match self {
+            Self::Single(rows) => rows.learnt_share(),
+            Self::Pairs(rows) => rows.learnt_share(),
         }
     }
 

@@ -114,6 +114,21 @@ impl Backend for Cpu {
         Ok(Tensor::from_buf(host::zeros("zeros", rows, cols)?, rows, cols))
     }
 
+    fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
+        if (t.rows(), t.cols()) != (rows, cols) {
+            let count = rows.saturating_mul(cols);
+            if count > t.buf.capacity() {
+                // Never both at a time: what was held is of no use any more.
+                t.buf = Vec::new();
+                t.buf = host::zeros("reshape", rows, cols)?;
+            } else {
+                t.buf.resize(count, 0.0);
+            }
+            *t = Tensor::from_buf(std::mem::take(&mut t.buf), rows, cols);
+        }
+        Ok(())
+    }
+
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
         shapes::upload(t, data)?;
         t.buf.copy_from_slice(data);

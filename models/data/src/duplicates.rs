@@ -42,6 +42,11 @@ pub(crate) fn exact(rows: &[Row]) -> Vec<Option<usize>> {
     rows.iter().enumerate().map(earlier).collect()
 }
 
+/// How many rows are exact copies of an earlier one.
+pub fn copies(rows: &[Row]) -> usize {
+    exact(rows).iter().flatten().count()
+}
+
 /// Groups of near copies of at least two rows, largest first; exact copies are passed over.
 pub(crate) fn near(rows: &[Row], copies: &[Option<usize>]) -> Vec<Vec<usize>> {
     let mut near = Near::default();

@@ -38,6 +38,7 @@ mod turns;
 
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use duplicates::copies;
 pub use hub::{HubDataset, Located};
 pub use import::json_instruction;
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};

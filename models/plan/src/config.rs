@@ -295,6 +295,8 @@ pub struct GuardConfig {
 pub struct LoggingConfig {
     /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
     pub tensorboard: Option<TensorboardPlace>,
+    /// Whether this run shows notifications on the desktop; without a word, as the settings say.
+    pub notify: Option<bool>,
 }
 
 /// Where event files go.

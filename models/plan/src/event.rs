@@ -80,6 +80,8 @@ pub enum RunEvent {
         /// How long saving took.
         seconds: f64,
     },
+    /// What the machine is doing, every two seconds.
+    Hardware(Reading),
     /// The run halted and can be resumed.
     Paused {
         /// Last step done.
@@ -149,6 +151,46 @@ pub struct Started {
     pub truncated_examples: u64,
     /// Planned peak memory.
     pub memory_plan_bytes: u64,
+}
+
+/// What the machine is doing (S4.5.5). What nobody can say is `null`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Last step told of; 0 outside a run.
+    pub step: u64,
+    /// Share of the time that the first graphics card computed, per cent.
+    pub gpu_utilization: Option<f64>,
+    /// Memory in use: of the first graphics card, or of the machine where there is none.
+    pub memory_used_bytes: u64,
+    /// Of the first graphics card, or of the processor.
+    pub temperature_celsius: Option<f64>,
+    /// Of the first graphics card, or of the processor.
+    pub power_watts: Option<f64>,
+    /// Share of all cores that is busy, per cent.
+    pub cpu_utilization: f64,
+    /// Memory in use by all programs.
+    pub ram_used_bytes: u64,
+    /// Memory that a program could still have.
+    pub ram_available_bytes: u64,
+    /// Memory that this process holds.
+    pub process_bytes: u64,
+    /// Every graphics card.
+    pub gpus: Vec<GpuReading>,
+}
+
+/// What a graphics card is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuReading {
+    /// Share of the time that it computed, per cent.
+    pub utilization: Option<f64>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// All of its memory.
+    pub memory_bytes: Option<u64>,
+    /// Temperature.
+    pub temperature_celsius: Option<f64>,
+    /// Power.
+    pub power_watts: Option<f64>,
 }
 
 /// One optimizer step.
@@ -243,6 +285,9 @@ pub struct Finished {
     pub adapter: String,
     /// Version number within the project.
     pub version: Option<u64>,
+    /// Peak resident memory of the process, loading included.
+    #[serde(default)]
+    pub peak_memory_bytes: u64,
 }
 
 /// Takes events; `Break` asks the run to save and halt.

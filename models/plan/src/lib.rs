@@ -1,18 +1,24 @@
 //! The vocabulary of a run: configuration, families, schedules, events. Pure: no files, no clock,
 //! no threads, no device. Everything that can be decided from values is decided here.
 
+pub mod alternatives;
 pub mod config;
 pub mod conversation;
+pub mod defaults;
+pub mod estimate;
 pub mod event;
+pub mod facts;
 pub mod family;
 pub mod fault;
 pub mod findings;
 pub mod import;
 pub mod judge;
+pub mod lengths;
 pub mod memory;
 pub mod order;
 pub mod preference;
 pub mod preset;
+pub mod profile;
 pub mod quality;
 pub mod resolve;
 pub mod rope;
@@ -23,13 +29,16 @@ pub mod spec;
 
 pub use config::{Method, RunConfig, Scheduler, TargetModules, TrainOn};
 pub use conversation::{Example, Role, Row, Turn, TurnExtra, schema_of, tools_of};
-pub use event::{Evaluation, EventSink, Finished, Interval, Probe, QualityPart, RunEvent, Started, StepMetrics};
+pub use event::{
+    Evaluation, EventSink, Finished, GpuReading, Interval, Probe, QualityPart, Reading, RunEvent, Started, StepMetrics,
+};
+pub use facts::{DataFacts, Facts, MachineFacts, ModelFacts, Targets};
 pub use fault::{Action, Fault, Result};
-pub use memory::{MemoryFacts, MemoryItem, MemoryPlan};
+pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use quality::{Quality, assess};
-pub use resolve::{Facts, GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
+pub use resolve::{GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
 pub use run_view::RunView;
 pub use schedule::LrSchedule;
 pub use spec::{

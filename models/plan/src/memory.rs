@@ -1,9 +1,14 @@
-//! The memory plan: one table of named tensors, in the order a run allocates them.
+//! The memory plan: one table of named tensors, from which both the estimate and the allocation are made (B3).
 //!
-//! The sum is the estimate that is shown. Widths are those of the f32 processor backend.
+//! [`layout`] says which buffers a pass over the model needs and how wide a row of each is. The trainer reserves
+//! exactly these before its first step (`Activations::reserve`), and [`plan`] multiplies the same numbers out.
+//! Widths are those of the f32 processor backend.
 
 use crate::config::Method;
-use crate::spec::{ModelSpec, NormPlacement, Part};
+use crate::facts::{Facts, ModelFacts, Targets};
+use crate::lengths::Lengths;
+use crate::resolve::TrainingPlan;
+use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm};
 use serde::{Deserialize, Serialize};
 
 /// A named share of the memory.
@@ -24,76 +29,379 @@ pub struct MemoryPlan {
     pub items: Vec<MemoryItem>,
 }
 
+/// What of a run's adapters decides the width of its buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapters {
+    /// Rank; 0 without adapters.
+    pub rank: usize,
+    /// Magnitude vectors (`DoRA`).
+    pub dora: bool,
+    /// Dropout on their input.
+    pub dropout: bool,
+    /// Which of [`ModelSpec::modules`] carry one, in any block.
+    pub modules: Vec<bool>,
+}
+
+impl Adapters {
+    /// None at all: `full`, or the base alone.
+    pub fn none() -> Self {
+        Self { rank: 0, dora: false, dropout: false, modules: Vec::new() }
+    }
+
+    fn on(&self, module: usize) -> bool {
+        self.rank > 0 && self.modules.get(module).copied().unwrap_or(false)
+    }
+}
+
+/// A buffer with one row a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in the decoder; with a number behind a dot where every linear module has one.
+    pub name: String,
+    /// Numbers a row.
+    pub width: usize,
+    /// Scoring needs it too, not only training.
+    pub scored: bool,
+}
+
+/// The buffers of a pass, one row a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Kept of each block for the backward pass.
+    pub block: Vec<Column>,
+    /// And of one with an MLP.
+    pub mlp: Vec<Column>,
+    /// And of one with experts.
+    pub sparse: Vec<Column>,
+    /// Lent to one block after the other.
+    pub lent: Vec<Column>,
+    /// Once for the whole model.
+    pub pass: Vec<Column>,
+    /// Of each block, whether it has experts.
+    pub sparse_blocks: Vec<bool>,
+    /// Width of the residual stream, kept before each block and after the last.
+    pub stream: usize,
+}
+
+/// The buffers that a model of this shape needs.
+pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
+    let column = |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored };
+    let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
+    let qkv = q + 2 * kv;
+    let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));
+    let widest_in = modules().map(|(_, m)| m.in_features).max().unwrap_or(0);
+    let widest_out = modules().map(|(_, m)| m.out_features).max().unwrap_or(0);
+
+    let dense = (0..spec.layers.len()).any(|i| !spec.layers[i].sparse || spec.experts.is_none());
+    let mut block = vec![
+        column("qkv", qkv, true),
+        column("attended", q, true),
+        column("lse", spec.n_heads, true),
+        column("middle", hidden, true),
+    ];
+    if spec.placement != NormPlacement::Post {
+        block.extend(["normed", "middle_normed"].map(|name| column(name, hidden, true)));
+        block.extend(["rstd", "middle_rstd"].map(|name| column(name, 1, true)));
+    }
+    if let Some(norm) = spec.qk_norm {
+        let (q_rows, k_rows) = match norm {
+            QkNorm::Head => (spec.n_heads, spec.n_kv_heads),
+            QkNorm::Whole => (1, 1),
+        };
+        block.extend([column("raw", qkv, true), column("q_rstd", q_rows, true), column("k_rstd", k_rows, true)]);
+    }
+    if spec.placement != NormPlacement::Pre {
+        block.extend(["projected", "down"].map(|name| column(name, hidden, true)));
+        block.extend(["projected_rstd", "down_rstd"].map(|name| column(name, 1, true)));
+    }
+    let mut mlp = Vec::new();
+    let mut sparse = Vec::new();
+    if dense {
+        mlp.extend([column("gate_up", 2 * ff, true), column("gated", ff, true)]);
+    }
+    if let Some(experts) = &spec.experts {
+        // Every token has as many answers as experts are asked.
+        let (k, inner) = (experts.top_k, experts.intermediate_size);
+        sparse.extend([column("experts.gate_up", k * 2 * inner, true), column("experts.answers", k * hidden, true)]);
+    }
+    for (i, module) in modules() {
+        let of_mlp = matches!(module.parts[0], Part::Gate | Part::Up | Part::Down);
+        let into = if of_mlp { &mut mlp } else { &mut block };
+        into.push(column(&format!("xa.{i}"), adapters.rank, true));
+        if adapters.dora {
+            into.push(column(&format!("pre.{i}"), module.out_features, true));
+        }
+    }
+
+    let mut lent = vec![
+        column("wide", hidden, true),
+        column("dnormed", hidden, false),
+        column("dqkv", qkv, false),
+        column("dattended", q, false),
+    ];
+    if dense {
+        lent.extend([column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
+    }
+    if let Some(experts) = &spec.experts {
+        let (k, inner) = (experts.top_k, experts.intermediate_size);
+        lent.extend([
+            column("experts.logits", experts.count, true),
+            column("experts.rows", k * hidden, true),
+            column("experts.gated", k * inner, true),
+            column("experts.weights", k, true),
+            column("experts.scaled", k * hidden, false),
+            column("experts.dgate_up", k * 2 * inner, false),
+        ]);
+    }
+    if spec.residual_scale.is_some() {
+        lent.push(column("scaled", hidden, false));
+    }
+    if spec.qk_norm.is_some() {
+        lent.push(column("draw", qkv, false));
+    }
+    if widest_in > 0 {
+        lent.push(column("dxa", adapters.rank, false));
+    }
+    if adapters.dropout {
+        lent.extend([column("dropped", widest_in, false), column("difference", widest_in, false)]);
+    }
+    if adapters.dora {
+        lent.push(column("gradient", widest_out, false));
+        if modules().any(|(_, m)| m.bias) {
+            lent.push(column("ones", 1, true));
+        }
+    }
+
+    let pass = vec![
+        column("normed", hidden, true),
+        column("rstd", 1, true),
+        column("dnormed", hidden, true),
+        column("loss", 1, true),
+        column("correct", 1, true),
+        column("dx", hidden, false),
+    ];
+    let sparse_blocks = spec.layers.iter().map(|layer| layer.sparse && spec.experts.is_some()).collect();
+    Layout { block, mlp, sparse, lent, pass, sparse_blocks, stream: hidden }
+}
+
+/// Tokens that are computed together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Most tokens of a micro-batch.
+    pub train: usize,
+    /// Most tokens scored together; 0 where nothing is held out.
+    pub score: usize,
+}
+
+impl Rows {
+    /// Rows of a buffer.
+    pub fn of(&self, column: &Column) -> usize {
+        if column.scored { self.train.max(self.score) } else { self.train }
+    }
+}
+
+impl Layout {
+    /// What set `slot` of the kept activations holds. With `recompute` the only one serves every block.
+    pub fn kept(&self, slot: usize, recompute: bool) -> impl Iterator<Item = &Column> {
+        let any = |sparse: bool| match self.sparse_blocks.get(slot) {
+            Some(&block) if !recompute => block == sparse,
+            _ => self.sparse_blocks.contains(&sparse),
+        };
+        // Scoring goes through the first set, whatever the block.
+        let (mlp, sparse) = if slot == 0 {
+            (self.sparse_blocks.contains(&false), self.sparse_blocks.contains(&true))
+        } else {
+            (any(false), any(true))
+        };
+        self.block.iter().chain(self.mlp.iter().filter(move |_| mlp)).chain(self.sparse.iter().filter(move |_| sparse))
+    }
+
+    /// Rows of a column of set `slot`: the first also serves scoring.
+    pub fn rows(&self, slot: usize, column: &Column, rows: Rows, recompute: bool) -> usize {
+        if slot > 0 {
+            return rows.train;
+        }
+        let foreign = !recompute
+            && self.sparse_blocks.first().is_some_and(|&sparse| {
+                let others = if sparse { &self.mlp } else { &self.sparse };
+                others.iter().any(|c| c.name == column.name)
+            });
+        // What only other blocks need is used here by scoring alone.
+        if foreign { rows.score } else { rows.of(column) }
+    }
+
+    /// Bytes of all kept activations: every block for a micro-batch, the first set also for scoring.
+    pub fn activation_bytes(&self, rows: Rows, recompute: bool) -> u64 {
+        let sets = if recompute { 1 } else { self.sparse_blocks.len() };
+        let of = |slot: usize| -> usize {
+            self.kept(slot, recompute).map(|c| c.width * self.rows(slot, c, rows, recompute)).sum()
+        };
+        floats((0..sets).map(of).sum())
+    }
+
+    /// Bytes of the residual stream: before each block and after the last. Scoring uses two of them in turn.
+    pub fn stream_bytes(&self, rows: Rows) -> u64 {
+        floats(
+            self.stream
+                * (2 * rows.train.max(rows.score) + (self.sparse_blocks.len() + 1).saturating_sub(2) * rows.train),
+        )
+    }
+
+    /// Bytes of what is lent to the blocks, and of what the model has once.
+    pub fn working_bytes(&self, rows: Rows) -> u64 {
+        floats(self.lent.iter().chain(&self.pass).map(|c| c.width * rows.of(c)).sum())
+    }
+}
+
+fn floats(n: usize) -> u64 {
+    n as u64 * 4
+}
+
 /// What the plan depends on, besides the model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct MemoryFacts {
     /// Bytes of the frozen weights as they are held.
     pub weight_bytes: u64,
+    /// Bytes of the largest matrix while it is widened and quantised on loading.
+    pub quantising_bytes: u64,
     /// Parameters that are trained.
     pub trainable: u64,
     /// Bytes of the optimizer's moments.
     pub moment_bytes: u64,
-    /// Rank of the adapters.
-    pub rank: usize,
+    /// What is trained is kept beside as it was, for preferences to be measured against.
+    pub keeps_reference: bool,
     /// Method.
     pub method: Method,
-    /// Adapter dropout is on.
-    pub dropout: bool,
-    /// Most tokens of a micro-batch.
-    pub tokens: usize,
+    /// Adapters.
+    pub adapters: Adapters,
+    /// Tokens computed together.
+    pub rows: Rows,
     /// Recompute activations in the backward pass.
     pub recompute: bool,
+    /// Longest example, tokens.
+    pub longest: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Bytes of `tokenizer.json`.
+    pub tokenizer_bytes: u64,
+    /// Tokens of all examples, held out ones too.
+    pub example_tokens: u64,
+    /// Bytes of the data's files.
+    pub data_bytes: u64,
 }
 
-/// What the program itself takes: code, tokenizer, store, allocator.
-const PROGRAM_BYTES: u64 = 48 << 20;
+/// Bytes of the frozen weights as they are held, and of what quantising them on loading takes for a moment.
+pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, method: Method, double: bool) -> (u64, u64) {
+    if method == Method::Full {
+        // Experts stay as they are stored.
+        let share = spec.expert_parameters() as f64 / spec.parameters().max(1) as f64;
+        return ((model.stored_bytes as f64 * share) as u64, 0);
+    }
+    if !method.is_quantized() || stored_in_4bit {
+        return (model.stored_bytes, 0);
+    }
+    let elements = |m: &ModuleSpec| (m.in_features * m.out_features) as u64;
+    let linear: u64 = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i)).map(elements).sum();
+    // Half a byte a weight and a scale for 64 of them, in f32 or in a byte with a scale of its own for 256.
+    let scales = if double { linear / 64 + linear / (64 * 64) } else { linear / 16 };
+    // The largest matrix widened to f32, its codes one a byte, and its scales.
+    let largest = spec.modules.iter().map(elements).max().unwrap_or(0);
+    (model.stored_bytes.saturating_sub(model.linear_bytes) + linear / 2 + scales, largest * 5 + largest / 16)
+}
+
+/// The memory that `plan` takes, by what is known before anything is loaded.
+pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
+    let train = Lengths::cut(facts.lengths, &facts.data.firsts, plan);
+    let held_out = Lengths::cut(&facts.data.held_out, &facts.data.held_out_firsts, plan).whole;
+    let rows = train.rows(&held_out, facts.weights, plan);
+    let all = || train.whole.iter().chain(&held_out).copied();
+    let (weight_bytes, quantising_bytes) =
+        weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
+    let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
+    let trained = targets.trained(facts.spec, plan.method, plan.rank, plan.optimizer);
+    let facts_of_run = MemoryFacts {
+        weight_bytes,
+        quantising_bytes,
+        trainable: trained.parameters,
+        moment_bytes: trained.moment_bytes,
+        keeps_reference: plan.keeps_reference(),
+        method: plan.method,
+        adapters: adapters(plan, targets),
+        rows,
+        recompute: plan.recompute,
+        longest: all().max().unwrap_or(0),
+        threads: plan.threads,
+        tokenizer_bytes: facts.model.tokenizer_bytes,
+        example_tokens: all().map(|n| n as u64).sum(),
+        data_bytes: facts.data.bytes,
+    };
+    self::plan(facts.spec, &facts_of_run)
+}
+
+/// The adapters of a plan on these modules.
+pub fn adapters(plan: &TrainingPlan, targets: Targets) -> Adapters {
+    match plan.method {
+        Method::Full => Adapters::none(),
+        method => {
+            Adapters { rank: plan.rank, dora: method.is_dora(), dropout: plan.dropout > 0.0, modules: targets.modules }
+        }
+    }
+}
+
+/// What the program itself takes: its code, its libraries, the store, the allocator.
+const PROGRAM_BYTES: u64 = 28 << 20;
+/// A tokenizer in memory over its file: vocabulary and merges in hash tables, both ways.
+const TOKENIZER_FACTOR: f64 = 12.0;
+/// Panels of one product: 2048 rows and 2048 columns, 384 deep, in f32 (`kernels/src/cpu/gemm.rs`).
+const PANEL: usize = 2048 * 384;
+/// Most logits at a time, and most rows of the head at a time (`kernels/src/cpu/loss.rs`).
+const LOGITS: usize = 1 << 21;
+const LOSS_ROWS: usize = 1024;
 
 /// The table for `spec` under `facts`.
 pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
-    let f32s = |n: usize| n as u64 * 4;
-    let t = facts.tokens;
-    let layers = spec.layers.len();
-    let qkv = spec.q_dim() + 2 * spec.kv_dim();
-    let hidden = spec.hidden_size;
-    // Kept of one layer, columns for each token.
-    let columns = |i: usize| {
-        let mut columns = 2 * hidden + qkv + spec.q_dim() + spec.n_heads + 2;
-        columns += if spec.placement == NormPlacement::Post { 0 } else { hidden };
-        columns += if spec.placement == NormPlacement::Pre { 0 } else { 2 * hidden };
-        columns += if spec.qk_norm.is_some() { qkv } else { 0 };
-        columns += match &spec.experts {
-            Some(e) if spec.layers[i].sparse => e.count + e.top_k * (2 * e.intermediate_size + hidden),
-            _ => 3 * spec.intermediate_size,
-        };
-        if facts.method != Method::Full {
-            columns += facts.rank * spec.layer_modules(i).count();
-        }
-        if facts.method.is_dora() {
-            columns += spec.layer_modules(i).map(|m| m.out_features).sum::<usize>();
-        }
-        columns
+    let layout = layout(spec, &facts.adapters);
+    let rows = facts.rows;
+    let most = rows.train.max(rows.score);
+    let vectors = {
+        let (q, k) = spec.qk_norm_widths().unwrap_or_default();
+        let norms = spec.block_norms().len() * spec.hidden_size + q + k;
+        let biases: usize = spec.modules.iter().filter(|m| m.bias).map(|m| m.out_features).sum();
+        floats((norms + biases) * spec.layers.len() + spec.hidden_size)
     };
-    let all = (0..layers).map(columns);
-    let kept = if facts.recompute { all.max().unwrap_or(0) + layers * hidden } else { all.sum() };
-    let widest = spec.modules.iter().map(|m| m.out_features.max(m.in_features)).max().unwrap_or(0);
-    let dense = spec.modules.iter().any(|m| m.parts[0] == Part::Down);
-    let mlp = if dense { 3 * spec.intermediate_size } else { 0 };
-    let experts = spec.experts.as_ref().map_or(0, |e| e.top_k * (4 * e.intermediate_size + 2 * hidden));
-    let mut scratch = 3 * hidden + qkv * 2 + spec.q_dim() + mlp.max(experts) + facts.rank;
-    if facts.dropout || facts.method.is_dora() {
-        scratch += 3 * widest;
-    }
+    let positions = facts.longest.next_multiple_of(64);
+    let tables: usize = spec.ropes.iter().map(|rope| rope.tables() * positions * spec.rotary_dim).sum();
+    // One thread of attention holds a block of queries and keys, stacked and packed, and their products.
+    let attention = 128 * (6 * spec.head_dim + 5 * 128);
+    let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
+    let panels = (PANEL.min(most.max(16) * 384) + PANEL) + attention * facts.threads + most * spec.n_heads;
+    // The small adapter that is written beside every checkpoint, as numbers and as the bytes of its file; with
+    // `full` all numbers at the end, and the largest matrix in the type of the checkpoint.
+    let copies = match facts.method {
+        Method::Full => facts.trainable * 4 + (spec.vocab_size * spec.hidden_size) as u64 * 2,
+        _ => facts.trainable * 8,
+    };
+    let trained = facts.trainable * 4;
     let items: Vec<MemoryItem> = [
         ("program", PROGRAM_BYTES),
+        ("tokenizer", (facts.tokenizer_bytes as f64 * TOKENIZER_FACTOR) as u64),
+        ("examples", facts.example_tokens * 5 + facts.data_bytes * 3),
         ("weights", facts.weight_bytes),
-        ("trained parameters", facts.trainable * 4),
-        ("gradients", facts.trainable * 4),
+        ("norms, biases and rotary tables", if facts.method == Method::Full { 0 } else { vectors } + floats(tables)),
+        ("quantising on loading", facts.quantising_bytes),
+        ("trained parameters", trained),
+        ("gradients", trained),
         ("optimizer moments", facts.moment_bytes),
-        ("activations", f32s(kept) * t as u64),
-        ("working space", f32s(scratch) * t as u64),
-        ("logits, a block of rows", 8 << 20),
+        ("reference", if facts.keeps_reference { trained } else { 0 }),
+        ("activations", layout.activation_bytes(rows, facts.recompute)),
+        ("residual stream", layout.stream_bytes(rows)),
+        ("working space of a block", layout.working_bytes(rows)),
+        ("panels of the products", floats(panels)),
+        ("logits, a block of rows", floats(head)),
+        ("copies while saving", copies),
     ]
     .into_iter()
+    .filter(|(_, bytes)| *bytes > 0)
     .map(|(name, bytes)| MemoryItem { name: name.to_owned(), bytes })
     .collect();
     MemoryPlan { total_bytes: items.iter().map(|i| i.bytes).sum(), items }

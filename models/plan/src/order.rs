@@ -137,6 +137,47 @@ pub fn weighted_steps(lengths: &[usize], weights: &[f64], params: &OrderParams, 
         .collect()
 }
 
+/// Held-out tokens that are scored together.
+pub const SCORE_TOKENS: usize = 1024;
+
+/// Examples that are ordered to find the largest micro-batch; beyond, its upper bound is taken.
+const ORDERED: usize = 400_000;
+
+/// Most tokens of a micro-batch in the first `steps` steps over examples of these lengths.
+///
+/// `counted`: the tokens of each that count; the order depends on `lengths`. `weights`: how often each is drawn, as in
+/// [`weighted_steps`].
+pub fn widest(lengths: &[usize], counted: &[usize], weights: &[f64], params: &OrderParams, steps: u64) -> usize {
+    let mut most = 0;
+    let mut done = 0;
+    let mut ordered = 0;
+    for epoch in 0.. {
+        if done >= steps || lengths.is_empty() {
+            break;
+        }
+        ordered += lengths.len();
+        if ordered > ORDERED {
+            return most.max(bound(counted, params));
+        }
+        let all = weighted_steps(lengths, weights, params, epoch);
+        let left = usize::try_from(steps - done).unwrap_or(usize::MAX);
+        let of = |micro: &Vec<usize>| micro.iter().map(|&i| counted[i]).sum::<usize>();
+        most = all.iter().take(left).flatten().map(of).max().unwrap_or(0).max(most);
+        done += all.len() as u64;
+    }
+    most
+}
+
+/// What no micro-batch can be larger than.
+fn bound(lengths: &[usize], params: &OrderParams) -> usize {
+    if params.packing {
+        return params.micro_batch_size * params.max_sequence_length.max(lengths.iter().copied().max().unwrap_or(0));
+    }
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable_by(|a, b| b.cmp(a));
+    sorted.iter().take(params.micro_batch_size).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +212,20 @@ mod tests {
         assert_ne!(permutation(20, 1, 0), permutation(20, 1, 1));
         assert_ne!(permutation(20, 1, 0), permutation(20, 2, 0));
         assert_eq!(permutation(20, 1, 5), permutation(20, 1, 5));
+    }
+
+    #[test]
+    fn the_widest_micro_batch_is_found_and_bounded_b3() {
+        let lengths: Vec<usize> = (0..97).map(|i| 1 + i % 50).collect();
+        for packing in [false, true] {
+            let params = params(packing);
+            let found = widest(&lengths, &lengths, &[], &params, 40);
+            let all = (0..3).flat_map(|e| epoch_steps(&lengths, &params, e)).take(40).flatten();
+            assert_eq!(all.map(|m| m.iter().map(|&i| lengths[i]).sum::<usize>()).max(), Some(found));
+            assert!(found <= bound(&lengths, &params));
+        }
+        assert_eq!(widest(&[], &[], &[], &params(false), 5), 0);
+        assert_eq!(widest(&[7, 9], &[7, 9], &[], &OrderParams { micro_batch_size: 2, ..params(false) }, 1), 16);
     }
 
     #[test]

@@ -1,32 +1,19 @@
 //! From what was asked and what was measured to a complete plan.
 //!
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
-//! user did not give comes from `defaults` below and says why.
+//! user did not give is filled in by `defaults.rs`, which says why.
 
 use crate::config::{
     EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TensorboardPlace, TrainOn,
 };
+use crate::defaults;
+pub use crate::facts::Facts;
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::preference::{self, Objective, PreferencePlan};
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
-
-/// What was measured outside.
-#[derive(Clone, Debug)]
-pub struct Facts<'a> {
-    /// The model.
-    pub spec: &'a ModelSpec,
-    /// Its checkpoint stores 4-bit weights.
-    pub stored_in_4bit: bool,
-    /// Tokens of every training example, uncut; both sequences of one that compares.
-    pub lengths: &'a [usize],
-    /// How often each of them is drawn in an epoch; empty where that is once.
-    pub weights: &'a [f64],
-    /// Threads to compute with.
-    pub threads: usize,
-}
 
 /// What keeps the moments of the gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +196,17 @@ impl GuardPlan {
 }
 
 impl TrainingPlan {
+    /// Tokens of the longest example: the limit holds for each sequence, and one that compares has two.
+    pub fn longest_example(&self) -> usize {
+        self.max_sequence_length * if self.preference.is_some() { 2 } else { 1 }
+    }
+
+    /// Whether the values to train are kept as they were: a reference that switching adapters off does not bring back.
+    pub fn keeps_reference(&self) -> bool {
+        let is_compared = self.preference.as_ref().is_some_and(PreferencePlan::has_reference);
+        is_compared && self.init_from.is_some()
+    }
+
     /// The learning rate over time.
     pub fn schedule(&self) -> LrSchedule {
         LrSchedule {
@@ -300,6 +298,14 @@ pub fn check(config: &RunConfig) -> Result<()> {
         return Err(Fault::new("PS-CFG-001", "The run names no data: give `--data FILE` or `dataset.path`"));
     }
     check_sources(config)?;
+    check_values(config)
+}
+
+/// Check every value that is given.
+pub fn check_values(config: &RunConfig) -> Result<()> {
+    if let Some(name) = &config.use_case {
+        crate::profile::find(name)?;
+    }
     let a = &config.adapter;
     if let Some(rank) = a.rank {
         whole("adapter.rank", rank, 1, 1024)?;
@@ -416,14 +422,19 @@ fn check_samples(evaluation: &EvaluationConfig) -> Result<()> {
     Ok(())
 }
 
-/// The sequence length where nothing is asked for: the longest example, within 2048 and the model's context.
-pub fn default_sequence_length(spec: &ModelSpec, longest: usize) -> usize {
-    longest.next_multiple_of(32).min(2048).min(spec.max_positions).max(8)
+/// The sequence length where nothing is asked for: the longest example, within `most` and the model's context.
+pub fn default_sequence_length(spec: &ModelSpec, longest: usize, most: usize) -> usize {
+    longest.next_multiple_of(32).min(most).min(spec.max_positions).max(8)
 }
 
 /// Fill in everything that was left out.
 pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     check(config)?;
+    build(&defaults::fill(config, facts)?.config, facts)
+}
+
+/// The plan of a configuration that [`defaults::fill`] has completed.
+pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     let a = &config.adapter;
     let t = &config.training;
     let method = a.method.unwrap_or(if facts.stored_in_4bit { Method::Qlora } else { Method::Lora });
@@ -446,7 +457,8 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
     }
     crate::saved::paths(facts.spec, &a.modules_to_save)?;
     let longest = facts.lengths.iter().copied().max().unwrap_or(0);
-    let max_sequence_length = t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest));
+    let max_sequence_length =
+        t.max_sequence_length.unwrap_or_else(|| default_sequence_length(facts.spec, longest, 2048));
     if max_sequence_length > facts.spec.max_positions {
         return Err(impossible(
             "training.max_sequence_length",
@@ -527,9 +539,16 @@ pub fn resolve(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
 /// Optimizer steps of `epochs` passes; a broken last pass is rounded up to whole steps.
 fn steps_for(lengths: &[usize], weights: &[f64], order: &OrderParams, epochs: f64) -> u64 {
     let full = epochs.floor() as u64;
+    let together = (order.micro_batch_size * order.gradient_accumulation).max(1);
     // The number of packed rows differs a little between epochs, and so do the draws of fractional weights.
-    let per_epoch = |e: u64| crate::order::weighted_steps(lengths, weights, order, e).len() as u64;
     let differs = order.packing || !weights.is_empty();
+    let per_epoch = |e: u64| {
+        if differs {
+            crate::order::weighted_steps(lengths, weights, order, e).len() as u64
+        } else {
+            lengths.len().div_ceil(together) as u64
+        }
+    };
     let mut steps: u64 = if differs { (0..full).map(per_epoch).sum() } else { per_epoch(0) * full };
     let rest = epochs - full as f64;
     if rest > 0.0 {

@@ -91,6 +91,13 @@ pub struct RopeSpec {
     pub scaling: RopeScaling,
 }
 
+impl RopeSpec {
+    /// Rows of its table for each position: longrope has a short and a long one.
+    pub fn tables(&self) -> usize {
+        if matches!(self.scaling, RopeScaling::LongRope { .. }) { 2 } else { 1 }
+    }
+}
+
 /// What one decoder layer does differently from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpec {
@@ -162,6 +169,13 @@ pub enum Part {
     Up,
     /// MLP output.
     Down,
+}
+
+impl Part {
+    /// It belongs to what attention reads.
+    pub fn is_qkv(self) -> bool {
+        matches!(self, Self::Q | Self::K | Self::V)
+    }
 }
 
 /// One linear module of a block, split or fused.
@@ -294,6 +308,12 @@ impl ModelSpec {
             QkNorm::Head => Some((self.head_dim, self.head_dim)),
             QkNorm::Whole => Some((self.q_dim(), self.kv_dim())),
         }
+    }
+
+    /// Parameters of routers and experts, which are never trained.
+    pub fn expert_parameters(&self) -> u64 {
+        let sparse = self.layers.iter().filter(|layer| layer.sparse).count() as u64;
+        self.experts.as_ref().map_or(0, |experts| experts.parameters(self.hidden_size)) * sparse
     }
 
     /// Number of parameters, tied matrices counted once.

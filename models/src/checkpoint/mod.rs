@@ -5,6 +5,7 @@
 //! against its file when the folder is opened; that the tensors suit the architecture is what
 //! [`Checkpoint::check`] says, and that they hold numbers what [`Checkpoint::non_finite`] says.
 
+mod blank;
 mod complete;
 mod experts;
 mod files;
@@ -19,6 +20,7 @@ pub use experts::{ExpertMatrix, ExpertParts};
 pub(crate) use files::only_pickle;
 
 use header::{Entry, Header};
+use memmap2::Mmap;
 use peft_kernels::{Bytes, DType, FrozenWeight};
 use peft_plan::family::{Precision, spec_from_config, spec_with_precision};
 use peft_plan::{Fault, ModelSpec, Result};
@@ -40,6 +42,8 @@ pub struct Checkpoint {
     config: Value,
     /// By canonical name.
     tensors: BTreeMap<String, StoredTensor>,
+    /// The maps that tensors point into, by the name of the file.
+    maps: BTreeMap<Arc<str>, Arc<Mmap>>,
     hash: String,
 }
 
@@ -74,15 +78,18 @@ impl Checkpoint {
         spec_from_config(&config)?;
         let found = files::weight_files(dir)?;
         let mut weights = Vec::with_capacity(found.names.len());
+        let mut maps = BTreeMap::new();
         for name in &found.names {
             let path = dir.join(name);
             let mapped = map::map(&path).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Fault::new("PS-MODEL-003", format!("`{}` is missing.", path.display())),
                 _ => Fault::io("open", &path, error),
             })?;
+            maps.insert(Arc::from(name.as_str()), Arc::clone(&mapped));
             weights.push(WeightFile::read(name, Bytes::new(mapped))?);
         }
-        Self::assemble(Some(dir.to_owned()), &config_bytes, config, weights, found.index.as_ref())
+        let opened = Self::assemble(Some(dir.to_owned()), &config_bytes, config, weights, found.index.as_ref())?;
+        Ok(Self { maps, ..opened })
     }
 
     /// A model that is part of the program.
@@ -121,7 +128,7 @@ impl Checkpoint {
             }
         }
         let spec = Self::spec_of(&config)?;
-        Ok(Self { dir, spec, config, tensors, hash })
+        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash })
     }
 
     /// Everything is computed in f32 here, so Gemma's embedding scale is that of f32 too: rounding it to the type of
@@ -163,6 +170,20 @@ impl Checkpoint {
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.bytes.len() as u64).sum()
+    }
+
+    /// Bytes of all weight files as they are mapped, headers included.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.maps.values().map(|map| map.len() as u64).sum()
+    }
+
+    /// Give the memory under the tensor `name` back to the system. It is read from the file again when it is needed.
+    pub fn release(&self, name: &str) {
+        if let Some(tensor) = self.tensor(name)
+            && let Some(map) = self.maps.get(&tensor.file)
+        {
+            map::release(map, tensor.bytes.as_slice());
+        }
     }
 
     /// SHA-256 by which a run knows its base model again, 64 hexadecimal digits.

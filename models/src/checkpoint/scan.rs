@@ -11,10 +11,15 @@ const CHUNK: usize = 1 << 14;
 
 impl Checkpoint {
     /// The first tensor (by name) with a weight that is NaN or infinite, and where; `None` if all
-    /// are numbers. Reads every byte once.
-    pub fn non_finite(&self) -> Option<String> {
-        self.tensors.values().find_map(|tensor| {
-            let index = first_non_finite(tensor)?;
+    /// are numbers. Reads every byte once. What `keep` does not want in memory afterwards is given back tensor by
+    /// tensor; names are the canonical ones.
+    pub fn non_finite(&self, keep: impl Fn(&str) -> bool) -> Option<String> {
+        self.tensors.iter().find_map(|(name, tensor)| {
+            let index = first_non_finite(tensor);
+            if !keep(name) {
+                self.release(name);
+            }
+            let index = index?;
             Some(format!("element {index} of `{}` in `{}`", tensor.stored_name, tensor.file))
         })
     }

@@ -22,7 +22,9 @@ use peft_kernels::{
 };
 use peft_plan::order::SplitMix;
 use peft_plan::saved::{EMBEDDING, HEAD};
-use peft_plan::{ExpertsSpec, Fault, GateActivation, ModelSpec, ModuleSpec, NormPlacement, Part, Result};
+use peft_plan::{
+    ExpertsSpec, Fault, GateActivation, Method, ModelSpec, ModuleSpec, NormPlacement, Part, Result, TrainingPlan,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -41,8 +43,19 @@ pub struct BuildOptions<'a> {
 
 /// Build the decoder of `checkpoint` on `be`.
 pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions) -> Result<Decoder<B>> {
+    build_first(be, checkpoint, options, usize::MAX)
+}
+
+/// The same with at most so many blocks: enough to measure how long one takes.
+pub fn build_first<B: Backend>(
+    be: &B,
+    checkpoint: &Checkpoint,
+    options: &BuildOptions,
+    blocks: usize,
+) -> Result<Decoder<B>> {
     checkpoint.check()?;
-    let spec = checkpoint.spec().clone();
+    let mut spec = checkpoint.spec().clone();
+    spec.layers.truncate(blocks.max(1));
     let saved = match &options.adapter {
         Some(source) => peft_plan::saved::paths(&spec, &source.spec().modules_to_save)?,
         None => Vec::new(),
@@ -85,6 +98,21 @@ struct Builder<'a, B: Backend> {
     spec: &'a ModelSpec,
     /// Paths of the modules trained whole beside the adapters.
     saved: Vec<String>,
+}
+
+/// Whether the checkpoint's tensor `name` is used where it lies, and not converted while a run loads.
+pub fn stays_mapped(checkpoint: &Checkpoint, plan: &TrainingPlan, name: &str) -> bool {
+    let is_linear = name.starts_with("model.layers.")
+        && checkpoint.spec().modules.iter().any(|m| name.strip_suffix(".weight").is_some_and(|n| n.ends_with(&m.name)));
+    // Router and experts are never trained, and stay as they are stored.
+    let is_expert = checkpoint.spec().experts.as_ref().is_some_and(|experts| {
+        name.contains(&format!(".{}.", experts.path)) || name.contains(&format!(".{}.", experts.router))
+    });
+    match plan.method {
+        Method::Full => is_expert,
+        method if method.is_quantized() && is_linear => matches!(checkpoint.four_bit_shape(name), Ok(Some(_))),
+        _ => true,
+    }
 }
 
 impl<B: Backend> Builder<'_, B> {
@@ -146,6 +174,7 @@ impl<B: Backend> Builder<'_, B> {
         }
         if self.options.full {
             let value = self.be.tensor(rows, cols, &dense(&frozen)).map_err(device)?;
+            self.checkpoint.release(name);
             let mut param = Param::frozen(name.to_owned(), value, false);
             if self.options.trainable {
                 param.make_trainable(self.be, true, 1.0).map_err(device)?;
@@ -165,6 +194,7 @@ impl<B: Backend> Builder<'_, B> {
                 let frozen = match frozen {
                     FrozenWeight::Dense { rows, cols, .. } => {
                         let dense = dense(&frozen);
+                        self.checkpoint.release(&name);
                         FrozenWeight::FourBit(peft_kernels::quant::quantize(
                             &dense,
                             rows,

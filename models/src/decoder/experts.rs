@@ -85,6 +85,11 @@ impl<B: Backend> ExpertsActs<B> {
     pub fn new(be: &B) -> Result<Self> {
         Ok(Self { routes: Routes::default(), gate_up: be.zeros(0, 0)?, answers: be.zeros(0, 0)? })
     }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> [(&'static str, &mut Tensor<B>); 2] {
+        [("experts.gate_up", &mut self.gate_up), ("experts.answers", &mut self.answers)]
+    }
 }
 
 /// Buffers that no result stays in.
@@ -103,6 +108,18 @@ impl<B: Backend> ExpertsScratch<B> {
     pub fn new(be: &B) -> Result<Self> {
         let e = || be.zeros(0, 0);
         Ok(Self { logits: e()?, rows: e()?, scaled: e()?, gated: e()?, weights: e()?, dgate_up: e()?, ones: e()? })
+    }
+
+    /// Every buffer with a number of rows for each token, by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> [(&'static str, &mut Tensor<B>); 6] {
+        [
+            ("experts.logits", &mut self.logits),
+            ("experts.rows", &mut self.rows),
+            ("experts.scaled", &mut self.scaled),
+            ("experts.gated", &mut self.gated),
+            ("experts.weights", &mut self.weights),
+            ("experts.dgate_up", &mut self.dgate_up),
+        ]
     }
 }
 

@@ -59,6 +59,33 @@ impl<B: Backend> LayerActs<B> {
             linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
         })
     }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> Vec<(String, &mut Tensor<B>)> {
+        let own = [
+            ("normed", &mut self.normed),
+            ("rstd", &mut self.rstd),
+            ("raw", &mut self.raw),
+            ("q_rstd", &mut self.q_rstd),
+            ("k_rstd", &mut self.k_rstd),
+            ("qkv", &mut self.qkv),
+            ("attended", &mut self.attended),
+            ("lse", &mut self.lse),
+            ("projected", &mut self.projected),
+            ("projected_rstd", &mut self.projected_rstd),
+            ("middle", &mut self.middle),
+            ("middle_normed", &mut self.middle_normed),
+            ("middle_rstd", &mut self.middle_rstd),
+            ("down", &mut self.down),
+            ("down_rstd", &mut self.down_rstd),
+        ];
+        let linears = self.linears.iter_mut().enumerate();
+        own.into_iter()
+            .chain(self.mlp.named())
+            .map(|(name, tensor)| (name.to_owned(), tensor))
+            .chain(linears.flat_map(|(i, l)| [(format!("xa.{i}"), &mut l.xa), (format!("pre.{i}"), &mut l.pre)]))
+            .collect()
+    }
 }
 
 /// Gradients of one block; every block uses the same buffers in turn.
@@ -88,6 +115,23 @@ impl<B: Backend> LayerScratch<B> {
             mlp: MlpScratch::new(be)?,
             linear: LinearScratch::new(be)?,
         })
+    }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> Vec<(String, &mut Tensor<B>)> {
+        let own = [
+            ("wide", &mut self.wide),
+            ("scaled", &mut self.scaled),
+            ("dnormed", &mut self.dnormed),
+            ("dqkv", &mut self.dqkv),
+            ("draw", &mut self.draw),
+            ("dattended", &mut self.dattended),
+        ];
+        own.into_iter()
+            .chain(self.mlp.named())
+            .chain(self.linear.named())
+            .map(|(name, tensor)| (name.to_owned(), tensor))
+            .collect()
     }
 }
 

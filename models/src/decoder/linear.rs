@@ -94,6 +94,17 @@ impl<B: Backend> LinearScratch<B> {
             ones: empty()?,
         })
     }
+
+    /// Every buffer with a row a token, by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> [(&'static str, &mut Tensor<B>); 5] {
+        [
+            ("dropped", &mut self.dropped),
+            ("difference", &mut self.difference),
+            ("gradient", &mut self.gradient),
+            ("dxa", &mut self.dxa),
+            ("ones", &mut self.ones),
+        ]
+    }
 }
 
 /// What one pass over the model has in common.

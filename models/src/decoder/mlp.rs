@@ -36,6 +36,11 @@ impl<B: Backend> MlpActs<B> {
     pub fn new(be: &B) -> Result<Self> {
         Ok(Self { gate_up: be.zeros(0, 0)?, gated: be.zeros(0, 0)?, experts: ExpertsActs::new(be)? })
     }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
+        [("gate_up", &mut self.gate_up), ("gated", &mut self.gated)].into_iter().chain(self.experts.named())
+    }
 }
 
 /// Buffers that no result stays in.
@@ -49,6 +54,11 @@ impl<B: Backend> MlpScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
         Ok(Self { dgated: be.zeros(0, 0)?, dgate_up: be.zeros(0, 0)?, experts: ExpertsScratch::new(be)? })
+    }
+
+    /// Every buffer by the name it has in the memory plan.
+    pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
+        [("dgated", &mut self.dgated), ("dgate_up", &mut self.dgate_up)].into_iter().chain(self.experts.named())
     }
 }
 

@@ -11,11 +11,12 @@ mod linear;
 mod mlp;
 mod param;
 mod pooled;
+mod reserve;
 mod router;
 mod saved;
 mod weighted;
 
-pub use build::{BuildOptions, attach, build, initial_a};
+pub use build::{BuildOptions, attach, build, build_first, initial_a, stays_mapped};
 pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
@@ -205,14 +206,17 @@ impl<B: Backend> Decoder<B> {
             .collect())
     }
 
+    /// `keep`: for a backward pass. Without it two buffers of the residual stream serve in turn, and one set of
+    /// activations.
     fn run_layers(
         &mut self,
         acts: &mut Activations<B>,
         batch: &Batch,
         positions: &[Vec<u32>],
         pass: &Pass,
+        keep: bool,
     ) -> Result<()> {
-        self.with_norms(pass.is_tuned(), |decoder| decoder.run_one_side(acts, batch, positions, pass))
+        self.with_norms(pass.is_tuned(), |decoder| decoder.run_one_side(acts, batch, positions, pass, keep))
     }
 
     fn run_one_side(
@@ -221,6 +225,7 @@ impl<B: Backend> Decoder<B> {
         batch: &Batch,
         positions: &[Vec<u32>],
         pass: &Pass,
+        keep: bool,
     ) -> Result<()> {
         let amplitudes = self.noise_of(batch);
         let Self { be, spec, embedding, saved, layers, tables, .. } = self;
@@ -234,14 +239,17 @@ impl<B: Backend> Decoder<B> {
             layer.set_segments(&batch.segments);
             let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
-            let (before, after) = acts.inputs.split_at_mut(i + 1);
-            let slot = i.min(acts.layers.len() - 1);
-            let slot = if acts.layers.len() == 1 { 0 } else { slot };
-            let x = before[i].view();
+            let (before, after) = acts.inputs.split_at_mut(if keep { i + 1 } else { 1 });
+            let slot = if keep && acts.layers.len() > 1 { i } else { 0 };
+            let (x, y) = match (keep, i % 2) {
+                (true, _) => (&mut before[i], &mut after[0]),
+                (false, 0) => (&mut before[0], &mut after[0]),
+                (false, _) => (&mut after[0], &mut before[0]),
+            };
             layer.forward(
                 be,
-                Some(&mut after[0]),
-                x,
+                Some(y),
+                x.view(),
                 &mut acts.layers[slot],
                 &mut acts.scratch,
                 &at,
@@ -249,7 +257,7 @@ impl<B: Backend> Decoder<B> {
                 pass,
             )?;
         }
-        let last = layers.len();
+        let last = if keep { layers.len() } else { layers.len() % 2 };
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
@@ -275,7 +283,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, false)?;
         self.head_loss(acts, batch, None, adapters)
     }
 
@@ -321,7 +329,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, true)?;
         let scores = head(self, acts)?;
 
         let norm = self.norm_params();
@@ -375,7 +383,7 @@ impl<B: Backend> Decoder<B> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
-        self.run_layers(acts, batch, &positions, &pass)?;
+        self.run_layers(acts, batch, &positions, &pass, false)?;
         self.project(acts.normed.view(), &pass)
     }
 

@@ -12,7 +12,7 @@ impl<B: Backend> Decoder<B> {
         batch.push(tokens, &vec![false; rows]);
         let positions = self.batch_positions(&batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
-        self.run_layers(acts, &batch, &positions, &pass)?;
+        self.run_layers(acts, &batch, &positions, &pass, false)?;
         let states = self.be.download(&acts.normed)?;
         let mut sums = vec![0.0_f64; self.spec.hidden_size];
         for row in states.chunks_exact(self.spec.hidden_size) {

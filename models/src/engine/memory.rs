@@ -1,51 +1,18 @@
 //! The memory plan of a run, from its model and its plan.
 
 use crate::base::BaseModel;
+use crate::checkpoint::Checkpoint;
 use crate::peft_format;
-use peft_kernels::quant::eight_bit::BLOCK;
-use peft_plan::{MemoryFacts, MemoryPlan, Method, ModelSpec, Optimizer, Result, TrainingPlan, saved};
+use crate::train::{Tokens, rows};
+use peft_plan::facts::Trained;
+use peft_plan::{
+    MemoryFacts, MemoryPlan, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets, TrainingPlan, saved,
+};
 
-/// What is trained: how many numbers, and how many bytes its moments take.
-#[derive(Clone, Copy, Debug, Default)]
-struct Trained {
-    parameters: u64,
-    moment_bytes: u64,
-}
-
-impl Trained {
-    fn add(&mut self, len: usize, eight_bit: bool) {
-        self.parameters += len as u64;
-        self.moment_bytes += if eight_bit { 2 * len + 8 * len.div_ceil(BLOCK) } else { 8 * len } as u64;
-    }
-}
-
-/// What `plan` trains in a model of this shape, as [`Param::use_8bit_moments`](crate::decoder::Param) keeps it.
+/// What `plan` trains in a model of this shape.
 fn trained(spec: &ModelSpec, plan: &TrainingPlan) -> Result<Trained> {
-    let eight_bit = plan.optimizer == Optimizer::AdamW8bit;
-    let mut trained = Trained::default();
-    if plan.method == Method::Full {
-        for m in (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i)) {
-            trained.add(m.in_features * m.out_features, eight_bit);
-        }
-        if !spec.tied {
-            trained.add(spec.vocab_size * spec.hidden_size, eight_bit);
-        }
-        trained.add((spec.parameters() - trained.parameters) as usize, false);
-        return Ok(trained);
-    }
-    for i in 0..spec.layers.len() {
-        for m in spec.target_modules(i) {
-            if peft_format::matches(&plan.target_modules, &format!("model.layers.{i}.{}", m.name))? {
-                trained.add(plan.rank * m.in_features, eight_bit);
-                trained.add(plan.rank * m.out_features, eight_bit);
-                trained.add(if plan.method.is_dora() { m.out_features } else { 0 }, eight_bit);
-            }
-        }
-    }
-    for path in saved::paths(spec, &plan.modules_to_save)? {
-        trained.add(saved::size(spec, &path) as usize, eight_bit && path == saved::HEAD);
-    }
-    Ok(trained)
+    let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
+    Ok(targets.trained(spec, plan.method, plan.rank, plan.optimizer))
 }
 
 /// Parameters that `plan` trains in a model of this shape.
@@ -53,32 +20,85 @@ pub fn trainable_parameters(spec: &ModelSpec, plan: &TrainingPlan) -> Result<u64
     Ok(trained(spec, plan)?.parameters)
 }
 
-/// The memory plan of a run.
-pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, tokens: usize) -> Result<MemoryPlan> {
-    let spec = base.spec();
-    let stored = base.checkpoint().total_bytes();
-    let weight_bytes = match plan.method {
-        Method::Full => 0,
-        m if m.is_quantized() && !base.stored_in_4bit() => {
-            let modules = (0..spec.layers.len()).flat_map(|i| spec.layer_modules(i));
-            let linear: usize = modules.map(|m| m.in_features * m.out_features).sum();
-            let linear = linear as u64;
-            // Half a byte a weight and its scale; everything else stays as stored.
-            let dense = base.dense_bytes();
-            linear / 2 + linear / 64 + linear / (64 * 64) + stored.saturating_sub(linear * dense)
+/// The linear modules that `wanted` means in a model of this shape, and what `whole` trains beside them.
+pub fn targets(spec: &ModelSpec, wanted: &TargetModules, whole: &[String]) -> Result<Targets> {
+    let mut found = Targets { modules: vec![false; spec.modules.len()], ..Targets::default() };
+    if Targets::is_all(Some(wanted)) {
+        found = Targets::all(spec);
+    } else {
+        for i in 0..spec.layers.len() {
+            for module in spec.target_modules(i) {
+                if peft_format::matches(wanted, &format!("model.layers.{i}.{}", module.name))? {
+                    found.add(spec, module);
+                }
+            }
         }
-        _ => stored,
-    };
-    let Trained { parameters, moment_bytes } = trained(spec, plan)?;
+    }
+    for path in saved::paths(spec, whole)? {
+        let size = saved::size(spec, &path);
+        *(if path == saved::HEAD { &mut found.saved_head } else { &mut found.saved }) += size;
+    }
+    Ok(found)
+}
+
+/// Sizes of the files of a model.
+pub fn model_facts(checkpoint: &Checkpoint, tokenizer_bytes: u64) -> ModelFacts {
+    let spec = checkpoint.spec();
+    let names = (0..spec.layers.len())
+        .flat_map(|i| spec.layer_modules(i).map(move |m| format!("model.layers.{i}.{}.weight", m.name)));
+    let linear_bytes = names.filter_map(|name| checkpoint.tensor(&name)).map(|t| t.bytes.len() as u64).sum();
+    ModelFacts { stored_bytes: checkpoint.total_bytes(), linear_bytes, tokenizer_bytes }
+}
+
+/// What a run reads and computes, as far as its memory depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Most tokens computed together.
+    pub rows: Rows,
+    /// Longest example, tokens.
+    pub longest: usize,
+    /// Tokens of all examples.
+    pub example_tokens: u64,
+    /// Bytes of the data's files.
+    pub data_bytes: u64,
+}
+
+impl Workload {
+    /// That of a prepared run.
+    pub fn of(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens], data_bytes: u64) -> Self {
+        let all = || train.iter().chain(validation).map(|t| t.ids.len());
+        Self {
+            rows: rows(plan, train, validation),
+            longest: all().max().unwrap_or(0),
+            example_tokens: all().map(|n| n as u64).sum(),
+            data_bytes,
+        }
+    }
+}
+
+/// The memory plan of a run.
+pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryPlan> {
+    let spec = base.spec();
+    let model = model_facts(base.checkpoint(), base.tokenizer_bytes());
+    let (weight_bytes, quantising_bytes) =
+        peft_plan::memory::weights(spec, &model, base.stored_in_4bit(), plan.method, plan.double_quantization);
+    let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
+    let trained = targets.trained(spec, plan.method, plan.rank, plan.optimizer);
     let facts = MemoryFacts {
         weight_bytes,
-        trainable: parameters,
-        moment_bytes,
-        rank: plan.rank,
+        quantising_bytes,
+        trainable: trained.parameters,
+        moment_bytes: trained.moment_bytes,
+        keeps_reference: plan.keeps_reference(),
         method: plan.method,
-        dropout: plan.dropout > 0.0,
-        tokens,
+        adapters: peft_plan::memory::adapters(plan, targets),
+        rows: work.rows,
         recompute: plan.recompute,
+        longest: work.longest,
+        threads: plan.threads,
+        tokenizer_bytes: model.tokenizer_bytes,
+        example_tokens: work.example_tokens,
+        data_bytes: work.data_bytes,
     };
     Ok(peft_plan::memory::plan(spec, &facts))
 }

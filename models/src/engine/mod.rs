@@ -5,12 +5,14 @@ mod merging;
 mod session;
 mod training;
 
-pub use memory::{memory_plan, trainable_parameters};
+pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::MergeOptions;
 pub use session::Session;
 pub use training::{TrainJob, kept_adapter};
 
 use crate::base::BaseModel;
+use crate::calibrate::{self, Sample};
+use crate::checkpoint::Checkpoint;
 use crate::fault::device;
 use crate::golden::{self, SelftestReport};
 use crate::peft_format::{AdapterFile, read_adapter};
@@ -19,6 +21,7 @@ use crate::verify::{Verification, verify};
 use durable::Manifest;
 use peft_kernels::cpu::Cpu;
 use peft_kernels::{Backend, FourBitKind};
+use peft_plan::estimate::Calibration;
 use peft_plan::{EventSink, Fault, Result, TrainingPlan};
 use std::path::Path;
 
@@ -88,6 +91,11 @@ impl Engine {
     /// Train (or go on training). The result is in `job.directory`.
     pub fn train(&self, job: TrainJob, sink: &mut dyn EventSink) -> Result<RunOutcome> {
         on!(self, be => training::run(be, job, sink, self.backend()))
+    }
+
+    /// Measure how fast this device trains a model of these shapes.
+    pub fn calibrate(&self, checkpoint: &Checkpoint, sample: &Sample) -> Result<Calibration> {
+        on!(self, be => calibrate::run(be, checkpoint, sample))
     }
 
     /// Load a model, with the adapter in `adapter` if given.

@@ -1,10 +1,10 @@
 //! A run on a backend: build, restore, train, write the result.
 
 use super::merging::write_full;
-use super::{Quantization, memory_plan};
+use super::{Quantization, Workload, memory_plan};
 use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
-use crate::decoder::{BuildOptions, Decoder, build};
+use crate::decoder::{BuildOptions, Decoder, build, stays_mapped};
 use crate::fault::device;
 use crate::peft_format::{self, AdapterConfig, AdapterFile};
 use crate::train::{
@@ -35,6 +35,8 @@ pub struct TrainJob<'a, 'q> {
     pub name: &'a str,
     /// Hash of the data, as read.
     pub dataset_hash: &'a str,
+    /// Bytes of its files.
+    pub data_bytes: u64,
     /// Continue from the newest good checkpoint, if there is one.
     pub resume: bool,
     /// The plan was changed on purpose for the rest of the run.
@@ -62,6 +64,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         run,
         name,
         dataset_hash,
+        data_bytes,
         resume,
         changed,
         request,
@@ -71,7 +74,8 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         guard,
     } = job;
     let checkpoint_file = base.checkpoint();
-    if let Some(tensor) = checkpoint_file.non_finite() {
+    let keep = |name: &str| stays_mapped(checkpoint_file, plan, name);
+    if let Some(tensor) = checkpoint_file.non_finite(keep) {
         return Err(Fault::new(
             "PS-MODEL-005",
             format!("The model holds a number that is not finite, so nothing can be trained on it: {tensor}"),
@@ -146,16 +150,9 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         }
     }
     if resumed.is_none() {
-        let lengths: Vec<usize> = train.iter().map(|t| t.ids.len()).collect();
         let weights = plan.weights(train.iter().map(|t| t.row));
         let drawn = peft_plan::order::drawn(train.len(), &weights, plan.seed, 0);
         let learnt = |i: usize| train[i].trained.iter().skip(1).filter(|&&x| x).count() as u64;
-        let widest = peft_plan::order::weighted_steps(&lengths, &weights, &plan.order(), 0)
-            .iter()
-            .flatten()
-            .map(|micro| micro.iter().map(|&i| lengths[i]).sum::<usize>())
-            .max()
-            .unwrap_or(0);
         let _continue = sink.emit(&RunEvent::Started(Started {
             run: run.to_owned(),
             name: name.to_owned(),
@@ -168,7 +165,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             validation_examples: validation.len() as u64,
             tokens_per_epoch: drawn.into_iter().map(learnt).sum(),
             truncated_examples: truncated,
-            memory_plan_bytes: memory_plan(base, plan, widest)?.total_bytes,
+            memory_plan_bytes: memory_plan(base, plan, &Workload::of(plan, train, validation, data_bytes))?.total_bytes,
         }));
     }
     let mut write_result = |decoder: &mut Decoder<B>| -> Result<PathBuf> {

@@ -159,6 +159,18 @@ impl PreparedPairs {
         self.examples.iter().map(|e| e.first.len() + e.second.len()).collect()
     }
 
+    /// Tokens of the first sequence of every example.
+    pub fn firsts(&self) -> Vec<usize> {
+        self.examples.iter().map(|e| e.first.len()).collect()
+    }
+
+    /// Share of all tokens that is an answer's.
+    pub fn learnt_share(&self) -> f64 {
+        let learnt = |s: &Sequence| s.trained.iter().filter(|&&trained| trained).count();
+        let answers: usize = self.examples.iter().map(|e| learnt(&e.first) + learnt(&e.second)).sum();
+        answers as f64 / self.lengths().iter().sum::<usize>().max(1) as f64
+    }
+
     /// Cut every sequence to `max_length`; leave out what has nothing to learn, or two equal answers.
     pub fn cut(self, max_length: usize) -> CutPairs {
         let mut cut = CutPairs::default();

@@ -4,11 +4,11 @@
 //! hashes. There is no random state: order and dropout are pure functions of seed and step.
 
 use super::guard::GuardState;
-use super::moments;
+use super::moments::{self, Part, Stored};
 use crate::adapter::NamedTensors;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Param};
 use crate::fault::device;
-use crate::peft_format::{adapter_tensors_bytes, read_tensors};
+use crate::peft_format::read_tensors;
 use peft_kernels::Backend;
 use peft_plan::{Fault, Result};
 use serde::{Deserialize, Serialize};
@@ -61,19 +61,22 @@ pub fn save<B: Backend>(run: &Path, decoder: &mut Decoder<B>, state: &RunState) 
     let io = |e| Fault::io("save the checkpoint", &target, e);
     durable::create_directories(&directory(run)).map_err(io)?;
     let be = decoder.be.clone();
-    let mut parameters = NamedTensors::new();
-    let mut states = moments::Moments::default();
-    for p in decoder.params_mut() {
-        parameters.insert(p.name.clone(), (p.file_shape(), be.download(&p.value).map_err(device)?));
-        // Before the first step all moments are nothing.
-        if state.step > 0 {
-            states.take(&be, p)?;
-        }
+    let mut params = decoder.params_mut();
+    // Before the first step all moments are nothing.
+    let has_moments = state.step > 0;
+    for p in params.iter_mut().filter(|_| has_moments) {
+        p.optimizer_state(&be).map_err(device)?;
     }
+    // One tensor at a time: a run that fits in memory must also fit while it is saved.
+    let params: Vec<&Param<B>> = params.into_iter().map(|p| &*p).collect();
+    let values: Vec<Stored<B>> = (params.iter())
+        .map(|p| Stored { name: p.name.clone(), shape: p.file_shape(), part: Part::Floats(&p.value) })
+        .collect();
+    let states: Vec<Stored<B>> = params.iter().filter(|_| has_moments).flat_map(|p| moments::parts(p)).collect();
     let json = serde_json::to_vec_pretty(state).expect("the state is plain data");
     let manifest = durable::replace_directory(&target, |writer| {
-        writer.file("parameters.safetensors", |f| f.write_all(&adapter_tensors_bytes(&parameters)))?;
-        writer.file("moments.safetensors", |f| states.write(f))?;
+        writer.file("parameters.safetensors", |f| moments::write(&be, f, &values))?;
+        writer.file("moments.safetensors", |f| moments::write(&be, f, &states))?;
         writer.file("state.json", |f| f.write_all(&json))
     })
     .map_err(io)?;

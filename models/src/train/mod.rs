@@ -25,7 +25,7 @@ pub use guard::{GuardJob, GuardState, MOST_REWINDS};
 pub use preference::{Pair, PreferenceScores, preference_step};
 pub use reference::Reference;
 pub use samples::{SamplePrompt, Samples};
-pub use score::{Totals, score};
+pub use score::{Totals, rows, score};
 pub use step::{StepOutcome, optimizer_step};
 
 use crate::adapter;
@@ -208,6 +208,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
         resume: Option<RunState>,
     ) -> Result<RunOutcome> {
         let mut acts = decoder.activations(self.plan.recompute).map_err(device)?;
+        let layout = peft_plan::memory::layout(&decoder.spec, &decoder.adapters());
+        acts.reserve(&decoder.be, &layout, rows(self.plan, self.train, self.validation)).map_err(device)?;
         let guard = Guard::new(self.plan, self.guard, decoder.spec.vocab_size);
         let mut schedule = Schedule::new(self.train, self.plan);
         let rates = self.plan.schedule();
@@ -496,6 +498,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             suggestions: Vec::new(),
             adapter: path.display().to_string(),
             version: None,
+            peak_memory_bytes: (self.peak_memory)(),
         };
         let _continue = sink.emit(&RunEvent::Finished(finished.clone()));
         Ok(RunOutcome::Finished(finished))

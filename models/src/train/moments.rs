@@ -3,9 +3,9 @@
 use crate::checkpoint::{header, map};
 use crate::decoder::{OptimizerState, Param};
 use crate::fault::device;
-use crate::merge_writer::{OutTensor, write_tensors};
+use crate::merge_writer::{OutTensor, narrow, write_tensors};
 use peft_kernels::quant::eight_bit::BLOCK;
-use peft_kernels::{Backend, EightBit};
+use peft_kernels::{Backend, DType, EightBit, Tensor};
 use peft_plan::{Fault, Result};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -13,52 +13,65 @@ use std::io;
 use std::path::Path;
 
 /// Type, shape and little-endian content by name.
-#[derive(Default)]
 pub(super) struct Moments(BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>);
 
-impl Moments {
-    /// Add those of `p`.
-    pub(super) fn take<B: Backend>(&mut self, be: &B, p: &mut Param<B>) -> Result<()> {
-        let (name, shape) = (p.name.clone(), p.file_shape());
-        let mut floats = |name: String, shape: Vec<usize>, t: &_| -> Result<()> {
-            let bytes = be.download(t).map_err(device)?.iter().flat_map(|x| x.to_le_bytes()).collect();
-            self.0.insert(name, (Dtype::F32, shape, bytes));
-            Ok(())
-        };
-        match p.optimizer_state(be).map_err(device)? {
-            None | Some(OptimizerState::Unused) => {}
-            Some(OptimizerState::Float { m, v }) => {
-                floats(format!("{name}.m"), shape.clone(), m)?;
-                floats(format!("{name}.v"), shape, v)?;
-            }
-            Some(OptimizerState::EightBit { m, v }) => {
-                for (state, suffix) in [(&*m, "m"), (&*v, "v")] {
-                    floats(format!("{name}.{suffix}.absmax"), vec![state.absmax.len()], &state.absmax)?;
-                }
-                for (state, suffix) in [(m, "m"), (v, "v")] {
-                    let codes = be.download_codes(&state.codes).map_err(device)?;
-                    self.0.insert(format!("{name}.{suffix}"), (Dtype::U8, shape.clone(), codes));
-                }
-            }
+/// A tensor of the device as a file holds it.
+pub(super) struct Stored<'a, B: Backend> {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) part: Part<'a, B>,
+}
+
+/// Where its content is.
+pub(super) enum Part<'a, B: Backend> {
+    /// Numbers in f32.
+    Floats(&'a Tensor<B>),
+    /// Codes of a byte each.
+    Codes(&'a EightBit<B>),
+}
+
+/// Both moments of `p`, which [`Param::optimizer_state`] has made.
+pub(super) fn parts<'a, B: Backend>(p: &'a Param<B>) -> Vec<Stored<'a, B>> {
+    let stored =
+        |end: &str, shape: Vec<usize>, part: Part<'a, B>| Stored { name: format!("{}.{end}", p.name), shape, part };
+    match p.moments.as_ref().map(|moments| &moments.state) {
+        None | Some(OptimizerState::Unused) => Vec::new(),
+        Some(OptimizerState::Float { m, v }) => {
+            vec![stored("m", p.file_shape(), Part::Floats(m)), stored("v", p.file_shape(), Part::Floats(v))]
         }
-        Ok(())
-    }
-
-    /// Write them as a safetensors file.
-    pub(super) fn write(&self, file: &mut dyn io::Write) -> io::Result<()> {
-        let out: Vec<OutTensor> = self
-            .0
-            .iter()
-            .map(|(name, (dtype, shape, _))| OutTensor {
-                name: name.clone(),
-                canonical: name.clone(),
-                dtype: *dtype,
-                shape: shape.clone(),
+        Some(OptimizerState::EightBit { m, v }) => [("m", m), ("v", v)]
+            .into_iter()
+            .flat_map(|(end, state)| {
+                let scales = stored(&format!("{end}.absmax"), vec![state.absmax.len()], Part::Floats(&state.absmax));
+                [stored(end, p.file_shape(), Part::Codes(state)), scales]
             })
-            .collect();
-        write_tensors(file, &out.iter().collect::<Vec<_>>(), |tensor| Ok(self.0[&tensor.name].2.clone()))
+            .collect(),
     }
+}
 
+/// A safetensors file of these tensors, which are fetched from the device one after the other: a run that fits in
+/// memory must also fit while it is saved.
+pub(super) fn write<B: Backend>(be: &B, file: &mut dyn io::Write, tensors: &[Stored<B>]) -> io::Result<()> {
+    let by_name: BTreeMap<&str, &Part<B>> = tensors.iter().map(|t| (t.name.as_str(), &t.part)).collect();
+    let out: Vec<OutTensor> = tensors
+        .iter()
+        .map(|t| OutTensor {
+            name: t.name.clone(),
+            canonical: t.name.clone(),
+            dtype: match t.part {
+                Part::Floats(_) => Dtype::F32,
+                Part::Codes(_) => Dtype::U8,
+            },
+            shape: t.shape.clone(),
+        })
+        .collect();
+    write_tensors(file, &out.iter().collect::<Vec<_>>(), |tensor| match by_name[tensor.name.as_str()] {
+        Part::Floats(t) => Ok(narrow(DType::F32, &be.download(t).map_err(io::Error::other)?)),
+        Part::Codes(t) => be.download_codes(&t.codes).map_err(io::Error::other),
+    })
+}
+
+impl Moments {
     /// Read a file.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let mapped = map::map(path).map_err(|error| Fault::io("open", path, error))?;

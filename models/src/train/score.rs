@@ -4,7 +4,10 @@ use super::{Tokens, batch_of};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
-use peft_plan::Result;
+use peft_plan::lengths::Lengths;
+use peft_plan::memory::Rows;
+use peft_plan::order::SCORE_TOKENS;
+use peft_plan::{Result, TrainingPlan};
 
 /// Sums over trained tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,8 +32,24 @@ impl Totals {
     }
 }
 
-/// Tokens computed together.
-const BATCH_TOKENS: usize = 1024;
+/// Where the group of examples that begins at `start` ends, and its tokens.
+fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
+    let mut end = start + 1;
+    let mut tokens = examples[start].ids.len();
+    while end < examples.len() && tokens + examples[end].ids.len() <= SCORE_TOKENS {
+        tokens += examples[end].ids.len();
+        end += 1;
+    }
+    (end, tokens)
+}
+
+/// Most tokens that a run computes together.
+pub fn rows(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens]) -> Rows {
+    let whole = |examples: &[Tokens]| -> Vec<usize> { examples.iter().map(|t| t.ids.len()).collect() };
+    let firsts = train.iter().filter_map(|t| t.pair.map(|pair| pair.border as usize)).collect();
+    let weights = plan.weights(train.iter().map(|t| t.row));
+    Lengths { whole: whole(train), firsts }.rows(&whole(validation), &weights, plan)
+}
 
 /// Score `examples` in order, with or without the adapters.
 pub fn score<B: Backend>(
@@ -42,12 +61,7 @@ pub fn score<B: Backend>(
     let mut totals = Totals::default();
     let mut start = 0;
     while start < examples.len() {
-        let mut end = start + 1;
-        let mut tokens = examples[start].ids.len();
-        while end < examples.len() && tokens + examples[end].ids.len() <= BATCH_TOKENS {
-            tokens += examples[end].ids.len();
-            end += 1;
-        }
+        let (end, _) = group(examples, start);
         let indices: Vec<usize> = (start..end).collect();
         let batch = batch_of(examples, &indices);
         let scores = decoder.score(acts, &batch, adapters).map_err(device)?;

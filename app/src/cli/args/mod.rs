@@ -6,7 +6,10 @@
 mod data;
 mod model;
 mod models;
+mod notifications;
+mod planning;
 mod presets;
+mod queue;
 mod spelling;
 mod starter;
 mod training;
@@ -16,7 +19,10 @@ mod versions;
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use notifications::{NotificationsCommand, Switch};
+pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -71,8 +77,11 @@ pub enum Command {
     /// Try everything at once, offline: train the built-in model on sample data and compare its answers
     Quickstart(QuickstartArgs),
     /// Show the processor, graphics cards, memory and disk, and what is used for training
-    #[command(after_help = "Example:\n  peft-studio hardware --json")]
-    Hardware,
+    Hardware(HardwareArgs),
+    /// Show what people make, and the settings that suit it
+    Profiles(ProfilesArgs),
+    /// Work out a run before it is started: settings and why, memory, time, energy, cost, alternatives
+    Plan(PlanArgs),
     /// Check that this machine computes correctly
     #[command(after_help = "Example:\n  peft-studio selftest")]
     Selftest,
@@ -98,6 +107,9 @@ pub enum Command {
     /// Look after finished runs as versions of your model
     #[command(subcommand)]
     Versions(VersionsCommand),
+    /// Choose what the desktop tells you about your runs
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
     /// Keep, share and take in settings under a name
     #[command(subcommand)]
     Presets(PresetsCommand),

@@ -57,6 +57,18 @@ pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |number| number >= 0.0, "a number of at least 0 was expected")
 }
 
+/// A price of electricity.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    number(text, |number| (0.0..=1e6).contains(&number), "a price was expected, such as 0.30")
+}
+
+/// The code of a currency.
+pub(super) fn currency(text: &str) -> Result<String, String> {
+    let code = text.to_uppercase();
+    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    if is_code { Ok(code) } else { Err("the three letters of a currency were expected, such as EUR".to_owned()) }
+}
+
 /// A share that is held out: 0 to 0.5.
 pub(super) fn held_out_share(text: &str) -> Result<f64, String> {
     number(text, |number| (0.0..=0.5).contains(&number), "a number from 0 to 0.5 was expected, such as 0.1")

@@ -55,6 +55,7 @@ impl EventsFile {
             | RunEvent::Evaluation(_)
             | RunEvent::Probe(_)
             | RunEvent::Anomaly { .. }
+            | RunEvent::Hardware(_)
             | RunEvent::Sample { .. } => Ok(()),
             _ => self.file.sync_data(),
         }

@@ -12,11 +12,13 @@ pub use terminal::Terminal;
 
 use super::context::Context;
 use super::output;
-use peft_plan::{EventSink, Fault, Finished, Quality, RunEvent, RunView, TrainingPlan, assess};
+use crate::jobs::monitor::Monitor;
+use peft_plan::{EventSink, Fault, Finished, Quality, Reading, RunEvent, RunView, TrainingPlan, assess};
 use peft_storage::{Run, RunLock, Status, Store};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes events, and may fail at it.
 pub trait Receiver {
@@ -51,29 +53,56 @@ impl Receiver for JsonLines {
 /// a finished run has its version number wherever it is told.
 pub struct RunSink<'a> {
     recorder: Recorder<'a>,
-    others: Vec<Box<dyn Receiver>>,
+    others: Arc<Mutex<Others>>,
     fault: Option<Fault>,
     directory: PathBuf,
     plan: TrainingPlan,
 }
 
+/// What can be told from any thread, and what was told by another one.
+struct Others {
+    receivers: Vec<Box<dyn Receiver + Send>>,
+    /// Readings that the store has not seen yet.
+    readings: Vec<RunEvent>,
+    /// The run has begun and not ended: only then is the machine looked at.
+    is_live: bool,
+    step: u64,
+    fault: Option<Fault>,
+}
+
+impl Others {
+    fn tell(&mut self, event: &RunEvent) {
+        for receiver in &mut self.receivers {
+            if let Err(fault) = receiver.receive(event) {
+                self.fault.get_or_insert(fault);
+            }
+        }
+    }
+}
+
 /// What follows `run` in this process: the store and `events.jsonl` always, stdout with `--json`,
 /// and the terminal. Created while the run's lock is held.
 pub fn for_run<'a>(context: &Context, store: &'a Store, run: &Run, plan: &TrainingPlan) -> Result<RunSink<'a>, Fault> {
-    let mut others: Vec<Box<dyn Receiver>> = vec![Box::new(EventsFile::open(&run.directory)?)];
+    let mut receivers: Vec<Box<dyn Receiver + Send>> = vec![Box::new(EventsFile::open(&run.directory)?)];
     if let Some(folder) = tensorboard::place(run) {
-        others.push(Box::new(Tensorboard::new(folder)));
+        receivers.push(Box::new(Tensorboard::new(folder)));
     }
     if context.json {
-        others.push(Box::new(JsonLines));
+        receivers.push(Box::new(JsonLines));
     }
     let is_watched = std::io::stderr().is_terminal();
     // A script that reads events needs no second report.
     if is_watched || !context.json {
-        others.push(Box::new(Terminal::new(plan.total_steps, is_watched)));
+        receivers.push(Box::new(Terminal::new(plan.total_steps, is_watched)));
     }
-    let directory = run.directory.clone();
-    Ok(RunSink { recorder: Recorder::new(store, run), others, fault: None, directory, plan: plan.clone() })
+    let others = Others { receivers, readings: Vec::new(), is_live: false, step: 0, fault: None };
+    Ok(RunSink {
+        recorder: Recorder::new(store, run),
+        others: Arc::new(Mutex::new(others)),
+        fault: None,
+        directory: run.directory.clone(),
+        plan: plan.clone(),
+    })
 }
 
 /// A finished run whose process was killed before it could tell so: its story gets its end. The store knew already.
@@ -98,6 +127,7 @@ pub fn tell_the_end(store: &Store, run: &Run) -> Result<(), Fault> {
             suggestions: Vec::new(),
             adapter: result.display().to_string(),
             version: run.version,
+            peak_memory_bytes: run.peak_memory_bytes.unwrap_or(0),
         })
     });
     if let RunEvent::Finished(finished) = &mut event {
@@ -123,8 +153,8 @@ fn judge(finished: &mut Finished, directory: &Path, plan: &TrainingPlan) -> Resu
 
 impl RunSink<'_> {
     /// Tells `receiver` too, from now on.
-    pub fn also(&mut self, receiver: Box<dyn Receiver>) {
-        self.others.push(receiver);
+    pub fn also(&mut self, receiver: Box<dyn Receiver + Send>) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).receivers.push(receiver);
     }
 
     /// Writes what is still held back, and says how far the run came.
@@ -146,6 +176,7 @@ impl RunSink<'_> {
     }
 
     fn tell(&mut self, event: &RunEvent) {
+        self.record_readings();
         let mut event = event.clone();
         if let RunEvent::Finished(finished) = &mut event {
             let judged = judge(finished, &self.directory, &self.plan);
@@ -161,10 +192,44 @@ impl RunSink<'_> {
             }),
             other => other.clone(),
         };
-        for index in 0..self.others.len() {
-            let received = self.others[index].receive(&numbered);
-            self.keep(received);
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            RunEvent::Started(_) => others.is_live = true,
+            RunEvent::Resumed { step } => (others.is_live, others.step) = (true, *step),
+            RunEvent::Step(step) => others.step = step.step,
+            RunEvent::Paused { .. } | RunEvent::Stopped { .. } | RunEvent::Finished(_) | RunEvent::Failed { .. } => {
+                others.is_live = false;
+            }
+            _ => {}
         }
+        others.tell(&numbered);
+        let fault = others.fault.take();
+        drop(others);
+        self.keep(fault.map_or(Ok(()), Err));
+    }
+
+    /// The store belongs to this thread: what another one saw is written with the next event.
+    fn record_readings(&mut self) {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = std::mem::take(&mut others.readings);
+        drop(others);
+        for reading in &readings {
+            let recorded = self.recorder.receive(reading);
+            self.keep(recorded);
+        }
+    }
+
+    /// Looks at the machine every two seconds until the result is dropped, and tells everybody (S4.5.5).
+    pub fn watch(&self) -> Monitor {
+        let others = Arc::clone(&self.others);
+        Monitor::start(move |reading| {
+            let mut others = others.lock().unwrap_or_else(PoisonError::into_inner);
+            if others.is_live {
+                let event = RunEvent::Hardware(Reading { step: others.step, ..reading });
+                others.tell(&event);
+                others.readings.push(event);
+            }
+        })
     }
 
     fn keep(&mut self, result: Result<(), Fault>) {
@@ -183,9 +248,11 @@ impl EventSink for RunSink<'_> {
     fn sync(&mut self) {
         let flushed = self.recorder.flush();
         self.keep(flushed);
-        for index in 0..self.others.len() {
-            let synced = self.others[index].sync();
-            self.keep(synced);
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let synced: Vec<_> = others.receivers.iter_mut().map(|receiver| receiver.sync()).collect();
+        drop(others);
+        for result in synced {
+            self.keep(result);
         }
     }
 }

@@ -147,9 +147,10 @@ impl<'a> Recorder<'a> {
 impl Receiver for Recorder<'_> {
     fn receive(&mut self, event: &RunEvent) -> Result<(), Fault> {
         match event {
-            RunEvent::Started(_) => {
+            RunEvent::Started(started) => {
                 self.begin(0)?;
                 self.earlier_seconds = 0.0;
+                self.store.record_memory(&self.run, Some(started.memory_plan_bytes), None)?;
                 self.event(0, "started", event)
             }
             RunEvent::Resumed { step } => {
@@ -177,6 +178,10 @@ impl Receiver for Recorder<'_> {
             RunEvent::Probe(probe) => self.event(probe.step, "probe", event),
             RunEvent::Anomaly { step, rewound_to, .. } => self.event(rewound_to.unwrap_or(*step), "anomaly", event),
             RunEvent::Sample { step, .. } => self.event(*step, "sample", event),
+            RunEvent::Hardware(reading) => {
+                let document = serde_json::to_value(event).unwrap_or_default();
+                self.store.record_event(&self.run, reading.step, "hardware", &document).map(|_| ())
+            }
             RunEvent::Paused { step } => self.event(*step, "paused", event),
             RunEvent::Stopped { step } => self.event(*step, "stopped", event),
             RunEvent::Finished(finished) => {
@@ -259,6 +264,7 @@ mod tests {
             suggestions: Vec::new(),
             adapter: "a".to_owned(),
             version: None,
+            peak_memory_bytes: 0,
         })
     }
 

@@ -1,0 +1,114 @@
+//! What this machine has, what is used of it and why, and what stands in the way (S4.2.1, S0.10, S2.11).
+
+mod cards;
+mod judge;
+mod processor;
+mod surroundings;
+
+pub use cards::{Card, CardProcess, Cards, Watched};
+pub use judge::Requirement;
+pub use processor::Processor;
+pub use surroundings::Surroundings;
+
+use super::memory::{available_memory, total_memory};
+use peft_plan::{Fault, MachineFacts};
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
+
+/// The document of `hardware --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hardware {
+    /// Graphics cards, in the order of the driver.
+    pub gpus: Vec<Card>,
+    /// Why none could be asked, where that is so.
+    pub gpu_reason: Option<String>,
+    /// The processor.
+    pub cpu: Processor,
+    /// Memory installed, or what this process's group is granted.
+    pub memory_bytes: u64,
+    /// What a program could still have of it.
+    pub memory_available_bytes: u64,
+    /// Where runs are kept.
+    pub disk_free_bytes: u64,
+    /// System, WSL, container.
+    pub system: Surroundings,
+    /// What is computed with.
+    pub backend: Chosen,
+    /// What the kernels for graphics cards need, against what is there (D7).
+    pub requirement: Requirement,
+    /// What stands in the way, with what to do about it.
+    pub problems: Vec<Value>,
+}
+
+/// The backend in use.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chosen {
+    /// `cpu` or `cuda`.
+    #[serde(rename = "chosen")]
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Threads of the processor.
+    pub threads: usize,
+}
+
+/// Look at the machine. `why`: the reason for the processor; `threads`: how many compute.
+pub fn probe(data_dir: &Path, why: &str, threads: usize) -> Result<(Hardware, Vec<Fault>), Fault> {
+    let system = surroundings::look();
+    let cards = cards::look();
+    let faults = judge::problems(&cards, &system);
+    let (gpus, gpu_reason) = match &cards {
+        Cards::Found { cards, .. } if cards.is_empty() => (Vec::new(), Some("the driver knows no card".to_owned())),
+        Cards::Found { cards, .. } => (cards.clone(), None),
+        Cards::Unasked { cards, reason, .. } => (cards.clone(), Some(reason.clone())),
+    };
+    let reason = if gpus.is_empty() { format!("no NVIDIA graphics card was found; {why}") } else { why.to_owned() };
+    let hardware = Hardware {
+        gpus,
+        gpu_reason,
+        cpu: processor::look(),
+        memory_bytes: total_memory(),
+        memory_available_bytes: available_memory(),
+        disk_free_bytes: free_space(data_dir)?,
+        system,
+        backend: Chosen { name: "cpu".to_owned(), reason, threads },
+        requirement: judge::requirement(&cards),
+        problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
+    };
+    Ok((hardware, faults))
+}
+
+/// The part that plans are made from.
+pub fn machine_facts(data_dir: &Path) -> MachineFacts {
+    MachineFacts {
+        memory_bytes: total_memory(),
+        available_bytes: available_memory(),
+        cores: sysinfo::System::physical_core_count().unwrap_or(1),
+        disk_free_bytes: free_space(data_dir).unwrap_or(0),
+    }
+}
+
+/// Free space where `directory` is or will be.
+pub fn free_space(directory: &Path) -> Result<u64, Fault> {
+    let there = directory.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+    fs4::available_space(there).map_err(|error| Fault::io("ask for the free space of", there, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_space_is_known_before_the_directory_exists() {
+        let parent = tempfile::tempdir().expect("a directory");
+        assert!(free_space(&parent.path().join("not/yet/there")).expect("known") > 0);
+    }
+
+    #[test]
+    fn this_machine_can_be_described_without_a_card_or_a_driver() {
+        let (hardware, _) = probe(Path::new("."), "because", 1).expect("described");
+        assert!(hardware.memory_bytes > 0 && hardware.cpu.cores > 0);
+        assert!(!hardware.gpus.is_empty() || hardware.gpu_reason.is_some());
+    }
+}

@@ -1,0 +1,175 @@
+//! Tests of the defaults: what follows from profile, data, model and machine, and why.
+
+use super::*;
+use crate::facts::{DataFacts, MachineFacts, ModelFacts};
+use crate::memory::of_run;
+use crate::resolve::resolve;
+use crate::spec::ModelSpec;
+use serde_json::json;
+
+fn spec() -> ModelSpec {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048,
+        "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false
+    });
+    crate::family::spec_from_config(&config).expect("a known model")
+}
+
+fn asked(set: &[&str]) -> RunConfig {
+    let mut config = RunConfig::default();
+    for one in ["model.id=m", "dataset.path=d"].iter().chain(set) {
+        config.set(one).expect("a known setting");
+    }
+    config
+}
+
+fn facts<'a>(spec: &'a ModelSpec, lengths: &'a [usize], gigabytes: f64) -> Facts<'a> {
+    let linear: u64 = spec.modules.iter().map(|m| (m.in_features * m.out_features) as u64).sum();
+    let linear_bytes = linear * spec.layers.len() as u64 * 2;
+    let memory_bytes = (gigabytes * 1e9) as u64;
+    Facts {
+        model: ModelFacts { stored_bytes: spec.parameters() * 2, linear_bytes, tokenizer_bytes: 1_800_000 },
+        data: DataFacts {
+            rows: lengths.len() * 10 / 9,
+            held_out: lengths[..lengths.len() / 9].to_vec(),
+            ..DataFacts::default()
+        },
+        machine: Some(MachineFacts { memory_bytes, available_bytes: memory_bytes, ..MachineFacts::default() }),
+        ..Facts::bare(spec, lengths, 2)
+    }
+}
+
+fn value<'a>(defaults: &'a Defaults, key: &str) -> &'a Reasoned {
+    defaults.values.iter().find(|v| v.key == key).unwrap_or_else(|| panic!("no {key}"))
+}
+
+#[test]
+fn every_value_has_a_sentence_and_a_source_s4_2_5() {
+    let (spec, lengths) = (spec(), vec![300; 900]);
+    let filled = fill(&asked(&["training.epochs=2"]), &facts(&spec, &lengths, 64.0)).expect("complete");
+    assert!(filled.values.len() > 20);
+    for v in &filled.values {
+        assert!(v.reason.ends_with('.') && v.reason.len() > 15, "{}: {}", v.key, v.reason);
+        let stored = filled.config.to_value().pointer(&format!("/{}", v.key.replace('.', "/"))).cloned();
+        assert_eq!(stored, Some(v.value.clone()), "{}", v.key);
+    }
+    assert_eq!(value(&filled, "training.epochs").source, Source::You);
+    assert_eq!(value(&filled, "adapter.method").value, "lora");
+    assert!(value(&filled, "training.max_sequence_length").reason.contains("300"));
+}
+
+#[test]
+fn completing_twice_changes_nothing() {
+    let (spec, lengths) = (spec(), vec![300; 900]);
+    let facts = facts(&spec, &lengths, 6.0);
+    let first = fill(&asked(&[]), &facts).expect("complete").config;
+    assert_eq!(fill(&first, &facts).expect("complete").config, first);
+    assert_eq!(resolve(&first, &facts).expect("a plan"), resolve(&asked(&[]), &facts).expect("a plan"));
+}
+
+#[test]
+fn what_does_not_fit_is_reduced_in_order_and_explained_s4_2_3() {
+    let (spec, lengths) = (spec(), vec![1000; 900]);
+    let at = |gigabytes: f64, set: &[&str]| {
+        let facts = facts(&spec, &lengths, gigabytes);
+        let filled = fill(&asked(set), &facts).expect("complete");
+        let need = of_run(&facts, &build(&filled.config, &facts).expect("a plan")).total_bytes;
+        (filled, need)
+    };
+    let (roomy, most) = at(64.0, &[]);
+    assert_eq!(roomy.config.adapter.method, Some(Method::Lora));
+    let mut before = most;
+    let mut seen = Vec::new();
+    for gigabytes in [5.0, 4.0, 2.5, 1.6, 1.5] {
+        let (filled, need) = at(gigabytes, &[]);
+        assert!(need <= before, "{gigabytes} GB: {need} after {before}");
+        before = need;
+        let t = &filled.config.training;
+        seen.push((filled.config.adapter.method, t.activation_checkpointing, t.max_sequence_length));
+        if filled.config.adapter.method == Some(Method::Qlora) {
+            let why = value(&filled, "adapter.method");
+            assert!(
+                why.source == Source::Hardware && why.reason.contains("4 bit") && why.reason.contains("GB"),
+                "{why:?}"
+            );
+        }
+        // 4-bit comes before recomputing, recomputing before shorter examples.
+        if t.activation_checkpointing == Some(true) {
+            assert_eq!(filled.config.adapter.method, Some(Method::Qlora));
+        }
+        if t.max_sequence_length != Some(1024) {
+            assert_eq!(t.activation_checkpointing, Some(true));
+            assert!(value(&filled, "training.max_sequence_length").reason.contains("lose their end"));
+        }
+        if need as f64 > gigabytes * 0.9e9 {
+            assert_eq!(t.max_sequence_length, Some(64), "everything was tried at {gigabytes} GB: {need}");
+        }
+    }
+    assert!(seen.iter().any(|s| s.0 == Some(Method::Qlora) && s.1 == Some(false)), "{seen:?}");
+    assert!(seen.iter().any(|s| s.1 == Some(true) && s.2 == Some(1024)), "{seen:?}");
+    assert!(seen.iter().any(|s| s.2 < Some(1024)), "{seen:?}");
+    // What was given stays.
+    let (given, _) = at(2.0, &["adapter.method=lora", "training.max_sequence_length=512"]);
+    assert_eq!(
+        (given.config.adapter.method, given.config.training.max_sequence_length),
+        (Some(Method::Lora), Some(512))
+    );
+}
+
+#[test]
+fn the_effective_batch_stays_when_the_micro_batch_is_reduced_b3() {
+    let (spec, lengths) = (spec(), vec![60; 2000]);
+    let roomy = fill(&asked(&[]), &facts(&spec, &lengths, 64.0)).expect("complete").config.training;
+    let tight =
+        fill(&asked(&["adapter.method=lora"]), &facts(&spec, &lengths, 3.05)).expect("complete").config.training;
+    let effective = |t: &crate::config::TrainingConfig| {
+        t.micro_batch_size.expect("filled") * t.gradient_accumulation.expect("filled")
+    };
+    assert!(tight.micro_batch_size < roomy.micro_batch_size, "{:?}", tight.micro_batch_size);
+    assert_eq!(effective(&tight), effective(&roomy));
+}
+
+#[test]
+fn free_memory_matters_only_where_the_run_would_not_fit() {
+    let (spec, lengths) = (spec(), vec![300; 900]);
+    let free = |gigabytes: f64| {
+        let mut facts = facts(&spec, &lengths, 64.0);
+        facts.machine.as_mut().expect("a machine").available_bytes = (gigabytes * 1e9) as u64;
+        fill(&asked(&[]), &facts).expect("complete")
+    };
+    assert_eq!(free(60.0).config, free(8.0).config);
+    let tight = free(2.5);
+    assert_eq!(tight.config.adapter.method, Some(Method::Qlora));
+    assert!(value(&tight, "adapter.method").reason.contains("free at the moment"));
+}
+
+#[test]
+fn a_profile_gives_its_values_and_what_is_given_wins_s4_3_2() {
+    let (spec, lengths) = (spec(), vec![300; 900]);
+    let facts = facts(&spec, &lengths, 64.0);
+    let filled = fill(&asked(&["use_case=classification", "adapter.alpha=20"]), &facts).expect("complete");
+    assert_eq!(filled.config.adapter.rank, Some(8));
+    assert_eq!(value(&filled, "adapter.rank").source, Source::Profile);
+    assert_eq!(filled.config.adapter.alpha, Some(20.0));
+    assert_eq!(filled.config.training.epochs, Some(4.0));
+    assert!(fill(&asked(&["use_case=nonsense"]), &facts).is_err());
+}
+
+#[test]
+fn data_decides_length_and_passes() {
+    let spec = spec();
+    let mut lengths = vec![100; 500];
+    lengths[3] = 3000;
+    let one = fill(&asked(&[]), &facts(&spec, &lengths, 64.0)).expect("complete");
+    assert_eq!(one.config.training.max_sequence_length, Some(2048));
+    assert!(value(&one, "training.max_sequence_length").reason.starts_with("1 of 500"));
+    let long = vec![3000; 500];
+    let many = fill(&asked(&[]), &facts(&spec, &long, 64.0)).expect("complete");
+    assert_eq!(many.config.training.max_sequence_length, Some(3008));
+    let mut copied = facts(&spec, &lengths, 64.0);
+    copied.data.duplicates = copied.data.rows / 2;
+    let copied = fill(&asked(&[]), &copied).expect("complete");
+    assert_eq!(copied.config.training.epochs, Some(2.0));
+    assert!(value(&copied, "training.epochs").reason.contains("repeat"));
+}

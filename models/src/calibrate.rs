@@ -1,0 +1,251 @@
+//! How fast this machine trains a model of these shapes: a few timed passes through its first blocks, with the
+//! kernels of a real run (B11). Nothing is learnt and nothing is kept but seconds.
+
+use crate::adapter::{AdapterSource, AdapterSpec};
+use crate::checkpoint::Checkpoint;
+use crate::decoder::{Activations, Batch, BuildOptions, Decoder, build_first};
+use crate::engine::Quantization;
+use crate::fault::device;
+use peft_kernels::{AdamW, Backend};
+use peft_plan::estimate::{Calibration, Point};
+use peft_plan::{Fault, Method, Result, TrainingPlan};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time that the passes may take together, about.
+const BUDGET: Duration = Duration::from_millis(1500);
+/// Rounds of passes, at most.
+const PASSES: usize = 15;
+/// Above so many parameters outside the blocks, training them too is counted instead of tried.
+const LARGE: usize = 40_000_000;
+/// A file that is large enough to show the speed of the disk.
+const FILE_BYTES: usize = 8 << 20;
+
+/// What is measured.
+pub struct Sample<'a> {
+    /// The plan of the run.
+    pub plan: &'a TrainingPlan,
+    /// Lengths of the examples of two micro-batches: a small and a large one.
+    pub micro_batches: [&'a [usize]; 2],
+    /// Share of the tokens that are learnt.
+    pub learnt_share: f64,
+    /// A folder on the disk that runs are kept on.
+    pub directory: &'a Path,
+    /// Energy that the processor has used so far, joules, where it says.
+    pub joules: &'a dyn Fn() -> Option<f64>,
+}
+
+pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) -> Result<Calibration> {
+    let spec = checkpoint.spec();
+    // A whole embedding in f32, with gradient and moments, takes longer to make than to measure anything with.
+    let is_large = spec.vocab_size * spec.hidden_size > LARGE;
+    let method = match sample.plan.method {
+        Method::Full if is_large => Method::Lora,
+        method => method,
+    };
+    let plan = &TrainingPlan { method, init_from: None, ..sample.plan.clone() };
+    let full = method == Method::Full;
+    let blocks = if spec.parameters() / spec.layers.len().max(1) as u64 > 100_000_000 { 1 } else { 2 };
+    let blocks = blocks.min(spec.layers.len());
+    let source = AdapterSource::Fresh { spec: AdapterSpec::of_plan(plan), seed: 1 };
+    let options = BuildOptions {
+        full,
+        quantize: Quantization::of_plan(plan),
+        adapter: (!full).then_some(source),
+        trainable: true,
+    };
+    let begun = Instant::now();
+    let mut decoder = build_first(be, checkpoint, &options, blocks)?;
+    let build_seconds = begun.elapsed().as_secs_f64() / blocks as f64;
+    let mut acts = decoder.activations(false).map_err(device)?;
+    let energy = (sample.joules)();
+    let begun = Instant::now();
+
+    let [small, large] = sample.micro_batches;
+    let timed = passes(&mut decoder, &mut acts, small, large, sample.learnt_share)?;
+    let points = timed.points(&decoder, blocks);
+    let head_row_seconds = timed.head_row_seconds();
+    let update_seconds = update(&mut decoder)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let watts = match (energy, (sample.joules)()) {
+        // Too short a time says nothing.
+        (Some(before), Some(after)) if after > before && seconds > 0.2 => Some((after - before) / seconds),
+        _ => None,
+    };
+    let (sync_seconds, write_seconds_per_byte) = disk(sample.directory)?;
+    Ok(Calibration {
+        method,
+        rank: plan.rank,
+        dropout: plan.dropout > 0.0,
+        points,
+        head_row_seconds,
+        update_seconds,
+        build_seconds,
+        sync_seconds,
+        write_seconds_per_byte,
+        threads: plan.threads,
+        watts,
+        correction: 1.0,
+    })
+}
+
+/// A batch of sequences of these lengths, of which the last `share` of each is learnt.
+fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
+    let mut batch = Batch::default();
+    let mut next = 1_usize;
+    for &length in lengths {
+        let ids: Vec<u32> = (0..length)
+            .map(|_| {
+                // Tokens spread over the vocabulary, as in a text.
+                next = (next * 48_271 + 11) % 0x7fff_ffff;
+                (next % vocabulary.max(1)) as u32
+            })
+            .collect();
+        let learnt = (length as f64 * share).round() as usize;
+        let trained: Vec<bool> = (0..length).map(|i| i + learnt >= length).collect();
+        batch.push(&ids, &trained);
+    }
+    batch
+}
+
+/// What takes about so long when nothing else wants the processor: the lower quartile.
+fn undisturbed(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 4).copied().unwrap_or(0.0)
+}
+
+/// The micro-batches that are timed, and their times.
+struct Timed {
+    /// Lengths, small and large, and those of a part of the small one that is short enough for a wide head.
+    lengths: [Vec<usize>; 3],
+    /// Forward and backward of the three, without the head.
+    both: [f64; 3],
+    /// Forward of the first two.
+    forward: [f64; 2],
+    /// The third with the head, and its trained rows.
+    with_head: f64,
+    rows: f64,
+}
+
+/// Time every kind of pass in turn, so that a disturbance meets all of them.
+fn passes<B: Backend>(
+    decoder: &mut Decoder<B>,
+    acts: &mut Activations<B>,
+    small: &[usize],
+    large: &[usize],
+    learnt_share: f64,
+) -> Result<Timed> {
+    let vocabulary = decoder.spec.vocab_size;
+    let share = if learnt_share > 0.0 { learnt_share } else { 1.0 };
+    // A wide head is as fast for some rows as for many.
+    let mut left = (2_000_000_000 / (vocabulary * decoder.spec.hidden_size).max(1)).clamp(16, 1024);
+    let mut take = |length: usize| {
+        let taken = length.min(left);
+        left -= taken;
+        taken
+    };
+    let short: Vec<usize> = small.iter().map(|&l| take(l)).filter(|&l| l > 1).collect();
+    let lengths = [small.to_vec(), large.to_vec(), short];
+    // Where nothing is learnt the head has nothing to do.
+    let silent: Vec<Batch> = lengths.iter().map(|lengths| batch(vocabulary, lengths, 0.0)).collect();
+    let loud = batch(vocabulary, &lengths[2], share);
+    let mut times: [Vec<f64>; 6] = Default::default();
+    let begun = Instant::now();
+    let mut round = Duration::ZERO;
+    for number in 0..=PASSES {
+        // The first round warms up; after it and one more, only while there is time for another.
+        if number >= 2 && begun.elapsed() + round > BUDGET {
+            break;
+        }
+        let round_begun = Instant::now();
+        for (kind, times) in times.iter_mut().enumerate() {
+            let begun = Instant::now();
+            match kind {
+                0..=2 => drop(decoder.train_pass(acts, &silent[kind], 1.0, (1, 1)).map_err(device)?),
+                3 => drop(decoder.train_pass(acts, &loud, 1.0, (1, 1)).map_err(device)?),
+                _ => drop(decoder.score(acts, &silent[kind - 4], true).map_err(device)?),
+            }
+            if number > 0 {
+                times.push(begun.elapsed().as_secs_f64());
+            }
+        }
+        round = round_begun.elapsed();
+    }
+    let [a, b, c, d, e, f] = times.each_mut().map(|times| undisturbed(times));
+    let rows = loud.trained_tokens().max(1) as f64;
+    Ok(Timed { lengths, both: [a, b, c], forward: [e, f], with_head: d, rows })
+}
+
+impl Timed {
+    /// One block's share of the passes without the head, the smallest first.
+    fn points<B: Backend>(&self, decoder: &Decoder<B>, blocks: usize) -> Vec<Point> {
+        // The lowest block needs no gradient of its input, which the others do.
+        let spec = &decoder.spec;
+        let size = |first: bool| -> f64 {
+            let modules = spec.modules.iter().filter(|m| !first || m.parts.iter().any(|p| p.is_qkv()));
+            modules.map(|m| (m.in_features * m.out_features) as f64).sum()
+        };
+        let skipped = 0.5 * size(true) / size(false).max(1.0);
+        let mut points: Vec<Point> = (0..2)
+            .map(|i| Point {
+                tokens: self.lengths[i].iter().sum(),
+                squares: self.lengths[i].iter().map(|&l| (l * l) as f64).sum(),
+                seconds: self.both[i] / (blocks as f64 - skipped),
+                forward_seconds: self.forward[i] / blocks as f64,
+            })
+            .collect();
+        points.sort_by_key(|p| p.tokens);
+        points.dedup_by_key(|p| p.tokens);
+        points
+    }
+
+    /// What a trained row adds to a pass.
+    fn head_row_seconds(&self) -> f64 {
+        (self.with_head - self.both[2]).max(0.0) / self.rows
+    }
+}
+
+/// What the optimizer takes for each trained parameter.
+fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
+    let be = decoder.be.clone();
+    let count: usize = decoder.params_mut().iter().map(|p| p.value.len()).sum();
+    let params = AdamW {
+        learning_rate: 0.0,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        step: 1,
+        gradient_scale: 1.0,
+    };
+    let mut times = Vec::new();
+    for _ in 0..4 {
+        let begun = Instant::now();
+        for p in decoder.params_mut() {
+            p.zero_grad(&be).map_err(device)?;
+            if let Some(grad) = p.grad() {
+                be.sum_squares(grad).map_err(device)?;
+            }
+            p.step(&be, &params).map_err(device)?;
+        }
+        times.push(begun.elapsed().as_secs_f64());
+    }
+    let seconds = undisturbed(&mut times);
+    Ok(seconds / count.max(1) as f64)
+}
+
+/// Seconds of a small file that is safe on disk, and of every byte of a large one.
+fn disk(directory: &Path) -> Result<(f64, f64)> {
+    let path = directory.join("calibration.tmp");
+    let io = |e| Fault::io("write", &path, e);
+    let time = |bytes: &[u8]| {
+        let begun = Instant::now();
+        durable::write_file(&path, bytes).map_err(io)?;
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    let mut small = [time(&[0; 64])?, time(&[0; 64])?, time(&[0; 64])?];
+    small.sort_by(f64::total_cmp);
+    let large = time(&vec![0; FILE_BYTES])?;
+    std::fs::remove_file(&path).map_err(io)?;
+    Ok((small[1], (large - small[1]).max(0.0) / FILE_BYTES as f64))
+}
