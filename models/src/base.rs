@@ -157,7 +157,12 @@ impl BaseModel {
             None => Ok(Value::Null),
         };
         let pieces = read_small(&dir.join("tokenizer.model"))?;
-        Ok(TokenizerFiles { json: json("tokenizer.json")?, config: json("tokenizer_config.json")?, model_config, pieces })
+        Ok(TokenizerFiles {
+            json: json("tokenizer.json")?,
+            config: json("tokenizer_config.json")?,
+            model_config,
+            pieces,
+        })
     }
 
     /// Small files of the embedded model that belong beside its weights; a folder's files are copied from there.

@@ -12,13 +12,15 @@ use peft_models::peft_format::AdapterFile;
 use std::path::Path;
 
 const ROWS: usize = 2;
+/// Within the window of the Mistral of the fixtures: llama.cpp has none.
+const TOKENS: u32 = 8;
 
 fn certify(engine: &Engine, base: &BaseModel, adapter: &AdapterFile, written: &Written) -> Certificate {
     let about = Metadata::default();
     let layout = layout(base);
     let source = Source { base, adapter: Some(adapter), quantize: None, layout: Some(&layout), about: &about };
     let render = render(base);
-    let row = |k: u32| (0..20).map(|i| (i * 31 + k * 7 + 3) % base.spec().vocab_size as u32).collect();
+    let row = |k: u32| (0..TOKENS).map(|i| (i * 31 + k * 7 + 3) % base.spec().vocab_size as u32).collect();
     let rows: Vec<Vec<u32>> = (0..ROWS as u32).map(row).collect();
     let reference = Reference { source, render: Some(&render), rows: &rows };
     engine.certify(&reference, written).expect("a certificate")
@@ -37,7 +39,7 @@ fn sound_exports_of_every_family_and_type_pass_b4() {
             let found = certify(&engine, &base, &adapter, &written);
             assert!(found.passed(), "{family} {}: {}", file_type.name(), found.failures());
             let divergence = found.divergence.expect("it was run");
-            assert!(divergence.tokens == ROWS * 20 && divergence.kl.is_finite());
+            assert!(divergence.tokens == ROWS * TOKENS as usize && divergence.kl.is_finite());
         }
     }
 }

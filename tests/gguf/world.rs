@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-pub const FAMILIES: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3"];
+pub(crate) const FAMILIES: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3"];
 
 /// The model of a family. Gemma's scale of attention is what llama.cpp takes for granted, as in `make_gguf.py`.
-pub fn model(family: &str, home: &TempDir) -> BaseModel {
+pub(crate) fn model(family: &str, home: &TempDir) -> BaseModel {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/parity/{family}/model"));
     if !family.starts_with("gemma") {
         return BaseModel::open(family, &from).expect("a model");
@@ -33,24 +33,28 @@ pub fn model(family: &str, home: &TempDir) -> BaseModel {
     BaseModel::open(family, &to).expect("a model")
 }
 
-pub fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     Engine::open("cpu", 1).expect("an engine")
 }
 
-pub fn render(base: &BaseModel) -> RenderOptions {
+pub(crate) fn render(base: &BaseModel) -> RenderOptions {
     RenderOptions::new(ChatTemplate::resolve("auto", base.tokenizer()).expect("a layout"), "2024-07-26")
 }
 
-pub fn layout(base: &BaseModel) -> ChatLayout {
+pub(crate) fn layout(base: &BaseModel) -> ChatLayout {
     let template = render(base).template;
     let end_of_turn = template.end_of_turn().and_then(|text| base.tokenizer().token_to_id(text));
     ChatLayout { template: template.source().to_owned(), begins: None, end_of_turn }
 }
 
 /// An adapter of all modules with numbers that `salt` decides.
-pub fn adapter(base: &BaseModel, rank: usize, alpha: f64, rslora: bool, salt: u64) -> AdapterFile {
+pub(crate) fn adapter(base: &BaseModel, rank: usize, alpha: f64, rslora: bool, salt: u64) -> AdapterFile {
     let spec = base.spec();
-    let mut config = AdapterConfig::new(rank, alpha, TargetModules::List(spec.target_names().iter().map(|n| (*n).to_owned()).collect()));
+    let mut config = AdapterConfig::new(
+        rank,
+        alpha,
+        TargetModules::List(spec.target_names().iter().map(|n| (*n).to_owned()).collect()),
+    );
     config.use_rslora = rslora;
     let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut number = || {
@@ -75,7 +79,7 @@ pub fn adapter(base: &BaseModel, rank: usize, alpha: f64, rslora: bool, salt: u6
 }
 
 /// Base and adapter as a file of `file_type`.
-pub fn written(
+pub(crate) fn written(
     engine: &Engine,
     base: &BaseModel,
     adapter: Option<&AdapterFile>,

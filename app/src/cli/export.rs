@@ -118,14 +118,16 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
 fn lora(context: &Context, origin: &Origin, folder: &Path) -> Result<u8> {
     let (path, digest) = export::lora(origin, folder)?;
     let path = std::path::absolute(&path).map_err(|e| Fault::io("find", &path, e))?;
-    let file = json!({"path": path.display().to_string(), "type": "F32", "bytes": digest.bytes, "sha256": digest.sha256});
+    let file =
+        json!({"path": path.display().to_string(), "type": "F32", "bytes": digest.bytes, "sha256": digest.sha256});
     show(context, &[file], &[]);
     Ok(0)
 }
 
 fn described(file: &Exported) -> Result<Value> {
     let path = std::path::absolute(&file.path).map_err(|e| Fault::io("find", &file.path, e))?;
-    let fallbacks: Vec<Value> = file.fallbacks.iter().map(|(name, kind)| json!({"tensor": name, "type": kind})).collect();
+    let fallbacks: Vec<Value> =
+        file.fallbacks.iter().map(|(name, kind)| json!({"tensor": name, "type": kind})).collect();
     Ok(json!({
         "path": path.display().to_string(),
         "type": file.file_type,
@@ -144,11 +146,18 @@ fn show(context: &Context, files: &[Value], certified: &[Exported]) {
     for (i, file) in files.iter().enumerate() {
         let size = output::bytes(file["bytes"].as_u64().unwrap_or(0));
         output::line(&format!("{size:>12}  {}", file["path"].as_str().unwrap_or("")));
-        let Some(Certificate { checks, divergence, .. }) = certified.get(i).map(|file| &file.certificate) else { continue };
+        let Some(Certificate { checks, divergence, .. }) = certified.get(i).map(|file| &file.certificate) else {
+            continue;
+        };
         let far = divergence.map_or_else(String::new, |d| {
             format!("; {:.4} nats from the tuned model, the same first choice {:.1} %", d.kl, d.top1_agreement * 100.0)
         });
-        output::line(&format!("{:>12}  checked: {} of {} hold{far}", "", checks.iter().filter(|c| c.passed).count(), checks.len()));
+        output::line(&format!(
+            "{:>12}  checked: {} of {} hold{far}",
+            "",
+            checks.iter().filter(|c| c.passed).count(),
+            checks.len()
+        ));
     }
 }
 

@@ -169,7 +169,12 @@ fn show(summary: &Value, asked: &[Asked], answers: &Path, run: &str) {
         n("small_world_base_correct")
     ));
     output::line(&format!("All questions and answers, misses too: {}", answers.display()));
-    for (what, key) in [("Adapter (PEFT)", "adapter"), ("Base", "base"), ("Base and adapter in one", "merged"), ("For llama.cpp (GGUF)", "gguf")] {
+    for (what, key) in [
+        ("Adapter (PEFT)", "adapter"),
+        ("Base", "base"),
+        ("Base and adapter in one", "merged"),
+        ("For llama.cpp (GGUF)", "gguf"),
+    ] {
         output::line(&format!("{what:<24} {}", summary[key].as_str().unwrap_or("")));
     }
     output::line(&format!(

@@ -130,7 +130,8 @@ impl Checkpoint {
                 }
                 let outside = || header::damaged(&file, &format!("the tensor `{name}` is outside it"));
                 let bytes = bytes.slice(range).ok_or_else(outside)?;
-                let tensor = StoredTensor { stored_name: name, file: Arc::clone(&file), dtype, blocks: None, shape, bytes };
+                let tensor =
+                    StoredTensor { stored_name: name, file: Arc::clone(&file), dtype, blocks: None, shape, bytes };
                 if let Some(other) = tensors.insert(names::canonical(&tensor.stored_name), tensor.clone()) {
                     let how = format!("`{}` and `{}` are the same tensor", other.stored_name, tensor.stored_name);
                     return Err(header::damaged(&file, &how));

@@ -1,8 +1,8 @@
 //! Conversions to GGUF, on the processor of an engine.
 
 use super::{Device, Engine};
-use crate::export::gguf::FileType;
 use crate::export::certificate::{Certificate, Reference, certify};
+use crate::export::gguf::FileType;
 use crate::export::gguf::write::{Conversion, Source, Written};
 use peft_plan::Result;
 

@@ -11,8 +11,8 @@ use super::strength::Strength;
 use crate::base::BaseModel;
 use crate::engine::{Engine, Session};
 use crate::generate::{GenerateOptions, Prompt, StopReason};
-use peft_kernels::cpu::Cpu;
 use crate::merge::{Merger, dense};
+use peft_kernels::cpu::Cpu;
 use peft_plan::{Example, Fault, ModelSpec, Result, Role, Turn};
 use peft_text::{ChatTemplate, RenderOptions, Tokenizer};
 use serde::Serialize;
@@ -179,10 +179,15 @@ fn reopened(written: &Written, checks: &mut Vec<Check>) -> Result<BaseModel> {
     let path: &Path = &written.path;
     let digest = durable::sha256_file(path).map_err(|error| Fault::io("read back", path, error))?;
     let same = digest == written.digest;
-    let detail = if same { "every byte is what was written" } else { "the bytes on the disk are not those that were written" };
+    let detail =
+        if same { "every byte is what was written" } else { "the bytes on the disk are not those that were written" };
     checks.push(Check { name: "bytes", passed: same, detail: detail.to_owned() });
     let model = BaseModel::open(&certified_name(path), path)?;
-    checks.push(Check { name: "opens", passed: true, detail: format!("{} tensors", model.checkpoint().tensors().count()) });
+    checks.push(Check {
+        name: "opens",
+        passed: true,
+        detail: format!("{} tensors", model.checkpoint().tensors().count()),
+    });
     Ok(model)
 }
 
@@ -206,7 +211,10 @@ fn architecture(base: &ModelSpec, file: &ModelSpec) -> Check {
     same("heads", (base.n_heads, base.n_kv_heads, base.head_dim) == (file.n_heads, file.n_kv_heads, file.head_dim));
     same("epsilon of the norms", near(base.norm_eps, file.norm_eps));
     same("scale of attention", near(base.attention_scale, file.attention_scale));
-    same("soft caps", cap(base.attention_softcap, file.attention_softcap) && cap(base.logit_softcap, file.logit_softcap));
+    same(
+        "soft caps",
+        cap(base.attention_softcap, file.attention_softcap) && cap(base.logit_softcap, file.logit_softcap),
+    );
     let frequencies = |spec: &ModelSpec| {
         let rope = metadata::global_rope(spec);
         peft_plan::rope::inverse_frequencies(rope, spec.rotary_dim, 1)
@@ -367,9 +375,14 @@ fn conversations(
     };
     checks.push(Check { name: "conversations", passed: other.is_none() && compared > 0, detail });
     let detail = match begins {
-        None if added => "a conversation is as in training, behind the begin token that its tokenizer puts before every text".to_owned(),
+        None if added => {
+            "a conversation is as in training, behind the begin token that its tokenizer puts before every text"
+                .to_owned()
+        }
         None => "a conversation begins as it did in training".to_owned(),
-        Some((read, trained)) => format!("read as text, a conversation has {read} begin tokens or others inside, in training {trained}"),
+        Some((read, trained)) => {
+            format!("read as text, a conversation has {read} begin tokens or others inside, in training {trained}")
+        }
     };
     checks.push(Check { name: "begin", passed: begins.is_none(), detail });
     Ok(())
@@ -403,7 +416,12 @@ fn stop_token(model: &BaseModel, render: &RenderOptions) -> Check {
     Check { name: "stop token", passed, detail }
 }
 
-fn divergence(tuned: &mut dyn Session, file: &mut dyn Session, rows: &[Vec<u32>], adapters: bool) -> Result<Divergence> {
+fn divergence(
+    tuned: &mut dyn Session,
+    file: &mut dyn Session,
+    rows: &[Vec<u32>],
+    adapters: bool,
+) -> Result<Divergence> {
     let (mut kl, mut agree, mut tokens) = (0.0, 0usize, 0usize);
     for row in rows {
         let row = &row[..row.len().min(ROW_TOKENS)];
@@ -436,7 +454,8 @@ fn divergence_of(p: &[f32], q: &[f32]) -> f64 {
 }
 
 fn largest(logits: &[f32]) -> usize {
-    let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
+    let best =
+        logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
     best.0
 }
 

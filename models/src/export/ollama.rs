@@ -81,7 +81,11 @@ impl TurnLayout {
         }
         let parts = [&self.before, &self.between, &self.behind];
         let system = self.system.iter().flat_map(|(a, b)| [a, b]);
-        if parts.into_iter().chain(system).any(|part| part.contains("{{") || part.contains("}}") || part.contains("\"\"\"")) {
+        if parts
+            .into_iter()
+            .chain(system)
+            .any(|part| part.contains("{{") || part.contains("}}") || part.contains("\"\"\""))
+        {
             return Err(odd());
         }
         Ok(())
@@ -105,7 +109,9 @@ impl TurnLayout {
     pub fn template(&self) -> String {
         let before = &self.before;
         let head = match &self.system {
-            Some((start, end)) => format!("{{{{ if .System }}}}{start}{{{{ .System }}}}{end}{{{{ else }}}}{before}{{{{ end }}}}"),
+            Some((start, end)) => {
+                format!("{{{{ if .System }}}}{start}{{{{ .System }}}}{end}{{{{ else }}}}{before}{{{{ end }}}}")
+            }
             None => format!("{before}{{{{ if .System }}}}{{{{ .System }}}}\n\n{{{{ end }}}}"),
         };
         format!("{head}{{{{ .Prompt }}}}{}{{{{ .Response }}}}{}", self.between, self.behind)
@@ -148,7 +154,10 @@ impl Modelfile<'_> {
         let quotes = "\"\"\"";
         let system = self.system.or(self.layout.default_system.as_deref());
         if system.is_some_and(|text| text.contains(quotes)) {
-            return Err(Fault::new("PS-TMPL-002", "The system prompt holds three quotation marks in a row, which ends it in a Modelfile."));
+            return Err(Fault::new(
+                "PS-TMPL-002",
+                "The system prompt holds three quotation marks in a row, which ends it in a Modelfile.",
+            ));
         }
         let mut text = format!("FROM ./{}\n\nTEMPLATE {quotes}{}{quotes}\n", self.file, self.layout.template());
         let mut line = |content: String| writeln!(text, "{content}").expect("writing to a string cannot fail");
@@ -157,7 +166,10 @@ impl Modelfile<'_> {
         }
         line(String::new());
         for stop in &self.stops {
-            line(format!("PARAMETER stop \"{}\"", stop.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")));
+            line(format!(
+                "PARAMETER stop \"{}\"",
+                stop.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+            ));
         }
         line(format!("PARAMETER num_ctx {}", self.context));
         line("PARAMETER temperature 0.7".to_owned());

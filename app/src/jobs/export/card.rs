@@ -71,7 +71,11 @@ fn facts(origin: &Origin, line: &mut impl FnMut(&str)) {
     if let Some(run) = &origin.run {
         line("## Metrics\n");
         let mut table = String::new();
-        for (name, value) in [("Training loss", run.loss), ("Held-out loss", run.validation_loss), ("Quality score, of 100", run.quality_score)] {
+        for (name, value) in [
+            ("Training loss", run.loss),
+            ("Held-out loss", run.validation_loss),
+            ("Quality score, of 100", run.quality_score),
+        ] {
             if let Some(value) = value {
                 writeln!(table, "- {name}: {value:.4}").expect("writing to a string cannot fail");
             }
@@ -90,7 +94,8 @@ fn certificates(files: &[Exported], line: &mut impl FnMut(&str)) {
     for file in files {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let found = file.certificate.divergence.as_ref();
-        let number = |value: Option<f64>, scale: f64| value.map_or_else(|| "-".to_owned(), |v| format!("{:.5}", v * scale));
+        let number =
+            |value: Option<f64>, scale: f64| value.map_or_else(|| "-".to_owned(), |v| format!("{:.5}", v * scale));
         line(&format!(
             "| {name} | {} | {} | {} | {} % |",
             file.file_type,
@@ -102,7 +107,10 @@ fn certificates(files: &[Exported], line: &mut impl FnMut(&str)) {
     line("");
     for file in files.iter().filter(|file| !file.fallbacks.is_empty()) {
         let count = file.fallbacks.len();
-        line(&format!("{count} tensors of the {} file have another type, because their rows are no whole blocks.\n", file.file_type));
+        line(&format!(
+            "{count} tensors of the {} file have another type, because their rows are no whole blocks.\n",
+            file.file_type
+        ));
     }
 }
 
@@ -113,7 +121,10 @@ fn usage(origin: &Origin, files: &[Exported], line: &mut impl FnMut(&str)) {
     line("```sh");
     line(&format!("llama-cli -m {name} -cnv"));
     line(&format!("llama-server -m {name} -c 4096          # an OpenAI-compatible server on port 8080"));
-    line(&format!("ollama create {} -f Modelfile         # with the Modelfile of `--to ollama`", origin.name.to_lowercase()));
+    line(&format!(
+        "ollama create {} -f Modelfile         # with the Modelfile of `--to ollama`",
+        origin.name.to_lowercase()
+    ));
     line(&format!("lms import {name}"));
     line(&format!("peft-studio chat --model {name}"));
     line("```\n");

@@ -66,10 +66,9 @@ pub(super) fn duties(license: &str) -> Vec<&'static str> {
             "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.",
             "Pass the use restrictions and the terms on, and say that the files were modified.",
         ],
-        "qwen" | "qwen-research" => vec![
-            "Built with Qwen.",
-            "The Qwen licence limits commercial use; read it before you pass the model on.",
-        ],
+        "qwen" | "qwen-research" => {
+            vec!["Built with Qwen.", "The Qwen licence limits commercial use; read it before you pass the model on."]
+        }
         other if other.starts_with("cc-by-nc") => vec!["This licence does not allow commercial use."],
         "mit" => vec!["Keep the notice of the licence."],
         "apache-2.0" => vec!["Keep the notice if there is one, and say that the files were modified."],

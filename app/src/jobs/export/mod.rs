@@ -8,9 +8,9 @@ mod targets;
 pub use origin::Origin;
 pub use targets::{lm_studio_folder, lora, ollama, turn_layout};
 
-use crate::jobs::hardware::free_space;
 use crate::cli::output::bytes;
 use crate::cli::{interrupt, output};
+use crate::jobs::hardware::free_space;
 use durable::create_directories;
 use peft_models::engine::Engine;
 use peft_models::export::certificate::{Certificate, Reference};

@@ -53,7 +53,8 @@ impl Origin {
         let source = source_of_run(&run)?;
         let config = RunConfig::from_value(run.config.clone())?;
         let plan: Option<TrainingPlan> = serde_json::from_value(run.plan.clone()).ok();
-        let mut origin = Self::open(&source, config.dataset.chat_template.as_deref(), config.dataset.system_prompt.as_deref())?;
+        let mut origin =
+            Self::open(&source, config.dataset.chat_template.as_deref(), config.dataset.system_prompt.as_deref())?;
         origin.name = name.map_or_else(|| file_name(&format!("{}-{}", origin.name, run.name)), file_name);
         match prepare(&config, context.threads, plan.clone()) {
             Ok(setup) => origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect(),

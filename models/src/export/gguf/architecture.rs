@@ -20,12 +20,7 @@ pub struct Architecture {
 
 /// Those that are read and written.
 pub const ARCHITECTURES: [Architecture; 6] = [
-    Architecture {
-        name: "llama",
-        families: &["llama", "mistral"],
-        class: "LlamaForCausalLM",
-        interleaved: true,
-    },
+    Architecture { name: "llama", families: &["llama", "mistral"], class: "LlamaForCausalLM", interleaved: true },
     Architecture { name: "qwen2", families: &["qwen2"], class: "Qwen2ForCausalLM", interleaved: false },
     Architecture { name: "qwen3", families: &["qwen3"], class: "Qwen3ForCausalLM", interleaved: false },
     Architecture { name: "phi3", families: &["phi3"], class: "Phi3ForCausalLM", interleaved: false },

@@ -26,8 +26,10 @@ pub fn obstacle(adapter: &AdapterFile) -> Option<&'static str> {
 /// for some modules) goes into alpha and into the second matrices.
 pub fn write_lora(path: &Path, spec: &ModelSpec, adapter: &AdapterFile, about: &Metadata) -> Result<Digest> {
     if let Some(why) = obstacle(adapter) {
-        return Err(Fault::new("PS-GGUF-001", format!("The adapter cannot be a GGUF file of its own: {why}"))
-            .action("Export base and adapter as one model", Some("peft-studio export RUN --to gguf --out DIR".to_owned())));
+        return Err(Fault::new("PS-GGUF-001", format!("The adapter cannot be a GGUF file of its own: {why}")).action(
+            "Export base and adapter as one model",
+            Some("peft-studio export RUN --to gguf --out DIR".to_owned()),
+        ));
     }
     let architecture = Architecture::of(spec)?;
     let source = AdapterSource::File { spec: spec_of_file(adapter), file: adapter };

@@ -25,7 +25,8 @@ pub fn describe(metadata: &mut Metadata, spec: &ModelSpec, architecture: &Archit
     number("feed_forward_length", spec.intermediate_size)?;
     number("attention.head_count", spec.n_heads)?;
     number("attention.head_count_kv", spec.n_kv_heads)?;
-    let says_head = config.get("head_dim").or_else(|| config.get("text_config")?.get("head_dim")).is_some_and(|d| !d.is_null());
+    let says_head =
+        config.get("head_dim").or_else(|| config.get("text_config")?.get("head_dim")).is_some_and(|d| !d.is_null());
     let other_head = spec.head_dim * spec.n_heads != spec.hidden_size;
     if says_head || other_head || name.starts_with("gemma") {
         number("attention.key_length", spec.head_dim)?;
@@ -161,7 +162,10 @@ pub fn config_of(file: &File) -> Result<Json> {
         return Err(wrong("it does not say `general.architecture`".to_owned()));
     };
     if metadata.text("general.type").is_some_and(|kind| kind != "model") {
-        return Err(Fault::new("PS-MODEL-002", format!("`{}` is not a model but an adapter or a part of one.", file.name())));
+        return Err(Fault::new(
+            "PS-MODEL-002",
+            format!("`{}` is not a model but an adapter or a part of one.", file.name()),
+        ));
     }
     let Some(architecture) = Architecture::named(name) else {
         let known: Vec<&str> = super::architecture::ARCHITECTURES.iter().map(|a| a.name).collect();
@@ -173,7 +177,10 @@ pub fn config_of(file: &File) -> Result<Json> {
         return Err(Fault::new("PS-MODEL-002", detail));
     };
     if metadata.number(&format!("{name}.expert_count")).is_some_and(|n| n > 0) {
-        return Err(Fault::new("PS-MODEL-002", format!("`{}` holds a mixture of experts, which is not read from GGUF.", file.name())));
+        return Err(Fault::new(
+            "PS-MODEL-002",
+            format!("`{}` holds a mixture of experts, which is not read from GGUF.", file.name()),
+        ));
     }
     let key = |key: &str| format!("{name}.{key}");
     let number = |what: &str| {

@@ -60,7 +60,8 @@ pub(super) fn name_of(json: &Value) -> Option<&'static str> {
 pub(super) fn step_of(name: &str) -> Option<(Value, bool)> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     let found = SPLITTINGS.iter().find(|s| s.name == name)?;
-    let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
+    let bytes =
+        |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
     let step = match found.pattern {
         Pattern::BuiltIn => bytes(true),
         Pattern::Digits => json!({"type": "Sequence", "pretokenizers": [

@@ -19,7 +19,8 @@ const LONGEST_MERGED: usize = 256;
 /// The tokenizer of `file`, whose model `config` describes.
 pub fn read(file: &File, config: &Value) -> Result<Tokenizer> {
     let metadata = file.metadata();
-    let refuse = |what: String| Fault::new("PS-MODEL-002", format!("The tokenizer of `{}` is not read: {what}.", file.name()));
+    let refuse =
+        |what: String| Fault::new("PS-MODEL-002", format!("The tokenizer of `{}` is not read: {what}.", file.name()));
     let Some(tokens) = metadata.strings("tokenizer.ggml.tokens") else {
         return Err(refuse("the file lists no tokens".to_owned()));
     };
@@ -47,7 +48,8 @@ pub fn read(file: &File, config: &Value) -> Result<Tokenizer> {
                 return Err(refuse(format!("its way to split text, `{name}`, is not known")));
             };
             let merges = metadata.strings("tokenizer.ggml.merges").unwrap_or_default();
-            let decoder = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+            let decoder =
+                json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
             let model = json!({"byte_fallback": false, "fuse_unk": false, "unk_token": null, "ignore_merges": ignores, "merges": merges});
             (model, Value::Null, step, decoder)
         }

@@ -70,7 +70,9 @@ pub fn describe(
         (Some("BPE"), false) if model["byte_fallback"] == true => sentencepiece(metadata, files, rows)?,
         (kind, _) => {
             let kind = kind.unwrap_or("unknown");
-            return Err(cannot(&format!("its tokenizer is of the kind {kind}, neither byte-level BPE nor that of SentencePiece")));
+            return Err(cannot(&format!(
+                "its tokenizer is of the kind {kind}, neither byte-level BPE nor that of SentencePiece"
+            )));
         }
     }
     special_ids(metadata, files, rows, layout);
@@ -188,7 +190,9 @@ fn prefixes_space(json: &Value) -> Result<bool> {
         match step["type"].as_str() {
             Some("Prepend") => prefix = true,
             Some("Replace") if step["pattern"]["String"] == " " => {}
-            other => return Err(cannot(&format!("its tokenizer changes text by {}", other.unwrap_or("unknown rules")))),
+            other => {
+                return Err(cannot(&format!("its tokenizer changes text by {}", other.unwrap_or("unknown rules"))));
+            }
         }
     }
     for step in flat(&json["pre_tokenizer"], "pretokenizers") {
@@ -352,14 +356,9 @@ fn special_ids(metadata: &mut Metadata, files: &TokenizerFiles, rows: usize, lay
         let id = outer.or_else(|| files.model_config["text_config"][&key].as_u64())?;
         u32::try_from(id).ok()
     };
-    for (part, key) in [
-        ("bos", "bos"),
-        ("eos", "eos"),
-        ("unk", "unknown"),
-        ("sep", "seperator"),
-        ("pad", "padding"),
-        ("mask", "mask"),
-    ] {
+    for (part, key) in
+        [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("sep", "seperator"), ("pad", "padding"), ("mask", "mask")]
+    {
         let id = by_name(part).or_else(|| by_number(part)).filter(|id| (*id as usize) < rows);
         if let Some(id) = id {
             metadata.set(format!("tokenizer.ggml.{key}_token_id"), id);

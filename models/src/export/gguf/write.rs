@@ -14,9 +14,9 @@ use crate::fault::device;
 use crate::merge::Merger;
 use crate::peft_format::AdapterFile;
 use durable::Digest;
+use peft_kernels::FrozenWeight;
 use peft_kernels::cpu::Cpu;
 use peft_kernels::quant::{self, GgmlType};
-use peft_kernels::FrozenWeight;
 use peft_plan::{Fault, ModelSpec, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -146,7 +146,8 @@ impl<'a> Conversion<'a> {
         })?;
         let plans = self.plans.iter();
         let all = paths.iter().zip(plans).zip(digests);
-        let written = all.map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest });
+        let written =
+            all.map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest });
         Ok(Some(written.collect()))
     }
 
@@ -167,9 +168,7 @@ impl<'a> Conversion<'a> {
             let rows = self.rows_of(named)?;
             let cols = named.shape.last().copied().unwrap_or(1);
             let count = if named.shape.len() == 2 { named.shape[0] } else { 1 };
-            strips.write(self.fixed.len() + i, cols, &mut |range, out| {
-                rows.fill(named, count, range, cols, out)
-            })?;
+            strips.write(self.fixed.len() + i, cols, &mut |range, out| rows.fill(named, count, range, cols, out))?;
         }
         Ok(())
     }
