@@ -70,6 +70,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("rustls", &["peft_remote"]),
     ("tokenizers", &["peft_starter", "peft_text"]),
     ("tokio", &["peft_remote"]),
+    ("zbus", &["peft_studio", "peft_tests"]),
 ];
 
 /// The one crate that may open a socket, and where it is.

@@ -32,6 +32,30 @@ fn sockets(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> (Ve
     (lines.map(str::to_owned).collect(), output.status.code(), text(&output.stderr))
 }
 
+/// Commands that are not watched, and why.
+const NOT_WATCHED: [(&str, &str); 4] = [
+    ("serve", "it listens: tests/serve.rs"),
+    ("pause", "it needs a run that is alive; it writes into the library as `stop` does"),
+    ("verify", "it reads what `train` reads: tests/receipt.rs"),
+    ("help", "as `--help`"),
+];
+
+/// Whoever adds a command says here whether it needs a network.
+fn every_command_is_watched(home: &Home, watched: &[&[&str]]) {
+    let help = text(&home.run(&["--help"]).stdout);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> = listed
+        .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split(' ').next())
+        .collect();
+    assert!(names.contains(&"train") && names.len() > 15, "{help}");
+    let is_known = |name: &&str| {
+        watched.iter().any(|command| command.first() == Some(name))
+            || NOT_WATCHED.iter().any(|(known, _)| known == name)
+    };
+    let unknown: Vec<&str> = names.into_iter().filter(|name| !is_known(name)).collect();
+    assert!(unknown.is_empty(), "nobody knows whether these open sockets: {unknown:?}");
+}
+
 #[test]
 fn commands_that_need_no_network_open_no_socket_b13() {
     if !can_watch() {
@@ -42,6 +66,10 @@ fn commands_that_need_no_network_open_no_socket_b13() {
     let data = home.write("rows.jsonl", rows.join("\n"));
     let (out, clean, merged) = (home.path("out"), home.path("clean.jsonl"), home.path("merged"));
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/llama/model").display().to_string();
+    let imported = home.write("trl.json", r#"{"model_name_or_path": "a/b", "learning_rate": 1e-4, "lora_r": 8}"#);
+    let steps = r#"[{"command": "data inspect", "arguments": ["rows.jsonl"]}]"#;
+    let chain = home.write("chain.json", format!(r#"{{"schema": "peft-studio/pipeline", "steps": {steps}}}"#));
+    let quick = home.path("quick");
     let commands: &[&[&str]] = &[
         &[],
         &["--help"],
@@ -74,7 +102,25 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["chat", "--run", "one", "--prompt", "Hi", "--max-new-tokens", "2", "--threads", "1"],
         &["export", "one", "--to", "merged", "--out", &merged],
         &["completions", "bash"],
+        &["plan", "--model", "starter", "--data", &data, "--threads", "1"],
+        &["profiles"],
+        &["config", "import", &imported],
+        &["presets", "list"],
+        &["presets", "show", "llama3-8b"],
+        &["versions", "list"],
+        &["versions", "show", "1"],
+        &["runs", "log", "one"],
+        &["runs", "rows", "one"],
+        &["stop", "one"],
+        &["errors", "list"],
+        &["errors", "show", "PS-NET-001"],
+        &["disk"],
+        &["disk", "free", "--yes"],
+        &["pipeline", &chain],
+        &["selftest"],
+        &["quickstart", "--out", &quick],
     ];
+    every_command_is_watched(&home, commands);
     for command in commands {
         let (calls, code, stderr) = sockets(&home, command, &[]);
         assert_eq!(code, Some(0), "{command:?}: {stderr}");

@@ -44,6 +44,7 @@ fn what_does_not_suit_is_said_and_adapted_s4_8_5() {
     let fields: Vec<&str> =
         report["problems"].as_array().expect("a list").iter().filter_map(|p| p["field"].as_str()).collect();
     assert_eq!(fields, ["dataset.path", "training.max_sequence_length"]);
+    assert_eq!(report["problems"][1]["code"], "PS-PRE-002");
     assert_eq!(home.json(&["presets", "list", "--search", "/not"])["presets"], json!([]), "nothing was kept");
     let report = home.json(&["presets", "import", &file, "--adapt"]);
     let problems: Vec<&Value> = report["problems"].as_array().expect("a list").iter().collect();

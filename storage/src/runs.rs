@@ -334,6 +334,15 @@ impl Store {
         )
     }
 
+    /// From now on the run has this configuration and this data.
+    pub fn change_config(&self, run: &str, config: &Value, dataset_hash: &str) -> Result<()> {
+        self.change(
+            run,
+            "UPDATE runs SET config = ?2, dataset_hash = ?3, updated = ?4 WHERE id = ?1",
+            params![run, config.to_string(), dataset_hash, now()],
+        )
+    }
+
     /// Sets the status alone.
     pub fn update_status(&self, run: &str, status: Status) -> Result<()> {
         self.change(

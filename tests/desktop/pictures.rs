@@ -38,7 +38,7 @@ fn pictures() {
             };
             let take = |harness: &mut egui_kittest::Harness<'static, Option<peft_studio::gui::app::App>>,
                         name: &str| {
-                wait(harness, 40);
+                wait(harness, 12);
                 let picture = painter.paint(&harness.ctx, harness.output());
                 write(&folder.join(format!("{name}-{}-{word}.png", size[0])), &picture);
             };
@@ -56,10 +56,10 @@ fn pictures() {
                 send(&mut harness, Command::Go(Route::Run(run.id.to_string())));
                 take(&mut harness, "run");
                 send(&mut harness, Command::Talk(Target::Run(run.id.to_string())));
-                wait(&mut harness, 150);
+                wait(&mut harness, 60);
                 let question = "What does the cafe serve in the morning?".to_owned();
                 send(&mut harness, Command::Say(question));
-                wait(&mut harness, 150);
+                wait(&mut harness, 60);
                 take(&mut harness, "talk");
                 for run in runs.iter().take(3) {
                     send(&mut harness, Command::Compare(run.id.to_string(), true));
@@ -77,7 +77,7 @@ fn pictures() {
             take(&mut harness, "wizard-examples");
             for (step, name) in [(Step::Settings, "wizard-settings"), (Step::Review, "wizard-review")] {
                 harness.state_mut().as_mut().expect("drawn").state.pages.wizard.step = step;
-                wait(&mut harness, 150);
+                wait(&mut harness, 60);
                 take(&mut harness, name);
             }
         }

@@ -51,7 +51,6 @@ const MEMORY: &[Case] = &[
     Case("small-llama", MIDDLE, &["adapter.modules_to_save=[\"embed_tokens\",\"lm_head\"]"]),
     Case("small-llama", MIDDLE, &["training.objective=dpo"]),
     Case("small-llama", MIDDLE, &["training.objective=kto", "training.micro_batch_size=2"]),
-    Case("small-llama", SHORT, &["training.objective=dpo", "adapter.method=full"]),
     Case("small-llama", MIDDLE, &["training.objective=orpo", "adapter.method=qlora"]),
 ];
 
@@ -135,6 +134,7 @@ fn load() -> String {
     text.split(' ').next().unwrap_or("-").to_owned()
 }
 
+#[expect(clippy::print_stdout, reason = "a campaign's measurements are its result")]
 fn check_memory(cases: &[Case]) {
     let mut outside = Vec::new();
     for Case(name, rows, settings) in cases {
@@ -167,6 +167,7 @@ fn planned_memory_is_what_twenty_runs_take_b3() {
     check_memory(MEMORY);
 }
 
+#[expect(clippy::print_stdout, reason = "a campaign's measurements are its result")]
 #[test]
 #[ignore = "takes minutes, needs models of several sizes, and measures nothing on a busy machine"]
 fn durations_are_inside_what_was_shown_in_eighteen_of_twenty_runs_b11() {

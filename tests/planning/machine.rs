@@ -26,8 +26,8 @@ fn hardware_is_described_without_a_card_or_a_driver_s4_2_1() {
 #[test]
 fn a_run_tells_what_the_machine_does_between_its_first_and_its_last_event_s4_5_5() {
     let home = Home::new();
-    let rows: String =
-        (0..40).map(|i| format!("{{\"instruction\":\"Question {i}?\",\"output\":\"Answer number {i}.\"}}\n")).collect();
+    let row = |i: usize| format!("{{\"instruction\":\"Question {i}?\",\"output\":\"Answer number {i}.\"}}\n");
+    let rows = (0..40).map(row).collect::<Vec<_>>().concat();
     let data = home.write("d.jsonl", rows);
     // Long enough for a reading, however fast the machine is.
     let arguments = ["train", "--model", "starter", "--data", &data, "--set", "training.max_steps=100000", "--json"];

@@ -5,7 +5,7 @@
 
 use super::output::{note, printable};
 use clap::builder::styling::{AnsiColor, Style};
-use peft_plan::Fault;
+use peft_plan::{Action, Fault};
 use serde_json::{Value, json};
 use std::error::Error;
 
@@ -37,10 +37,20 @@ pub fn to_json(fault: &Fault) -> Value {
             "code": fault.code,
             "title": fault.entry().title,
             "detail": fault.detail,
-            "actions": fault.shown_actions(),
+            "actions": fault.shown_actions().iter().map(action_json).collect::<Vec<_>>(),
             "help": fault.help(),
         }
     })
+}
+
+/// An action, with what it does and what it leaves to be filled in where a program could do it.
+pub(super) fn action_json(action: &Action) -> Value {
+    let mut value = json!(action);
+    if let Some(remedy) = action.remedy() {
+        value["kind"] = json!(remedy.kind());
+        value["blanks"] = json!(action.blanks());
+    }
+    value
 }
 
 fn wants_causes() -> bool {
@@ -63,7 +73,7 @@ fn for_people(fault: &Fault, causes: &[String]) -> String {
     for cause in causes {
         lines.extend([String::new(), format!("  caused by: {}", printable(cause))]);
     }
-    lines.extend([String::new(), format!("{dim}{} · {}{dim:#}", fault.code, fault.help())]);
+    lines.extend([String::new(), format!("{dim}{} · {}{dim:#}", fault.code, fault.help_command())]);
     lines.join("\n")
 }
 
@@ -88,7 +98,7 @@ mod tests {
                         Failed to read `a.jsonl`: there is no such file\n\n  \
                         What you can do:\n  - Look at what is there\n      ls\n  \
                         - Check the spelling of the path\n  - Choose another file\n\n\
-                        PS-FILE-001 · help/#ps-file-001";
+                        PS-FILE-001 · peft-studio errors show PS-FILE-001";
         assert_eq!(text, expected);
         assert!(for_people(&fault(), &causes(&fault())).contains("the technical reason"));
     }

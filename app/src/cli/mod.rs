@@ -21,15 +21,21 @@ pub mod starter;
 pub mod train;
 pub mod verify;
 
+mod attach;
 mod completions;
 mod config;
 pub(crate) mod data;
+mod disk;
+mod errors;
 mod hardware;
 mod models;
+mod notifications;
 mod panic;
+mod pipeline;
 mod plan;
 mod presets;
 mod profiles;
+mod queue;
 mod run_compare;
 mod run_log;
 mod run_rows;
@@ -85,12 +91,16 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Stop(args) => runs::stop(context, args),
         Command::Runs(args) => runs::run(context, args),
         Command::Versions(args) => versions::run(context, args),
+        Command::Notifications(args) => notifications::run(context, args),
         Command::Presets(args) => presets::run(context, args),
         Command::Config(args) => config::run(context, args),
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
         Command::Serve(args) => serve::run(context, args),
         Command::Export(args) => export::run(context, args),
+        Command::Pipeline(args) => pipeline::run(context, args),
+        Command::Disk(args) => disk::run(context, args),
+        Command::Errors(args) => errors::run(context, args),
         Command::Completions { shell } => {
             completions::run(*shell);
             Ok(0)

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::quantity::{bytes, duration};
 use super::{output, table, train};
 use crate::jobs::plan::{Answer, plan};
+use crate::jobs::specification::specify;
 use peft_plan::alternatives::Alternative;
 use peft_plan::defaults::{Reasoned, Source};
 use peft_plan::estimate::{Estimate, Rates, energy_data};
@@ -19,6 +20,9 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
     if let Some(out) = &args.out {
         write(out, &answer.planned.config.to_value())?;
     }
+    if let Some(path) = &args.write_spec {
+        write(path, &json!(specify(context, &answer)?))?;
+    }
     if context.json {
         output::print_json(&document(&answer));
     } else {
@@ -28,6 +32,9 @@ pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
         output::text(&output::printable(&for_people(&answer)));
         if let Some(out) = &args.out {
             output::line(&format!("The run file is {}", out.display()));
+        }
+        if let Some(path) = &args.write_spec {
+            output::line(&format!("The specification is {}; `peft-studio train` takes it", path.display()));
         }
     }
     Ok(0)
@@ -44,7 +51,7 @@ fn rates(args: &PlanArgs) -> Result<Rates> {
     let mut rates = Rates::default();
     if let Some(rate) = args.electricity_rate {
         rates.electricity_rate = rate;
-        rates.electricity_source = "given".to_owned();
+        "given".clone_into(&mut rates.electricity_source);
     }
     if let Some(currency) = &args.currency {
         rates.currency.clone_from(currency);
@@ -76,7 +83,7 @@ fn rates(args: &PlanArgs) -> Result<Rates> {
                 );
                 Fault::new("PS-CFG-001", detail)
             })?;
-            rates.carbon_source = "given".to_owned();
+            "given".clone_into(&mut rates.carbon_source);
         }
     }
     Ok(rates)
@@ -102,33 +109,36 @@ pub(super) fn document(answer: &Answer) -> Value {
 
 fn for_people(answer: &Answer) -> String {
     let Answer { planned, budget_bytes, alternatives, problems, .. } = answer;
-    let mut text = String::new();
     let rows: Vec<Vec<String>> = planned.values.iter().map(value_row).collect();
-    text += &table::render(&["setting", "value", "from", "why"], &rows);
-    text += "\nMemory\n";
+    let mut lines = vec![table::render(&["setting", "value", "from", "why"], &rows)];
+    lines.push("\nMemory\n".to_owned());
     let mut items = planned.memory.items.clone();
     items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
     for item in &items {
-        text += &format!("  {:<34}{:>10}\n", item.name, bytes(item.bytes));
+        lines.push(format!("  {:<34}{:>10}\n", item.name, bytes(item.bytes)));
     }
-    text += &format!("  {} in all, of {} that may be used\n", bytes(planned.memory.total_bytes), bytes(*budget_bytes));
-    text += "\nEstimate\n";
-    text += &estimate(&planned.estimate);
+    lines.push(format!(
+        "  {} in all, of {} that may be used\n",
+        bytes(planned.memory.total_bytes),
+        bytes(*budget_bytes)
+    ));
+    lines.push("\nEstimate\n".to_owned());
+    lines.push(estimate(&planned.estimate));
     if !alternatives.is_empty() {
-        text += "\nAlternatives\n";
-        text += &alternatives.iter().map(alternative).collect::<String>();
+        lines.push("\nAlternatives\n".to_owned());
+        lines.extend(alternatives.iter().map(alternative));
     }
     if !problems.is_empty() {
-        text += "\nNotes\n";
+        lines.push("\nNotes\n".to_owned());
     }
     for fault in problems {
-        text += &format!("  {} ({}): {}\n", fault.entry().title, fault.code, fault.detail);
+        lines.push(format!("  {} ({}): {}\n", fault.entry().title, fault.code, fault.detail));
         for action in fault.shown_actions() {
             let command = action.command.map_or_else(String::new, |command| format!(": {command}"));
-            text += &format!("    - {}{command}\n", action.label);
+            lines.push(format!("    - {}{command}\n", action.label));
         }
     }
-    text
+    lines.concat()
 }
 
 fn value_row(value: &Reasoned) -> Vec<String> {
@@ -151,19 +161,21 @@ pub(super) fn range(estimate: &Estimate) -> String {
 }
 
 fn estimate(e: &Estimate) -> String {
-    let mut text = format!("  time      {} ({} steps of {} examples)", range(e), e.steps, e.examples_per_step);
-    text += &format!(", after about {} of loading\n", duration(e.loading_seconds));
-    text += &format!("  energy    {:.4} kWh at {:.0} W ({})\n", e.energy_kwh, e.watts, e.power_source);
-    text += &format!(
-        "  cost      {:.4} {} at {} a kWh ({})\n",
-        e.cost, e.currency, e.electricity_rate, e.electricity_source
-    );
-    text += &format!(
-        "  carbon    {:.1} g CO2 at {} g a kWh ({})\n",
-        e.carbon_grams, e.carbon_grams_per_kwh, e.carbon_source
-    );
-    text += &format!("  disk      {}\n", bytes(e.disk_bytes));
-    text
+    [
+        format!("  time      {} ({} steps of {} examples)", range(e), e.steps, e.examples_per_step),
+        format!(", after about {} of loading\n", duration(e.loading_seconds)),
+        format!("  energy    {:.4} kWh at {:.0} W ({})\n", e.energy_kwh, e.watts, e.power_source),
+        format!(
+            "  cost      {:.4} {} at {} a kWh ({})\n",
+            e.cost, e.currency, e.electricity_rate, e.electricity_source
+        ),
+        format!(
+            "  carbon    {:.1} g CO2 at {} g a kWh ({})\n",
+            e.carbon_grams, e.carbon_grams_per_kwh, e.carbon_source
+        ),
+        format!("  disk      {}\n", bytes(e.disk_bytes)),
+    ]
+    .concat()
 }
 
 fn alternative(a: &Alternative) -> String {

@@ -4,10 +4,9 @@ use super::context::Context;
 use super::output::{self, printable};
 use super::quantity::{bytes, interval, measured};
 use crate::jobs::run::find;
-use peft_plan::{Evaluation, Fault, Result, RunEvent, StepMetrics};
+use crate::jobs::tail::EventTail;
+use peft_plan::{Evaluation, Result, RunEvent, StepMetrics};
 use peft_storage::RunLock;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::time::Duration;
 
 /// How often a live run is looked at.
@@ -15,26 +14,14 @@ const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn run(context: &Context, name: &str, follow: bool) -> Result<()> {
     let run = find(&context.store()?, name)?;
-    let path = run.directory.join("events.jsonl");
-    let file = File::open(&path).map_err(|e| Fault::io("read the events of the run", &path, e))?;
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
+    let mut tail = EventTail::new(&run.directory);
     loop {
         // Whether it lives is asked before reading: what it wrote last is then read, too.
         let lives = RunLock::is_held(&run.directory);
-        loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line).map_err(|e| Fault::io("read", &path, e))?;
-            if read == 0 {
-                break;
-            }
-            if !line.ends_with(b"\n") {
-                // Half a line: the rest is being written, or never will be.
-                reader.seek(SeekFrom::Current(-(read as i64))).map_err(|e| Fault::io("read", &path, e))?;
-                break;
-            }
-            tell(context, String::from_utf8_lossy(&line).trim_end());
-        }
+        tail.read(|line| {
+            tell(context, line);
+            !output::is_unread()
+        })?;
         if !follow || !lives || output::is_unread() {
             return Ok(());
         }

@@ -3,9 +3,10 @@
 use super::args::{ListArgs, PauseArgs, RunsCommand, StopArgs};
 use super::context::Context;
 use super::output::{self, note, printable};
-use super::quantity::{ago, bytes, duration, measured};
+use super::quantity::{ago, bytes, duration, interval, measured};
 use super::table;
 use crate::jobs::run::find;
+use crate::jobs::standing::{Standing, standing};
 use peft_plan::Fault;
 use peft_storage::{Checkpoint, CommandKind, Evaluation, Run, RunFilter, RunLock, Status, Store};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault>
         RunsCommand::Delete { run, keep_adapter } => delete(context, run, *keep_adapter)?,
         RunsCommand::Show { run } => show(context, run)?,
         RunsCommand::Rows { run, limit } => super::run_rows::run(context, run, *limit)?,
+        RunsCommand::Attach(args) => return super::attach::run(context, args),
+        RunsCommand::Queue(command) => return super::queue::run(context, command),
         RunsCommand::Evaluate { run } => return ask_live(context, run, CommandKind::Evaluate, "evaluate"),
         RunsCommand::Snapshot { run } => return ask_live(context, run, CommandKind::Snapshot, "save"),
     }
@@ -44,6 +47,10 @@ fn list(context: &Context, args: &ListArgs) -> Result<(), Fault> {
         });
     } else {
         output::text(&table_of(&runs, now()));
+        for run in runs.iter().filter(|run| run.status == Status::Interrupted) {
+            let name = printable(&run.name);
+            note(&format!("The process of `{name}` ended unexpectedly. Go on with: peft-studio resume {}", run.id));
+        }
     }
     Ok(())
 }
@@ -66,7 +73,7 @@ fn table_of(runs: &[Run], now: i64) -> String {
 }
 
 /// A name on one line that leaves room for the rest of the table.
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     let name = printable(name).replace(['\n', '\t'], " ");
     if name.chars().count() <= NAME_WIDTH {
         return name;
@@ -83,6 +90,7 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
         let mut document = json!(run);
         document["evaluations"] = json!(evaluations);
         document["checkpoints"] = json!(checkpoints);
+        document["standing"] = json!(standing(&store, &run)?);
         document["metrics"] = json!(store.metrics(&run.id)?);
         let events = store.events(&run.id, 0)?;
         // What came out stands on top, too.
@@ -94,6 +102,9 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
         output::print_json(&document);
     } else {
         output::line(&for_people(&run, &evaluations, &checkpoints, now()));
+        if let Some(standing) = standing(&store, &run)? {
+            output::line(&printable(&halted(&standing)));
+        }
         let told = printable(&quality(&run, &store.events(&run.id, 0)?)).into_owned();
         if !told.is_empty() {
             output::line(&told);
@@ -112,6 +123,25 @@ fn delete(context: &Context, name: &str, keep_adapter: bool) -> Result<(), Fault
         output::line(&printable(&format!("The run `{}` is gone; {} are free again.", run.name, bytes(freed.total()))));
     }
     Ok(())
+}
+
+/// Where a run stands that halted (S4.13.5).
+fn halted(standing: &Standing) -> String {
+    let Standing { elapsed_seconds, remaining_seconds, memory_bytes, disk_bytes, resumes_after_step, actions } =
+        standing;
+    let left = remaining_seconds.as_ref().map_or_else(|| "unknown".to_owned(), interval);
+    let memory = memory_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    let mut lines = vec![
+        String::new(),
+        format!("Time           {} so far, {left} left", duration(*elapsed_seconds)),
+        format!("It took        {memory} of memory, {} on the disk", bytes(*disk_bytes)),
+        format!("Goes on after  step {resumes_after_step}"),
+    ];
+    let command = |action: &peft_plan::fault::Action| {
+        action.command.as_ref().map(|command| format!("{:<15}{command}", action.label.clone() + " "))
+    };
+    lines.extend(actions.iter().filter_map(command));
+    lines.join("\n")
 }
 
 /// Findings, score and suggestions.
@@ -242,6 +272,7 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<u8, Fault> {
                 let _lock = RunLock::take(&run.directory)?;
                 store.update_status(&run.id, Status::Stopped)?;
             }
+            store.leave_queue(&run.id)?;
             if context.json {
                 output::print_json(&json!({ "run": run.id, "name": run.name, "status": Status::Stopped }));
             } else {

@@ -4,38 +4,84 @@ use super::args::{ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
 use super::transfer::TransferView;
+use crate::jobs::background::{self, Launched, Wishes};
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
+use crate::jobs::remedy::{apply, next_change};
+use crate::jobs::specification;
 use crate::jobs::{ResumeChanges, RunEnd, RunRequest, resume, start};
 use peft_models::train::RunOutcome;
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, Result, RunConfig, profile};
+use peft_storage::{RunFilter, RunId};
 use std::path::Path;
 
 /// Exit code after Ctrl-C with a checkpoint saved, or with what arrived kept.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// Train from a run file, from flags, or both: flags win.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<u8> {
-    let config = configuration(context, args)?;
-    if !fetch_model(context, &config)? {
-        return Ok(INTERRUPTED);
+    let Some((request, wishes)) = request(context, args)? else { return Ok(INTERRUPTED) };
+    if args.detach {
+        let launched = fixing(context, args.fix, request, &mut |request| background::start(context, request, &wishes))?;
+        tell_launched(context, &launched);
+        return Ok(0);
     }
-    let end = start(context, RunRequest { config, out: args.out.clone() })?;
-    if args.merge
-        && let RunOutcome::Finished(_) = end.outcome
-    {
+    let end = fixing(context, args.fix, request, &mut |request| start(context, request))?;
+    merge(context, args.merge, &end)?;
+    report(context, &end)
+}
+
+fn merge(context: &Context, wanted: bool, end: &RunEnd) -> Result<()> {
+    if wanted && let RunOutcome::Finished(_) = end.outcome {
         super::export::merge_run(context, &end.run, &end.run.directory.join("merged"))?;
     }
-    report(context, &end)
+    Ok(())
+}
+
+/// Begin; with `--fix` again after each change of settings that the refusal offers.
+fn fixing<T>(
+    context: &Context,
+    fix: bool,
+    request: RunRequest,
+    begin: &mut dyn FnMut(RunRequest) -> Result<T>,
+) -> Result<T> {
+    if !fix {
+        return begin(request);
+    }
+    let RunRequest { mut config, out } = request;
+    let mut tried = Vec::new();
+    loop {
+        let before = newest_run(context)?;
+        let fault = match begin(RunRequest { config: config.clone(), out: out.clone() }) {
+            Ok(begun) => return Ok(begun),
+            Err(fault) => fault,
+        };
+        // What went wrong in a run that had begun is not undone by beginning another one.
+        let is_new = || newest_run(context).is_ok_and(|newest| newest == before);
+        let Some(action) = next_change(&fault, &tried).filter(|_| is_new()) else { return Err(fault) };
+        output::note(&format!("{}. {}: {}", fault.entry().title, fault.code, fault.detail));
+        apply(context, &action, &mut config)?;
+        output::note(&format!("Changed: {} ({})", action.command.as_deref().unwrap_or_default(), action.label));
+        tried.push(action);
+    }
+}
+
+fn newest_run(context: &Context) -> Result<Option<RunId>> {
+    let newest = context.store()?.list_runs(&RunFilter { limit: Some(1), ..RunFilter::default() })?;
+    Ok(newest.into_iter().next().map(|run| run.id))
 }
 
 /// What the command line asks for: the run file, changed by the flags.
 pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     let mut config = match &args.run {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
-            RunConfig::from_json(&text)?
+            if let Some(specification) = specification::read(path)? {
+                specification.config()?
+            } else {
+                let text = std::fs::read_to_string(path).map_err(|e| Fault::io("read the run file", path, e))?;
+                RunConfig::from_json(&text)?
+            }
         }
         None => match &args.preset {
             Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,
@@ -44,6 +90,64 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
     };
     apply_flags(&mut config, args)?;
     Ok(config)
+}
+
+/// The run that the command line asks for, with its model here, and what its process is to be told. `None`: Ctrl-C came
+/// before the model was here.
+pub(super) fn request(context: &Context, args: &TrainArgs) -> Result<Option<(RunRequest, Wishes)>> {
+    let config = configuration(context, args)?;
+    if !fetch_model(context, &config)? {
+        return Ok(None);
+    }
+    if let Some(path) = &args.run
+        && let Some(specification) = specification::read(path)?
+    {
+        specification.check_inputs(&config)?;
+    }
+    let wishes = Wishes { merge: args.merge, backend: Some(context.backend.clone()), ..Wishes::default() };
+    Ok(Some((RunRequest { config, out: args.out.clone() }, wishes)))
+}
+
+/// What the process of a run that goes on is to be told. Only what can change by then may be given.
+pub(super) fn again(context: &Context, args: &TrainArgs) -> Result<Wishes> {
+    let plain = TrainArgs {
+        run: args.run.clone(),
+        set: args.set.clone(),
+        merge: args.merge,
+        notify: args.notify,
+        no_notify: args.no_notify,
+        ..TrainArgs::default()
+    };
+    if *args != plain {
+        let name = args.run.as_deref().unwrap_or(Path::new("")).display();
+        let detail =
+            format!("`{name}` is no run file, and a run that goes on only takes `--set`, `--merge` and `--notify`");
+        return Err(Fault::new("PS-CFG-001", detail));
+    }
+    let changes =
+        ResumeChanges { set: args.set.clone(), notify: wish(args.notify, args.no_notify), ..Default::default() };
+    Ok(Wishes { changes, merge: args.merge, backend: Some(context.backend.clone()) })
+}
+
+fn wish(notify: bool, no_notify: bool) -> Option<bool> {
+    (notify || no_notify).then_some(notify)
+}
+
+/// Where to find a run that a process of its own works on.
+fn tell_launched(context: &Context, launched: &Launched) {
+    let Launched { run, process } = launched;
+    if context.json {
+        output::print_json(&serde_json::json!({
+            "run": run.id, "name": run.name, "status": run.status, "directory": run.directory, "process": process,
+            "events": run.directory.join("events.jsonl"), "log": run.directory.join(background::LOG),
+        }));
+        return;
+    }
+    output::line(&output::printable(&format!("The run `{}` goes on in process {process}.", run.name)));
+    output::line(&format!("Id        {}", run.id));
+    output::line(&format!("Folder    {}", run.directory.display()));
+    output::line(&format!("Follow    peft-studio runs attach {}", run.id));
+    output::line(&format!("Pause     peft-studio pause {}", run.id));
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
@@ -100,6 +204,9 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
     if let Some(from) = &args.resume_from {
         config.adapter.init_from = Some(adapter_of(from)?);
     }
+    if let Some(notify) = wish(args.notify, args.no_notify) {
+        config.logging.notify = Some(notify);
+    }
     for assignment in &args.set {
         config.set(assignment)?;
     }
@@ -134,9 +241,21 @@ fn adapter_of(dir: &Path) -> Result<String> {
 
 /// Go on with a run.
 pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
-    let ResumeArgs { run, set, exclude_rows, rewind_to } = args;
-    let changes = ResumeChanges { set: set.clone(), exclude_rows: exclude_rows.clone(), rewind_to: *rewind_to };
-    if let Some(end) = resume(context, run, &changes)? {
+    let ResumeArgs { run, set, exclude_rows, rewind_to, merge: with_merge, detach, notify, no_notify } = args;
+    let changes = ResumeChanges {
+        set: set.clone(),
+        exclude_rows: exclude_rows.clone(),
+        rewind_to: *rewind_to,
+        notify: wish(*notify, *no_notify),
+    };
+    if *detach {
+        let wishes = Wishes { changes, merge: *with_merge, backend: Some(context.backend.clone()) };
+        if let Some(launched) = background::resume(context, run, &wishes)? {
+            tell_launched(context, &launched);
+            return Ok(0);
+        }
+    } else if let Some(end) = resume(context, run, &changes)? {
+        merge(context, *with_merge, &end)?;
         return report(context, &end);
     }
     output::note(&format!("The run `{}` is finished; there is nothing left to do", args.run));
@@ -146,7 +265,7 @@ pub fn resume_run(context: &Context, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn report(context: &Context, end: &RunEnd) -> Result<u8> {
+pub(super) fn report(context: &Context, end: &RunEnd) -> Result<u8> {
     let RunEnd { run, outcome } = end;
     let id = run.id.as_str();
     if !context.json {

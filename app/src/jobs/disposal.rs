@@ -9,7 +9,8 @@ use std::path::Path;
 /// Files and folders that a run writes, beside its result. Whatever else is in the folder is not ours.
 const STATE: [&str; 4] = ["checkpoints", "adapters", "best.safetensors", "answers"];
 /// What is left of a run that only keeps its result.
-const RECORDS: [&str; 6] = ["events.jsonl", "rows.ledger", "receipt.json", "run.json", "run.lock", "tensorboard"];
+const RECORDS: [&str; 7] =
+    ["events.jsonl", "process.log", "rows.ledger", "receipt.json", "run.json", "run.lock", "tensorboard"];
 /// The result.
 const RESULTS: [&str; 3] = ["adapter", "model", "merged"];
 
@@ -37,7 +38,8 @@ pub fn disk_use(run: &Run) -> DiskUse {
     DiskUse { result_bytes: sum(&RESULTS), state_bytes: sum(&STATE), record_bytes: sum(&RECORDS) }
 }
 
-fn size(path: &Path) -> u64 {
+/// Bytes of a file, or of everything in a folder.
+pub(super) fn size(path: &Path) -> u64 {
     // A link is not followed: what it points to is not ours.
     let Ok(data) = fs::symlink_metadata(path) else { return 0 };
     if !data.is_dir() {
@@ -79,6 +81,27 @@ pub fn archive(store: &Store, run: &Run) -> Result<u64> {
         store.archive_version(version)?;
     }
     remove(&run.directory, &STATE)?;
+    Ok(freed)
+}
+
+/// Bytes that a run which nobody knows any more has left in `directory`, its result aside.
+pub(super) fn left_behind(directory: &Path) -> u64 {
+    STATE.iter().chain(&RECORDS).map(|name| size(&directory.join(name))).sum()
+}
+
+/// Delete what [`left_behind`] counts. Returns the freed bytes.
+///
+/// # Errors
+/// PS-RUN-002 while a process works there.
+pub(super) fn remove_left_behind(directory: &Path) -> Result<u64> {
+    let freed = left_behind(directory);
+    {
+        let _lock = RunLock::take(directory)?;
+        remove(directory, &STATE)?;
+        remove(directory, &RECORDS)?;
+    }
+    // Only where nothing of anybody is left in it.
+    let _removed = fs::remove_dir(directory);
     Ok(freed)
 }
 

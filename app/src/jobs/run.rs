@@ -4,7 +4,7 @@ use super::answer::Wording;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
-use super::{live, samples};
+use super::{disk, live, samples};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
@@ -13,6 +13,7 @@ use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
 use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -38,8 +39,35 @@ pub struct RunEnd {
 /// A file in the run's directory that says which run it is.
 const MARKER: &str = "run.json";
 
+/// A run that is recorded and that nobody has begun to work on.
+pub(crate) struct Created {
+    pub(crate) store: Store,
+    pub(crate) run: Run,
+    setup: Setup,
+    engine: Engine,
+    is_new_folder: bool,
+}
+
+impl Created {
+    /// As if it had never been asked for.
+    pub(crate) fn forget(&self) {
+        forget(&self.store, &self.run, self.is_new_folder);
+    }
+}
+
 /// Train from the beginning.
 pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
+    let created = create(context, request)?;
+    let Created { store, run, setup, engine, .. } = &created;
+    let end = execute(context, engine, store, run, setup, Begin::Fresh, None);
+    if end.is_err() && !has_begun(store, run) {
+        created.forget();
+    }
+    end
+}
+
+/// Check everything that can be checked before a run begins, and record the run.
+pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> {
     let RunRequest { mut config, out } = request;
     peft_plan::resolve::check(&config)?;
     super::sources::pin(&mut config)?;
@@ -51,7 +79,9 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
         output::note(note);
     }
     check_memory(&config, &setup)?;
-    check_disk(out.as_deref().unwrap_or(&context.data_dir), &setup)?;
+    let place = out.as_deref().unwrap_or(&context.data_dir);
+    check_disk(place, &setup).map_err(|fault| disk::with_remedy(context, fault))?;
+    disk::warn_if_short(context, place);
     let out = out.map(|p| std::path::absolute(&p).map_err(|e| Fault::io("find", &p, e))).transpose()?;
     if let Some(dir) = &out {
         check_free(dir)?;
@@ -73,25 +103,22 @@ pub fn start(context: &Context, request: RunRequest) -> Result<RunEnd> {
     })?;
     let run = store.get_run(id.as_str())?;
     durable::create_directories(&run.directory).map_err(|e| Fault::io("create", &run.directory, e))?;
-    let marker = run.directory.join(MARKER);
-    let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
-    let end = durable::write_file(&marker, &text)
-        .map_err(|e| Fault::io("write", &marker, e))
-        .and_then(|()| execute(context, &engine, &store, &run, &setup, Begin::Fresh));
-    if end.is_err() && !has_begun(&store, &run) {
-        forget(&store, &run, is_new_folder);
+    let created = Created { store, run, setup, engine, is_new_folder };
+    if let Err(fault) = write_marker(&created.run, &config) {
+        created.forget();
+        return Err(fault);
     }
-    end
+    Ok(created)
 }
 
 /// Whether anybody was told that the run began. Where nobody can say, it did.
-fn has_begun(store: &Store, run: &Run) -> bool {
+pub(crate) fn has_begun(store: &Store, run: &Run) -> bool {
     store.events(run.id.as_str(), 0).map_or(true, |events| events.iter().any(|event| event.kind == "started"))
 }
 
 /// A run that was refused before it began is no run: its folder can be named again. What cannot be removed stays.
-fn forget(store: &Store, run: &Run, is_new_folder: bool) {
-    for name in [MARKER, "events.jsonl", "run.lock"] {
+pub(crate) fn forget(store: &Store, run: &Run, is_new_folder: bool) {
+    for name in [MARKER, "events.jsonl", "run.lock", super::background::LOG] {
         let _removed = std::fs::remove_file(run.directory.join(name));
     }
     if is_new_folder {
@@ -102,7 +129,8 @@ fn forget(store: &Store, run: &Run, is_new_folder: bool) {
 }
 
 /// What is different from where a run goes on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ResumeChanges {
     /// Settings, as `key=value`.
     pub set: Vec<String>,
@@ -110,10 +138,12 @@ pub struct ResumeChanges {
     pub exclude_rows: Vec<String>,
     /// Go back to the newest checkpoint that is not after this step.
     pub rewind_to: Option<u64>,
+    /// Whether this process shows notifications, where that was said. It changes nothing about the run.
+    pub notify: Option<bool>,
 }
 
 impl ResumeChanges {
-    fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.set.is_empty() && self.exclude_rows.is_empty() && self.rewind_to.is_none()
     }
 }
@@ -154,8 +184,27 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> R
         ));
     }
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    let begin = if changes.is_none() { Begin::Resume } else { Begin::Change(changes.rewind_to) };
-    execute(context, &engine, &store, &run, &setup, begin).map(Some)
+    let begin = match run.status {
+        Status::Queued => Begin::Fresh,
+        _ if changes.is_none() => Begin::Resume,
+        _ => Begin::Change(changes.rewind_to),
+    };
+    let run = if changes.is_none() { run } else { remember(&store, &run, &config, &setup.dataset_hash)? };
+    execute(context, &engine, &store, &run, &setup, begin, changes.notify).map(Some)
+}
+
+/// A run that goes on otherwise is from now on described as it goes on, in the store and in its folder.
+fn remember(store: &Store, run: &Run, config: &RunConfig, dataset_hash: &str) -> Result<Run> {
+    let _lock = RunLock::take(&run.directory)?;
+    store.change_config(run.id.as_str(), &config.to_value(), dataset_hash)?;
+    write_marker(run, config)?;
+    store.get_run(run.id.as_str())
+}
+
+fn write_marker(run: &Run, config: &RunConfig) -> Result<()> {
+    let marker = run.directory.join(MARKER);
+    let text = serde_json::to_vec_pretty(&json!({"run": run.id, "config": config.to_value()})).expect("plain data");
+    durable::write_file(&marker, &text).map(drop).map_err(|e| Fault::io("write", &marker, e))
 }
 
 /// End a run that no process works on: its adapter is written from its newest checkpoint.
@@ -165,7 +214,7 @@ pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
     let frozen = frozen_plan(run)?;
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
     let engine = Engine::open(&context.backend, setup.plan.threads)?;
-    execute(context, &engine, &store, run, &setup, Begin::Stop)
+    execute(context, &engine, &store, run, &setup, Begin::Stop, Some(false))
 }
 
 fn frozen_plan(run: &Run) -> Result<TrainingPlan> {
@@ -204,8 +253,12 @@ fn execute(
     run: &Run,
     setup: &Setup,
     begin: Begin,
+    notify: Option<bool>,
 ) -> Result<RunEnd> {
     let _lock = RunLock::take(&run.directory)?;
+    if begin == Begin::Fresh && store.get_run(run.id.as_str())?.status != Status::Queued {
+        return Err(Fault::new("PS-RUN-002", "Another process has taken up this run in the meantime."));
+    }
     // Requests to an earlier process are not for this one.
     store.take_commands(run.id.as_str())?;
     store.start_run(
@@ -249,6 +302,10 @@ fn execute(
     };
     let mut sink = progress::for_run(context, store, run, &setup.plan)?;
     sink.also(Box::new(Segments::new(&run.directory, engine, &setup.plan)));
+    let wish = notify.or(config.logging.notify);
+    if let Some(notices) = super::notices::follow(store, &run.name, wish, setup.plan.total_steps) {
+        sink.also(Box::new(notices));
+    }
     let monitor = sink.watch();
     let job = TrainJob {
         base: &setup.base,

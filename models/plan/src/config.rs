@@ -295,6 +295,8 @@ pub struct GuardConfig {
 pub struct LoggingConfig {
     /// Event files for TensorBoard: `true` for the run's own folder, or another folder.
     pub tensorboard: Option<TensorboardPlace>,
+    /// Whether this run shows notifications on the desktop; without a word, as the settings say.
+    pub notify: Option<bool>,
 }
 
 /// Where event files go.
@@ -427,7 +429,29 @@ fn check_known(value: &Value, known: &Value, path: &str) -> Result<()> {
     }
 }
 
+/// What other programs, and our own command line, call settings.
+const OTHER_NAMES: [(&str, &str); 15] = [
+    ("lora_rank", "adapter.rank"),
+    ("lora_r", "adapter.rank"),
+    ("r", "adapter.rank"),
+    ("lora_alpha", "adapter.alpha"),
+    ("lora_dropout", "adapter.dropout"),
+    ("batch_size", "training.micro_batch_size"),
+    ("per_device_train_batch_size", "training.micro_batch_size"),
+    ("gradient_accumulation_steps", "training.gradient_accumulation"),
+    ("lr", "training.learning_rate"),
+    ("num_train_epochs", "training.epochs"),
+    ("num_epochs", "training.epochs"),
+    ("max_seq_length", "training.max_sequence_length"),
+    ("max_length", "training.max_sequence_length"),
+    ("sequence_len", "training.max_sequence_length"),
+    ("lr_scheduler_type", "training.scheduler"),
+];
+
 fn unknown_field(path: &str, key: &str, siblings: &Value) -> Fault {
+    if let Some((_, near)) = OTHER_NAMES.iter().find(|(other, _)| *other == key) {
+        return not_a_setting(path, near);
+    }
     let mut names = Vec::new();
     all_paths(&template(), "", &mut names);
     let direct = siblings.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
@@ -447,6 +471,10 @@ fn unknown_field(path: &str, key: &str, siblings: &Value) -> Fault {
         (_, Some((_, name))) => name,
         _ => String::new(),
     };
+    not_a_setting(path, &near)
+}
+
+fn not_a_setting(path: &str, near: &str) -> Fault {
     Fault::new("PS-CFG-002", format!("There is no setting `{path}`. Did you mean `{near}`?"))
         .action(format!("Use `{near}`"), None)
 }
@@ -520,6 +548,18 @@ fn merge(base: &mut Value, patch: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_other_programs_lead_to_ours() {
+        let named = |assignment: &str| RunConfig::default().set(assignment).expect_err("unknown").detail;
+        assert!(named("adapter.lora_rank=8").contains("`adapter.rank`"), "{}", named("adapter.lora_rank=8"));
+        assert!(named("training.lr=1").contains("`training.learning_rate`"));
+        for (_, name) in OTHER_NAMES {
+            let mut names = Vec::new();
+            all_paths(&template(), "", &mut names);
+            assert!(names.iter().any(|known| known == name), "{name}");
+        }
+    }
 
     #[test]
     fn unknown_field_names_the_nearest() {

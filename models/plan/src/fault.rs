@@ -80,16 +80,21 @@ impl Fault {
             if shown.len() >= 3 {
                 break;
             }
-            if !shown.contains(action) {
+            if shown.iter().all(|known| known.label != action.label) {
                 shown.push(action.clone());
             }
         }
         shown
     }
 
-    /// Where the help page of this code is.
+    /// Where this code is on the help page.
     pub fn help(&self) -> String {
-        format!("help/#{}", self.code.to_lowercase())
+        help_anchor(self.code)
+    }
+
+    /// The command that explains this code, without a network.
+    pub fn help_command(&self) -> String {
+        format!("peft-studio errors show {}", self.code)
     }
 
     /// Reading or writing `path` failed: sorted by what the system said.
@@ -104,6 +109,16 @@ impl Fault {
         };
         Self::new(code, detail).caused_by(error)
     }
+}
+
+/// Where `code` is on the help page.
+pub fn help_anchor(code: &str) -> String {
+    format!("help/#{}", code.to_lowercase())
+}
+
+/// The catalogue's own spelling of a code that comes from outside, such as another process.
+pub fn known_code(code: &str) -> Option<&'static str> {
+    catalogue().get_key_value(code).map(|(known, _)| known.as_str())
 }
 
 /// Every code the program can raise.

@@ -204,7 +204,7 @@ impl TrainingPlan {
     /// Whether the values to train are kept as they were: a reference that switching adapters off does not bring back.
     pub fn keeps_reference(&self) -> bool {
         let is_compared = self.preference.as_ref().is_some_and(PreferencePlan::has_reference);
-        is_compared && (self.method == Method::Full || self.init_from.is_some())
+        is_compared && self.init_from.is_some()
     }
 
     /// The learning rate over time.

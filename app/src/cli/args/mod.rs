@@ -4,10 +4,15 @@
 //! ends the program here, with exit code 2.
 
 mod data;
+mod disk;
+mod errors;
 mod model;
 mod models;
+mod notifications;
+mod pipeline;
 mod planning;
 mod presets;
+mod queue;
 mod spelling;
 mod starter;
 mod training;
@@ -15,10 +20,15 @@ mod values;
 mod versions;
 
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
+pub use disk::{DiskArgs, DiskCommand, FreeArgs};
+pub use errors::ErrorsCommand;
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
 pub use models::{DownloadArgs, ModelsCommand, SearchArgs, SearchSort};
+pub use notifications::{NotificationsCommand, Switch};
+pub use pipeline::PipelineArgs;
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
@@ -103,6 +113,9 @@ pub enum Command {
     /// Look after finished runs as versions of your model
     #[command(subcommand)]
     Versions(VersionsCommand),
+    /// Choose what the desktop tells you about your runs
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
     /// Keep, share and take in settings under a name
     #[command(subcommand)]
     Presets(PresetsCommand),
@@ -117,6 +130,13 @@ pub enum Command {
     Serve(ServeArgs),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
+    /// Run a chain of these commands from a file, checked as a whole; it goes on where it stopped
+    Pipeline(PipelineArgs),
+    /// See what the program has put on the disk, and free what is not needed
+    Disk(DiskArgs),
+    /// Look up what an error means and what helps
+    #[command(subcommand)]
+    Errors(ErrorsCommand),
     /// Print a script that completes commands when you press Tab
     #[command(
         after_help = "Example:\n  peft-studio completions bash > ~/.local/share/bash-completion/completions/peft-studio"

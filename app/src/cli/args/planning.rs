@@ -55,6 +55,9 @@ pub struct PlanArgs {
     /// Write the completed run file here
     #[arg(long, value_name = "RUN.json", alias = "output")]
     pub out: Option<PathBuf>,
+    /// Also write a training specification: the run file with the hashes of model and data, and what the machine needs
+    #[arg(long, value_name = "SPEC.json")]
+    pub write_spec: Option<PathBuf>,
     /// A name to find the run by
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

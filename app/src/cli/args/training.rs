@@ -1,5 +1,6 @@
 //! Arguments of the commands that make runs and look at them.
 
+use super::queue::{AttachArgs, QueueCommand};
 use super::values;
 use clap::{Args, Subcommand, ValueEnum};
 use peft_storage::{RunSort, Status};
@@ -15,12 +16,12 @@ pub struct QuickstartArgs {
 }
 
 /// `train`.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
                         peft-studio train run.json --set training.learning_rate=1e-4\n\n\
                         What is not given is chosen for you.")]
 pub struct TrainArgs {
-    /// A run file, as stored with every run; options change what it says
+    /// A run file, as stored with every run, or a specification; options change what it says
     #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
@@ -80,6 +81,18 @@ pub struct TrainArgs {
     /// Also write a complete model with the adapter merged in
     #[arg(long)]
     pub merge: bool,
+    /// Where a run is refused before it begins and a change of settings would help, make the change and try again
+    #[arg(long)]
+    pub fix: bool,
+    /// Train in a process of its own and return as soon as it has begun
+    #[arg(long)]
+    pub detach: bool,
+    /// Show notifications on the desktop, whatever the settings say
+    #[arg(long, overrides_with = "no_notify")]
+    pub notify: bool,
+    /// Show no notifications
+    #[arg(long)]
+    pub no_notify: bool,
 }
 
 /// `pause`.
@@ -107,6 +120,18 @@ pub struct ResumeArgs {
     /// Go back to the newest checkpoint that is not after this step; 0 is the beginning
     #[arg(long, value_name = "STEP")]
     pub rewind_to: Option<u64>,
+    /// Also write a complete model with the adapter merged in, once the run is finished
+    #[arg(long)]
+    pub merge: bool,
+    /// Go on in a process of its own and return as soon as it has begun
+    #[arg(long)]
+    pub detach: bool,
+    /// Show notifications on the desktop, whatever the settings say
+    #[arg(long, overrides_with = "no_notify")]
+    pub notify: bool,
+    /// Show no notifications
+    #[arg(long)]
+    pub no_notify: bool,
 }
 
 /// `stop`.
@@ -165,6 +190,11 @@ pub enum RunsCommand {
         #[arg(long, value_name = "N", default_value = "10", value_parser = values::positive)]
         limit: usize,
     },
+    /// Follow a run that another process works on; Ctrl-C leaves, and the run goes on
+    Attach(AttachArgs),
+    /// Let runs wait for their turn and train one after the other
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Ask a live run to score its held-out rows now
     #[command(after_help = "Example:\n  peft-studio runs evaluate support-bot")]
     Evaluate {

@@ -251,6 +251,8 @@ impl EventSink for RunSink<'_> {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let synced: Vec<_> = others.receivers.iter_mut().map(|receiver| receiver.sync()).collect();
         drop(others);
-        synced.into_iter().for_each(|synced| self.keep(synced));
+        for result in synced {
+            self.keep(result);
+        }
     }
 }

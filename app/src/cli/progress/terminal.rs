@@ -78,14 +78,12 @@ impl Receiver for Terminal {
                 }
             }
             RunEvent::Step(metrics) => self.step(metrics),
-            // A person has other ways to look at the machine.
-            RunEvent::Hardware(_) => {}
             RunEvent::Evaluation(evaluation) => self.say(&evaluated(evaluation)),
             RunEvent::Checkpoint { step, bytes: size, .. } => {
                 self.say(&format!("Step {step}: saved a checkpoint of {}", bytes(*size)));
             }
-            // Answers are for whoever looks at the run; a bar has no room for them.
-            RunEvent::Sample { .. } | RunEvent::Probe(_) => {}
+            // Answers and readings are for whoever looks at the run; a bar has no room for them.
+            RunEvent::Sample { .. } | RunEvent::Probe(_) | RunEvent::Hardware(_) => {}
             RunEvent::Anomaly { message, taken, .. } => {
                 self.say(&printable(&format!("{message}. In answer: {taken}.")));
             }

@@ -4,7 +4,7 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, RichText, Role,
+    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, Role,
     Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
 };
 
@@ -79,13 +79,14 @@ pub fn icon_label(ui: &mut Ui, icon: Icon, color: eframe::egui::Color32, size: f
 /// A coloured word with a dot: says more than a colour alone.
 pub fn chip(ui: &mut Ui, tone: tokens::Tone, word: &str) -> Response {
     let t = of(ui);
-    Frame::new()
-        .fill(tone.bg)
-        .stroke(Stroke::new(t.stroke, tokens::faded(tone.fg, 0.35)))
-        .corner_radius(CornerRadius::same(11))
-        .inner_margin(Margin::symmetric(9, 2))
-        .show(ui, |ui| ui.label(RichText::new(word).size(12.0).color(tone.fg)))
-        .response
+    let font = eframe::egui::FontId::proportional(12.0);
+    let words = ui.painter().layout_no_wrap(word.to_owned(), font, tone.fg);
+    let (rect, response) = ui.allocate_exact_size(vec2(words.size().x + 20.0, 22.0), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, word));
+    let outline = Stroke::new(t.stroke, tokens::faded(tone.fg, 0.35));
+    ui.painter().rect(rect, CornerRadius::same(11), tone.bg, outline, StrokeKind::Inside);
+    ui.painter().galley(rect.center() - words.size() / 2.0, words, tone.fg);
+    response
 }
 
 /// A page's title with a sentence under it.

@@ -120,7 +120,7 @@ fn busy(card: &Card) -> Option<Fault> {
     });
     let names: Vec<String> = names.collect();
     if !names.is_empty() {
-        detail += &format!(" It is used by {}.", names.join("; "));
+        detail = format!("{detail} It is used by {}.", names.join("; "));
     }
     Some(Fault::new("PS-HW-007", detail))
 }

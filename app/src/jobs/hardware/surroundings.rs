@@ -5,6 +5,7 @@ use std::path::Path;
 
 /// The system around the process.
 #[derive(Clone, Debug, Default, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own, and a field of what scripts read")]
 pub struct Surroundings {
     /// Name and version.
     pub os: String,
