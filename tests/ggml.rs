@@ -148,12 +148,11 @@ fn matrix(name: &str) -> Vec<f32> {
     let u = uniform(1, 4 * n);
     let bell = |i: usize| ((u[i] + u[n + i]) + (u[2 * n + i] + u[3 * n + i])) * 0.0625;
     let element = |i: usize| match name {
-        "bell" => bell(i),
         "small" => bell(i) * 0.007_812_5,
         "flat" => u[i] * 0.125,
         "tails" => u[i] / (u[n + i].abs() + 0.03125) * 0.015_625,
         "columns" if i % COLS % 37 == 5 => bell(i) * 16.0,
-        "columns" => bell(i),
+        "bell" | "columns" => bell(i),
         "shifted" => bell(i) + 0.0625,
         "sparse" if u[n + i] > 0.25 => bell(i),
         "sparse" => 0.0,

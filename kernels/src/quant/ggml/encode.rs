@@ -1,8 +1,8 @@
 //! f32 to the blocks of GGUF files, row by row, sixteen blocks or sub-blocks at a time.
 //!
 //! What is made small is `Σ w·(x - decoded)²`. Without an importance matrix `w` says that large elements
-//! matter more where bits are few; with one it is the importance of the column times a size that keeps
-//! small elements from being forgotten. Those are the weights llama.cpp uses, so that the errors can be compared.
+//! matter more, in types whose blocks have scales of scales; with one it is the importance of the column times a
+//! size that keeps small elements from being forgotten, as llama.cpp has it.
 
 use super::blocks32;
 use super::blocks256;
