@@ -53,23 +53,26 @@ struct Notifications(Arc<Record>);
 
 #[zbus::interface(name = "org.freedesktop.Notifications")]
 impl Notifications {
+    #[allow(clippy::unused_self, reason = "the interface has methods")]
     fn get_capabilities(&self) -> Vec<String> {
         ["body", "body-markup", "sound"].map(str::to_owned).to_vec()
     }
 
     #[allow(clippy::too_many_arguments, reason = "the protocol has so many")]
+    #[allow(clippy::needless_pass_by_value, reason = "what arrives is owned")]
     fn notify(
         &self,
         app_name: &str,
         replaces: u32,
-        _icon: &str,
+        icon: &str,
         summary: String,
         body: String,
-        _actions: Vec<String>,
+        actions: Vec<String>,
         hints: HashMap<String, OwnedValue>,
         expires: i32,
     ) -> u32 {
-        assert_eq!((app_name, expires), ("PEFT Studio", -1));
+        assert_eq!((app_name, icon, expires), ("PEFT Studio", "peft-studio", -1));
+        assert!(actions.is_empty(), "{actions:?}");
         if self.0.hangs.load(Ordering::SeqCst) {
             sleep(Duration::from_secs(20));
         }

@@ -5,6 +5,7 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::quant::GgmlType;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -153,13 +154,24 @@ pub enum FrozenWeight {
     },
     /// 4-bit codes with block scales.
     FourBit(FourBit),
+    /// Blocks of a GGUF file.
+    Blocks {
+        /// Whole blocks, row after row.
+        bytes: Bytes,
+        /// Their type.
+        kind: GgmlType,
+        /// Output features.
+        rows: usize,
+        /// Input features.
+        cols: usize,
+    },
 }
 
 impl FrozenWeight {
     /// `(rows, cols)`.
     pub fn shape(&self) -> (usize, usize) {
         match self {
-            Self::Dense { rows, cols, .. } => (*rows, *cols),
+            Self::Dense { rows, cols, .. } | Self::Blocks { rows, cols, .. } => (*rows, *cols),
             Self::FourBit(w) => (w.rows, w.cols),
         }
     }
@@ -167,7 +179,7 @@ impl FrozenWeight {
     /// Bytes it occupies in storage.
     pub fn stored_bytes(&self) -> usize {
         match self {
-            Self::Dense { bytes, .. } => bytes.len(),
+            Self::Dense { bytes, .. } | Self::Blocks { bytes, .. } => bytes.len(),
             Self::FourBit(w) => {
                 let scales = match &w.absmax {
                     Absmax::Plain(v) => v.len() * 4,
@@ -187,6 +199,12 @@ impl FrozenWeight {
             Self::Dense { bytes, dtype, .. } => {
                 if n.checked_mul(dtype.size()) != Some(bytes.len()) {
                     return bad(format!("{} bytes for shape [{rows}, {cols}]", bytes.len()));
+                }
+            }
+            Self::Blocks { bytes, kind, .. } => {
+                let needed = kind.row_bytes(cols).and_then(|row| row.checked_mul(rows));
+                if needed != Some(bytes.len()) {
+                    return bad(format!("{} bytes of {kind} for shape [{rows}, {cols}]", bytes.len()));
                 }
             }
             Self::FourBit(w) => {

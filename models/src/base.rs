@@ -1,9 +1,11 @@
 //! A base model as a whole: weights, tokenizer, and where they came from.
 
 use crate::checkpoint::Checkpoint;
+use crate::export::gguf::vocabulary::TokenizerFiles;
 use peft_kernels::{DType, FrozenWeight};
-use peft_plan::{ModelSpec, Result};
+use peft_plan::{Fault, ModelSpec, Result};
 use peft_text::{Parts, Tokenizer};
+use serde_json::Value;
 use std::path::Path;
 
 /// The files of a model that is part of the program.
@@ -21,6 +23,23 @@ pub struct EmbeddedModel {
     pub generation_config: &'static [u8],
 }
 
+/// Largest file of a tokenizer that is read.
+const TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// The bytes of a file that may be missing.
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    use std::io::{Error, ErrorKind};
+    let read = || match std::fs::metadata(path)?.len() {
+        ..=TOKENIZER_BYTES => std::fs::read(path),
+        _ => Err(Error::new(ErrorKind::FileTooLarge, "it is far too large for this file")),
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Fault::io("read", path, error)),
+    }
+}
+
 /// Weights and tokenizer of a base model.
 pub struct BaseModel {
     id: String,
@@ -30,9 +49,13 @@ pub struct BaseModel {
 }
 
 impl BaseModel {
-    /// Open the folder `dir`; `id` is what the user calls the model.
+    /// Open the folder `dir`, or the GGUF file of that name; `id` is what the user calls the model.
     pub fn open(id: &str, dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir)?;
+        if let Some(file) = checkpoint.gguf() {
+            let tokenizer = crate::export::gguf::tokenizer::read(file, checkpoint.config())?;
+            return Self::assemble(id, checkpoint, tokenizer, None);
+        }
         let tokenizer = Tokenizer::open(dir)?;
         Self::assemble(id, checkpoint, tokenizer, None)
     }
@@ -99,6 +122,8 @@ impl BaseModel {
     pub fn dtype(&self) -> DType {
         match self.checkpoint.frozen("model.embed_tokens.weight") {
             Ok(FrozenWeight::Dense { dtype, .. }) => dtype,
+            // What blocks decode to has no more digits than that.
+            Ok(FrozenWeight::Blocks { .. }) => DType::F16,
             _ => DType::F32,
         }
     }
@@ -115,6 +140,29 @@ impl BaseModel {
     /// Bytes of one weight that is not quantised.
     pub fn dense_bytes(&self) -> u64 {
         self.dtype().size() as u64
+    }
+
+    /// The files of its tokenizer, as they are. Not for a model in a GGUF file, which has none.
+    pub fn tokenizer_files(&self) -> Result<TokenizerFiles> {
+        let model_config = self.checkpoint.config().clone();
+        if let Some(files) = &self.embedded {
+            let read = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or_default();
+            let (json, config) = (read(files.tokenizer), read(files.tokenizer_config));
+            return Ok(TokenizerFiles { json, config, model_config, pieces: None });
+        }
+        let Some(dir) = self.dir() else { return Ok(TokenizerFiles { model_config, ..TokenizerFiles::default() }) };
+        let json = |name: &str| match read_small(&dir.join(name))? {
+            // The tokenizer was opened from the same file, and what is wrong with it was said then.
+            Some(bytes) => Ok::<_, Fault>(serde_json::from_slice(&bytes).unwrap_or_default()),
+            None => Ok(Value::Null),
+        };
+        let pieces = read_small(&dir.join("tokenizer.model"))?;
+        Ok(TokenizerFiles {
+            json: json("tokenizer.json")?,
+            config: json("tokenizer_config.json")?,
+            model_config,
+            pieces,
+        })
     }
 
     /// Small files of the embedded model that belong beside its weights; a folder's files are copied from there.

@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod decoder;
 pub mod engine;
+pub mod export;
 pub mod fault;
 pub mod generate;
 pub mod golden;

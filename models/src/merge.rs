@@ -21,6 +21,11 @@ pub(crate) fn dense(weight: &FrozenWeight) -> Vec<f32> {
     match weight {
         FrozenWeight::Dense { bytes, dtype, .. } => widen(*dtype, bytes.as_slice()),
         FrozenWeight::FourBit(w) => quant::dequantize(w),
+        FrozenWeight::Blocks { rows, cols, .. } => {
+            let mut out = vec![0.0; rows * cols];
+            quant::decode(weight, 0, &mut out);
+            out
+        }
     }
 }
 
@@ -75,6 +80,11 @@ impl<'a, B: Backend> Merger<'a, B> {
     pub fn unties(&self) -> bool {
         let weight = |path: &str| format!("{path}.weight");
         self.checkpoint.spec().tied && [EMBEDDING, HEAD].iter().any(|path| self.saved.contains_key(&weight(path)))
+    }
+
+    /// Whether anything of the base is replaced whole.
+    pub fn replaces_any(&self) -> bool {
+        !self.saved.is_empty()
     }
 
     /// How many modules of the model the adapter changes.

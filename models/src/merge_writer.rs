@@ -97,7 +97,7 @@ pub fn tensors_of(base: &Checkpoint, dtype: DType) -> Result<Vec<OutTensor>> {
         }
         let (kind, shape) = match base.four_bit_shape(canonical)? {
             Some((rows, cols)) => (out_type(dtype), vec![rows, cols]),
-            None if stored.float().is_ok() => (out_type(dtype), stored.shape.clone()),
+            None if stored.blocks.is_some() || stored.float().is_ok() => (out_type(dtype), stored.shape.clone()),
             None => (stored.dtype, stored.shape.clone()),
         };
         let (name, canonical) = (stored.stored_name.clone(), canonical.to_owned());
@@ -132,7 +132,7 @@ pub fn base_bytes(base: &Checkpoint, tensor: &OutTensor) -> Result<Vec<u8>> {
     }
     let values = match four_bit.then(|| base.frozen(&tensor.canonical)).transpose()? {
         Some(FrozenWeight::FourBit(weight)) => quant::dequantize(&weight),
-        Some(FrozenWeight::Dense { .. }) | None => stored.to_f32()?,
+        Some(FrozenWeight::Dense { .. } | FrozenWeight::Blocks { .. }) | None => stored.to_f32()?,
     };
     Ok(narrow(dtype()?, &values))
 }

@@ -1,13 +1,16 @@
-//! `export --to peft|merged`.
+//! `export`: the adapter, a complete model, or GGUF files for other programs.
 
 use super::args::ExportArgs;
 use super::context::Context;
 use super::output;
+use crate::jobs::export::{self, Exported, Origin};
 use crate::jobs::model::spelled;
 use crate::jobs::{open_model, run::find};
 use peft_models::DType;
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, MergeOptions, Quantization};
+use peft_models::export::certificate::Certificate;
+use peft_models::export::gguf::lora::obstacle;
 use peft_models::peft_format::{AdapterFile, read_adapter, write_adapter};
 use peft_plan::{Fault, Result, RunConfig};
 use peft_storage::Run;
@@ -26,47 +29,136 @@ pub struct Source {
 
 /// Write a run's result, or a model with an adapter, in the form asked for.
 pub fn run(context: &Context, args: &ExportArgs) -> Result<u8> {
+    match args.to.as_str() {
+        "peft" | "merged" => as_safetensors(context, args),
+        _ => as_gguf(context, args),
+    }
+}
+
+/// The folder to write to; the parser asks for it where there is no other.
+fn out_of(args: &ExportArgs) -> Result<&Path> {
+    args.out.as_deref().ok_or_else(|| Fault::new("PS-CFG-001", "Say where to write to: `--out DIR`"))
+}
+
+fn as_safetensors(context: &Context, args: &ExportArgs) -> Result<u8> {
+    let out = out_of(args)?;
     let source = match (&args.run, &args.model) {
         (Some(name), _) => source_of_run(&find(&context.store()?, name)?)?,
         (None, Some(model)) => Source { model: model.clone(), adapter: args.adapter.clone(), quantize: None },
-        (None, None) => {
-            return Err(Fault::new("PS-CFG-001", "Say what to export: a run, or `--model` with `--adapter`"));
-        }
+        (None, None) => return Err(nothing_named()),
     };
     let base = open_model(&source.model)?;
     let adapter = source.adapter.as_deref().map(read_adapter).transpose()?;
-    let files = match args.to.as_str() {
-        "peft" => {
-            let Some(adapter) = adapter else {
-                return Err(Fault::new("PS-CFG-001", "There is no adapter to export: give a run, or `--adapter DIR`"));
-            };
-            write_adapter(&args.out, &adapter.config, &adapter.tensors)?;
-            ["adapter_model.safetensors", "adapter_config.json"].map(|n| args.out.join(n)).to_vec()
-        }
-        "merged" => {
-            let options = merge_options(&base, args.dtype.as_deref(), args.max_shard_size, source.quantize)?;
-            merge(context, &base, adapter.as_ref(), &options, &args.out)?
-        }
-        other => {
-            return Err(Fault::new(
-                "PS-CFG-001",
-                format!("`--to {other}` is not a target of this version; targets are peft and merged"),
-            ));
-        }
+    let files = if args.to == "peft" {
+        let Some(adapter) = adapter else {
+            return Err(Fault::new("PS-CFG-001", "There is no adapter to export: give a run, or `--adapter DIR`"));
+        };
+        write_adapter(out, &adapter.config, &adapter.tensors)?;
+        ["adapter_model.safetensors", "adapter_config.json"].map(|n| out.join(n)).to_vec()
+    } else {
+        let options = merge_options(&base, args.dtype.as_deref(), args.max_shard_size, source.quantize)?;
+        merge(context, &base, adapter.as_ref(), &options, out)?
     };
     let described = files.iter().map(|f| describe(f, &args.to)).collect::<Result<Vec<_>>>()?;
-    if context.json {
-        output::print_json(&json!({"files": described, "certificate": Value::Null}));
-    } else {
-        for file in &described {
-            output::line(&format!(
-                "{:>12}  {}",
-                output::bytes(file["bytes"].as_u64().unwrap_or(0)),
-                file["path"].as_str().unwrap_or("")
-            ));
+    show(context, &described, &[]);
+    Ok(0)
+}
+
+fn nothing_named() -> Fault {
+    Fault::new("PS-CFG-001", "Say what to export: a run, or `--model` with `--adapter`")
+}
+
+fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
+    let name = args.name.as_deref();
+    let types = export::types(&args.quant)?;
+    let mut origin = match (&args.run, &args.model) {
+        (Some(run), _) => Origin::of_run(context, run, name)?,
+        (None, Some(model)) => Origin::of_model(model, args.adapter.as_deref(), name)?,
+        (None, None) => return Err(nothing_named()),
+    };
+    if args.to == "gguf-lora" {
+        match origin.adapter.as_ref().and_then(obstacle) {
+            None => return lora(context, &origin, out_of(args)?),
+            Some(why) => output::note(&format!("Base and adapter are exported as one model: {why}")),
         }
     }
+    let folder = match args.to.as_str() {
+        "lmstudio" => export::lm_studio_folder(&origin, args.out.as_deref())?,
+        _ => out_of(args)?.to_owned(),
+    };
+    origin.layout_prints_no_begin = args.to == "ollama";
+    // What Ollama cannot lay out is better said before gigabytes are written.
+    let layout = (args.to == "ollama").then(|| export::turn_layout(&origin)).transpose()?;
+    let engine = Engine::open(&context.backend, context.threads)?;
+    let Some(files) = export::gguf(&engine, &origin, &types, &folder)? else {
+        output::note("Stopped; nothing was written");
+        return Ok(super::interrupt::EXIT_CODE);
+    };
+    let steps = match &layout {
+        Some(layout) => export::ollama(&origin, layout, &files, &folder)?,
+        None => Vec::new(),
+    };
+    show(context, &files.iter().map(described).collect::<Result<Vec<_>>>()?, &files);
+    for file in files.iter().filter(|file| !file.fallbacks.is_empty()) {
+        output::note(&format!(
+            "{} tensors of the {} file have a type with shorter blocks, because their rows are no multiple of 256",
+            file.fallbacks.len(),
+            file.file_type
+        ));
+    }
+    if let Some((question, answer)) = files.first().and_then(|f| f.certificate.sample.as_ref()).filter(|_| args.test) {
+        output::note(&format!("{question}\n{}", output::printable(answer)));
+    }
+    for step in steps {
+        output::note(&format!("In {}: {step}", folder.display()));
+    }
     Ok(0)
+}
+
+fn lora(context: &Context, origin: &Origin, folder: &Path) -> Result<u8> {
+    let (path, digest) = export::lora(origin, folder)?;
+    let path = std::path::absolute(&path).map_err(|e| Fault::io("find", &path, e))?;
+    let file =
+        json!({"path": path.display().to_string(), "type": "F32", "bytes": digest.bytes, "sha256": digest.sha256});
+    show(context, &[file], &[]);
+    Ok(0)
+}
+
+fn described(file: &Exported) -> Result<Value> {
+    let path = std::path::absolute(&file.path).map_err(|e| Fault::io("find", &file.path, e))?;
+    let fallbacks: Vec<Value> =
+        file.fallbacks.iter().map(|(name, kind)| json!({"tensor": name, "type": kind})).collect();
+    Ok(json!({
+        "path": path.display().to_string(),
+        "type": file.file_type,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "fallbacks": fallbacks,
+    }))
+}
+
+fn show(context: &Context, files: &[Value], certified: &[Exported]) {
+    if context.json {
+        let certificates: Vec<_> = certified.iter().map(|file| &file.certificate).collect();
+        output::print_json(&json!({"files": files, "certificate": certificates.first(), "certificates": certificates}));
+        return;
+    }
+    for (i, file) in files.iter().enumerate() {
+        let size = output::bytes(file["bytes"].as_u64().unwrap_or(0));
+        output::line(&format!("{size:>12}  {}", file["path"].as_str().unwrap_or("")));
+        let Some(Certificate { checks, divergence, .. }) = certified.get(i).map(|file| &file.certificate) else {
+            continue;
+        };
+        let far = divergence.map_or_else(String::new, |d| {
+            format!("; {:.4} nats from the tuned model, the same first choice {:.1} %", d.kl, d.top1_agreement * 100.0)
+        });
+        output::line(&format!(
+            "{:>12}  checked: {} of {} hold{far}",
+            "",
+            checks.iter().filter(|c| c.passed).count(),
+            checks.len()
+        ));
+    }
 }
 
 /// Merge the result of a finished run into `out`.

@@ -8,9 +8,11 @@ use super::context::Context;
 use super::memory::peak_memory;
 use super::output;
 use crate::jobs::answer::Answerer;
+use crate::jobs::export::{self, Origin};
 use crate::jobs::model::{STARTER, open_model};
 use crate::jobs::{RunRequest, start};
 use peft_models::engine::{Engine, MergeOptions};
+use peft_models::export::gguf::FileType;
 use peft_models::generate::Sampling;
 use peft_models::peft_format::read_adapter;
 use peft_models::train::RunOutcome;
@@ -74,6 +76,11 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<u8> {
     engine.merge(&base, None, &MergeOptions::of(base.dtype()), &base_dir)?;
     engine.merge(&base, Some(&read_adapter(&adapter)?), &MergeOptions::of(base.dtype()), &merged_dir)?;
 
+    let mut origin = Origin::of_run(context, end.run.id.as_str(), Some("starter-cafe"))?;
+    origin.rows.truncate(4);
+    let gguf = export::gguf(&engine, &origin, &[FileType::Q8_0], &directory.join("gguf"))?.unwrap_or_default();
+    let gguf = gguf.first();
+
     let right = |asked: &[Asked], answer: fn(&Asked) -> &str| {
         asked.iter().filter(|a| is_correct(answer(a), &a.question)).count()
     };
@@ -91,7 +98,8 @@ pub fn run(context: &Context, args: &QuickstartArgs) -> Result<u8> {
         "adapter": finished.adapter,
         "base": base_dir.display().to_string(),
         "merged": merged_dir.display().to_string(),
-        "gguf": Value::Null,
+        "gguf": gguf.map(|file| file.path.display().to_string()),
+        "certificate": gguf.map(|file| &file.certificate),
         "training_seconds": finished.seconds,
         "seconds": begun.elapsed().as_secs_f64(),
         "peak_memory_bytes": peak_memory(),
@@ -161,7 +169,12 @@ fn show(summary: &Value, asked: &[Asked], answers: &Path, run: &str) {
         n("small_world_base_correct")
     ));
     output::line(&format!("All questions and answers, misses too: {}", answers.display()));
-    for (what, key) in [("Adapter (PEFT)", "adapter"), ("Base", "base"), ("Base and adapter in one", "merged")] {
+    for (what, key) in [
+        ("Adapter (PEFT)", "adapter"),
+        ("Base", "base"),
+        ("Base and adapter in one", "merged"),
+        ("For llama.cpp (GGUF)", "gguf"),
+    ] {
         output::line(&format!("{what:<24} {}", summary[key].as_str().unwrap_or("")));
     }
     output::line(&format!(

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod disposal;
 pub mod download;
 pub mod evaluate;
+pub mod export;
 pub mod facts;
 pub mod fit;
 pub mod hardware;

@@ -15,6 +15,7 @@
 
 mod attention;
 mod attention_bwd;
+mod blocks;
 mod columns;
 mod dropout;
 mod embed;
@@ -36,7 +37,7 @@ mod rows;
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
-mod simd_dispatch;
+pub(crate) mod simd_dispatch;
 mod simd_portable;
 mod source;
 

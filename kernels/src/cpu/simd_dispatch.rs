@@ -38,6 +38,13 @@ impl Isa {
     }
 }
 
+impl Isa {
+    /// The best this processor has.
+    pub(crate) fn best() -> Self {
+        Self::avx512().or_else(Self::avx2).unwrap_or(Self::Portable)
+    }
+}
+
 /// Compiles a safe function once per instruction set and lets the first argument choose.
 ///
 /// The compiler vectorises the loops of the body. Sums keep their written order and products are

@@ -4,6 +4,7 @@ use super::Cpu;
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
+use crate::quant::ggml::decode::decode_on;
 use crate::weight::{DType, FourBit, FrozenWeight, Matrix};
 use std::ops::Range;
 
@@ -77,6 +78,7 @@ pub(super) fn decode(isa: Isa, w: &FrozenWeight, start: usize, out: &mut [f32]) 
             dense(isa, &bytes.as_slice()[start * size..(start + out.len()) * size], *dtype, out);
         }
         FrozenWeight::FourBit(w) => four_bit(isa, w, start, out),
+        FrozenWeight::Blocks { bytes, kind, .. } => decode_on(isa, *kind, bytes.as_slice(), start, out),
     }
 }
 

@@ -76,6 +76,7 @@ pub fn decode(w: &FrozenWeight, start: usize, out: &mut [f32]) {
             decode_dense(bytes, *dtype, out);
         }
         FrozenWeight::FourBit(w) => decode_four_bit(w, start, out),
+        FrozenWeight::Blocks { bytes, kind, .. } => super::ggml::decode(*kind, bytes.as_slice(), start, out),
     }
 }
 

@@ -166,7 +166,7 @@ fn only_gguf(path: &Path) -> Fault {
     Fault::new(
         "PS-MODEL-002",
         format!(
-            "`{}` holds only GGUF files, made for inference. Fine-tuning needs the safetensors weights of the original model.",
+            "`{}` holds no model in safetensors files, only GGUF. Give the GGUF file itself, or a folder with the safetensors of the model.",
             path.display()
         ),
     )

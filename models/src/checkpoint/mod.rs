@@ -10,6 +10,7 @@ mod complete;
 mod experts;
 mod files;
 mod four_bit;
+mod from_gguf;
 pub(crate) mod header;
 pub(crate) mod map;
 pub(crate) mod names;
@@ -19,8 +20,10 @@ pub(crate) use experts::PACKED;
 pub use experts::{ExpertMatrix, ExpertParts};
 pub(crate) use files::only_pickle;
 
+use crate::export::gguf;
 use header::{Entry, Header};
 use memmap2::Mmap;
+use peft_kernels::quant::GgmlType;
 use peft_kernels::{Bytes, DType, FrozenWeight};
 use peft_plan::family::{Precision, spec_from_config, spec_with_precision};
 use peft_plan::{Fault, ModelSpec, Result};
@@ -45,6 +48,8 @@ pub struct Checkpoint {
     /// The maps that tensors point into, by the name of the file.
     maps: BTreeMap<Arc<str>, Arc<Mmap>>,
     hash: String,
+    /// The GGUF file that it is.
+    gguf: Option<Arc<gguf::File>>,
 }
 
 /// One tensor as its file holds it.
@@ -54,8 +59,10 @@ pub struct StoredTensor {
     pub stored_name: String,
     /// The file.
     pub file: Arc<str>,
-    /// Element type.
+    /// Element type; bytes where it is blocks.
     pub dtype: Dtype,
+    /// The type of its blocks, if it is such.
+    pub blocks: Option<GgmlType>,
     /// Dimensions.
     pub shape: Vec<usize>,
     /// Little-endian content, as long as type and shape say.
@@ -70,8 +77,11 @@ struct WeightFile {
 }
 
 impl Checkpoint {
-    /// Open the model in the folder `dir`.
+    /// Open the model in the folder `dir`, or the GGUF file of that name.
     pub fn open(dir: &Path) -> Result<Self> {
+        if dir.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && dir.is_file() {
+            return Self::from_gguf(gguf::File::open(dir)?, dir.parent());
+        }
         files::recognise(dir)?;
         let (config_bytes, config) = files::json(dir, "config.json")?;
         // What cannot be trained is said before a file of many gigabytes is looked for.
@@ -120,7 +130,8 @@ impl Checkpoint {
                 }
                 let outside = || header::damaged(&file, &format!("the tensor `{name}` is outside it"));
                 let bytes = bytes.slice(range).ok_or_else(outside)?;
-                let tensor = StoredTensor { stored_name: name, file: Arc::clone(&file), dtype, shape, bytes };
+                let tensor =
+                    StoredTensor { stored_name: name, file: Arc::clone(&file), dtype, blocks: None, shape, bytes };
                 if let Some(other) = tensors.insert(names::canonical(&tensor.stored_name), tensor.clone()) {
                     let how = format!("`{}` and `{}` are the same tensor", other.stored_name, tensor.stored_name);
                     return Err(header::damaged(&file, &how));
@@ -128,7 +139,7 @@ impl Checkpoint {
             }
         }
         let spec = Self::spec_of(&config)?;
-        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash })
+        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash, gguf: None })
     }
 
     /// Everything is computed in f32 here, so Gemma's embedding scale is that of f32 too: rounding it to the type of
@@ -145,6 +156,11 @@ impl Checkpoint {
     /// Its `config.json`.
     pub fn config(&self) -> &Value {
         &self.config
+    }
+
+    /// The GGUF file that it is, if it is one.
+    pub fn gguf(&self) -> Option<&gguf::File> {
+        self.gguf.as_deref()
     }
 
     /// Its folder, unless it is part of the program.
@@ -201,6 +217,9 @@ impl Checkpoint {
             FrozenWeight::FourBit(weight)
         } else {
             let tensor = self.needed(name)?;
+            if let (Some(kind), &[rows, cols]) = (tensor.blocks, tensor.shape.as_slice()) {
+                return Ok(FrozenWeight::Blocks { bytes: tensor.bytes.clone(), kind, rows, cols });
+            }
             let (dtype, &[rows, cols]) = (tensor.float()?, tensor.shape.as_slice()) else {
                 return Err(tensor.damaged("it is not a matrix"));
             };
@@ -259,6 +278,11 @@ impl StoredTensor {
 
     /// Its numbers as f32.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
+        if let Some(kind) = self.blocks {
+            let mut out = vec![0.0; self.shape.iter().product()];
+            peft_kernels::quant::ggml::dequantize(kind, self.bytes.as_slice(), &mut out);
+            return Ok(out);
+        }
         Ok(widen(self.float()?, self.bytes.as_slice()))
     }
 

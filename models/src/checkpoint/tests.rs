@@ -175,7 +175,7 @@ fn folders_that_are_no_model_say_what_they_are() {
     expect(path, "PS-MODEL-003", "config.json");
     fs::write(path.join("model.gguf"), "GGUF").expect("written");
     expect(path, "PS-MODEL-002", "GGUF");
-    expect(&path.join("model.gguf"), "PS-MODEL-002", "GGUF");
+    expect(&path.join("model.gguf"), "PS-MODEL-005", "model.gguf");
     fs::write(path.join("config.json"), config().to_string()).expect("written");
     expect(path, "PS-MODEL-002", "GGUF");
     fs::write(path.join("pytorch_model.bin"), "PK").expect("written");

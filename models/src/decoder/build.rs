@@ -205,7 +205,7 @@ impl<B: Backend> Builder<'_, B> {
                             DType::F32,
                         ))
                     }
-                    stored @ FrozenWeight::FourBit(_) => stored,
+                    stored @ (FrozenWeight::FourBit(_) | FrozenWeight::Blocks { .. }) => stored,
                 };
                 Weights::Frozen(self.be.weight(frozen).map_err(device)?)
             }

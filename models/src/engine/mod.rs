@@ -1,5 +1,6 @@
 //! Where the device's type disappears: the app asks an [`Engine`], never a backend.
 
+mod exporting;
 mod memory;
 mod merging;
 mod session;

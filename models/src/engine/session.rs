@@ -3,7 +3,7 @@
 use super::Quantization;
 use crate::adapter::{self, AdapterSource, spec_of_file};
 use crate::base::BaseModel;
-use crate::decoder::{Activations, BuildOptions, Decoder, attach, build};
+use crate::decoder::{Activations, Batch, BuildOptions, Decoder, attach, build};
 use crate::fault::device;
 use crate::generate::{Columns, GenerateOptions, Generated, OnToken, Prompt, generate_with};
 use crate::peft_format::AdapterFile;
@@ -30,6 +30,8 @@ pub trait Session {
     fn switch_adapter(&mut self, adapter: Option<&AdapterFile>) -> Result<()>;
     /// A text as one vector: the mean of its last hidden states, with or without the adapter. At least one token.
     fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
+    /// What the model expects after every token, with or without the adapter: `[tokens, vocabulary]`.
+    fn logits(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
     /// Let go of the cache.
     fn forget(&mut self);
     /// Tokens that the cache has room for.
@@ -99,6 +101,12 @@ impl<B: Backend> Session for Loaded<B> {
 
     fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>> {
         self.decoder.pooled(&mut self.acts, tokens, adapters).map_err(device)
+    }
+
+    fn logits(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>> {
+        let mut batch = Batch::default();
+        batch.push(tokens, &vec![false; tokens.len()]);
+        self.decoder.logits(&mut self.acts, &batch, adapters).map_err(device)
     }
 
     fn forget(&mut self) {

@@ -186,7 +186,8 @@ pub struct ServeArgs {
 #[command(
     group = ArgGroup::new("exported").args(["run", "model"]).required(true),
     after_help = "Examples:\n  peft-studio export support-bot --to peft --out ./adapter\n  \
-                  peft-studio export --model starter --adapter ./adapter --to merged --dtype f16 --out ./model"
+                  peft-studio export --model starter --adapter ./adapter --to merged --dtype f16 --out ./model\n  \
+                  peft-studio export support-bot --to gguf --quant q8_0,q4_k_m --out ./gguf"
 )]
 pub struct ExportArgs {
     /// Id or name of a run
@@ -197,15 +198,30 @@ pub struct ExportArgs {
     /// Folder of the adapter
     #[arg(long, value_name = "DIR", conflicts_with = "run")]
     pub adapter: Option<PathBuf>,
-    /// What to write: peft (the adapter) or merged (a complete model)
-    #[arg(long, value_name = "FORMAT", value_parser = ["peft", "merged"])]
+    /// What to write: peft (the adapter), merged (a complete model), gguf (a file for llama.cpp and all that is built
+    /// on it), gguf-lora (the adapter for llama.cpp), ollama (GGUF and Modelfile), lmstudio (GGUF where LM Studio looks)
+    #[arg(long, value_name = "FORMAT", value_parser = ["peft", "merged", "gguf", "gguf-lora", "ollama", "lmstudio"])]
     pub to: String,
+    /// Types of GGUF files, such as q8_0,q4_k_m
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', alias = "types", default_value = "q8_0")]
+    pub quant: Vec<String>,
     /// Type of the numbers in a merged model [default: that of the base model]
     #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f16", "f32"])]
     pub dtype: Option<String>,
-    /// Folder to write to
-    #[arg(long, value_name = "DIR", alias = "output")]
-    pub out: PathBuf,
+    /// Folder to write to; LM Studio has one of its own
+    #[arg(
+        long,
+        value_name = "DIR",
+        alias = "output",
+        required_if_eq_any = [("to", "peft"), ("to", "merged"), ("to", "gguf"), ("to", "gguf-lora"), ("to", "ollama")]
+    )]
+    pub out: Option<PathBuf>,
+    /// Name of the exported model [default: from base and run]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Show a question and what the exported file answers
+    #[arg(long)]
+    pub test: bool,
     /// Largest size of one file of a merged model, such as 2GB
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     pub max_shard_size: Option<u64>,

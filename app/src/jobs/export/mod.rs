@@ -1,0 +1,171 @@
+//! Trained models as GGUF files, alone and for the programs that run them: written, checked, and described.
+
+pub mod card;
+mod license;
+pub mod origin;
+mod targets;
+
+pub use origin::Origin;
+pub use targets::{lm_studio_folder, lora, ollama, turn_layout};
+
+use crate::cli::output::bytes;
+use crate::cli::{interrupt, output};
+use crate::jobs::hardware::free_space;
+use durable::create_directories;
+use peft_models::engine::Engine;
+use peft_models::export::certificate::{Certificate, Reference};
+use peft_models::export::gguf::vocabulary::ChatLayout;
+use peft_models::export::gguf::write::{Source, Written};
+use peft_models::export::gguf::{FileType, Metadata};
+use peft_plan::{Fault, Result, Role, Turn};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Bytes that must stay free beside the files.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// A file that was exported.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its type.
+    pub file_type: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// Tensors that got another type because of the length of their rows.
+    pub fallbacks: Vec<(String, String)>,
+    /// What was found when it was read again.
+    pub certificate: Certificate,
+}
+
+/// The types of these names.
+pub fn types(names: &[String]) -> Result<Vec<FileType>> {
+    let mut found = Vec::new();
+    for name in names {
+        let Some(file_type) = FileType::from_name(name.trim()) else {
+            let known: Vec<String> = FileType::all().map(|t| t.name().to_lowercase()).collect();
+            return Err(Fault::new(
+                "PS-CFG-001",
+                format!("`--quant {name}` is no type of GGUF files; types are {}", known.join(", ")),
+            ));
+        };
+        if !found.contains(&file_type) {
+            found.push(file_type);
+        }
+    }
+    Ok(found)
+}
+
+/// The layout of conversations that was trained, as a GGUF file has it.
+pub fn layout_of(origin: &Origin) -> Result<Option<ChatLayout>> {
+    let Some(render) = &origin.render else { return Ok(None) };
+    let tokenizer = origin.base.tokenizer();
+    let begins = if origin.layout_prints_no_begin {
+        // Whoever does not print the begin token leaves it to the tokenizer, which then must do as the layout did.
+        let prompt = tokenizer.render_prompt(&[Turn::new(Role::User, "Hello")], render)?;
+        Some(tokenizer.bos().is_some_and(|bos| prompt.first() == Some(&bos.id)))
+    } else {
+        None
+    };
+    let end_of_turn = render.template.end_of_turn().and_then(|text| tokenizer.token_to_id(text));
+    Ok(Some(ChatLayout { template: render.template.source().to_owned(), begins, end_of_turn }))
+}
+
+/// What is said about the model in the file.
+pub fn about(origin: &Origin) -> Metadata {
+    let mut about = Metadata::default();
+    about.set("general.name", origin.name.as_str());
+    let base = origin.base.id();
+    about.set("general.base_model.count", 1u32);
+    about.set("general.base_model.0.name", base.rsplit(['/', '\\']).next().unwrap_or(base));
+    if let Some(url) = &origin.base_url {
+        about.set("general.base_model.0.repo_url", url.as_str());
+    }
+    if let Some(license) = &origin.license {
+        about.set("general.license", license.as_str());
+    }
+    about
+}
+
+/// Write base and adapter as GGUF files of `types` into `folder`, read each again and certify it; `None`: the person
+/// had enough, and nothing was written. A file that fails its check is renamed, and the fault says why.
+pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path) -> Result<Option<Vec<Exported>>> {
+    interrupt::install();
+    let (layout, about) = (layout_of(origin)?, about(origin));
+    let source = Source {
+        base: &origin.base,
+        adapter: origin.adapter.as_ref(),
+        quantize: origin.quantize,
+        layout: layout.as_ref(),
+        about: &about,
+    };
+    let conversion = engine.conversion(source, types)?;
+    let name = |file_type: &FileType| folder.join(format!("{}-{}.gguf", origin.name, file_type.name()));
+    let paths: Vec<PathBuf> = types.iter().map(name).collect();
+    make_room(folder, &paths, conversion.bytes())?;
+    let mut progress = |_: u64, _: u64| match interrupt::requested() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let Some(written) = conversion.write(&paths, &mut progress)? else { return Ok(None) };
+    let reference = Reference { source, render: origin.render.as_ref(), rows: &origin.rows };
+    let mut exported = Vec::new();
+    let mut failed = None;
+    for (written, plan) in written.into_iter().zip(&conversion.plans) {
+        let certificate = engine.certify(&reference, &written)?;
+        let file = file_certificate(&written, &certificate)?;
+        if let Some(fault) = file {
+            failed.get_or_insert(fault);
+            continue;
+        }
+        let Written { path, file_type, digest } = written;
+        let fallbacks = plan.fallbacks.iter().map(|(name, kind)| (name.clone(), kind.name().to_owned())).collect();
+        exported.push(Exported {
+            path,
+            file_type: file_type.name().to_owned(),
+            bytes: digest.bytes,
+            sha256: digest.sha256,
+            fallbacks,
+            certificate,
+        });
+    }
+    if let Some(fault) = failed {
+        return Err(fault);
+    }
+    license::copy(origin, folder)?;
+    card::write(origin, &exported, folder)?;
+    Ok(Some(exported))
+}
+
+/// PS-CFG-001 where a file is already there, PS-DISK-001 where there is no room; else the folder exists.
+fn make_room(folder: &Path, paths: &[PathBuf], needed: u64) -> Result<()> {
+    if let Some(there) = paths.iter().find(|path| path.exists()) {
+        let detail = format!("`{}` already exists; choose another folder or `--name`, or remove it", there.display());
+        return Err(Fault::new("PS-CFG-001", detail));
+    }
+    let free = free_space(folder)?;
+    if free < needed.saturating_add(SPARE_BYTES) {
+        let detail =
+            format!("The export needs {}, and {} are free at `{}`", bytes(needed), bytes(free), folder.display());
+        return Err(Fault::new("PS-DISK-001", detail));
+    }
+    create_directories(folder).map_err(|error| Fault::io("create the folder", folder, error))
+}
+
+/// Put the certificate beside the file. A file that failed loses its name: nobody loads it by accident.
+fn file_certificate(written: &Written, certificate: &Certificate) -> Result<Option<Fault>> {
+    let path = written.path.with_extension("certificate.json");
+    let text = serde_json::to_vec_pretty(certificate).expect("a certificate is plain data");
+    durable::write_file(&path, &text).map_err(|error| Fault::io("write", &path, error))?;
+    if certificate.passed() {
+        return Ok(None);
+    }
+    let aside = written.path.with_extension("gguf.failed");
+    durable::rename_file(&written.path, &aside).map_err(|error| Fault::io("set aside", &written.path, error))?;
+    output::note(&format!("Set aside as {}", aside.display()));
+    let detail = format!("{} of `{}`", certificate.failures(), written.path.display());
+    Ok(Some(Fault::new("PS-EXP-002", detail)))
+}

@@ -1,0 +1,392 @@
+//! A model on its way into GGUF files: base and adapter are merged and quantised one tensor after the other, into
+//! all the types that were asked for at once.
+//!
+//! In memory are the matrix that is being merged, or a strip of rows of one that no adapter changes, and its
+//! encodings. Every file appears whole under its name, or not at all.
+
+use super::architecture::{Architecture, Change, Named, source_row};
+use super::mix::{self, Choice, Facts, FileType};
+use super::vocabulary::{self, ChatLayout, TokenizerFiles};
+use super::{Layout, Metadata, Planned, metadata};
+use crate::base::BaseModel;
+use crate::engine::Quantization;
+use crate::fault::device;
+use crate::merge::Merger;
+use crate::peft_format::AdapterFile;
+use durable::Digest;
+use peft_kernels::FrozenWeight;
+use peft_kernels::cpu::Cpu;
+use peft_kernels::quant::{self, GgmlType};
+use peft_plan::{Fault, ModelSpec, Result};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Elements of a strip of rows.
+const STRIP: usize = 1 << 22;
+
+/// Largest number that IEEE half holds.
+const LARGEST_HALF: f32 = 65_504.0;
+
+/// What becomes a file.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The base model.
+    pub base: &'a BaseModel,
+    /// What is merged into it.
+    pub adapter: Option<&'a AdapterFile>,
+    /// The base was quantised on loading while the adapter was trained.
+    pub quantize: Option<Quantization>,
+    /// The layout of conversations that was trained.
+    pub layout: Option<&'a ChatLayout>,
+    /// What is said about the model beside its architecture: name, licence, where it comes from.
+    pub about: &'a Metadata,
+}
+
+/// A file that is about to be written.
+pub struct Plan {
+    /// Its type.
+    pub file_type: FileType,
+    /// What it will hold.
+    pub layout: Layout,
+    /// Tensors whose rows are no whole blocks of the type that was meant for them: name, what it gets.
+    pub fallbacks: Vec<(String, GgmlType)>,
+}
+
+/// A file that was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Where.
+    pub path: PathBuf,
+    /// Its type.
+    pub file_type: FileType,
+    /// Length and SHA-256.
+    pub digest: Digest,
+}
+
+/// Bytes done, bytes to do.
+pub type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// A conversion whose every size is known.
+pub struct Conversion<'a> {
+    source: Source<'a>,
+    named: Vec<Named>,
+    fixed: Vec<(&'static str, Vec<f32>)>,
+    merger: Merger<'a, Cpu>,
+    cpu: &'a Cpu,
+    /// The files, in the order asked for.
+    pub plans: Vec<Plan>,
+}
+
+impl<'a> Conversion<'a> {
+    /// Plan files of `types`.
+    pub fn new(cpu: &'a Cpu, source: Source<'a>, types: &[FileType]) -> Result<Self> {
+        let Source { base, adapter, quantize, layout, about } = source;
+        let spec = base.spec();
+        let architecture = Architecture::of(spec)?;
+        let merger = Merger::new(cpu, base.checkpoint(), adapter, quantize)?;
+        if adapter.is_some() && merger.merged_modules() == 0 && !merger.replaces_any() {
+            return Err(Fault::new(
+                "PS-CFG-003",
+                "The adapter's modules match nothing in this model; is it an adapter of another one?",
+            ));
+        }
+        let own_head = !spec.tied || merger.unties();
+        let named = architecture.tensors(spec, own_head);
+        let fixed = metadata::rope_tensors(spec, architecture);
+        let mut said = Metadata::default();
+        said.set("general.architecture", architecture.name);
+        said.set("general.type", "model");
+        for (key, value) in about.iter() {
+            said.set(key, value.clone());
+        }
+        said.set("general.size_label", metadata::size_label(spec.parameters()));
+        metadata::describe(&mut said, spec, architecture, base.checkpoint().config())?;
+        describe_tokenizer(&mut said, base, spec, layout)?;
+        let plan = |file_type| plan(&said, spec, architecture, (&named, &fixed), file_type, own_head);
+        let plans = types.iter().map(|file_type| plan(*file_type)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { source, named, fixed, merger, cpu, plans })
+    }
+
+    /// Bytes of all files together.
+    pub fn bytes(&self) -> u64 {
+        self.plans.iter().map(|plan| plan.layout.bytes()).sum()
+    }
+
+    /// Write the files to `paths`, one for each type; `None` where `progress` had enough, and there are none.
+    pub fn write(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Option<Vec<Written>>> {
+        assert_eq!(paths.len(), self.plans.len(), "a path for every file");
+        let (mut stopped, mut cancelled) = (None, false);
+        let written = nested(paths, Vec::new(), &mut |files| {
+            self.fill(files, progress).map_err(|stop| {
+                let error = io::Error::other("a tensor could not be written");
+                match stop {
+                    Stop::Io(error) => error,
+                    Stop::Fault(fault) => {
+                        stopped = Some(fault);
+                        error
+                    }
+                    Stop::Cancelled => {
+                        cancelled = true;
+                        error
+                    }
+                }
+            })
+        });
+        if cancelled {
+            return Ok(None);
+        }
+        let digests = written.map_err(|error| {
+            if let Some(fault) = stopped {
+                return fault;
+            }
+            let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+            Fault::io("write the model to", folder, error)
+        })?;
+        let plans = self.plans.iter();
+        let all = paths.iter().zip(plans).zip(digests);
+        let written =
+            all.map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest });
+        Ok(Some(written.collect()))
+    }
+
+    fn fill(&self, files: &mut [&mut dyn Write], progress: &mut Progress) -> std::result::Result<(), Stop> {
+        for (file, plan) in files.iter_mut().zip(&self.plans) {
+            plan.layout.begin(*file)?;
+        }
+        let total = self.bytes();
+        let mut done = 0;
+        let mut strips = Strips { conversion: self, files, progress, done: &mut done, total };
+        for (i, (_, values)) in self.fixed.iter().enumerate() {
+            strips.write(i, values.len(), &mut |_, out| {
+                out.copy_from_slice(values);
+                Ok(())
+            })?;
+        }
+        for (i, named) in self.named.iter().enumerate() {
+            let rows = self.rows_of(named)?;
+            let cols = named.shape.last().copied().unwrap_or(1);
+            let count = if named.shape.len() == 2 { named.shape[0] } else { 1 };
+            strips.write(self.fixed.len() + i, cols, &mut |range, out| rows.fill(named, count, range, cols, out))?;
+        }
+        Ok(())
+    }
+
+    /// Where the numbers of a tensor come from.
+    fn rows_of(&self, named: &Named) -> Result<Rows> {
+        let checkpoint = self.source.base.checkpoint();
+        if let Some(merged) = self.merger.tensor(&named.canonical)? {
+            return Ok(Rows::Values(merged));
+        }
+        if named.shape.len() == 1 {
+            return Ok(Rows::Values(checkpoint.vector(&named.canonical)?));
+        }
+        Ok(Rows::Stored(checkpoint.frozen(&named.canonical)?))
+    }
+}
+
+enum Stop {
+    Fault(Fault),
+    Io(io::Error),
+    Cancelled,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The numbers of a tensor.
+enum Rows {
+    Values(Vec<f32>),
+    Stored(FrozenWeight),
+}
+
+impl Rows {
+    /// Rows `range` of the file, of `count` in all.
+    fn fill(
+        &self,
+        named: &Named,
+        count: usize,
+        range: std::ops::Range<usize>,
+        cols: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        // A vector's elements go where the rows of its matrix go.
+        let is_vector = named.shape.len() == 1;
+        if is_vector {
+            let Self::Values(values) = self else { return Ok(()) };
+            for (at, y) in out.iter_mut().enumerate() {
+                *y = values[source_row(named.change, cols, at)];
+            }
+        } else {
+            for (row, out) in range.zip(out.chunks_exact_mut(cols)) {
+                let row = source_row(named.change, count, row);
+                match self {
+                    Self::Values(values) => out.copy_from_slice(&values[row * cols..(row + 1) * cols]),
+                    Self::Stored(weight) => quant::decode(weight, row * cols, out),
+                }
+            }
+        }
+        if named.change == Change::AddOne {
+            for y in out.iter_mut() {
+                *y += 1.0;
+            }
+        }
+        match out.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                let detail = format!("`{}` holds {} at element {at}, which is no number", named.canonical, out[at]);
+                Err(Fault::new("PS-MODEL-005", detail))
+            }
+        }
+    }
+}
+
+/// Strips of rows on their way into all files.
+struct Strips<'a, 'f, 'w, 'p> {
+    conversion: &'a Conversion<'a>,
+    files: &'f mut [&'w mut dyn Write],
+    progress: &'f mut Progress<'p>,
+    done: &'f mut u64,
+    total: u64,
+}
+
+impl Strips<'_, '_, '_, '_> {
+    /// Tensor number `index` of every file, with rows of `cols`.
+    fn write(
+        &mut self,
+        index: usize,
+        cols: usize,
+        fill: &mut dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()>,
+    ) -> std::result::Result<(), Stop> {
+        let planned = |plan: &Plan| plan.layout.tensors()[index].clone();
+        let all: Vec<Planned> = self.conversion.plans.iter().map(planned).collect();
+        let Some(first) = all.first() else { return Ok(()) };
+        let rows = first.shape.iter().product::<usize>() / cols.max(1);
+        let step = (STRIP / cols.max(1)).max(1);
+        let mut values = Vec::new();
+        for from in (0..rows).step_by(step) {
+            let range = from..(from + step).min(rows);
+            values.resize(range.len() * cols, 0.0);
+            fill(range.clone(), &mut values)?;
+            let mut encoded: BTreeMap<GgmlType, Vec<u8>> = BTreeMap::new();
+            for (file, tensor) in self.files.iter_mut().zip(&all) {
+                let bytes = match encoded.entry(tensor.kind) {
+                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        entry.insert(encode(self.conversion.cpu, tensor, &values, cols)?)
+                    }
+                };
+                file.write_all(bytes)?;
+                *self.done += bytes.len() as u64;
+            }
+            if (self.progress)(*self.done, self.total).is_break() {
+                return Err(Stop::Cancelled);
+            }
+        }
+        for ((file, tensor), plan) in self.files.iter_mut().zip(&all).zip(&self.conversion.plans) {
+            plan.layout.pad(*file, tensor)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize) -> Result<Vec<u8>> {
+    if tensor.kind == GgmlType::F16
+        && let Some(x) = values.iter().find(|x| x.abs() > LARGEST_HALF)
+    {
+        let detail = format!("`{}` holds {x}, more than F16 can; BF16 and the quantised types can", tensor.name);
+        return Err(Fault::new("PS-EXP-002", detail));
+    }
+    let rows = values.len() / cols.max(1);
+    let mut out = vec![0; tensor.kind.row_bytes(cols).unwrap_or(0) * rows];
+    cpu.encode_blocks(tensor.kind, &mut out, values, cols, None).map_err(device)?;
+    Ok(out)
+}
+
+/// What fills files that are open.
+type Body<'a> = dyn FnMut(&mut [&mut dyn Write]) -> io::Result<()> + 'a;
+
+/// Open the files at `paths`, one inside the other, and let `body` fill them: all are renamed, or none.
+fn nested<'w>(paths: &[PathBuf], mut open: Vec<&'w mut dyn Write>, body: &mut Body) -> io::Result<Vec<Digest>> {
+    let Some((path, rest)) = paths.split_first() else {
+        body(&mut open)?;
+        return Ok(Vec::new());
+    };
+    let mut inner = Vec::new();
+    let digest = durable::write_file_with(path, |file| {
+        let mut all: Vec<&mut dyn Write> = Vec::with_capacity(open.len() + 1);
+        for file in &mut open {
+            all.push(&mut **file);
+        }
+        all.push(file);
+        inner = nested(rest, all, body)?;
+        Ok(())
+    })?;
+    let mut digests = vec![digest];
+    digests.append(&mut inner);
+    Ok(digests)
+}
+
+/// The tokenizer, from the files of the base or from the GGUF file that it is.
+fn describe_tokenizer(
+    said: &mut Metadata,
+    base: &BaseModel,
+    spec: &ModelSpec,
+    layout: Option<&ChatLayout>,
+) -> Result<()> {
+    let Some(file) = base.checkpoint().gguf() else {
+        let files: TokenizerFiles = base.tokenizer_files()?;
+        return vocabulary::describe(said, &files, spec.vocab_size, layout);
+    };
+    for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+        said.set(key, value.clone());
+    }
+    if let Some(layout) = layout {
+        vocabulary::describe_layout(said, layout);
+    }
+    Ok(())
+}
+
+fn plan(
+    said: &Metadata,
+    spec: &ModelSpec,
+    architecture: &Architecture,
+    (named, fixed): (&[Named], &[(&'static str, Vec<f32>)]),
+    file_type: FileType,
+    own_head: bool,
+) -> Result<Plan> {
+    let mut said = said.clone();
+    metadata::describe_file(&mut said, file_type);
+    let facts = Facts {
+        architecture: architecture.name,
+        layers: spec.layers.len(),
+        heads: spec.n_heads,
+        kv_heads: spec.n_kv_heads,
+        tied: !own_head,
+        importance: false,
+    };
+    let mut fallbacks = Vec::new();
+    let mut tensors = Vec::with_capacity(fixed.len() + named.len());
+    for (name, values) in fixed {
+        tensors.push(Planned::new(*name, GgmlType::F32, vec![values.len()])?);
+    }
+    for tensor in named {
+        let cols = tensor.shape.last().copied().unwrap_or(1);
+        let Choice { kind, meant } = mix::choose(file_type, &facts, &tensor.name, cols, tensor.shape.len());
+        if kind != meant {
+            fallbacks.push((tensor.name.clone(), kind));
+        }
+        tensors.push(Planned::new(&tensor.name, kind, tensor.shape.clone())?);
+    }
+    Ok(Plan { file_type, layout: Layout::new(&said, tensors)?, fallbacks })
+}

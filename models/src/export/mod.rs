@@ -1,0 +1,6 @@
+//! Models in the forms that other programs run.
+
+pub mod certificate;
+pub mod gguf;
+pub mod ollama;
+mod strength;

@@ -1,0 +1,12 @@
+//! GGUF files: against llama.cpp's converter, back through our engine, damaged, and forged.
+
+#[path = "gguf/converter.rs"]
+mod converter;
+#[path = "gguf/damage.rs"]
+mod damage;
+#[path = "gguf/faults.rs"]
+mod faults;
+#[path = "gguf/program.rs"]
+mod program;
+#[path = "gguf/world.rs"]
+mod world;
