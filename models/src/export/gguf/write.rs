@@ -251,6 +251,9 @@ impl Rows {
     }
 }
 
+/// Writes the values of some rows.
+type Fill<'a> = dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()> + 'a;
+
 /// Strips of rows on their way into all files.
 struct Strips<'a, 'f, 'w, 'p> {
     conversion: &'a Conversion<'a>,
@@ -266,7 +269,7 @@ impl Strips<'_, '_, '_, '_> {
         &mut self,
         index: usize,
         cols: usize,
-        fill: &mut dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()>,
+        fill: &mut Fill,
     ) -> std::result::Result<(), Stop> {
         let planned = |plan: &Plan| plan.layout.tensors()[index].clone();
         let all: Vec<Planned> = self.conversion.plans.iter().map(planned).collect();
@@ -317,7 +320,7 @@ fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize) -> Result<Ve
 type Body<'a> = dyn FnMut(&mut [&mut dyn Write]) -> io::Result<()> + 'a;
 
 /// Open the files at `paths`, one inside the other, and let `body` fill them: all are renamed, or none.
-fn nested<'w>(paths: &[PathBuf], mut open: Vec<&'w mut dyn Write>, body: &mut Body) -> io::Result<Vec<Digest>> {
+fn nested(paths: &[PathBuf], mut open: Vec<&mut dyn Write>, body: &mut Body) -> io::Result<Vec<Digest>> {
     let Some((path, rest)) = paths.split_first() else {
         body(&mut open)?;
         return Ok(Vec::new());
