@@ -59,6 +59,7 @@ impl Notifications {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the protocol has so many")]
+    #[allow(clippy::needless_pass_by_value, reason = "what arrives is owned")]
     fn notify(
         &self,
         app_name: &str,

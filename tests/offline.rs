@@ -114,6 +114,7 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["stop", "one"],
         &["errors", "list"],
         &["errors", "show", "PS-NET-001"],
+        &["notifications", "list"],
         &["disk"],
         &["disk", "free", "--yes"],
         &["pipeline", &chain],

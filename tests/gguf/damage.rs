@@ -14,7 +14,7 @@ fn sound() -> Vec<u8> {
 }
 
 fn refused(bytes: Vec<u8>, says: &str) {
-    let Err(fault) = File::read("m.gguf", Bytes::from_vec(bytes)) else { panic!("read, though: {says}") };
+    let Err(fault) = File::read("m.gguf", &Bytes::from_vec(bytes)) else { panic!("read, though: {says}") };
     assert_eq!(fault.code, "PS-MODEL-005");
     assert!(fault.detail.contains(says) && fault.detail.contains("m.gguf"), "{} lacks {says}", fault.detail);
 }
@@ -22,13 +22,13 @@ fn refused(bytes: Vec<u8>, says: &str) {
 #[test]
 fn every_truncation_is_noticed_7_bad_input() {
     let bytes = sound();
-    let whole = File::read("m.gguf", Bytes::from_vec(bytes.clone())).expect("sound");
+    let whole = File::read("m.gguf", &Bytes::from_vec(bytes.clone())).expect("sound");
     let last = whole.tensors().last().expect("tensors").bytes.len();
     // Behind the last tensor is only padding.
     let needed = bytes.len() - last.next_multiple_of(32) + last;
     let step = needed / 400 + 1;
     for len in (0..needed).step_by(step).chain([needed - 1]) {
-        let Err(fault) = File::read("m.gguf", Bytes::from_vec(bytes[..len].to_vec())) else { panic!("{len} bytes") };
+        let Err(fault) = File::read("m.gguf", &Bytes::from_vec(bytes[..len].to_vec())) else { panic!("{len} bytes") };
         assert_eq!(fault.code, "PS-MODEL-005", "{len}: {}", fault.detail);
     }
 }
@@ -71,7 +71,7 @@ fn lies_about_sizes_counts_offsets_and_types_are_refused_7_bad_input() {
 #[test]
 fn flipped_bytes_never_end_the_program_7_bad_input() {
     let bytes = sound();
-    let header = File::read("m.gguf", Bytes::from_vec(bytes.clone())).expect("sound").header().len();
+    let header = File::read("m.gguf", &Bytes::from_vec(bytes.clone())).expect("sound").header().len();
     let home = tempfile::tempdir().expect("a folder");
     let mut state = 7u64;
     let mut next = |most: usize| {

@@ -52,3 +52,42 @@ fn the_starter_goes_into_ollama_s_form_and_the_file_is_talked_to_s4_15_b1_b4() {
         json(&home, &["--json", "export", "--model", file, "--to", "gguf", "--quant", "q5_k_m", "--out", &again]);
     assert_eq!(done["files"][0]["type"], "Q5_K_M");
 }
+
+#[test]
+fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1() {
+    let home = Home::new();
+    let out = home.path("out");
+    let done = json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "q8_0", "--out", &out]);
+    let file = done["files"][0]["path"].as_str().expect("a path");
+    let place = |name: &str| {
+        let path = std::path::PathBuf::from(home.path(name));
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+        std::fs::copy(file, &path).expect("copied");
+        path.display().to_string()
+    };
+    let studio = place("user/.lmstudio/models/someone/Starter-GGUF/Starter-Q8_0.gguf");
+    let blob = place("user/.ollama/models/blobs/sha256-0a");
+    let listed = home.command(&["--json", "models", "list"]).env("HOME", home.path("user")).output().expect("starts");
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let models = listed["models"].as_array().expect("models");
+    let model = models.iter().find(|m| m["source"] == "lmstudio").expect("listed");
+    let starter = models.iter().find(|m| m["source"] == "builtin").expect("listed");
+    assert_eq!((&model["supported"], &model["parameters"]), (&Value::Bool(true), &starter["parameters"]), "{model}");
+    let question = "What is the opposite of hot?";
+    let ask = |model: &str| json(&home, &["--json", "chat", "--model", model, "--prompt", question])["answer"].clone();
+    assert_eq!(ask(&blob), ask(&studio));
+
+    let rows: String = (0..8)
+        .map(|i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}\n"))
+        .collect();
+    std::fs::write(home.path("rows.jsonl"), rows).expect("written");
+    let run = json(
+        &home,
+        &[
+            "--json", "train", "--model", &blob, "--data", &home.path("rows.jsonl"), "--set", "training.max_steps=12", "--set",
+            "training.learning_rate=0.005", "--out", &home.path("run"),
+        ],
+    );
+    let loss = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
+    assert!(loss("final_loss") < 0.8 * loss("first_loss"), "{run}");
+}

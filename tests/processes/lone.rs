@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(crate) const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/parity/qwen2/model");
 
 /// What a busy machine may take for anything.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A process that is ended with the test, whatever becomes of the test.
 pub(crate) struct Lone(u32);
@@ -60,7 +60,9 @@ pub(crate) fn words(home: &Home, name: &str, steps: u64) -> Vec<String> {
         "dataset.validation_split=0.2".to_owned(),
         "evaluation.every_steps=1000".to_owned(),
     ];
-    settings.iter().for_each(|setting| words.extend(["--set", setting]));
+    for setting in &settings {
+        words.extend(["--set", setting]);
+    }
     words.into_iter().map(str::to_owned).collect()
 }
 

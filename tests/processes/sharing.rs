@@ -4,6 +4,7 @@ use crate::lone::{MODEL, json, shown, words};
 use peft_storage::Store;
 use peft_tests::home::{Home, text};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -100,5 +101,5 @@ fn four_processes_train_on_one_store_and_nobody_is_in_the_way() {
 #[ignore = "a campaign of five minutes"]
 fn four_processes_share_one_store_for_five_minutes() {
     let (runs, commands) = share(&Home::new(), 400, Duration::from_mins(5));
-    println!("{runs} runs and {commands} commands");
+    let _told = writeln!(std::io::stderr(), "{runs} runs and {commands} commands");
 }

@@ -292,5 +292,5 @@ fn models_of_other_programs_are_listed_and_not_touched() {
     assert_eq!(model["supported"], json!(false));
     assert!(model["note"].as_str().is_some_and(|note| note.contains("GGUF")));
     let error = desk.fault(3, &["train", "--model", &file.display().to_string(), "--data", "x"]);
-    assert!(["PS-MODEL-002", "PS-FILE-001"].contains(&error["code"].as_str().unwrap_or_default()), "{error}");
+    assert_eq!(error["code"], "PS-MODEL-005", "four bytes are no model: {error}");
 }

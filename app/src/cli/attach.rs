@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// How often a live run is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// A run that somebody starts begins within this time.
-const LONGEST_START: Duration = Duration::from_secs(60);
+const LONGEST_START: Duration = Duration::from_mins(1);
 
 pub(super) fn run(context: &Context, args: &AttachArgs) -> Result<u8> {
     interrupt::install_saying("\nLeaving; the run goes on");

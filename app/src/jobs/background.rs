@@ -53,7 +53,9 @@ impl Wishes {
         if let Some(backend) = backend {
             option("--backend", backend.clone());
         }
-        set.iter().for_each(|change| option("--set", change.clone()));
+        for change in set {
+            option("--set", change.clone());
+        }
         if !exclude_rows.is_empty() {
             option("--exclude-rows", exclude_rows.join(","));
         }

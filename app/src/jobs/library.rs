@@ -4,6 +4,7 @@ use super::fit::Described;
 use super::fit::{Fit, family_of, word};
 use super::model::{STARTER, cache, home, starter_files};
 use crate::cli::memory::total_memory;
+use peft_models::export::gguf;
 use peft_plan::Result;
 use peft_remote::Kind;
 use peft_remote::cache::{CachedRepository, Holds, Snapshot, holds};
@@ -64,10 +65,19 @@ pub fn list() -> Result<Vec<LocalModel>> {
     found.extend(others.into_iter().map(|model| LocalModel {
         source: model.program,
         bytes: model.bytes,
-        note: Some("GGUF, made for inference; training on GGUF files does not exist yet".to_owned()),
-        ..empty(model.name, Some(model.path))
+        ..gguf_file(model.name, &model.path)
     }));
     Ok(found)
+}
+
+/// A GGUF file, described by its own header. Ollama's carry no ending, so they are opened as what they are.
+fn gguf_file(id: String, path: &Path) -> LocalModel {
+    let mut model = empty(id, Some(path.to_owned()));
+    match gguf::File::open(path).and_then(|file| gguf::metadata::config_of(&file)) {
+        Ok(config) => see(&mut model, &config, fs::metadata(path).map_or(0, |data| data.len())),
+        Err(fault) => model.note = Some(format!("GGUF: {}", fault.detail)),
+    }
+    model
 }
 
 /// A model's folder, described. `id`: what the user calls it.
@@ -82,7 +92,7 @@ pub fn folder(id: &str, path: &Path) -> LocalModel {
         },
         Holds::Incomplete(name) => model.note = Some(format!("incomplete: {name} is missing")),
         Holds::Adapter => model.note = Some("an adapter, not a whole model".to_owned()),
-        Holds::Gguf => model.note = Some("only GGUF files, made for inference".to_owned()),
+        Holds::Gguf => model.note = Some("only GGUF files: name the file itself to use one".to_owned()),
         Holds::Pickle => model.note = Some("only pickle files, which could run hidden code".to_owned()),
         Holds::Nothing => model.note = Some("holds no model".to_owned()),
     }

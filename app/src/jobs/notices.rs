@@ -37,6 +37,7 @@ pub struct Notice {
 
 /// What a person wants to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Preferences {
     /// Anything at all.
     pub enabled: bool,
@@ -89,7 +90,7 @@ impl Preferences {
         }
     }
 
-    fn wants(&self, kind: Kind) -> bool {
+    fn wants(self, kind: Kind) -> bool {
         match kind {
             Kind::Progress => self.progress,
             Kind::Completion => self.completion,
@@ -230,13 +231,10 @@ impl Teller {
 
     fn completion(&self, end: &Finished) -> Notice {
         let Finished { step, loss, validation_loss, quality_score, .. } = end;
-        let mut body = format!("{step} steps, loss {loss:.4}");
-        if let Some(held_out) = validation_loss {
-            body += &format!(", held-out loss {held_out:.4}");
-        }
-        if let Some(score) = quality_score {
-            body += &format!(", quality {score:.0} of 100");
-        }
+        let held_out = validation_loss.map(|loss| format!("held-out loss {loss:.4}"));
+        let quality = quality_score.map(|score| format!("quality {score:.0} of 100"));
+        let parts = [Some(format!("{step} steps")), Some(format!("loss {loss:.4}")), held_out, quality];
+        let body = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         Notice { kind: Kind::Completion, summary: format!("{} is finished", self.name), body, sound: true }
     }
 }

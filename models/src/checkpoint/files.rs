@@ -44,6 +44,15 @@ pub(super) fn json(dir: &Path, name: &str) -> Result<(Vec<u8>, Value)> {
     }
 }
 
+/// Whether the file at `path` means to be GGUF: by its name, or by its first bytes, since Ollama's blobs have no ending.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    let begins = || {
+        let mut magic = [0; 4];
+        fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
+    };
+    path.is_file() && (path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) || begins())
+}
+
 /// Refuse a path that is no folder with a model in it, before anything in it is read.
 pub(super) fn recognise(dir: &Path) -> Result<()> {
     let metadata = fs::metadata(dir).map_err(|error| Fault::io("open the model folder", dir, error))?;

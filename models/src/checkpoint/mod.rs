@@ -79,7 +79,7 @@ struct WeightFile {
 impl Checkpoint {
     /// Open the model in the folder `dir`, or the GGUF file of that name.
     pub fn open(dir: &Path) -> Result<Self> {
-        if dir.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && dir.is_file() {
+        if files::is_gguf(dir) {
             return Self::from_gguf(gguf::File::open(dir)?, dir.parent());
         }
         files::recognise(dir)?;

@@ -272,9 +272,10 @@ fn weights(cpu: &Cpu, source: &Source, model: &BaseModel, checks: &mut Vec<Check
     }
     let (over, name) = worst.unwrap_or((0.0, String::new()));
     let passed = over <= 1.0;
-    let detail = match passed {
-        true => format!("{count} tensors as near as their types allow"),
-        false => format!("`{name}` is {over:.1} times as far from the original as its type allows"),
+    let detail = if passed {
+        format!("{count} tensors as near as their types allow")
+    } else {
+        format!("`{name}` is {over:.1} times as far from the original as its type allows")
     };
     checks.push(Check { name: "weights", passed, detail });
     if let Some((share, tolerance)) = strength.share() {

@@ -20,6 +20,7 @@ pub struct QuickstartArgs {
 #[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
                         peft-studio train run.json --set training.learning_rate=1e-4\n\n\
                         What is not given is chosen for you.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct TrainArgs {
     /// A run file, as stored with every run, or a specification; options change what it says
     #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
@@ -108,6 +109,7 @@ pub struct PauseArgs {
 #[command(after_help = "Examples:\n  peft-studio resume support-bot\n  \
                         peft-studio resume support-bot --rewind-to 200 --exclude-rows 12,57\n  \
                         peft-studio resume support-bot --rewind-to 0 --set training.learning_rate=1e-4")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct ResumeArgs {
     /// Id or name of the run
     pub run: String,

@@ -130,7 +130,7 @@ impl Architecture {
 /// What cannot be said in a file of this architecture.
 fn check(spec: &ModelSpec, architecture: &Architecture) -> Result<()> {
     let cannot = |what: String| Err(Fault::new("PS-GGUF-001", format!("GGUF cannot hold this model: {what}")));
-    if spec.embedding_scale != 1.0 && !architecture.name.starts_with("gemma") {
+    if (spec.embedding_scale - 1.0).abs() > f64::EPSILON && !architecture.name.starts_with("gemma") {
         return cannot("its embeddings are multiplied".to_owned());
     }
     let usual = usual_scale(spec, architecture.name);

@@ -99,7 +99,7 @@ fn rotary(metadata: &mut Metadata, spec: &ModelSpec, name: &str) -> Result<()> {
             scaling("attn_factor", (*attention_factor as f32).into());
         }
         RopeScaling::LongRope { short, long, attention_factor, .. } => {
-            if name != "llama" || short != long || *attention_factor != 1.0 {
+            if name != "llama" || short != long || (*attention_factor - 1.0).abs() > 1e-6 {
                 return Err(cannot("its rotary embedding has divisors for long and short sequences"));
             }
         }

@@ -50,11 +50,11 @@ impl File {
     pub fn open(path: &Path) -> Result<Self> {
         let mapped = map::map(path).map_err(|error| Fault::io("open", path, error))?;
         let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        Self::read(&name, Bytes::new(mapped))
+        Self::read(&name, &Bytes::new(mapped))
     }
 
     /// Read `bytes`, which messages call `name`.
-    pub fn read(name: &str, bytes: Bytes) -> Result<Self> {
+    pub fn read(name: &str, bytes: &Bytes) -> Result<Self> {
         let read = parse(bytes.as_slice());
         let Parsed { metadata, infos, data } = read.map_err(|how| damaged(name, &how))?;
         let header = bytes.slice(0..data).ok_or_else(|| damaged(name, "it ends inside its header"))?;

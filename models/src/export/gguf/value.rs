@@ -196,7 +196,9 @@ impl Array {
         match self {
             Self::Strings(list) => {
                 head(8, list.len());
-                list.iter().for_each(|text| write_text(out, text));
+                for text in list {
+                    write_text(out, text);
+                }
             }
             Self::Floats(list) => {
                 head(6, list.len());

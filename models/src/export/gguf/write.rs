@@ -137,12 +137,12 @@ impl<'a> Conversion<'a> {
         if cancelled {
             return Ok(None);
         }
-        let digests = written.map_err(|error| match stopped {
-            Some(fault) => fault,
-            None => {
-                let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
-                Fault::io("write the model to", folder, error)
+        let digests = written.map_err(|error| {
+            if let Some(fault) = stopped {
+                return fault;
             }
+            let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+            Fault::io("write the model to", folder, error)
         })?;
         let plans = self.plans.iter();
         let all = paths.iter().zip(plans).zip(digests);
@@ -237,7 +237,9 @@ impl Rows {
             }
         }
         if named.change == Change::AddOne {
-            out.iter_mut().for_each(|y| *y += 1.0);
+            for y in out.iter_mut() {
+                *y += 1.0;
+            }
         }
         match out.iter().position(|x| !x.is_finite()) {
             None => Ok(()),
@@ -248,6 +250,9 @@ impl Rows {
         }
     }
 }
+
+/// Writes the values of some rows.
+type Fill<'a> = dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()> + 'a;
 
 /// Strips of rows on their way into all files.
 struct Strips<'a, 'f, 'w, 'p> {
@@ -264,7 +269,7 @@ impl Strips<'_, '_, '_, '_> {
         &mut self,
         index: usize,
         cols: usize,
-        fill: &mut dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()>,
+        fill: &mut Fill,
     ) -> std::result::Result<(), Stop> {
         let planned = |plan: &Plan| plan.layout.tensors()[index].clone();
         let all: Vec<Planned> = self.conversion.plans.iter().map(planned).collect();
@@ -311,12 +316,11 @@ fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize) -> Result<Ve
     Ok(out)
 }
 
+/// What fills files that are open.
+type Body<'a> = dyn FnMut(&mut [&mut dyn Write]) -> io::Result<()> + 'a;
+
 /// Open the files at `paths`, one inside the other, and let `body` fill them: all are renamed, or none.
-fn nested<'w>(
-    paths: &[PathBuf],
-    mut open: Vec<&'w mut dyn Write>,
-    body: &mut dyn FnMut(&mut [&mut dyn Write]) -> io::Result<()>,
-) -> io::Result<Vec<Digest>> {
+fn nested(paths: &[PathBuf], mut open: Vec<&mut dyn Write>, body: &mut Body) -> io::Result<Vec<Digest>> {
     let Some((path, rest)) = paths.split_first() else {
         body(&mut open)?;
         return Ok(Vec::new());
