@@ -57,7 +57,8 @@ fn the_starter_goes_into_ollama_s_form_and_the_file_is_talked_to_s4_15_b1_b4() {
 fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1() {
     let home = Home::new();
     let out = home.path("out");
-    let done = json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "q8_0", "--out", &out]);
+    let done =
+        json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "q8_0", "--out", &out]);
     let file = done["files"][0]["path"].as_str().expect("a path");
     let place = |name: &str| {
         let path = std::path::PathBuf::from(home.path(name));
@@ -77,15 +78,24 @@ fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1()
     let ask = |model: &str| json(&home, &["--json", "chat", "--model", model, "--prompt", question])["answer"].clone();
     assert_eq!(ask(&blob), ask(&studio));
 
-    let rows: String = (0..8)
-        .map(|i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}\n"))
-        .collect();
-    std::fs::write(home.path("rows.jsonl"), rows).expect("written");
+    let row = |i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}");
+    let rows: Vec<String> = (0..8).map(row).collect();
+    std::fs::write(home.path("rows.jsonl"), rows.join("\n")).expect("written");
     let run = json(
         &home,
         &[
-            "--json", "train", "--model", &blob, "--data", &home.path("rows.jsonl"), "--set", "training.max_steps=12", "--set",
-            "training.learning_rate=0.005", "--out", &home.path("run"),
+            "--json",
+            "train",
+            "--model",
+            &blob,
+            "--data",
+            &home.path("rows.jsonl"),
+            "--set",
+            "training.max_steps=12",
+            "--set",
+            "training.learning_rate=0.005",
+            "--out",
+            &home.path("run"),
         ],
     );
     let loss = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);

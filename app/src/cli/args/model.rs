@@ -202,7 +202,7 @@ pub struct ExportArgs {
     /// on it), gguf-lora (the adapter for llama.cpp), ollama (GGUF and Modelfile), lmstudio (GGUF where LM Studio looks)
     #[arg(long, value_name = "FORMAT", value_parser = ["peft", "merged", "gguf", "gguf-lora", "ollama", "lmstudio"])]
     pub to: String,
-    /// Types of GGUF files, such as q8_0,q4_k_m
+    /// Types of GGUF files, such as `q8_0,q4_k_m`
     #[arg(long, value_name = "TYPE", value_delimiter = ',', alias = "types", default_value = "q8_0")]
     pub quant: Vec<String>,
     /// Type of the numbers in a merged model [default: that of the base model]

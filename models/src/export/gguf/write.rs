@@ -265,12 +265,7 @@ struct Strips<'a, 'f, 'w, 'p> {
 
 impl Strips<'_, '_, '_, '_> {
     /// Tensor number `index` of every file, with rows of `cols`.
-    fn write(
-        &mut self,
-        index: usize,
-        cols: usize,
-        fill: &mut Fill,
-    ) -> std::result::Result<(), Stop> {
+    fn write(&mut self, index: usize, cols: usize, fill: &mut Fill) -> std::result::Result<(), Stop> {
         let planned = |plan: &Plan| plan.layout.tensors()[index].clone();
         let all: Vec<Planned> = self.conversion.plans.iter().map(planned).collect();
         let Some(first) = all.first() else { return Ok(()) };
