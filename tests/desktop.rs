@@ -1,5 +1,7 @@
 //! The desktop app, driven through its accessible names with the real engine: no display, no graphics card.
 
+#[path = "desktop/outside.rs"]
+mod outside;
 #[path = "desktop/paint.rs"]
 mod paint;
 #[path = "desktop/pictures.rs"]

@@ -3,6 +3,8 @@
 use super::playground::Target;
 use super::route::Route;
 use super::theme::ThemeChoice;
+use crate::jobs::disk::Kind;
+use eframe::egui::Rect;
 use peft_plan::RunConfig;
 use peft_storage::{Choice, CommandKind};
 use std::path::PathBuf;
@@ -72,6 +74,8 @@ pub enum Command {
     Reload(Shelf),
     /// Write a file.
     Write(PathBuf, Vec<u8>),
+    /// Keep a part of the window as a picture.
+    Picture(PathBuf, Rect),
     /// Put text on the clipboard.
     Copy(String),
     /// Show a folder in the file manager.
@@ -82,6 +86,38 @@ pub enum Command {
     Scale(f32),
     /// Open or close the palette.
     Palette(bool),
+    /// Export a run in a form.
+    Export(String, &'static str),
+    /// Show an export no more.
+    ForgetExport(u64),
+    /// Ask what runs beside the window to stop.
+    StopErrand(u64),
+    /// Look for models at the hub.
+    SearchModels(String),
+    /// Download a model.
+    Download(String),
+    /// Start the local server.
+    Serve(Target, u16),
+    /// Look at what takes room on the disk.
+    Survey,
+    /// Delete what is not needed any more.
+    Free(Kind),
+    /// Keep what a run learned, and nothing else of it.
+    Archive(String),
+    /// Whether the desktop is told of something.
+    Notify(&'static str, bool),
+    /// Show a notification now.
+    TestNotice,
+    /// Change settings, of a run that failed or of what is about to start, and try again.
+    Apply(Vec<String>, Option<String>),
+    /// Go on with a run, with options of the command line.
+    ResumeWith(String, Vec<String>),
+    /// Show a part of the models' page.
+    Open(Shelf),
+    /// Show what a code means.
+    Explain(String),
+    /// Write what helps to find out what went wrong.
+    Diagnose,
     /// Close the newest note.
     Dismiss(u64),
     /// Close the window and let a run go on.
@@ -101,6 +137,8 @@ pub enum Purpose {
     Model,
     /// A preset.
     Preset,
+    /// A folder to export to.
+    Export,
 }
 
 /// Lists that are read on demand.
@@ -112,6 +150,10 @@ pub enum Shelf {
     Presets,
     /// Versions of one's own models.
     Versions,
+    /// Models of the hub.
+    Discover,
+    /// What takes room on the disk.
+    Disk,
 }
 
 /// A list of commands that grows while a frame is drawn.

@@ -7,9 +7,9 @@ use super::problem::Problem;
 use super::route::Route;
 use super::state::State;
 use super::story::Story;
+use super::theme;
 use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
-use super::{launch, theme};
 use crate::jobs;
 use eframe::egui;
 use peft_plan::preset::Preset;
@@ -72,13 +72,18 @@ impl Logic {
             Reply::Profiles(suited) => state.pages.wizard.suited = Some(suited),
             Reply::Planned(answer) => state.pages.wizard.planned(answer),
             Reply::Picked(purpose, paths) => self.picked(state, purpose, paths),
-            Reply::Launched(run) => {
-                state.data.is_launching = false;
-                self.go(state, Route::Run(run));
+            Reply::Errand(id, said) => self.hear_errand(state, id, said),
+            Reply::Written(id, bytes) => {
+                if let Some(job) = state.pages.exports.jobs.iter_mut().find(|job| job.id == id) {
+                    job.written = bytes;
+                }
             }
-            Reply::NotLaunched(problem) => {
-                state.data.is_launching = false;
-                state.toast(String::new(), Some(problem));
+            Reply::Sizes(run, sizes) => drop(state.pages.exports.sizes.insert(run, Some(sizes))),
+            Reply::Surveyed(survey) => state.pages.models.disk.found = Some(survey),
+            Reply::Notices(preferences) => state.data.notices = Some(preferences),
+            Reply::Diagnosed(path) => {
+                state.toast(format!("Written: {}", path.display()), None);
+                state.data.diagnostics = Some(path);
             }
             Reply::Done(text) => {
                 state.toast(text, None);
@@ -129,7 +134,7 @@ impl Logic {
         state.data.stories.retain(|id, _| feeds.contains_key(id));
     }
 
-    fn go(&self, state: &mut State, route: Route) {
+    pub(super) fn go(&self, state: &mut State, route: Route) {
         if state.route != route {
             state.before.push(std::mem::replace(&mut state.route, route));
             state.before.drain(..state.before.len().saturating_sub(30));
@@ -144,6 +149,7 @@ impl Logic {
 
     /// Lists that a page shows and nobody has read yet.
     pub fn want(&self, state: &mut State) {
+        self.want_outside(state);
         match &state.route {
             Route::Models if state.data.versions.is_none() => {
                 state.data.versions = Some(Vec::new());
@@ -209,7 +215,7 @@ impl Logic {
         });
     }
 
-    fn reload(&self, shelf: Shelf) {
+    pub(super) fn reload(&self, shelf: Shelf) {
         match shelf {
             Shelf::Models => self.workers.apart("models", |teller| {
                 teller.tell(Reply::Models(jobs::library::list()?));
@@ -221,6 +227,7 @@ impl Logic {
                 teller.tell(Reply::Presets(own.chain(built_in).collect()));
                 Ok(())
             }),
+            Shelf::Discover | Shelf::Disk => {}
             Shelf::Versions => self.workers.with_store(|store, teller| {
                 teller.tell(Reply::Versions(store.versions(None)?));
                 Ok(())
@@ -287,6 +294,7 @@ impl Logic {
         }
         match purpose {
             Purpose::Data => self.inspect(state, paths),
+            Purpose::Export => state.pages.exports.folder = first.display().to_string(),
             Purpose::Model => state.pages.wizard.choose_model(&first.display().to_string()),
             Purpose::Preset => self.workers.with_store(move |store, teller| {
                 let text = std::fs::read_to_string(&first).map_err(|e| Fault::io("read the preset", &first, e))?;
@@ -303,7 +311,7 @@ impl Logic {
         }
     }
 
-    fn inspect(&self, state: &mut State, paths: Vec<PathBuf>) {
+    pub(super) fn inspect(&self, state: &mut State, paths: Vec<PathBuf>) {
         let model = state.pages.wizard.model_id();
         let columns = state.pages.wizard.columns.clone();
         let look = state.pages.wizard.look();
@@ -313,18 +321,6 @@ impl Logic {
             let found = data::inspect(&paths, model.as_deref(), &columns);
             teller.tell(Reply::Inspected(look, found.map(Box::new).map_err(|fault| Problem::from(&fault))));
             Ok(())
-        });
-    }
-
-    fn launch(&self, state: &mut State, config: RunConfig) {
-        if std::mem::replace(&mut state.data.is_launching, true) {
-            return;
-        }
-        let (context, program) = (self.workers.context.clone(), self.program.clone());
-        self.workers.apart("launch", move |teller| {
-            launch::start(&context, &program, &config, teller).inspect_err(|fault| {
-                teller.tell(Reply::NotLaunched(Problem::from(fault)));
-            })
         });
     }
 
@@ -347,13 +343,16 @@ impl Logic {
                 teller.tell(Reply::Done(asked(kind).to_owned()));
                 Ok(())
             }),
-            Command::Resume(run) => {
-                let (context, program) = (self.workers.context.clone(), self.program.clone());
-                self.workers.apart("resume", move |teller| launch::resume(&context, &program, &run, teller));
+            Command::Resume(run) => self.resume(state, run, Vec::new()),
+            Command::ResumeWith(run, options) => self.resume(state, run, options),
+            Command::Stop(run) => self.stop(state, &run),
+            Command::Open(shelf) => {
+                state.pages.models.open(shelf);
+                self.go(state, Route::Models);
             }
-            Command::Stop(run) => {
-                let (context, program) = (self.workers.context.clone(), self.program.clone());
-                self.workers.apart("stop", move |teller| launch::stop(&context, &program, &run, teller));
+            Command::Explain(code) => {
+                state.pages.help.explain(&code);
+                self.go(state, Route::Help);
             }
             Command::Delete(run) => {
                 state.pages.compare.take(&run, false);
@@ -460,6 +459,7 @@ impl Logic {
                 teller.tell(Reply::Done(format!("Written: {}", path.display())));
                 Ok(())
             }),
+            Command::Picture(path, part) => super::picture::keep(ctx, path, part, self.workers.teller()),
             Command::Copy(text) => {
                 ctx.copy_text(text);
                 state.toast("Copied", None);
@@ -499,6 +499,7 @@ impl Logic {
                 });
             }
             Command::StayOpen => state.asks_to_close = false,
+            other => self.act_outside(state, other),
         }
     }
 
@@ -529,6 +530,7 @@ impl Logic {
             }
             let paths = match purpose {
                 Purpose::Data => dialog.set_title("Examples").pick_files().unwrap_or_default(),
+                Purpose::Export => dialog.set_title("A folder to export to").pick_folder().into_iter().collect(),
                 Purpose::Model => dialog.set_title("A folder with a model").pick_folder().into_iter().collect(),
                 Purpose::Preset => {
                     dialog.set_title("A preset").add_filter("Presets", &["json"]).pick_file().into_iter().collect()

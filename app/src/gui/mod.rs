@@ -5,13 +5,19 @@
 
 pub mod app;
 pub mod command;
+pub mod errand;
+pub mod export;
 pub mod feed;
-pub mod launch;
+mod launch;
 pub mod logic;
+mod outside;
 pub mod palette;
+mod picture;
 pub mod playground;
 pub mod problem;
+pub mod remedies;
 pub mod route;
+pub mod serve;
 pub mod settings;
 pub mod shell;
 pub mod state;

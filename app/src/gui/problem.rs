@@ -16,6 +16,8 @@ pub struct Problem {
     pub actions: Vec<Action>,
     /// The technical cause, where there is one.
     pub technical: Option<String>,
+    /// The run that failed, where it is one.
+    pub run: Option<String>,
 }
 
 impl From<&Fault> for Problem {
@@ -26,6 +28,7 @@ impl From<&Fault> for Problem {
             detail: fault.detail.clone(),
             actions: fault.shown_actions(),
             technical: fault.source.as_ref().map(ToString::to_string),
+            run: None,
         }
     }
 }
@@ -38,6 +41,11 @@ impl Problem {
         let code = text("code")?;
         let title = text("title").or_else(|| catalogue().get(&code).map(|entry| entry.title.clone()))?;
         let actions = serde_json::from_value(error["actions"].clone()).unwrap_or_default();
-        Some(Self { code, title, detail: text("detail").unwrap_or_default(), actions, technical: None })
+        Some(Self { code, title, detail: text("detail").unwrap_or_default(), actions, technical: None, run: None })
+    }
+
+    /// The same, of a run.
+    pub fn of_run(self, run: &str) -> Self {
+        Self { run: Some(run.to_owned()), ..self }
     }
 }

@@ -22,6 +22,10 @@ pub enum Route {
     Models,
     /// Settings kept under a name.
     Presets,
+    /// Take models to other programs.
+    Export,
+    /// The local server.
+    Serve,
     /// How the window looks and where things are.
     Settings,
     /// Words, codes, shortcuts and where commands live.
@@ -29,7 +33,7 @@ pub enum Route {
 }
 
 /// What the rail shows: the page, its name, its icon.
-pub const RAIL: [(Route, &str, Icon); 9] = [
+pub const RAIL: [(Route, &str, Icon); 11] = [
     (Route::Home, "Home", Icon::Home),
     (Route::New, "New run", Icon::Plus),
     (Route::Runs, "Runs", Icon::List),
@@ -37,6 +41,8 @@ pub const RAIL: [(Route, &str, Icon); 9] = [
     (Route::Playground, "Playground", Icon::Chat),
     (Route::Models, "Models", Icon::Box),
     (Route::Presets, "Presets", Icon::Sliders),
+    (Route::Export, "Export", Icon::Upload),
+    (Route::Serve, "Serve", Icon::Globe),
     (Route::Settings, "Settings", Icon::Gear),
     (Route::Help, "Help", Icon::Help),
 ];

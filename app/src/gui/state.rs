@@ -1,17 +1,24 @@
 //! What the window knows: data that threads brought, and what each page remembers.
 
+use super::errand::Errand;
+use super::export::Exports;
 use super::feed::Feed;
+use super::outside::Whose;
 use super::playground::Playground;
 use super::problem::Problem;
 use super::route::Route;
+use super::serve::Server;
 use super::settings::Settings;
 use super::story::Story;
 use super::views::{compare, help, models, presets, run, runs};
 use super::{palette, wizard};
 use crate::jobs::library::LocalModel;
+use crate::jobs::notices::Preferences;
+use peft_plan::RunConfig;
 use peft_plan::preset::Preset;
 use peft_storage::{Conversation, Run, Status, Version};
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// What threads brought; views only read it.
 #[derive(Default)]
@@ -30,6 +37,14 @@ pub struct Data {
     pub versions: Option<Vec<Version>>,
     /// Conversations.
     pub talks: Option<Vec<Conversation>>,
+    /// Settings of the run that was refused last.
+    pub refused: Option<RunConfig>,
+    /// What the desktop is told.
+    pub notices: Option<Preferences>,
+    /// The file that helps to find out what went wrong.
+    pub diagnostics: Option<PathBuf>,
+    /// That was asked.
+    pub asked_notices: bool,
     /// A run was asked for and has not begun yet.
     pub is_launching: bool,
     /// Seconds since 1970.
@@ -80,6 +95,10 @@ pub struct Pages {
     pub presets: presets::State,
     /// Help.
     pub help: help::State,
+    /// Exports.
+    pub exports: Exports,
+    /// The local server.
+    pub server: Server,
 }
 
 /// Everything.
@@ -103,6 +122,10 @@ pub struct State {
     pub next_toast: u64,
     /// Runs that are followed.
     pub feeds: HashMap<String, Feed>,
+    /// What runs beside the window, and for whom.
+    pub errands: HashMap<u64, (Errand, Whose)>,
+    /// Number of the latest.
+    pub next_errand: u64,
     /// The question before closing is shown.
     pub asks_to_close: bool,
     /// Closing was confirmed.

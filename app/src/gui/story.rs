@@ -1,6 +1,6 @@
 //! A run as its events tell it, folded for the dashboard: curves, answers, findings, what happened when.
 
-use peft_plan::{Action, Evaluation, Finished, Interval, RunEvent, Started};
+use peft_plan::{Action, Evaluation, Finished, Interval, Reading, RunEvent, Started};
 
 /// Numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,6 +90,8 @@ pub struct Story {
     pub finished: Option<Finished>,
     /// It halted, and at which step.
     pub paused: Option<u64>,
+    /// What the machine was doing when it was looked at last.
+    pub reading: Option<Reading>,
 }
 
 impl Story {
@@ -112,6 +114,7 @@ impl Story {
                 self.eta = Some(s.eta_seconds);
                 self.paused = None;
             }
+            RunEvent::Hardware(reading) => self.reading = Some(reading.clone()),
             RunEvent::Evaluation(evaluation) => {
                 self.evaluations.retain(|other| other.step != evaluation.step);
                 self.evaluations.push(evaluation.clone());

@@ -1,11 +1,15 @@
 //! Threads that do what takes time. The window asks by closures and hears by [`Reply`]; it never waits.
 
+use super::errand::Said;
 use super::playground::ChatReply;
 use super::problem::Problem;
 use super::wizard::{SuitedList, data::Inspected};
 use crate::cli::context::Context;
 use crate::jobs::compare::Comparison;
+use crate::jobs::disk::Survey;
+use crate::jobs::export::sizes::Sizes;
 use crate::jobs::library::LocalModel;
+use crate::jobs::notices::Preferences;
 use crate::jobs::plan::Answer;
 use eframe::egui;
 use peft_plan::{Result, RunEvent, preset::Preset};
@@ -41,14 +45,22 @@ pub enum Reply {
     Planned(Result<Box<Answer>, Problem>),
     /// Files were chosen.
     Picked(super::command::Purpose, Vec<PathBuf>),
-    /// A run that was asked for has begun, under this id.
-    Launched(String),
-    /// A run that was asked for did not begin.
-    NotLaunched(Problem),
     /// Something went well.
     Done(String),
     /// Something went wrong.
     Failed(Problem),
+    /// From a process beside the window, by its number.
+    Errand(u64, Said),
+    /// So many bytes of an export are written.
+    Written(u64, u64),
+    /// What exports of a run will take.
+    Sizes(String, Result<Sizes, Problem>),
+    /// What takes room on the disk.
+    Surveyed(Result<Survey, Problem>),
+    /// What the desktop is told.
+    Notices(Preferences),
+    /// Where the file is that helps to find out what went wrong.
+    Diagnosed(PathBuf),
     /// From whoever answers.
     Chat(ChatReply),
 }

@@ -5,6 +5,7 @@ pub mod background;
 pub mod compare;
 pub mod conversation;
 pub mod desktop;
+pub mod diagnostics;
 pub mod disk;
 pub mod disposal;
 pub mod download;

@@ -81,6 +81,6 @@ fn item(ui: &mut Ui, icon: Icon, name: &str, is_here: bool, is_wide: bool, index
         let font = if is_here { FontId::new(13.5, text::strong_family()) } else { FontId::proportional(13.5) };
         ui.painter().text(pos2(rect.left() + 42.0, rect.center().y), Align2::LEFT_CENTER, name, font, fg);
     }
-    let hint = format!("{name}  ·  Ctrl+{}", index + 1);
+    let hint = if index < 9 { format!("{name}  ·  Ctrl+{}", index + 1) } else { name.to_owned() };
     response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(hint).clicked()
 }

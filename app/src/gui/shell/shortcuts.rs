@@ -30,12 +30,12 @@ const fn ctrl(key: Key) -> KeyboardShortcut {
 }
 
 /// All shortcuts.
-pub const SHORTCUTS: [(KeyboardShortcut, Act, &str); 18] = [
+pub const SHORTCUTS: [(KeyboardShortcut, Act, &str); 20] = [
     (ctrl(Key::K), Act::Palette, "Search or do anything"),
     (ctrl(Key::P), Act::Palette, "Search or do anything"),
     (ctrl(Key::N), Act::Page(1), "New run"),
-    (ctrl(Key::Comma), Act::Page(7), "Settings"),
-    (KeyboardShortcut::new(Modifiers::NONE, Key::F1), Act::Page(8), "Help"),
+    (ctrl(Key::Comma), Act::Page(9), "Settings"),
+    (KeyboardShortcut::new(Modifiers::NONE, Key::F1), Act::Page(10), "Help"),
     (ctrl(Key::Num1), Act::Page(0), "Home"),
     (ctrl(Key::Num2), Act::Page(1), "New run"),
     (ctrl(Key::Num3), Act::Page(2), "Runs"),
@@ -43,6 +43,8 @@ pub const SHORTCUTS: [(KeyboardShortcut, Act, &str); 18] = [
     (ctrl(Key::Num5), Act::Page(4), "Playground"),
     (ctrl(Key::Num6), Act::Page(5), "Models"),
     (ctrl(Key::Num7), Act::Page(6), "Presets"),
+    (ctrl(Key::Num8), Act::Page(7), "Export"),
+    (ctrl(Key::Num9), Act::Page(8), "Serve"),
     (KeyboardShortcut::new(Modifiers::ALT, Key::ArrowLeft), Act::Back, "Back"),
     (ctrl(Key::Plus), Act::Larger, "Larger"),
     (ctrl(Key::Equals), Act::Larger, "Larger"),

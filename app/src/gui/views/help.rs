@@ -17,6 +17,14 @@ pub struct State {
     pub words: String,
 }
 
+impl State {
+    /// Show what a code means.
+    pub fn explain(&mut self, code: &str) {
+        self.tab = Tab::Codes;
+        code.clone_into(&mut self.words);
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Tab {
     #[default]
@@ -30,7 +38,7 @@ enum Tab {
 pub const GLOSSARY: &str = include_str!("glossary.txt");
 
 /// Where each command lives: its name and the page.
-pub const COMMANDS: [(&str, &str); 17] = [
+pub const COMMANDS: [(&str, &str); 24] = [
     ("quickstart", "Home: Try it now"),
     ("train", "New run"),
     ("data inspect", "New run, third step; or drop files anywhere"),
@@ -45,9 +53,16 @@ pub const COMMANDS: [(&str, &str); 17] = [
     ("models list", "Models: On this computer"),
     ("chat", "Playground"),
     ("completions", "For the command line only"),
-    ("serve", "For the command line only, so far"),
-    ("export", "For the command line only, so far"),
-    ("models search, models download", "For the command line only, so far"),
+    ("serve", "Serve"),
+    ("export", "Export"),
+    ("models search, models download", "Models: Discover"),
+    ("disk, disk free", "Models: Disk"),
+    ("notifications", "Settings: Notifications"),
+    ("errors", "Help: Messages, and “Get help” on every message"),
+    ("plan, profiles", "New run: first, fourth and last step"),
+    ("runs attach", "The page of a run, by itself"),
+    ("hardware", "Settings: When something goes wrong"),
+    ("evaluate, config, pipeline, queue, runs rows, selftest, verify, starter", "For the command line only, so far"),
 ];
 
 /// A term and its explanation.

@@ -1,4 +1,7 @@
-//! Models on this computer, and the versions of one's own.
+//! Models on this computer, models of the hub, the versions of one's own, and what all that takes.
+
+pub mod discover;
+pub mod disk;
 
 use crate::cli::quantity::{ago, bytes};
 use crate::gui::command::{Command, Out, Purpose, Shelf};
@@ -12,27 +15,63 @@ use crate::jobs::library::LocalModel;
 use eframe::egui::{Align, Label, Layout, Ui};
 
 /// What the page remembers.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct State {
     tab: Tab,
     words: String,
+    /// Models of the hub.
+    pub discover: discover::State,
+    /// What takes room.
+    pub disk: disk::State,
+}
+
+impl State {
+    /// Show a part.
+    pub fn open(&mut self, shelf: Shelf) {
+        self.tab = match shelf {
+            Shelf::Discover => Tab::Discover,
+            Shelf::Disk => Tab::Disk,
+            Shelf::Versions => Tab::Versions,
+            Shelf::Models | Shelf::Presets => Tab::Installed,
+        };
+    }
+
+    /// Models of the hub are shown.
+    pub fn shows_discover(&self) -> bool {
+        self.tab == Tab::Discover
+    }
+
+    /// What takes room is shown.
+    pub fn shows_disk(&self) -> bool {
+        self.tab == Tab::Disk
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Tab {
     #[default]
     Installed,
+    Discover,
     Versions,
+    Disk,
 }
 
 /// Draw it.
 pub fn models_ui(ui: &mut Ui, data: &Data, state: &mut State, out: &mut Out) {
     heading(ui, "Models", "");
-    field::tabs(ui, &mut state.tab, &[(Tab::Installed, "On this computer"), (Tab::Versions, "Your versions")]);
+    let tabs = [
+        (Tab::Installed, "On this computer"),
+        (Tab::Discover, "Discover"),
+        (Tab::Versions, "Your versions"),
+        (Tab::Disk, "Disk"),
+    ];
+    field::tabs(ui, &mut state.tab, &tabs);
     ui.add_space(space::S);
     match state.tab {
         Tab::Installed => installed_ui(ui, data, state, out),
+        Tab::Discover => discover::discover_ui(ui, &mut state.discover, out),
         Tab::Versions => versions_ui(ui, data, out),
+        Tab::Disk => disk::disk_ui(ui, &mut state.disk, out),
     }
 }
 
@@ -139,6 +178,13 @@ fn versions_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
                     let id = version.run.id.to_string();
                     if !version.active && button::secondary("Put in use").small().ui(ui).clicked() {
                         out.push(Command::Activate(version.number));
+                    }
+                    if version.archived.is_none() {
+                        let archive = button::quiet("Archive").small().ui(ui);
+                        let what = "Keeps what it learned, and frees the checkpoints of its training";
+                        if !version.active && archive.on_hover_text(what).clicked() {
+                            out.push(Command::Archive(id.clone()));
+                        }
                     }
                     if button::secondary("Compare").small().ui(ui).clicked() {
                         out.push(Command::Compare(id.clone(), true));

@@ -4,8 +4,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, Role,
-    Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
+    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, Role, Sense, Stroke,
+    StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
 };
 
 /// A surface with a thin outline.

@@ -2,6 +2,7 @@
 
 use crate::gui::command::{Command, Out};
 use crate::gui::problem::Problem;
+use crate::gui::remedies::deed;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button;
@@ -32,8 +33,18 @@ pub fn problem_card(ui: &mut Ui, problem: &Problem, can_close: bool, out: &mut O
         ui.label(text::body(t, &problem.detail));
         for action in &problem.actions {
             ui.horizontal_wrapped(|ui| {
-                icon_label(ui, Icon::ChevronRight, t.text3, 14.0);
-                ui.label(text::value(t, &action.label));
+                match deed(action, problem.run.as_deref()) {
+                    Some(deed) => {
+                        if button::secondary(&action.label).small().ui(ui).clicked() {
+                            out.push(deed);
+                            is_closed = true;
+                        }
+                    }
+                    None => {
+                        icon_label(ui, Icon::ChevronRight, t.text3, 14.0);
+                        ui.label(text::value(t, &action.label));
+                    }
+                }
                 if let Some(command) = &action.command {
                     ui.label(text::code(t, command));
                     if button::icon(Icon::Copy, "Copy the command").small().ui(ui).clicked() {
@@ -41,6 +52,15 @@ pub fn problem_card(ui: &mut Ui, problem: &Problem, can_close: bool, out: &mut O
                     }
                 }
             });
+        }
+        if button::quiet("Get help")
+            .named(&format!("Get help with {}", problem.code))
+            .icon(Icon::Help)
+            .small()
+            .ui(ui)
+            .clicked()
+        {
+            out.push(Command::Explain(problem.code.clone()));
         }
         if let Some(technical) = &problem.technical {
             CollapsingHeader::new(text::hint(t, "Technical details")).id_salt(&problem.code).show(ui, |ui| {

@@ -3,6 +3,7 @@
 pub mod card;
 mod license;
 pub mod origin;
+pub mod sizes;
 mod targets;
 
 pub use origin::Origin;

@@ -24,6 +24,7 @@ use state::{Progress, Record, State};
 use std::path::Path;
 use std::time::Instant;
 use values::Values;
+pub(super) use values::is_secret;
 
 /// What a pipeline tells while it runs.
 #[derive(Clone, Debug, Serialize)]

@@ -67,7 +67,7 @@ impl Values {
 }
 
 /// Whether `name` is that of a token, a key or a password.
-pub(super) fn is_secret(name: &str) -> bool {
+pub(in crate::jobs) fn is_secret(name: &str) -> bool {
     name.to_uppercase().split('_').any(|word| SECRET.contains(&word))
 }
 

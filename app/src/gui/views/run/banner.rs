@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::gui::command::{Command, Out};
+use crate::gui::remedies::deed;
 use crate::gui::story::{Finding, Story};
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
@@ -99,6 +100,13 @@ fn actions_ui(ui: &mut Ui, run: &Run, finding: &Finding, out: &mut Out) {
         }
     }
     for action in finding.actions.iter().filter(|action| action.command.is_some()) {
+        let is_halted = matches!(run.status, Status::Paused | Status::Interrupted | Status::Failed);
+        if let Some(deed) = deed(action, Some(&id)).filter(|_| is_halted) {
+            if button::secondary(&action.label).small().ui(ui).clicked() {
+                out.push(deed);
+            }
+            continue;
+        }
         let command = action.command.as_deref().unwrap_or_default().replace("RUN", run.id.as_str());
         let response = button::quiet(&action.label).icon(Icon::Copy).small().ui(ui);
         if response.on_hover_text(format!("Copies: {command}")).clicked() {

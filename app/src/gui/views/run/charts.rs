@@ -15,7 +15,8 @@ use peft_storage::Run;
 /// The loss.
 pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
     let t = of(ui);
-    card(ui, |ui| {
+    let mut is_kept = false;
+    let shown = card(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
             ui.label(text::card_title(t, "Loss"));
             field::explain(ui, "Loss", "How wrong the model is on average; lower is better. Held-out loss is measured on examples that it never trains on.");
@@ -24,6 +25,7 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
                 if button::quiet("Save as CSV").icon(Icon::Download).small().enabled(!is_empty).ui(ui).clicked() {
                     out.push(Command::Write(run.directory.join("metrics.csv"), story.csv().into_bytes()));
                 }
+                is_kept = button::quiet("As picture").icon(Icon::Camera).small().enabled(!is_empty).ui(ui).clicked();
                 ui.checkbox(&mut state.look.log, text::hint(t, "Log scale"));
                 ui.spacing_mut().slider_width = 110.0;
                 let name = ui.label(text::hint(t, "Smoothing"));
@@ -61,6 +63,9 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
         });
         legend_ui(ui, !checks.is_empty());
     });
+    if is_kept {
+        out.push(Command::Picture(run.directory.join("loss.png"), shown.response.rect));
+    }
 }
 
 fn legend_ui(ui: &mut Ui, has_checks: bool) {

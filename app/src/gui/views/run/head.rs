@@ -34,6 +34,10 @@ pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
         status::progress(ui, "Progress", step as f32 / run.total_steps.max(1) as f32, 10.0);
         ui.add_space(space::S);
         numbers_ui(ui, run, story, step);
+        if let Some(reading) = story.reading.as_ref().filter(|_| run.status == Status::Running) {
+            ui.add_space(space::S);
+            super::gauges::gauges_ui(ui, reading);
+        }
     });
     delete_ui(ui, run, state, out);
 }

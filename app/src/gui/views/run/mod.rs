@@ -3,6 +3,7 @@
 mod banner;
 mod charts;
 mod done;
+mod gauges;
 mod head;
 mod tabs;
 
@@ -60,7 +61,7 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     let story = data.stories.get(id).unwrap_or(&nothing);
     head::head_ui(ui, run, story, state, out);
     if let Some(problem) = run.error.as_ref().and_then(Problem::of_json) {
-        problem_card(ui, &problem, false, out);
+        problem_card(ui, &problem.of_run(id), false, out);
     }
     banner::banners_ui(ui, run, story, state, out);
     if let Some(finished) = &story.finished {

@@ -1,0 +1,306 @@
+//! The export page: a card for each form, and below what is being written and what came of it.
+
+use super::{Exports, FORMS, Form, Job, USUAL_TYPES};
+use crate::cli::quantity::bytes;
+use crate::gui::command::{Command, Out, Purpose};
+use crate::gui::errand::Ending;
+use crate::gui::playground::Target;
+use crate::gui::route::Route;
+use crate::gui::state::Data;
+use crate::gui::theme::icons::Icon;
+use crate::gui::theme::{of, space, text};
+use crate::gui::widgets::card::{card, chip, heading, icon_label};
+use crate::gui::widgets::problem_card::problem_card;
+use crate::gui::widgets::{button, empty, field, markdown, status};
+use eframe::egui::{Align, ComboBox, Label, Layout, Role, Ui, WidgetInfo};
+use peft_storage::{Run, Status};
+use serde_json::Value;
+
+/// Runs that left something to export.
+fn exportable(data: &Data) -> impl Iterator<Item = &Run> {
+    let is_done = |run: &&Run| matches!(run.status, Status::Finished | Status::Stopped) && run.last_step > 0;
+    data.runs.iter().flatten().filter(is_done)
+}
+
+/// The run that the page is about.
+pub fn chosen<'a>(data: &'a Data, page: &Exports) -> Option<&'a Run> {
+    let named = page.run.as_deref().and_then(|id| exportable(data).find(|run| run.id.as_str() == id));
+    named.or_else(|| exportable(data).next())
+}
+
+/// Draw it.
+pub fn export_ui(ui: &mut Ui, data: &Data, page: &mut Exports, out: &mut Out) {
+    heading(ui, "Export", "Take what you trained to other programs. Every file is read again and tested.");
+    let Some(run) = chosen(data, page) else {
+        let sentence =
+            "When a run is finished, what it learned can be taken to Ollama, LM Studio and others from here.";
+        empty::empty(ui, Icon::Upload, "Nothing to export yet", sentence, |ui| {
+            if button::primary("New run").icon(Icon::Plus).ui(ui).clicked() {
+                out.push(Command::Go(Route::New));
+            }
+        });
+        return;
+    };
+    card(ui, |ui| {
+        what_ui(ui, data, run, page);
+        ui.add_space(space::S);
+        types_ui(ui, run, page);
+        ui.add_space(space::S);
+        folder_ui(ui, page, out);
+    });
+    if let Some(Some(Err(problem))) = page.sizes.get(run.id.as_str()) {
+        ui.add_space(space::S);
+        problem_card(ui, problem, false, out);
+    }
+    ui.add_space(space::M);
+    let columns = ((ui.available_width() / 300.0) as usize).clamp(1, 3);
+    for row in FORMS.chunks(columns) {
+        ui.columns(columns, |uis| {
+            for (ui, form) in uis.iter_mut().zip(row) {
+                form_ui(ui, run, form, page, out);
+            }
+        });
+        ui.add_space(space::S);
+    }
+    for job in page.jobs.iter().rev() {
+        ui.add_space(space::S);
+        job_ui(ui, job, out);
+    }
+}
+
+fn what_ui(ui: &mut Ui, data: &Data, run: &Run, page: &mut Exports) {
+    let t = of(ui);
+    ui.horizontal_wrapped(|ui| {
+        ui.label(text::hint(t, "What"));
+        let shown: String = run.name.chars().take(48).collect();
+        let combo = ComboBox::from_id_salt("export run").selected_text(shown).width(260.0).show_ui(ui, |ui| {
+            for one in exportable(data).take(60) {
+                let version = one.version.map(|number| format!("  ·  version {number}")).unwrap_or_default();
+                if ui.selectable_label(one.id == run.id, format!("{}{version}", one.name)).clicked() {
+                    page.run = Some(one.id.to_string());
+                }
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Run to export"));
+    });
+}
+
+/// Types of GGUF files, each with its size.
+fn types_ui(ui: &mut Ui, run: &Run, page: &mut Exports) {
+    let t = of(ui);
+    let sizes = match page.sizes.get(run.id.as_str()) {
+        Some(Some(Ok(sizes))) => sizes.clone(),
+        Some(Some(Err(_))) => return,
+        _ => {
+            empty::loading(ui, "Working out how large the files will be");
+            return;
+        }
+    };
+    if let Some(why) = &sizes.obstacle {
+        ui.label(text::body(t, format!("GGUF files are not possible here: {why}")));
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.label(text::hint(t, "GGUF type"));
+        field::explain(
+            ui,
+            "GGUF type",
+            "How many bits each number gets. Fewer bits make a smaller and faster file that answers a little less exactly.",
+        );
+        let chosen = page.chosen_types();
+        for (name, size) in &sizes.gguf {
+            let usual = USUAL_TYPES.iter().find(|(usual, _)| usual == name);
+            let is_in = chosen.contains(name);
+            if usual.is_none() && !is_in && !page.shows_types {
+                continue;
+            }
+            let label = format!("{}  {}", name.to_uppercase(), bytes(*size));
+            let response = ui.selectable_label(is_in, label);
+            let response = match usual {
+                Some((_, word)) => response.on_hover_text(*word),
+                None => response,
+            };
+            if response.clicked() {
+                page.types = if is_in {
+                    chosen.iter().filter(|other| *other != name).cloned().collect()
+                } else {
+                    chosen.iter().cloned().chain([name.clone()]).collect()
+                };
+            }
+        }
+        let label = if page.shows_types { "Fewer" } else { "All types" };
+        if button::quiet(label).small().ui(ui).clicked() {
+            page.shows_types = !page.shows_types;
+        }
+    });
+}
+
+fn folder_ui(ui: &mut Ui, page: &mut Exports, out: &mut Out) {
+    ui.horizontal_wrapped(|ui| {
+        let width = (ui.available_width() - 200.0).clamp(120.0, 420.0);
+        field::line(ui, "Folder", &mut page.folder, "a new one in the data folder", width);
+        if button::quiet("Browse…").named("Browse for a folder").icon(Icon::Folder).ui(ui).clicked() {
+            out.push(Command::Browse(Purpose::Export));
+        }
+    });
+}
+
+fn form_ui(ui: &mut Ui, run: &Run, form: &'static Form, page: &Exports, out: &mut Out) {
+    let t = of(ui);
+    card(ui, |ui| {
+        ui.set_min_height(104.0);
+        ui.horizontal(|ui| {
+            icon_label(ui, form.icon, t.accent, 18.0);
+            ui.label(text::card_title(t, form.title));
+        });
+        ui.add(Label::new(text::body(t, form.sentence)).wrap());
+        ui.with_layout(Layout::bottom_up(Align::Min), |ui| {
+            ui.horizontal(|ui| {
+                let sizes = page.sizes.get(run.id.as_str()).and_then(Option::as_ref);
+                let is_possible = match sizes {
+                    Some(Ok(sizes)) if form.has_types => sizes.obstacle.is_none(),
+                    Some(Ok(sizes)) if form.key != "merged" => sizes.adapter.is_some(),
+                    Some(Err(_)) => false,
+                    _ => true,
+                };
+                let is_busy = page.jobs.iter().any(|job| job.ending.is_none());
+                let name = format!("Export: {}", form.title);
+                let pressed = button::secondary("Export").named(&name).icon(Icon::Upload);
+                if pressed.small().enabled(is_possible && !is_busy).ui(ui).clicked() {
+                    out.push(Command::Export(run.id.to_string(), form.key));
+                }
+                if let Some(size) = page.expected(run.id.as_str(), form) {
+                    ui.label(text::hint(t, format!("about {}", bytes(size))));
+                }
+            });
+        });
+    });
+}
+
+fn job_ui(ui: &mut Ui, job: &Job, out: &mut Out) {
+    let t = of(ui);
+    card(ui, |ui| {
+        ui.horizontal(|ui| {
+            ui.label(text::card_title(t, format!("{}: {}", job.form.title, job.name)));
+            match &job.ending {
+                Some(Ending::Done(_)) => drop(chip(ui, t.ok, "Exported")),
+                Some(Ending::Stopped) => drop(chip(ui, t.info, "Stopped, nothing was kept")),
+                Some(Ending::Failed(_)) => drop(chip(ui, t.bad, "Failed")),
+                None => drop(chip(ui, t.info, "Working")),
+            }
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| match job.ending {
+                None => {
+                    if button::secondary("Stop").named("Stop the export").icon(Icon::Stop).small().ui(ui).clicked() {
+                        out.push(Command::StopErrand(job.id));
+                    }
+                }
+                Some(_) => {
+                    if button::icon(Icon::Cross, "Close this export").small().ui(ui).clicked() {
+                        out.push(Command::ForgetExport(job.id));
+                    }
+                }
+            });
+        });
+        match &job.ending {
+            None => working_ui(ui, job),
+            Some(Ending::Failed(problem)) => drop(problem_card(ui, problem, false, out)),
+            Some(Ending::Stopped) => {}
+            Some(Ending::Done(remarks)) => done_ui(ui, job, remarks, out),
+        }
+    });
+}
+
+fn working_ui(ui: &mut Ui, job: &Job) {
+    let t = of(ui);
+    let line = match job.expected.filter(|expected| *expected > 0) {
+        Some(expected) => {
+            let share = job.written as f32 / expected as f32;
+            status::progress(ui, "Progress of the export", share, 8.0);
+            if share < 0.99 {
+                format!("{} of about {}", bytes(job.written), bytes(expected))
+            } else {
+                "Written; it is read again and tested".to_owned()
+            }
+        }
+        None => "Working".to_owned(),
+    };
+    ui.label(text::hint(t, line));
+}
+
+fn done_ui(ui: &mut Ui, job: &Job, remarks: &[String], out: &mut Out) {
+    let t = of(ui);
+    let files = job.files();
+    for (path, size) in &files {
+        ui.horizontal(|ui| {
+            ui.label(text::hint(t, bytes(*size)));
+            let shown = path.display().to_string();
+            ui.add(Label::new(text::code(t, &shown)).truncate()).on_hover_text(shown);
+        });
+    }
+    for certificate in job.certificates() {
+        certificate_ui(ui, certificate, out);
+    }
+    for command in remarks.iter().filter_map(|remark| remark.strip_prefix("In ")) {
+        let Some((_, command)) = command.split_once(": ") else { continue };
+        ui.horizontal_wrapped(|ui| {
+            ui.label(text::hint(t, "In its folder, type"));
+            ui.label(text::code(t, command));
+            if button::icon(Icon::Copy, &format!("Copy {command}")).small().ui(ui).clicked() {
+                out.push(Command::Copy(command.to_owned()));
+            }
+        });
+    }
+    ui.horizontal_wrapped(|ui| {
+        if let Some(folder) = files.first().and_then(|(path, _)| path.parent())
+            && button::secondary("Show the folder").icon(Icon::Folder).small().ui(ui).clicked()
+        {
+            out.push(Command::Reveal(folder.to_owned()));
+        }
+        if let Some(model) = job.model()
+            && button::secondary("Test export")
+                .icon(Icon::Chat)
+                .small()
+                .ui(ui)
+                .on_hover_text("Talk to it in the Playground")
+                .clicked()
+        {
+            out.push(Command::Talk(Target::Model(model.display().to_string(), None)));
+        }
+    });
+}
+
+/// What was found when a file was read again.
+fn certificate_ui(ui: &mut Ui, certificate: &Value, out: &mut Out) {
+    let t = of(ui);
+    let checks = certificate["checks"].as_array().map_or(&[][..], Vec::as_slice);
+    let held = checks.iter().filter(|check| check["passed"] == true).count();
+    let is_whole = held == checks.len();
+    let (icon, color) = if is_whole { (Icon::Check, t.ok.fg) } else { (Icon::Warning, t.bad.fg) };
+    ui.horizontal_wrapped(|ui| {
+        icon_label(ui, icon, color, 15.0);
+        let far = match (certificate["divergence"]["kl"].as_f64(), certificate["divergence"]["top1_agreement"].as_f64())
+        {
+            (Some(kl), Some(same)) => {
+                format!(
+                    "; it chooses the same word as the trained model {:.1} % of the time ({kl:.4} nats apart)",
+                    100.0 * same
+                )
+            }
+            _ => String::new(),
+        };
+        let kind = certificate["type"].as_str().unwrap_or("File");
+        let line = format!("{kind}: {held} of {} checks hold{far}", checks.len());
+        let response = ui.label(text::value(t, line));
+        response.on_hover_ui(|ui| {
+            for check in checks {
+                let mark = if check["passed"] == true { "✓" } else { "✗" };
+                let name = check["name"].as_str().unwrap_or("").replace('_', " ");
+                ui.label(text::body(t, format!("{mark} {name}: {}", check["detail"].as_str().unwrap_or(""))));
+            }
+        });
+    });
+    if let Some([question, answer]) = certificate["sample"].as_array().map(Vec::as_slice) {
+        ui.label(text::hint(t, format!("Asked: {}", question.as_str().unwrap_or(""))));
+        markdown::markdown(ui, answer.as_str().unwrap_or(""), out);
+    }
+}
