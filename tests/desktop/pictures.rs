@@ -15,7 +15,7 @@ fn write(path: &Path, picture: &crate::paint::Picture) {
     let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), picture.width as u32, picture.height as u32);
     encoder.set_color(png::ColorType::Rgba);
     encoder.set_depth(png::BitDepth::Eight);
-    let bytes: Vec<u8> = picture.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
+    let bytes: Vec<u8> = picture.pixels.iter().flat_map(eframe::egui::Color32::to_array).collect();
     encoder.write_header().and_then(|mut writer| writer.write_image_data(&bytes)).expect("written");
 }
 

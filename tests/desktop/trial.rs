@@ -32,7 +32,7 @@ impl egui::DroppedFile for Dropped {
 }
 
 /// Longest that anything takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Window {
     /// A new one in an empty data directory.

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_latest_remarks_are_kept() {
-        let text: String = (0..500).map(|i| format!("{i}\n")).collect();
+        let text: String = (0..500).map(|i| i.to_string() + "\n").collect();
         let kept = remarks_of(text.as_bytes());
         assert_eq!((kept.len(), kept[0].as_str(), kept[199].as_str()), (200, "300", "499"));
     }

@@ -60,14 +60,16 @@ impl Logic {
                 if is_anew {
                     *story = Story::default();
                 }
-                events.iter().for_each(|event| story.fold(event));
+                for event in &events {
+                    story.fold(event);
+                }
             }
             Reply::Models(models) => state.data.models = Some(models),
             Reply::Presets(presets) => state.data.presets = Some(presets),
             Reply::Versions(versions) => state.data.versions = Some(versions),
             Reply::Talks(talks) => state.data.talks = Some(talks),
             Reply::Talk(talk) => self.restore(state, *talk),
-            Reply::Compared(runs, result) => state.pages.compare.arrived(runs, result),
+            Reply::Compared(runs, result) => state.pages.compare.arrived(&runs, result),
             Reply::Inspected(look, result) => state.pages.wizard.inspected(look, result),
             Reply::Profiles(suited) => state.pages.wizard.suited = Some(suited),
             Reply::Planned(answer) => state.pages.wizard.planned(answer),
@@ -141,8 +143,9 @@ impl Logic {
         }
         state.broken = None;
         match &state.route {
-            Route::Models if state.data.models.is_none() => self.reload(Shelf::Models),
-            Route::New if state.data.models.is_none() => self.reload(Shelf::Models),
+            Route::Models | Route::New | Route::Playground | Route::Serve if state.data.models.is_none() => {
+                self.reload(Shelf::Models);
+            }
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! A part of the window as a PNG file: what is kept is what was seen.
 
 use super::worker::{Reply, Teller, spawn};
-use eframe::egui::{ColorImage, Context, Rect};
+use eframe::egui::{Color32, ColorImage, Context, Rect};
 use peft_plan::Fault;
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ fn png_of(image: &ColorImage) -> Option<Vec<u8>> {
     let mut encoder = png::Encoder::new(&mut bytes, u32::try_from(width).ok()?, u32::try_from(height).ok()?);
     encoder.set_color(png::ColorType::Rgba);
     encoder.set_depth(png::BitDepth::Eight);
-    let pixels: Vec<u8> = image.pixels.iter().flat_map(|pixel| pixel.to_srgba_unmultiplied()).collect();
+    let pixels: Vec<u8> = image.pixels.iter().flat_map(Color32::to_srgba_unmultiplied).collect();
     encoder.write_header().ok()?.write_image_data(&pixels).ok()?;
     Some(bytes)
 }
@@ -37,7 +37,6 @@ fn png_of(image: &ColorImage) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eframe::egui::Color32;
 
     #[test]
     fn a_picture_is_a_png_of_its_pixels() {

@@ -1,6 +1,7 @@
 //! A run as its events tell it, folded for the dashboard: curves, answers, findings, what happened when.
 
 use peft_plan::{Action, Evaluation, Finished, Interval, Reading, RunEvent, Started};
+use std::fmt::Write as _;
 
 /// Numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +157,7 @@ impl Story {
                 let detail = error["detail"].as_str().unwrap_or("The run ended with an error");
                 self.note(step, "failed", detail.to_owned());
             }
-            _ => {}
+            RunEvent::Probe(_) => {}
         }
     }
 
@@ -206,7 +207,8 @@ impl Story {
             }
             let held_out = evaluations.peek().filter(|e| e.step == p.step).map(|e| e.loss.to_string());
             let values: Vec<String> = p.values.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("{},{},{}\n", p.step, values.join(","), held_out.unwrap_or_default()));
+            writeln!(text, "{},{},{}", p.step, values.join(","), held_out.unwrap_or_default())
+                .expect("writing to memory");
         }
         text
     }

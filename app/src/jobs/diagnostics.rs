@@ -43,12 +43,12 @@ fn collect(context: &Context) -> String {
         Ok((machine, _)) => serde_json::to_string_pretty(&machine).unwrap_or_default(),
         Err(fault) => format!("{}: {}", fault.code, fault.detail),
     };
-    text += &format!("\n== Computer ==\n{machine}\n\n== Runs ==\n");
+    write!(text, "\n== Computer ==\n{machine}\n\n== Runs ==\n").expect("writing to memory");
     let runs =
         context.store().and_then(|store| store.list_runs(&RunFilter { limit: Some(RUNS), ..RunFilter::default() }));
     match runs {
         Ok(runs) => runs.iter().enumerate().for_each(|(i, run)| describe(&mut text, i, run)),
-        Err(fault) => text += &format!("{}: {}\n", fault.code, fault.detail),
+        Err(fault) => writeln!(text, "{}: {}", fault.code, fault.detail).expect("writing to memory"),
     }
     text
 }

@@ -176,7 +176,7 @@ pub fn usual_folder(data_dir: &Path, run: &str, form: &Form) -> PathBuf {
     let name: String = run.chars().take(60).map(plain).collect();
     let name = format!("{}-{}", name.trim_matches(['.', '-']), form.key);
     let exports = data_dir.join("exports");
-    let numbered = (2..).map(|number| exports.join(format!("{name}-{number}")));
+    let numbered = (2..10_000).map(|number| exports.join(format!("{name}-{number}")));
     let mut folders = std::iter::once(exports.join(&name)).chain(numbered);
     folders.find(|folder| !folder.exists()).unwrap_or_else(|| exports.join(&name))
 }

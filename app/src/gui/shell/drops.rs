@@ -16,10 +16,8 @@ pub fn read(ui: &Ui, out: &mut Out) {
     let Some(first) = dropped.first() else { return };
     // One look at one folder: a fraction of a millisecond.
     let is_model = dropped.len() == 1 && first.join("config.json").is_file();
-    out.push(match is_model {
-        true => Command::UseModel(first.display().to_string()),
-        false => Command::Inspect(dropped),
-    });
+    let command = if is_model { Command::UseModel(first.display().to_string()) } else { Command::Inspect(dropped) };
+    out.push(command);
 }
 
 /// While files hang over the window, it says what will happen.

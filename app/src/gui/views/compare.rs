@@ -87,7 +87,7 @@ impl State {
     }
 
     /// A comparison is here.
-    pub fn arrived(&mut self, runs: Vec<String>, result: Result<Box<Comparison>, Problem>) {
+    pub fn arrived(&mut self, runs: &[String], result: Result<Box<Comparison>, Problem>) {
         if runs == self.chosen {
             self.result = Some(result);
         }

@@ -91,7 +91,9 @@ fn begin_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
     if count == 3 {
         ui.columns(3, |columns| ways.iter().zip(columns).for_each(|(way, ui)| draw(ui, way)));
     } else {
-        ways.iter().for_each(|way| draw(ui, way));
+        for way in &ways {
+            draw(ui, way);
+        }
     }
 }
 
@@ -160,10 +162,8 @@ fn recent_ui(ui: &mut Ui, data: &Data, runs: &[Run], out: &mut Out) {
         if response.clicked() {
             let is_done = matches!(run.status, Status::Finished | Status::Stopped);
             let wants_talk = is_done && ui.input(|input| input.modifiers.command);
-            out.push(match wants_talk {
-                true => Command::Talk(Target::Run(run.id.to_string())),
-                false => Command::Go(Route::Run(run.id.to_string())),
-            });
+            let id = run.id.to_string();
+            out.push(if wants_talk { Command::Talk(Target::Run(id)) } else { Command::Go(Route::Run(id)) });
         }
     }
 }

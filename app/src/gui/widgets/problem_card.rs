@@ -33,17 +33,14 @@ pub fn problem_card(ui: &mut Ui, problem: &Problem, can_close: bool, out: &mut O
         ui.label(text::body(t, &problem.detail));
         for action in &problem.actions {
             ui.horizontal_wrapped(|ui| {
-                match deed(action, problem.run.as_deref()) {
-                    Some(deed) => {
-                        if button::secondary(&action.label).small().ui(ui).clicked() {
-                            out.push(deed);
-                            is_closed = true;
-                        }
+                if let Some(deed) = deed(action, problem.run.as_deref()) {
+                    if button::secondary(&action.label).small().ui(ui).clicked() {
+                        out.push(deed);
+                        is_closed = true;
                     }
-                    None => {
-                        icon_label(ui, Icon::ChevronRight, t.text3, 14.0);
-                        ui.label(text::value(t, &action.label));
-                    }
+                } else {
+                    icon_label(ui, Icon::ChevronRight, t.text3, 14.0);
+                    ui.label(text::value(t, &action.label));
                 }
                 if let Some(command) = &action.command {
                     ui.label(text::code(t, command));

@@ -148,8 +148,8 @@ pub fn fixed(data_dir: &Path, paths: &[PathBuf], columns: &BTreeMap<String, Stri
     let stem = paths.first().and_then(|path| path.file_stem()).map_or("examples".into(), |stem| stem.to_string_lossy());
     let stem = stem.trim_end_matches("-fixed").to_owned();
     // A name that is free: an earlier run may still read the other.
-    let free = (1..).map(|n| folder.join(format!("{stem}-{n}-fixed.jsonl"))).find(|path| !path.exists());
-    let out = free.expect("numbers do not end");
+    let named = |number: u32| folder.join(format!("{stem}-{number}-fixed.jsonl"));
+    let out = (1..10_000).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(0));
     let target: Target = "messages".parse()?;
     Ok(peft_data::convert(&dataset, target, &out, &options)?.out)
 }
@@ -177,7 +177,7 @@ mod tests {
         let path = home.path().join("a.jsonl");
         let row = r#"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello there"}]}"#;
         std::fs::write(&path, format!("{row}\n{row}\n")).expect("written");
-        let found = inspect(&[path.clone()], Some("starter"), &BTreeMap::new()).expect("read");
+        let found = inspect(std::slice::from_ref(&path), Some("starter"), &BTreeMap::new()).expect("read");
         assert_eq!(found.inspection.rows, 2);
         let learned: String = found.rows[0].pieces.iter().filter(|p| p.1).map(|p| p.0.as_str()).collect();
         assert!(learned.contains("Hello there") && !learned.contains("Hi"), "{learned}");

@@ -62,6 +62,7 @@ pub enum Wish {
 
 /// The wizard.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the page")]
 pub struct Wizard {
     /// Where it is.
     pub step: Step,

@@ -154,7 +154,8 @@ fn why_ui(ui: &mut Ui, wizard: &mut Wizard, values: &[Reasoned]) {
             .any(|v| v.source == Source::You && !v.key.starts_with("model") && !v.key.starts_with("dataset"));
         if is_own && button::quiet("Back to what was recommended").icon(Icon::Refresh).ui(ui).clicked() {
             let config = &mut wizard.config;
-            (config.adapter, config.training) = (Default::default(), Default::default());
+            config.adapter = peft_plan::config::AdapterConfig::default();
+            config.training = peft_plan::config::TrainingConfig::default();
             wizard.edits.clear();
         }
     });

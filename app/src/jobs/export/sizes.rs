@@ -55,7 +55,7 @@ pub fn sizes(engine: &Engine, run: &Run) -> Result<Sizes> {
         _ if base.stored_in_4bit() || source.quantize.is_some() => "f16",
         DType::F32 => "f32",
         DType::BF16 => "bf16",
-        _ => "f16",
+        DType::F16 => "f16",
     };
     let whole = types(&[kept_as.to_owned()])?.first().map(|file_type| file_type.name().to_lowercase());
     found.merged = found.gguf.iter().find(|(name, _)| Some(name) == whole.as_ref()).map(|(_, bytes)| *bytes);

@@ -85,7 +85,8 @@ impl State {
                 self.search = None;
                 match ending {
                     Ending::Failed(problem) => self.found = Some(Err(problem)),
-                    _ => drop(self.found.get_or_insert_with(|| Ok(Vec::new()))),
+                    _ if self.found.is_none() => self.found = Some(Ok(Vec::new())),
+                    _ => {}
                 }
             }
         }

@@ -84,6 +84,9 @@ fn legend_ui(ui: &mut Ui, has_checks: bool) {
     });
 }
 
+/// A chart's name, what it draws, how values are written, and what it means.
+type Shown = (&'static str, Metric, fn(f64) -> String, &'static str);
+
 /// The other curves.
 pub(super) fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
     let t = of(ui);
@@ -91,7 +94,7 @@ pub(super) fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
         ui.label(text::body(t, "Learning rate, gradient, speed and memory appear with the first step."));
         return;
     }
-    let charts: [(&str, Metric, fn(f64) -> String, &str); 4] = [
+    let charts: [Shown; 4] = [
         (
             "Learning rate",
             Metric::LearningRate,
