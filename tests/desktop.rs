@@ -234,7 +234,7 @@ fn storm(count: usize) {
 
 #[test]
 fn random_events_break_nothing() {
-    storm(250);
+    storm(3_000);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub fn serve_ui(ui: &mut Ui, data: &Data, page: &mut Server, out: &mut Out) {
         ui.label(text::body(
             t,
             "Only programs on this computer. The server ends with this window; for one that stays, with a key or for \
-             other computers, use `peft-studio serve --help`.",
+             other computers, type peft-studio serve --help in a terminal.",
         ));
     });
 }

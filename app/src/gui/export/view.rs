@@ -12,9 +12,12 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip, heading, icon_label};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field, markdown, status};
-use eframe::egui::{Align, ComboBox, Label, Layout, Role, Ui, WidgetInfo};
+use eframe::egui::{Align, ComboBox, Label, Layout, Role, Ui, WidgetInfo, vec2};
 use peft_storage::{Run, Status};
 use serde_json::Value;
+
+/// Room for what a form is good for.
+const SENTENCE: f32 = 40.0;
 
 /// Runs that left something to export.
 fn exportable(data: &Data) -> impl Iterator<Item = &Run> {
@@ -148,31 +151,32 @@ fn folder_ui(ui: &mut Ui, page: &mut Exports, out: &mut Out) {
 fn form_ui(ui: &mut Ui, run: &Run, form: &'static Form, page: &Exports, out: &mut Out) {
     let t = of(ui);
     card(ui, |ui| {
-        ui.set_min_height(104.0);
         ui.horizontal(|ui| {
             icon_label(ui, form.icon, t.accent, 18.0);
             ui.label(text::card_title(t, form.title));
         });
-        ui.add(Label::new(text::body(t, form.sentence)).wrap());
-        ui.with_layout(Layout::bottom_up(Align::Min), |ui| {
-            ui.horizontal(|ui| {
-                let sizes = page.sizes.get(run.id.as_str()).and_then(Option::as_ref);
-                let is_possible = match sizes {
-                    Some(Ok(sizes)) if form.has_types => sizes.obstacle.is_none(),
-                    Some(Ok(sizes)) if form.key != "merged" => sizes.adapter.is_some(),
-                    Some(Err(_)) => false,
-                    _ => true,
-                };
-                let is_busy = page.jobs.iter().any(|job| job.ending.is_none());
-                let name = format!("Export: {}", form.title);
-                let pressed = button::secondary("Export").named(&name).icon(Icon::Upload);
-                if pressed.small().enabled(is_possible && !is_busy).ui(ui).clicked() {
-                    out.push(Command::Export(run.id.to_string(), form.key));
-                }
-                if let Some(size) = page.expected(run.id.as_str(), form) {
-                    ui.label(text::hint(t, format!("about {}", bytes(size))));
-                }
-            });
+        // Cards of a row are of one height, whatever is said in them.
+        ui.allocate_ui(vec2(ui.available_width(), SENTENCE), |ui| {
+            ui.set_min_height(SENTENCE);
+            ui.add(Label::new(text::body(t, form.sentence)).wrap());
+        });
+        ui.horizontal(|ui| {
+            let sizes = page.sizes.get(run.id.as_str()).and_then(Option::as_ref);
+            let is_possible = match sizes {
+                Some(Ok(sizes)) if form.has_types => sizes.obstacle.is_none(),
+                Some(Ok(sizes)) if form.key != "merged" => sizes.adapter.is_some(),
+                Some(Err(_)) => false,
+                _ => true,
+            };
+            let is_busy = page.jobs.iter().any(|job| job.ending.is_none());
+            let name = format!("Export: {}", form.title);
+            let pressed = button::secondary("Export").named(&name).icon(Icon::Upload);
+            if pressed.small().enabled(is_possible && !is_busy).ui(ui).clicked() {
+                out.push(Command::Export(run.id.to_string(), form.key));
+            }
+            if let Some(size) = page.expected(run.id.as_str(), form) {
+                ui.label(text::hint(t, format!("about {}", bytes(size))));
+            }
         });
     });
 }

@@ -42,8 +42,6 @@ pub fn settings_ui(ui: &mut Ui, data: &Data, settings: &mut Settings, out: &mut 
         if ui.checkbox(&mut settings.wide_rail, "Names beside the icons at the left").changed() {
             out.push(Command::Scale(settings.scale));
         }
-        ui.add_space(space::S);
-        ui.label(text::hint(t, "Letters of many languages: Ελλάδα · Україна · 中文 · 日本語 · हिन्दी · العربية"));
     });
     ui.add_space(space::M);
     card(ui, |ui| notices_ui(ui, data, out));

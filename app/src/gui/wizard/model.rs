@@ -2,7 +2,7 @@
 
 use super::Wizard;
 use crate::cli::quantity::bytes;
-use crate::gui::command::{Command, Out, Purpose};
+use crate::gui::command::{Command, Out, Purpose, Shelf};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
@@ -43,7 +43,9 @@ pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut 
             wizard.choose_model(&model.id);
         }
     }
-    ui.label(text::hint(t, "Others: `peft-studio models search WORDS` finds models that fit this computer."));
+    if button::quiet("Find more models").icon(Icon::Search).ui(ui).clicked() {
+        out.push(Command::Open(Shelf::Discover));
+    }
 }
 
 fn one_ui(ui: &mut Ui, model: &LocalModel, is_chosen: bool) -> bool {
