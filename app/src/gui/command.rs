@@ -139,6 +139,8 @@ pub enum Purpose {
     Preset,
     /// A folder to export to.
     Export,
+    /// A GGUF file to talk to.
+    Talk,
 }
 
 /// Lists that are read on demand.

@@ -297,6 +297,10 @@ impl Logic {
         }
         match purpose {
             Purpose::Data => self.inspect(state, paths),
+            Purpose::Talk => {
+                self.go(state, Route::Playground);
+                self.open_talk(state, Target::Model(first.display().to_string(), None), None);
+            }
             Purpose::Export => state.pages.exports.folder = first.display().to_string(),
             Purpose::Model => state.pages.wizard.choose_model(&first.display().to_string()),
             Purpose::Preset => self.workers.with_store(move |store, teller| {
@@ -533,6 +537,9 @@ impl Logic {
             }
             let paths = match purpose {
                 Purpose::Data => dialog.set_title("Examples").pick_files().unwrap_or_default(),
+                Purpose::Talk => {
+                    dialog.set_title("A model").add_filter("GGUF", &["gguf"]).pick_file().into_iter().collect()
+                }
                 Purpose::Export => dialog.set_title("A folder to export to").pick_folder().into_iter().collect(),
                 Purpose::Model => dialog.set_title("A folder with a model").pick_folder().into_iter().collect(),
                 Purpose::Preset => {

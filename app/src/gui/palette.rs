@@ -92,7 +92,7 @@ pub fn palette_ui(ui: &mut Ui, window: &mut Window, out: &mut Out) {
     state.chosen = if down { state.chosen + 1 } else { state.chosen.saturating_sub(usize::from(up)) }.min(last);
     let mut picked = enter.then_some(state.chosen);
     let screen = ui.ctx().content_rect();
-    let width = (screen.width() - 32.0).min(560.0);
+    let width = (screen.width() - 32.0).clamp(120.0, 560.0);
     let area = Area::new(Id::unique("palette")).order(Order::Foreground).anchor(Align2::CENTER_TOP, [0.0, 72.0]);
     let shown = area.show(ui.ctx(), |ui| {
         let frame = Frame::new()

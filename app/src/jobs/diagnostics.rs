@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn what_is_given_away_has_no_names_and_no_keys_s1_27() {
-        let secrets = [("/home/ada".to_owned(), "~".to_owned()), ("hunter22".to_owned(), "[API_KEY]".to_owned())];
-        let text = redact("at /home/ada/data with hunter22 and \"hf_abcdefghijklmnop\", done", &secrets);
+        let secrets = [("/people/ada".to_owned(), "~".to_owned()), ("hunter22".to_owned(), "[API_KEY]".to_owned())];
+        let text = redact("at /people/ada/data with hunter22 and \"hf_abcdefghijklmnop\", done", &secrets);
         assert_eq!(text, "at ~/data with [API_KEY] and \"[token]\", done");
     }
 

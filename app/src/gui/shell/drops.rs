@@ -1,6 +1,7 @@
 //! Files that are dropped anywhere on the window.
 
 use crate::gui::command::{Command, Out};
+use crate::gui::playground::Target;
 use crate::gui::theme::{of, space, text, tokens};
 use eframe::egui::{Align2, Area, CornerRadius, Id, Order, Stroke, StrokeKind, Ui, vec2};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 /// More files than anybody means to drop.
 const MOST: usize = 200;
 
-/// Examples are looked at; a folder with a model becomes the wizard's model; a preset is read by its page.
+/// Examples are looked at; a GGUF file is talked to; a folder with a model becomes the wizard's model; a preset is read by its page.
 pub fn read(ui: &Ui, out: &mut Out) {
     let dropped: Vec<PathBuf> =
         ui.input(|input| input.raw.dropped_files.iter().map(|file| file.path().to_owned()).collect());
@@ -16,8 +17,12 @@ pub fn read(ui: &Ui, out: &mut Out) {
     let Some(first) = dropped.first() else { return };
     // One look at one folder: a fraction of a millisecond.
     let is_model = dropped.len() == 1 && first.join("config.json").is_file();
-    let command = if is_model { Command::UseModel(first.display().to_string()) } else { Command::Inspect(dropped) };
-    out.push(command);
+    let is_gguf = dropped.len() == 1 && first.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    out.push(match (is_model, is_gguf) {
+        (true, _) => Command::UseModel(first.display().to_string()),
+        (false, true) => Command::Talk(Target::Model(first.display().to_string(), None)),
+        (false, false) => Command::Inspect(dropped),
+    });
 }
 
 /// While files hang over the window, it says what will happen.

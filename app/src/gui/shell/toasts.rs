@@ -30,7 +30,7 @@ pub fn toasts_ui(ui: &mut Ui, state: &State, out: &mut Out) {
         return;
     }
     let t = of(ui);
-    let room = ui.ctx().content_rect().width() - 48.0;
+    let room = (ui.ctx().content_rect().width() - 48.0).max(120.0);
     let area = Area::new(Id::unique("toasts")).order(Order::Foreground).anchor(Align2::RIGHT_BOTTOM, [-24.0, -64.0]);
     area.show(ui.ctx(), |ui| {
         for toast in &state.toasts {

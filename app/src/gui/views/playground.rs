@@ -4,7 +4,7 @@ mod drawer;
 mod history;
 mod talk;
 
-use crate::gui::command::{Command, Out};
+use crate::gui::command::{Command, Out, Purpose};
 use crate::gui::playground::{Playground, Ready, Target};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
@@ -164,6 +164,9 @@ fn nobody_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
         let starter = button::secondary("Talk to the built-in model").icon(Icon::Spark);
         if starter.ui(ui).clicked() {
             out.push(Command::Talk(Target::Model("starter".to_owned(), None)));
+        }
+        if button::quiet("Open a GGUF file…").icon(Icon::File).ui(ui).clicked() {
+            out.push(Command::Browse(Purpose::Talk));
         }
     });
 }

@@ -64,7 +64,7 @@ fn drop_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
                 out.push(Command::Browse(Purpose::Data));
             }
             let width = (ui.available_width() - 300.0).clamp(120.0, 380.0);
-            let response = field::line(ui, "or a path", &mut wizard.path, "/home/me/examples.jsonl", width);
+            let response = field::line(ui, "or a path", &mut wizard.path, "examples.jsonl, with its folders", width);
             let is_entered = response.lost_focus() && ui.input(|input| input.key_pressed(eframe::egui::Key::Enter));
             let can = !wizard.path.trim().is_empty();
             if (button::secondary("Look at it").enabled(can).ui(ui).clicked() || is_entered) && can {

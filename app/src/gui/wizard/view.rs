@@ -49,7 +49,7 @@ fn is_open(wizard: &Wizard, step: Step) -> bool {
 fn steps_ui(ui: &mut Ui, wizard: &mut Wizard) {
     let t = of(ui);
     ui.horizontal(|ui| {
-        let part = (ui.available_width() / STEPS.len() as f32).min(190.0);
+        let part = (ui.available_width() / STEPS.len() as f32).clamp(24.0, 190.0);
         for (index, (step, name)) in STEPS.iter().enumerate() {
             let is_here = wizard.step == *step;
             let is_open = is_open(wizard, *step);

@@ -17,7 +17,7 @@ pub(super) fn talk_ui(ui: &mut Ui, page: &mut Playground, out: &mut Out) {
     }
     let is_busy = page.is_busy;
     ScrollArea::vertical().id_salt("talk").auto_shrink(false).stick_to_bottom(true).show(ui, |ui| {
-        ui.set_width((ui.available_width() - 8.0).min(1200.0));
+        ui.set_width((ui.available_width() - 8.0).clamp(60.0, 1200.0));
         let last = page.exchanges.len() - 1;
         for (index, exchange) in page.exchanges.iter_mut().enumerate() {
             ui.push_id(index, |ui| exchange_ui(ui, exchange, is_busy && index == last, out));
