@@ -82,6 +82,7 @@ impl Home {
         command.env("PEFT_STUDIO_HOME", self.0.path().join("home"));
         command.env("HF_HOME", self.0.path().join("hf"));
         // No test shows anything on the desktop of whoever runs it.
+        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
         for variable in ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_CURRENT_DESKTOP"] {
             command.env_remove(variable);
         }

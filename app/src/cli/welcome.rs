@@ -9,6 +9,7 @@ use peft_plan::Result;
 const TEXT: &str = "\
 PEFT Studio teaches language models from your own examples, on your own computer.
 
+There is no display here, so the window cannot be shown. Everything it can do, the command line can.
 Three commands to try:
 
   peft-studio quickstart                  train the built-in model on sample data, offline
@@ -23,7 +24,6 @@ pub(super) fn run(context: &Context) -> Result<u8> {
         gui::open(context)?;
         return Ok(0);
     }
-    output::note("There is no display, so the window cannot be shown; everything it can do, the command line can");
     output::line(TEXT);
     Ok(0)
 }
