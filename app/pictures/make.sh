@@ -13,6 +13,6 @@ cd "$root"
 
 cargo run --release -p peft_studio -- quickstart --data-dir "$work/home"
 PEFT_PICTURES=$work/pages PEFT_HOME=$work/home cargo test --release -p peft_studio --test desktop -- --ignored pictures
-for page in run-1280-light talk-1280-dark export-1280-dark; do
+for page in run-1280-light talk-1280-dark export-960-dark; do
     convert "$work/pages/$page.png" -dither None -colors 96 -strip "PNG8:$root/app/pictures/${page%%-*}.png"
 done

@@ -33,7 +33,7 @@ pub fn chosen<'a>(data: &'a Data, page: &Exports) -> Option<&'a Run> {
 
 /// Draw it.
 pub fn export_ui(ui: &mut Ui, data: &Data, page: &mut Exports, out: &mut Out) {
-    heading(ui, "Export", "Take what you trained to other programs. Every file is read again and tested.");
+    heading(ui, "Export", "Take what you trained to other programs. GGUF files are read again and tested.");
     let Some(run) = chosen(data, page) else {
         let sentence =
             "When a run is finished, what it learned can be taken to Ollama, LM Studio and others from here.";
