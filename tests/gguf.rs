@@ -8,5 +8,7 @@ mod damage;
 mod faults;
 #[path = "gguf/program.rs"]
 mod program;
+#[path = "gguf/targets.rs"]
+mod targets;
 #[path = "gguf/world.rs"]
 mod world;

@@ -57,7 +57,8 @@ fn the_starter_goes_into_ollama_s_form_and_the_file_is_talked_to_s4_15_b1_b4() {
 fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1() {
     let home = Home::new();
     let out = home.path("out");
-    let done = json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "q8_0", "--out", &out]);
+    let done =
+        json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "q8_0", "--out", &out]);
     let file = done["files"][0]["path"].as_str().expect("a path");
     let place = |name: &str| {
         let path = std::path::PathBuf::from(home.path(name));
@@ -84,8 +85,18 @@ fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1()
     let run = json(
         &home,
         &[
-            "--json", "train", "--model", &blob, "--data", &home.path("rows.jsonl"), "--set", "training.max_steps=12", "--set",
-            "training.learning_rate=0.005", "--out", &home.path("run"),
+            "--json",
+            "train",
+            "--model",
+            &blob,
+            "--data",
+            &home.path("rows.jsonl"),
+            "--set",
+            "training.max_steps=12",
+            "--set",
+            "training.learning_rate=0.005",
+            "--out",
+            &home.path("run"),
         ],
     );
     let loss = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);

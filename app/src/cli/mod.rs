@@ -10,6 +10,7 @@ pub mod error;
 pub mod evaluate;
 mod evaluate_preference;
 pub mod export;
+mod export_hub;
 pub mod interrupt;
 pub mod memory;
 pub mod output;

@@ -4,6 +4,7 @@ use peft_plan::{Fault, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 /// The single file of a model that is not in shards.

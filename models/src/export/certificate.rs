@@ -69,6 +69,8 @@ pub struct Certificate {
     pub sha256: String,
     /// Which model it was made from.
     pub base_hash: String,
+    /// What its columns were weighed by, if they were.
+    pub importance: Option<String>,
     /// All of it.
     pub checks: Vec<Check>,
     /// Against base and adapter, where both could be run.
@@ -136,6 +138,7 @@ pub fn certify(engine: &Engine, cpu: &Cpu, reference: &Reference, written: &Writ
         bytes: written.digest.bytes,
         sha256: written.digest.sha256.clone(),
         base_hash: reference.source.base.checkpoint().hash().to_owned(),
+        importance: reference.source.importance.map(|known| known.described()),
         checks: Vec::new(),
         divergence: None,
         sample: None,
