@@ -69,7 +69,8 @@ fn an_ollama_that_is_absent_or_old_means_instructions_and_one_that_fails_is_an_e
     let output = with(&home, &plain, &[]);
     assert_eq!(document(&output)["registered"], json!([]));
     assert!(text(&output.stderr).contains("ollama create starter -f Modelfile"), "{}", text(&output.stderr));
-    let always = [&plain[..7], &[&home.path("again"), "--register", "always"]].concat();
+    let again = home.path("again");
+    let always = [&plain[..7], &[&again, "--register", "always"]].concat();
     let output = with(&home, &always, &[]);
     assert!(output.status.code() == Some(5) && text(&output.stderr).contains("PS-OLL-001"), "{}", text(&output.stderr));
 
