@@ -82,23 +82,13 @@ fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1()
         .map(|i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}\n"))
         .collect();
     std::fs::write(home.path("rows.jsonl"), rows).expect("written");
-    let run = json(
-        &home,
-        &[
-            "--json",
-            "train",
-            "--model",
-            &blob,
-            "--data",
-            &home.path("rows.jsonl"),
-            "--set",
-            "training.max_steps=12",
-            "--set",
-            "training.learning_rate=0.005",
-            "--out",
-            &home.path("run"),
-        ],
-    );
-    let loss = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
-    assert!(loss("final_loss") < 0.8 * loss("first_loss"), "{run}");
+    let (data, out) = (home.path("rows.jsonl"), home.path("run"));
+    let settings = ["--set", "training.max_steps=12", "--set", "training.learning_rate=0.005"];
+    let trained =
+        home.run(&[&["train", "--json", "--model", &blob, "--data", &data, "--out", &out], &settings[..]].concat());
+    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    let events = String::from_utf8(trained.stdout).expect("text");
+    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let losses: Vec<f64> = events.filter(|e| e["event"] == "step").filter_map(|e| e["loss"].as_f64()).collect();
+    assert!(losses.len() == 12 && losses[11] < 0.8 * losses[0], "{losses:?}");
 }
