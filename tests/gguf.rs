@@ -4,6 +4,9 @@
 mod converter;
 #[path = "gguf/damage.rs"]
 mod damage;
+#[cfg(unix)]
+#[path = "gguf/ends.rs"]
+mod ends;
 #[path = "gguf/faults.rs"]
 mod faults;
 #[path = "gguf/program.rs"]

@@ -360,3 +360,49 @@ fn an_importance_matrix_is_gathered_noted_and_read_again() {
     );
     assert_eq!(fault["code"], "PS-DATA-004");
 }
+
+#[test]
+fn speed_is_measured_kept_and_judged_s1_24_s1_25() {
+    let home = Home::new();
+    let csv = home.path("speed.csv");
+    let plain =
+        ["bench", "generate", "--model", "starter", "--prompt-tokens", "32", "--generate", "8", "--repeats", "2"];
+    let report = home.json(&[&plain[..], &["--csv", &csv]].concat());
+    let number = |report: &Value, pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    for pointer in
+        ["/prompt_tokens_per_second", "/decode_tokens_per_second/median", "/peak_memory_bytes", "/weights_bytes"]
+    {
+        assert!(number(&report, pointer) > 0.0, "{pointer}: {report}");
+    }
+    let small = home.json(&[&plain[..], &["--quant", "q4_0"]].concat());
+    assert!(number(&small, "/weights_bytes") < number(&report, "/weights_bytes"));
+    assert!(
+        std::fs::read_dir(home.path("home/exports")).expect("a folder").next().is_none(),
+        "what was made for it is gone"
+    );
+    home.json(&[&plain[..], &["--csv", &csv, "--regression", "0.001"]].concat());
+    let text = std::fs::read_to_string(&csv).expect("a file");
+    assert!(text.lines().count() == 3 && text.lines().all(|line| line.split(',').count() == 12), "{text}");
+    let fault = home.fault_of_speed(&[&plain[..], &["--min-tokens-per-second", "1e12"]].concat());
+    assert_eq!(fault["code"], "PS-BENCH-001");
+    let fault = home.fault_of_speed(&[&plain[..], &["--csv", &csv, "--regression", "1e6"]].concat());
+    assert_eq!(fault["code"], "PS-BENCH-001");
+    let fault = home.fault(3, &["bench", "generate", "--model", "starter", "--generate", "0"]);
+    assert_eq!(fault["code"], "PS-CFG-001");
+    let fault = home.fault(3, &["bench", "generate", "--model", "starter", "--prompt-tokens", "60000"]);
+    assert_eq!(fault["code"], "PS-CFG-001");
+}
+
+trait Speed {
+    fn fault_of_speed(&self, arguments: &[&str]) -> Value;
+}
+
+impl Speed for Home {
+    /// The fault of a measurement that was told of before it was judged.
+    fn fault_of_speed(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert!(serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["decode_tokens_per_second"].is_object());
+        serde_json::from_slice::<Value>(&output.stderr).expect("JSON")["error"].clone()
+    }
+}

@@ -13,7 +13,7 @@ fn register(ollama: &MockOllama, on_step: &mut dyn FnMut(&Step) -> ControlFlow<(
     std::fs::write(&path, vec![7; 700_000]).expect("written");
     let digest = durable::sha256_file(&path).expect("read");
     let waiting = Waiting { probe: Duration::from_secs(2), work: Duration::from_millis(700) };
-    let connected = Ollama::connect(Ollama::address(Some(&ollama.host()))?, waiting)?;
+    let connected = Ollama::connect(&Ollama::address(Some(&ollama.host()))?, waiting)?;
     let blob = Blob { path: &path, bytes: digest.bytes, sha256: &digest.sha256 };
     let request = json!({"model": "bot", "files": {"model.gguf": format!("sha256:{}", digest.sha256)}});
     connected.register(blob, &request, on_step)
@@ -55,7 +55,7 @@ fn each_way_to_fail_is_told_and_none_hangs() {
         assert!(fault.code == code && fault.detail.contains(says), "{habit:?}: {} {}", fault.code, fault.detail);
     }
     let address = Ollama::address(Some("http://127.0.0.1:1")).expect("an address");
-    let fault = Ollama::connect(address, Waiting::default()).err().expect("nobody is there");
+    let fault = Ollama::connect(&address, Waiting::default()).err().expect("nobody is there");
     assert_eq!(fault.code, "PS-OLL-001");
 }
 

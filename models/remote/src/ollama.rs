@@ -92,7 +92,7 @@ impl Ollama {
     }
 
     /// Ask for its version. PS-OLL-001 where nobody answers, PS-OLL-003 for one that is too old.
-    pub fn connect(address: Url, waiting: Waiting) -> Result<Self> {
+    pub fn connect(address: &Url, waiting: Waiting) -> Result<Self> {
         drop(rustls::crypto::ring::default_provider().install_default());
         let none = |error: &dyn std::fmt::Display| {
             Fault::new("PS-OLL-001", format!("Nobody answers for Ollama at {address} ({error})."))

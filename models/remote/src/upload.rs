@@ -297,7 +297,7 @@ impl Hub {
         if let Some(verify) = address(&actions["verify"]["href"]) {
             let body = json!({"oid": file.sha256, "size": file.bytes}).to_string().into_bytes();
             let answer = match self.http.post(verify, "application/vnd.git-lfs+json", body).await {
-                Ok(answer) => self.judge_empty(answer).await,
+                Ok(answer) => Self::judge_empty(&answer),
                 Err(trouble) => Err(trouble),
             };
             return Ok(answer.map(|()| false));
@@ -330,7 +330,7 @@ impl Hub {
         }
         let body = json!({"oid": file.sha256, "parts": parts}).to_string().into_bytes();
         Ok(match self.http.post(target, "application/vnd.git-lfs+json", body).await {
-            Ok(answer) => self.judge_empty(answer).await,
+            Ok(answer) => Self::judge_empty(&answer),
             Err(trouble) => Err(trouble),
         })
     }
@@ -397,7 +397,7 @@ impl Hub {
         }
     }
 
-    async fn judge_empty(&self, answer: Answer) -> Result<(), Trouble> {
+    fn judge_empty(answer: &Answer) -> Result<(), Trouble> {
         match busy(&answer.response) {
             Some(trouble) => Err(trouble),
             None if answer.response.status().is_success() => Ok(()),

@@ -96,7 +96,7 @@ pub enum Registered {
 /// Tell a running Ollama about `files`. What it refuses is a fault; that there is none is not.
 pub fn register(origin: &Origin, layout: &TurnLayout, files: &[Exported]) -> Result<Registered> {
     let host = std::env::var("OLLAMA_HOST").ok();
-    let ollama = match Ollama::connect(Ollama::address(host.as_deref())?, Waiting::default()) {
+    let ollama = match Ollama::connect(&Ollama::address(host.as_deref())?, Waiting::default()) {
         Ok(ollama) => ollama,
         Err(fault) if matches!(fault.code, "PS-OLL-001" | "PS-OLL-003") => return Ok(Registered::Nobody(fault)),
         Err(fault) => return Err(fault),
