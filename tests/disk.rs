@@ -58,7 +58,7 @@ fn states_of_finished_runs_backups_and_leftovers_go_and_results_stay_s4_14_5() {
     // Just made: perhaps a run that begins in this moment.
     fs::create_dir_all(format!("{folder}/runs/fresh/checkpoints")).expect("made");
     fs::write(format!("{folder}/runs/fresh/checkpoints/x"), "x").expect("written");
-    let earlier = SystemTime::now() - Duration::from_secs(3600);
+    let earlier = SystemTime::now() - Duration::from_hours(1);
     File::open(&left).and_then(|file| file.set_modified(earlier)).expect("older");
 
     let survey = home.json(&["disk"]);

@@ -10,7 +10,7 @@ fn read(directory: &Path, is_test: bool, said: &mut String) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
             read(&path, is_test || name == "tests", said);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
             let text = std::fs::read_to_string(&path).expect("sources are text");
             let tests = if is_test || name == "tests.rs" {
                 &*text

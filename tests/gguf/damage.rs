@@ -81,7 +81,7 @@ fn flipped_bytes_never_end_the_program_7_bad_input() {
     let mut refused = 0;
     for round in 0..300 {
         let mut damaged = bytes.clone();
-        for _ in 0..1 + next(3) {
+        for _ in 0..=next(3) {
             let at = next(header);
             damaged[at] = next(256) as u8;
         }

@@ -78,17 +78,20 @@ fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1()
     let ask = |model: &str| json(&home, &["--json", "chat", "--model", model, "--prompt", question])["answer"].clone();
     assert_eq!(ask(&blob), ask(&studio));
 
-    let rows: String = (0..8)
-        .map(|i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}\n"))
-        .collect();
-    std::fs::write(home.path("rows.jsonl"), rows).expect("written");
-    let (data, out) = (home.path("rows.jsonl"), home.path("run"));
-    let settings = ["--set", "training.max_steps=12", "--set", "training.learning_rate=0.005"];
-    let trained =
-        home.run(&[&["train", "--json", "--model", &blob, "--data", &data, "--out", &out], &settings[..]].concat());
-    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
-    let events = String::from_utf8(trained.stdout).expect("text");
-    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let losses: Vec<f64> = events.filter(|e| e["event"] == "step").filter_map(|e| e["loss"].as_f64()).collect();
+    let row = |i| format!("{{\"prompt\": \"What is the code of door {i}?\", \"completion\": \"{i}{i}{i}\"}}");
+    let rows: Vec<String> = (0..8).map(row).collect();
+    std::fs::write(home.path("rows.jsonl"), rows.join("\n")).expect("written");
+    let rows = home.path("rows.jsonl");
+    let run = home.path("run");
+    let mut train = vec!["--json", "train", "--model", &blob, "--data", &rows, "--out", &run];
+    for change in ["training.max_steps=12", "training.learning_rate=0.005"] {
+        train.extend(["--set", change]);
+    }
+    let output = home.command(&train).output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let events = String::from_utf8(output.stdout).expect("text");
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+    let steps = events.filter(|event| event["event"] == "step");
+    let losses: Vec<f64> = steps.map(|event| event["loss"].as_f64().expect("a loss")).collect();
     assert!(losses.len() == 12 && losses[11] < 0.8 * losses[0], "{losses:?}");
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// With less free space than this, a run or a download begins with a word about it.
 const SHORT_BYTES: u64 = 2 << 30;
 /// A run's folder is made a moment before the run is known.
-const SETTLED: Duration = Duration::from_secs(600);
+const SETTLED: Duration = Duration::from_mins(10);
 
 /// What can be deleted without losing a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]

@@ -213,7 +213,7 @@ pub struct ExportArgs {
         ]
     )]
     pub to: String,
-    /// Types of GGUF files, such as q8_0,q4_k_m
+    /// Types of GGUF files, such as `q8_0,q4_k_m`
     #[arg(
         long,
         value_name = "TYPE",

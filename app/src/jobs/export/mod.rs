@@ -113,9 +113,8 @@ pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path)
     let name = |file_type: &FileType| folder.join(format!("{}-{}.gguf", origin.name, file_type.name()));
     let paths: Vec<PathBuf> = types.iter().map(name).collect();
     make_room(folder, &paths, conversion.bytes())?;
-    let mut progress = |_: u64, _: u64| match interrupt::requested() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut progress = |_: u64, _: u64| {
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let Some(written) = conversion.write(&paths, &mut progress)? else { return Ok(None) };
     let reference = Reference { source, render: origin.render.as_ref(), rows: &origin.rows };

@@ -300,7 +300,7 @@ impl Checker<'_> {
     fn hash(&self, words: &[String], roles: &Roles) -> Result<String> {
         let mut text = format!("{}\0{}\0{}", self.salt, self.last_hash, words.join("\0"));
         for input in roles.inputs.iter().filter(|input| input.exists() && !self.is_made(input)) {
-            text += &format!("\0{}\0{}", input.display(), content(input)?);
+            text.extend(["\0", &input.to_string_lossy(), "\0", &content(input)?]);
         }
         Ok(sha256(text.as_bytes()))
     }

@@ -107,7 +107,7 @@ pub(super) fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) ->
         }
         match value(name) {
             Some(value) => filled += &value,
-            None => filled += &format!("${{{name}}}"),
+            None => filled.extend(["${", name, "}"]),
         }
         rest = &after[name.len() + 1..];
     }

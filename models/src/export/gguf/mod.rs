@@ -2,7 +2,7 @@
 //!
 //! [`File`] is a file that was read and checked; [`Layout`] is one that is about to be written, every size known
 //! before the first byte. What a model's parts are called in it is in [`architecture`], what is said
-//! about them in [`metadata`] and [`vocabulary`]; [`write`] takes a model through all of that.
+//! about them in [`metadata`] and [`vocabulary`]; [`mod@write`] takes a model through all of that.
 
 pub mod architecture;
 pub mod importance;
