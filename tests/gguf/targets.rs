@@ -319,10 +319,9 @@ fn scripts_for_the_raspberry_pi_do_what_they_say_s1_14_to_s1_25() {
 #[test]
 fn an_importance_matrix_is_gathered_noted_and_read_again() {
     let home = Home::new();
-    let rows: String = (0..12)
-        .map(|i| format!("{{\"prompt\": \"What is {i} and one?\", \"completion\": \"It is {}.\"}}\n", i + 1))
-        .collect();
-    let data = home.write("rows.jsonl", rows);
+    let row = |i| format!("{{\"prompt\": \"What is {i} and one?\", \"completion\": \"It is {}.\"}}", i + 1);
+    let rows: Vec<String> = (0..12).map(row).collect();
+    let data = home.write("rows.jsonl", rows.join("\n"));
     let export = |out: &str, more: &[&str]| {
         let out = home.path(out);
         home.json(

@@ -101,7 +101,7 @@ fn blob(habit: Habit, method: &str, path: &str, heard: &Heard, state: &mut State
 
 fn create(habit: Habit, heard: &Heard, state: &mut State) -> Reply {
     let lines = |lines: &[Value]| {
-        let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let text = lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n");
         Reply::Answer(200, vec![("content-type", "application/x-ndjson".to_owned())], text.into_bytes())
     };
     let request = heard.json();

@@ -11,7 +11,9 @@ use crate::jobs::export::{self, Exported};
 use peft_models::engine::Engine;
 use peft_models::peft_format::write_adapter;
 use peft_plan::{Fault, Result};
-use serde_json::{Value, json};
+use peft_remote::upload::Uploaded;
+use serde_json::json;
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// Write the folder, unless it is there already as it would be, and upload it where a repository was named.
@@ -22,44 +24,40 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<u8> {
         "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         args.run, args.model, args.adapter, args.form, args.quant, args.dtype, args.imatrix, args.name
     );
-    let (record, files) = match recorded(&asked, folder) {
-        Some(record) => {
-            output::note(&format!("{} holds all of it already", folder.display()));
-            (record, Vec::new())
-        }
-        None => match make(context, args, folder)? {
-            Some(files) => (record(&asked, folder)?, files),
-            None => {
-                output::note("Stopped; nothing was written");
-                return Ok(super::interrupt::EXIT_CODE);
-            }
-        },
+    let (record, files) = if let Some(record) = recorded(&asked, folder) {
+        output::note(&format!("{} holds all of it already", folder.display()));
+        (record, Vec::new())
+    } else if let Some(files) = make(context, args, folder)? {
+        (record(&asked, folder)?, files)
+    } else {
+        output::note("Stopped; nothing was written");
+        return Ok(super::interrupt::EXIT_CODE);
     };
-    let sent = match repository {
-        Some(id) => {
-            let name = id.to_string();
-            let mut view = TransferView::new(&name, false);
-            let sent = send(context, &record, folder, (id, !args.public), &mut |event| view.receive(event))?;
-            drop(view);
-            if sent.is_none() {
-                output::note("Stopped; the folder stays, and the same command goes on");
-                return Ok(super::interrupt::EXIT_CODE);
-            }
-            sent
-        }
-        None => {
-            output::note("Not uploaded: name a repository with `--repo OWNER/NAME`");
-            None
-        }
+    let Some(id) = repository else {
+        output::note("Not uploaded: name a repository with `--repo OWNER/NAME`");
+        return show(context, &record, folder, &files, None);
     };
-    show(context, &record, folder, &files, json!(sent))
+    let mut view = TransferView::new(id.as_str(), false);
+    let sent = send(context, &record, folder, (id.clone(), !args.public), &mut |event| view.receive(event))?;
+    drop(view);
+    if sent.is_none() {
+        output::note("Stopped; the folder stays, and the same command goes on");
+        return Ok(super::interrupt::EXIT_CODE);
+    }
+    show(context, &record, folder, &files, sent.as_ref())
 }
 
-fn show(context: &Context, record: &Record, folder: &Path, exported: &[Exported], sent: Value) -> Result<u8> {
+fn show(
+    context: &Context,
+    record: &Record,
+    folder: &Path,
+    exported: &[Exported],
+    sent: Option<&Uploaded>,
+) -> Result<u8> {
     let path = |name: &str| folder.join(name);
     let files = if exported.is_empty() {
-        let weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".gguf");
-        let all = record.files.iter().filter(|file| weights(&file.path));
+        let is_weights = |end: &OsStr| end == "safetensors" || end == "gguf";
+        let all = record.files.iter().filter(|file| Path::new(&file.path).extension().is_some_and(is_weights));
         all.map(|file| describe(&path(&file.path), "hub")).collect::<Result<Vec<_>>>()?
     } else {
         exported.iter().map(described).collect::<Result<Vec<_>>>()?
@@ -76,8 +74,8 @@ fn show(context: &Context, record: &Record, folder: &Path, exported: &[Exported]
         return Ok(0);
     }
     list(&files, exported);
-    if let (Some(url), Some(commit)) = (sent["url"].as_str(), sent["commit"].as_str()) {
-        output::line(&format!("{url} is at {}", output::printable(commit)));
+    if let Some(sent) = sent {
+        output::line(&format!("{} is at {}", sent.url, output::printable(&sent.commit)));
     }
     Ok(0)
 }

@@ -10,6 +10,7 @@ use peft_models::generate::{GenerateOptions, Prompt};
 use peft_models::peft_format::read_adapter;
 use peft_plan::{Fault, Result};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -207,14 +208,16 @@ pub fn keep(report: &BenchReport, request: &BenchRequest, path: &Path) -> Result
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&format!(
-        "{time},{what}{:.3},{:.3},{},{},{}\n",
+    writeln!(
+        text,
+        "{time},{what}{:.3},{:.3},{},{},{}",
         report.prompt_tokens_per_second,
         report.decode_tokens_per_second.median,
         report.peak_memory_bytes,
         report.weights_bytes,
         env!("CARGO_PKG_VERSION"),
-    ));
+    )
+    .expect("writing to a string cannot fail");
     durable::write_file(path, text.as_bytes()).map_err(|error| Fault::io("write", path, error))?;
     Ok(usual)
 }
@@ -226,6 +229,6 @@ mod tests {
     #[test]
     fn the_middle_of_an_even_number_is_between_two() {
         assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
-        assert_eq!(Spread::of(vec![7.0]).median, 7.0);
+        assert_eq!(Spread::of(vec![7.0]), Spread { median: 7.0, min: 7.0, max: 7.0 });
     }
 }

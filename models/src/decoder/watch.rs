@@ -29,10 +29,8 @@ impl<B: Backend> Decoder<B> {
     /// From here on every pass is watched, or none.
     pub fn watch(&mut self, is_watched: bool) -> Result<()> {
         for linear in self.layers.iter_mut().flat_map(|layer| &mut layer.linears) {
-            linear.seen = match is_watched {
-                true => Some(Mutex::new(Seen { squares: self.be.zeros(1, linear.in_features)?, rows: 0 })),
-                false => None,
-            };
+            let seen = || Ok(Mutex::new(Seen { squares: self.be.zeros(1, linear.in_features)?, rows: 0 }));
+            linear.seen = is_watched.then(seen).transpose()?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! source can cover for something that is missing.
 
 use super::gguf::architecture::{Architecture, Change};
+use super::gguf::importance::Importance;
 use super::gguf::write::{Source, Written};
 use super::gguf::{FileType, metadata};
 use super::strength::Strength;
@@ -138,7 +139,7 @@ pub fn certify(engine: &Engine, cpu: &Cpu, reference: &Reference, written: &Writ
         bytes: written.digest.bytes,
         sha256: written.digest.sha256.clone(),
         base_hash: reference.source.base.checkpoint().hash().to_owned(),
-        importance: reference.source.importance.map(|known| known.described()),
+        importance: reference.source.importance.map(Importance::described),
         checks: Vec::new(),
         divergence: None,
         sample: None,

@@ -253,7 +253,7 @@ pub struct ExportArgs {
     /// Whether a running Ollama is told of the model: auto (where there is one), always, never
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], default_value = "auto")]
     pub register: String,
-    /// Upload the folder of `--to hub` to this repository; needs a token that may write (HF_TOKEN)
+    /// Upload the folder of `--to hub` to this repository; needs a token that may write (`HF_TOKEN`)
     #[arg(long, value_name = "OWNER/NAME")]
     pub repo: Option<String>,
     /// Let everybody read the repository [default: only you]
