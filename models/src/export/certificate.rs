@@ -270,6 +270,7 @@ fn weights(cpu: &Cpu, source: &Source, model: &BaseModel, checks: &mut Vec<Check
         if worst.as_ref().is_none_or(|(most, _)| over > *most) {
             worst = Some((over, stored.stored_name.clone()));
         }
+        model.checkpoint().release(name);
         if changed && adapter.is_some() && base.checkpoint().has(name) {
             strength.add(&of_base()?, &wanted, &found);
         }

@@ -179,6 +179,8 @@ impl<'a> Conversion<'a> {
             let importance = importance.filter(|columns| columns.len() == cols);
             let fill = &mut |range, out: &mut [f32]| rows.fill(named, count, range, cols, out);
             strips.write(self.fixed.len() + i, cols, importance, fill)?;
+            // Its pages count as this program's memory until they are given back.
+            self.source.base.checkpoint().release(&named.canonical);
         }
         Ok(())
     }
