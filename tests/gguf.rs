@@ -4,9 +4,14 @@
 mod converter;
 #[path = "gguf/damage.rs"]
 mod damage;
+#[cfg(unix)]
+#[path = "gguf/ends.rs"]
+mod ends;
 #[path = "gguf/faults.rs"]
 mod faults;
 #[path = "gguf/program.rs"]
 mod program;
+#[path = "gguf/targets.rs"]
+mod targets;
 #[path = "gguf/world.rs"]
 mod world;

@@ -4,7 +4,11 @@
 mod commands;
 #[path = "remote/faults.rs"]
 mod faults;
+#[path = "remote/ollama.rs"]
+mod ollama;
 #[path = "remote/refusals.rs"]
 mod refusals;
 #[path = "remote/trial.rs"]
 mod trial;
+#[path = "remote/upload.rs"]
+mod upload;

@@ -214,6 +214,38 @@ fn expect_length(tensor: &OutTensor, bytes: Vec<u8>) -> Result<Vec<u8>> {
     Err(Fault::new("PS-EXP-002", detail))
 }
 
+/// Folders of a tokenizer that belong to the model, too.
+const COPIED_FOLDERS: [&str; 1] = ["additional_chat_templates"];
+
+/// Copy the files of a model that do not change with its weights from `dir`, and `embedded` ones, into `folder`.
+pub fn copy_assets(dir: Option<&Path>, embedded: &[(String, Vec<u8>)], folder: &Path) -> Result<()> {
+    let put = |name: &Path, bytes: &[u8]| {
+        let path = folder.join(name);
+        durable::write_file(&path, bytes).map_err(|error| Fault::io("write", &path, error))
+    };
+    for (name, bytes) in embedded {
+        put(Path::new(name), bytes)?;
+    }
+    // The folder of a GGUF file is no model.
+    let Some(dir) = dir.filter(|dir| dir.join("config.json").is_file()) else { return Ok(()) };
+    let mut names: Vec<std::path::PathBuf> = COPIED.iter().map(Into::into).collect();
+    for inner in COPIED_FOLDERS {
+        let Ok(entries) = std::fs::read_dir(dir.join(inner)) else { continue };
+        let path = folder.join(inner);
+        durable::create_directories(&path).map_err(|error| Fault::io("create the folder", &path, error))?;
+        names.extend(entries.flatten().filter(|e| e.path().is_file()).map(|e| Path::new(inner).join(e.file_name())));
+    }
+    for name in names {
+        let source = dir.join(&name);
+        match std::fs::read(&source) {
+            Ok(bytes) => put(&name, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Fault::io("read", &source, error)),
+        }
+    }
+    Ok(())
+}
+
 fn copy(from: Option<&Path>, name: &str, folder: &mut durable::Writer) -> io::Result<()> {
     let Some(dir) = from else { return Ok(()) };
     match File::open(dir.join(name)) {

@@ -18,7 +18,8 @@ const TOKENS: u32 = 8;
 fn certify(engine: &Engine, base: &BaseModel, adapter: &AdapterFile, written: &Written) -> Certificate {
     let about = Metadata::default();
     let layout = layout(base);
-    let source = Source { base, adapter: Some(adapter), quantize: None, layout: Some(&layout), about: &about };
+    let source =
+        Source { base, adapter: Some(adapter), quantize: None, layout: Some(&layout), about: &about, importance: None };
     let render = render(base);
     let row = |k: u32| (0..TOKENS).map(|i| (i * 31 + k * 7 + 3) % base.spec().vocab_size as u32).collect();
     let rows: Vec<Vec<u32>> = (0..ROWS as u32).map(row).collect();

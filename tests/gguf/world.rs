@@ -88,7 +88,7 @@ pub(crate) fn written(
     path: &Path,
 ) -> Written {
     let about = Metadata::default();
-    let source = Source { base, adapter, quantize: None, layout, about: &about };
+    let source = Source { base, adapter, quantize: None, layout, about: &about, importance: None };
     let conversion = engine.conversion(source, &[file_type]).expect("a plan");
     let paths: [PathBuf; 1] = [path.to_owned()];
     let mut go_on = |_: u64, _: u64| std::ops::ControlFlow::Continue(());

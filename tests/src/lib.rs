@@ -2,3 +2,6 @@
 
 pub mod home;
 pub mod hub;
+pub mod listener;
+pub mod ollama;
+pub mod uploads;

@@ -1,9 +1,10 @@
-//! `export`: the adapter, a complete model, or GGUF files for other programs.
+//! `export`: the adapter, a complete model, or what other programs and the hub take.
 
 use super::args::ExportArgs;
 use super::context::Context;
 use super::output;
-use crate::jobs::export::{self, Exported, Origin};
+use crate::jobs::export::weighing::importance;
+use crate::jobs::export::{self, Exported, Origin, Registered};
 use crate::jobs::model::spelled;
 use crate::jobs::{open_model, run::find};
 use peft_models::DType;
@@ -11,6 +12,7 @@ use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, MergeOptions, Quantization};
 use peft_models::export::certificate::Certificate;
 use peft_models::export::gguf::lora::obstacle;
+use peft_models::export::ollama::TurnLayout;
 use peft_models::peft_format::{AdapterFile, read_adapter, write_adapter};
 use peft_plan::{Fault, Result, RunConfig};
 use peft_storage::Run;
@@ -31,12 +33,14 @@ pub struct Source {
 pub fn run(context: &Context, args: &ExportArgs) -> Result<u8> {
     match args.to.as_str() {
         "peft" | "merged" => as_safetensors(context, args),
+        "hub" => super::export_hub::run(context, args),
+        "tensorrt-llm" => as_tensorrt(context, args),
         _ => as_gguf(context, args),
     }
 }
 
 /// The folder to write to; the parser asks for it where there is no other.
-fn out_of(args: &ExportArgs) -> Result<&Path> {
+pub(super) fn out_of(args: &ExportArgs) -> Result<&Path> {
     args.out.as_deref().ok_or_else(|| Fault::new("PS-CFG-001", "Say where to write to: `--out DIR`"))
 }
 
@@ -60,22 +64,42 @@ fn as_safetensors(context: &Context, args: &ExportArgs) -> Result<u8> {
         merge(context, &base, adapter.as_ref(), &options, out)?
     };
     let described = files.iter().map(|f| describe(f, &args.to)).collect::<Result<Vec<_>>>()?;
-    show(context, &described, &[]);
+    show(context, &described, &[], &[]);
     Ok(0)
 }
 
-fn nothing_named() -> Fault {
+pub(super) fn nothing_named() -> Fault {
     Fault::new("PS-CFG-001", "Say what to export: a run, or `--model` with `--adapter`")
 }
 
+/// What is exported, with everything that is known about it.
+pub(super) fn origin_of(context: &Context, args: &ExportArgs) -> Result<Origin> {
+    match (&args.run, &args.model) {
+        (Some(run), _) => Origin::of_run(context, run, args.name.as_deref()),
+        (None, Some(model)) => Origin::of_model(model, args.adapter.as_deref(), args.name.as_deref()),
+        (None, None) => Err(nothing_named()),
+    }
+}
+
+fn as_tensorrt(context: &Context, args: &ExportArgs) -> Result<u8> {
+    let folder = out_of(args)?;
+    let origin = origin_of(context, args)?;
+    let engine = Engine::open(&context.backend, context.threads)?;
+    let mut options = merge_options(&origin.base, args.dtype.as_deref(), None, origin.quantize)?;
+    if options.dtype == DType::F32 {
+        options.dtype = DType::BF16;
+    }
+    let (files, steps) = export::tensorrt(&engine, &origin, &options, folder)?;
+    let described = files.iter().map(|file| describe(file, &args.to)).collect::<Result<Vec<_>>>()?;
+    show(context, &described, &[], &[]);
+    output::note("TensorRT-LLM 0.8 to about 1.2 reads this; later versions take what `--to merged` writes");
+    tell(&steps, folder);
+    Ok(0)
+}
+
 fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
-    let name = args.name.as_deref();
     let types = export::types(&args.quant)?;
-    let mut origin = match (&args.run, &args.model) {
-        (Some(run), _) => Origin::of_run(context, run, name)?,
-        (None, Some(model)) => Origin::of_model(model, args.adapter.as_deref(), name)?,
-        (None, None) => return Err(nothing_named()),
-    };
+    let mut origin = origin_of(context, args)?;
     if args.to == "gguf-lora" {
         match origin.adapter.as_ref().and_then(obstacle) {
             None => return lora(context, &origin, out_of(args)?),
@@ -90,15 +114,28 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
     // What Ollama cannot lay out is better said before gigabytes are written.
     let layout = (args.to == "ollama").then(|| export::turn_layout(&origin)).transpose()?;
     let engine = Engine::open(&context.backend, context.threads)?;
+    if !weigh(&engine, &mut origin, args)? {
+        output::note("Stopped; nothing was written");
+        return Ok(super::interrupt::EXIT_CODE);
+    }
     let Some(files) = export::gguf(&engine, &origin, &types, &folder)? else {
         output::note("Stopped; nothing was written");
         return Ok(super::interrupt::EXIT_CODE);
     };
-    let steps = match &layout {
-        Some(layout) => export::ollama(&origin, layout, &files, &folder)?,
-        None => Vec::new(),
+    let mut steps = match (&layout, args.to.as_str()) {
+        (Some(layout), _) => export::ollama(&origin, layout, &files, &folder)?,
+        (None, "raspberry-pi") => export::raspberry_pi(&origin, &files, &folder)?,
+        (None, _) => Vec::new(),
     };
-    show(context, &files.iter().map(described).collect::<Result<Vec<_>>>()?, &files);
+    let registered = layout.as_ref().map(|layout| register(context, args, &origin, layout, &files));
+    let names = match &registered {
+        Some(Ok(Registered::As(names))) => {
+            steps = names.iter().map(|name| format!("ollama run {name}")).collect();
+            names.as_slice()
+        }
+        _ => &[],
+    };
+    show(context, &files.iter().map(described).collect::<Result<Vec<_>>>()?, &files, names);
     for file in files.iter().filter(|file| !file.fallbacks.is_empty()) {
         output::note(&format!(
             "{} tensors of the {} file have a type with shorter blocks, because their rows are no multiple of 256",
@@ -109,10 +146,48 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
     if let Some((question, answer)) = files.first().and_then(|f| f.certificate.sample.as_ref()).filter(|_| args.test) {
         output::note(&format!("{question}\n{}", output::printable(answer)));
     }
+    tell(&steps, &folder);
+    match registered.transpose()? {
+        Some(Registered::Stopped) => Ok(super::interrupt::EXIT_CODE),
+        _ => Ok(0),
+    }
+}
+
+/// Find out which columns matter, where that was asked for; `false`: the person had enough.
+pub(super) fn weigh(engine: &Engine, origin: &mut Origin, args: &ExportArgs) -> Result<bool> {
+    let Some(asked) = &args.imatrix else { return Ok(true) };
+    origin.importance = importance(engine, origin, asked)?;
+    Ok(origin.importance.is_some())
+}
+
+/// Tell Ollama of the model, as far as that was asked for.
+fn register(
+    context: &Context,
+    args: &ExportArgs,
+    origin: &Origin,
+    layout: &TurnLayout,
+    files: &[Exported],
+) -> Result<Registered> {
+    let nobody = |why: &str| Registered::Nobody(Fault::new("PS-OLL-001", why));
+    let answer = match args.register.as_str() {
+        "never" => return Ok(nobody("Ollama was not asked for.")),
+        _ if context.offline => nobody("`--offline` was given, so Ollama was not told of the model."),
+        _ => export::register(origin, layout, files)?,
+    };
+    match answer {
+        Registered::Nobody(fault) if args.register == "always" => Err(fault),
+        Registered::Nobody(fault) => {
+            output::note(&format!("{} The model is registered with the command below.", fault.detail));
+            Ok(Registered::Nobody(fault))
+        }
+        done => Ok(done),
+    }
+}
+
+fn tell(steps: &[String], folder: &Path) {
     for step in steps {
         output::note(&format!("In {}: {step}", folder.display()));
     }
-    Ok(0)
 }
 
 fn lora(context: &Context, origin: &Origin, folder: &Path) -> Result<u8> {
@@ -120,11 +195,11 @@ fn lora(context: &Context, origin: &Origin, folder: &Path) -> Result<u8> {
     let path = std::path::absolute(&path).map_err(|e| Fault::io("find", &path, e))?;
     let file =
         json!({"path": path.display().to_string(), "type": "F32", "bytes": digest.bytes, "sha256": digest.sha256});
-    show(context, &[file], &[]);
+    show(context, &[file], &[], &[]);
     Ok(0)
 }
 
-fn described(file: &Exported) -> Result<Value> {
+pub(super) fn described(file: &Exported) -> Result<Value> {
     let path = std::path::absolute(&file.path).map_err(|e| Fault::io("find", &file.path, e))?;
     let fallbacks: Vec<Value> =
         file.fallbacks.iter().map(|(name, kind)| json!({"tensor": name, "type": kind})).collect();
@@ -137,12 +212,25 @@ fn described(file: &Exported) -> Result<Value> {
     }))
 }
 
-fn show(context: &Context, files: &[Value], certified: &[Exported]) {
+fn show(context: &Context, files: &[Value], certified: &[Exported], registered: &[String]) {
     if context.json {
         let certificates: Vec<_> = certified.iter().map(|file| &file.certificate).collect();
-        output::print_json(&json!({"files": files, "certificate": certificates.first(), "certificates": certificates}));
+        output::print_json(&json!({
+            "files": files,
+            "certificate": certificates.first(),
+            "certificates": certificates,
+            "registered": registered,
+        }));
         return;
     }
+    list(files, certified);
+    for name in registered {
+        output::line(&format!("{:>12}  in Ollama: {name}", ""));
+    }
+}
+
+/// The files, for people.
+pub(super) fn list(files: &[Value], certified: &[Exported]) {
     for (i, file) in files.iter().enumerate() {
         let size = output::bytes(file["bytes"].as_u64().unwrap_or(0));
         output::line(&format!("{size:>12}  {}", file["path"].as_str().unwrap_or("")));
@@ -191,7 +279,7 @@ pub fn source_of_run(run: &Run) -> Result<Source> {
     Ok(Source { model: spelled(&config.model), adapter: Some(adapter), quantize })
 }
 
-fn merge_options(
+pub(super) fn merge_options(
     base: &BaseModel,
     dtype: Option<&str>,
     shard_bytes: Option<u64>,
@@ -214,7 +302,7 @@ fn merge_options(
     Ok(MergeOptions { dtype, shard_bytes, quantize })
 }
 
-fn merge(
+pub(super) fn merge(
     context: &Context,
     base: &BaseModel,
     adapter: Option<&AdapterFile>,
@@ -226,7 +314,7 @@ fn merge(
     Ok(manifest.files.iter().map(|f| out.join(&f.name)).collect())
 }
 
-fn describe(path: &Path, kind: &str) -> Result<Value> {
+pub(super) fn describe(path: &Path, kind: &str) -> Result<Value> {
     let path = std::path::absolute(path).map_err(|e| Fault::io("find", path, e))?;
     let digest = durable::sha256_file(&path).map_err(|e| Fault::io("read back", &path, e))?;
     Ok(json!({"path": path.display().to_string(), "type": kind, "bytes": digest.bytes, "sha256": digest.sha256}))

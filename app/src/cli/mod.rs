@@ -4,12 +4,14 @@
 //! is shown here, once.
 
 pub mod args;
+mod bench;
 pub mod chat;
 pub mod context;
 pub mod error;
 pub mod evaluate;
 mod evaluate_preference;
 pub mod export;
+mod export_hub;
 pub mod interrupt;
 pub mod memory;
 pub mod output;
@@ -97,6 +99,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
         Command::Evaluate(args) => evaluate::run(context, args),
         Command::Chat(args) => chat::run(context, args),
         Command::Serve(args) => serve::run(context, args),
+        Command::Bench(command) => bench::run(context, command),
         Command::Export(args) => export::run(context, args),
         Command::Pipeline(args) => pipeline::run(context, args),
         Command::Disk(args) => disk::run(context, args),

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod background;
+pub mod bench;
 pub mod compare;
 pub mod conversation;
 pub mod desktop;

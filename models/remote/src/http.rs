@@ -5,7 +5,7 @@ use crate::trouble::Trouble;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
 };
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Body, Client, Method, Response, StatusCode, Url, redirect};
 use std::error::Error;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -67,6 +67,62 @@ impl Http {
     /// Only the hub's own headers: a redirect to another host is not followed.
     pub(crate) async fn head(&self, url: Url) -> Result<Answer, Trouble> {
         self.send(Method::HEAD, url, None).await
+    }
+
+    /// Send a document to the hub, or to where it says; the token goes to the hub alone. The status is the caller's to
+    /// judge, and so is a redirect, unless it keeps the method and stays at the hub.
+    pub(crate) async fn post(&self, mut url: Url, kind: &'static str, body: Vec<u8>) -> Result<Answer, Trouble> {
+        for _ in 0..=HOPS {
+            let is_foreign = !same_origin(&url, &self.endpoint);
+            self.check_target(&url)?;
+            let mut request = self.client.post(url.clone()).header(CONTENT_TYPE, kind).body(body.clone());
+            if !is_foreign
+                && may_carry_secrets(&url)
+                && let Some(authorization) = &self.authorization
+            {
+                request = request.header(AUTHORIZATION, authorization.clone());
+            }
+            // A commit of many files takes the hub longer than a question.
+            let response = match timeout(self.stall * 6, request.send()).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => return Err(sorted(&error)),
+                Err(_) => return Err(Trouble::Unreachable(format!("no answer within {:?}", self.stall * 6))),
+            };
+            let keeps_method = matches!(response.status().as_u16(), 307 | 308);
+            match redirected(&response, &url)? {
+                Some(next) if keeps_method && same_origin(&next, &self.endpoint) => url = next,
+                _ => {
+                    let hub_headers = if is_foreign { HeaderMap::new() } else { response.headers().clone() };
+                    return Ok(Answer { response, is_foreign, hub_headers });
+                }
+            }
+        }
+        Err(Trouble::Confused(format!("it redirected {HOPS} times")))
+    }
+
+    /// Put `body` where the hub says, with the headers it says. The address is signed for this, and no token goes there,
+    /// not even one that stands among those headers.
+    pub(crate) async fn put(&self, url: Url, headers: &[(String, String)], body: Body) -> Result<Response, Trouble> {
+        self.check_target(&url)?;
+        let mut request = self.client.put(url).body(body);
+        let own = self.authorization.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("Bearer ");
+        let secret = own.trim_start_matches("Bearer ");
+        for (name, value) in headers {
+            if secret.is_empty() || !value.contains(secret) {
+                request = request.header(name, value);
+            }
+        }
+        request.send().await.map_err(|error| sorted(&error))
+    }
+
+    /// The hub names addresses; those that are weaker than its own or of this machine's network are not believed.
+    fn check_target(&self, url: &Url) -> Result<(), Trouble> {
+        let is_weaker = self.endpoint.scheme() == "https" && url.scheme() != "https";
+        if !matches!(url.scheme(), "http" | "https") || is_weaker || is_link_local(url) {
+            let host = url.host_str().unwrap_or("nowhere");
+            return Err(Trouble::Confused(format!("it sent us to `{}` at {host}, which is not safe", url.scheme())));
+        }
+        Ok(())
     }
 
     async fn send(&self, method: Method, mut url: Url, from: Option<u64>) -> Result<Answer, Trouble> {

@@ -15,6 +15,9 @@
 //! | `blob` | one file: resumed, verified, in place whole or not at all |
 //! | `download` | a repository: space, locks, several files at once, progress, cancelling |
 //! | `recommended` | models worth a try, as data |
+//! | `upload` | a folder onto the hub: repository, large files, commit |
+//! | `sending` | a part of a file as the body of a request |
+//! | `ollama` | models of ours registered with a running Ollama |
 //! | `serve` | a local server that speaks OpenAI's protocol |
 //!
 //! `hf-hub` is not used. Its stream of a byte range hides the status and the headers of the answer, so that a server
@@ -26,11 +29,13 @@ pub mod api;
 pub mod cache;
 pub mod download;
 pub mod name;
+pub mod ollama;
 pub mod others;
 pub mod recommended;
 pub mod select;
 pub mod serve;
 pub mod settings;
+pub mod upload;
 
 mod blob;
 mod http;
@@ -38,6 +43,7 @@ mod lock;
 mod partial;
 mod progress;
 mod refusal;
+mod sending;
 mod trouble;
 
 pub use api::{Found, Hub, RemoteFile, Repository, Search};

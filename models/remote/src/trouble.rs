@@ -46,7 +46,7 @@ impl Trouble {
     }
 
     /// For the line that says what is waited for.
-    fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match self {
             Self::Unreachable(why) => format!("the hub cannot be reached ({why})"),
             Self::Interrupted(why) => format!("the connection broke ({why})"),

@@ -219,7 +219,7 @@ impl<B: Backend> Builder<'_, B> {
             _ => None,
         };
         *adapters += u64::from(lora.is_some());
-        Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora })
+        Ok(Linear { path, out_features: out, in_features: inp, weight, bias, lora, seen: None })
     }
 
     fn layer(&self, i: usize, adapters: &mut u64) -> Result<Layer<B>> {

@@ -4,8 +4,10 @@
 //! `n = ‖W + s·B·A‖` by row takes no gradient (Liu et al. 2024, section 4.3; PEFT agrees).
 
 use super::param::Param;
+use super::watch::Seen;
 use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Result, Tensor, Write};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// The matrix of a module.
 pub enum Weights<B: Backend> {
@@ -142,6 +144,8 @@ pub struct Linear<B: Backend> {
     pub bias: Option<Vector<B>>,
     /// The adapter, if this module is a target.
     pub lora: Option<Lora<B>>,
+    /// What it was given, where that is watched.
+    pub seen: Option<Mutex<Seen<B>>>,
 }
 
 impl<B: Backend> Linear<B> {
@@ -170,6 +174,7 @@ impl<B: Backend> Linear<B> {
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
+        self.look_at(be, x)?;
         let w = self.weight.matrix();
         let bias = self.bias.as_ref().map(|b| &b.value);
         let rows = pass.adapters.clone();

@@ -14,6 +14,7 @@ mod pooled;
 mod reserve;
 mod router;
 mod saved;
+mod watch;
 mod weighted;
 
 pub use build::{BuildOptions, attach, build, build_first, initial_a, stays_mapped};
@@ -25,6 +26,7 @@ pub use mlp::{Gated, Mlp, MlpActs, MlpScratch};
 pub use param::{Moments, OptimizerState, Param};
 pub use router::Routes;
 pub use saved::Saved;
+pub use watch::{Seen, SeenColumns};
 
 use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
 use peft_plan::{ModelSpec, RopeScaling};

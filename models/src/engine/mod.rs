@@ -130,6 +130,18 @@ impl Engine {
         on!(self, be => golden::selftest(be, seed))
     }
 
+    /// Write base and adapter as a checkpoint of TensorRT-LLM into `out`, with the plain files `extra` beside.
+    pub fn tensorrt(
+        &self,
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
+        options: &MergeOptions,
+        extra: &[(String, Vec<u8>)],
+        out: &Path,
+    ) -> Result<Manifest> {
+        on!(self, be => crate::export::tensorrt::write(be, base, adapter, options, extra, out))
+    }
+
     /// Write base and adapter as one model into `out`.
     pub fn merge(
         &self,

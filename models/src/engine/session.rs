@@ -4,6 +4,7 @@ use super::Quantization;
 use crate::adapter::{self, AdapterSource, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{Activations, Batch, BuildOptions, Decoder, attach, build};
+use crate::export::gguf::importance::{Gathering, Importance};
 use crate::fault::device;
 use crate::generate::{Columns, GenerateOptions, Generated, OnToken, Prompt, generate_with};
 use crate::peft_format::AdapterFile;
@@ -32,6 +33,14 @@ pub trait Session {
     fn pooled(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
     /// What the model expects after every token, with or without the adapter: `[tokens, vocabulary]`.
     fn logits(&mut self, tokens: &[u32], adapters: bool) -> Result<Vec<f32>>;
+    /// How much each column of the weights matters for `rows`, with or without the adapter; `None`: `go_on` had enough.
+    fn importance(
+        &mut self,
+        rows: &[Vec<u32>],
+        adapters: bool,
+        source: &str,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Importance>>;
     /// Let go of the cache.
     fn forget(&mut self);
     /// Tokens that the cache has room for.
@@ -107,6 +116,31 @@ impl<B: Backend> Session for Loaded<B> {
         let mut batch = Batch::default();
         batch.push(tokens, &vec![false; tokens.len()]);
         self.decoder.logits(&mut self.acts, &batch, adapters).map_err(device)
+    }
+
+    fn importance(
+        &mut self,
+        rows: &[Vec<u32>],
+        adapters: bool,
+        source: &str,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Importance>> {
+        let Self { decoder, acts, .. } = self;
+        decoder.watch(true).map_err(device)?;
+        let mut gathering = Gathering::default();
+        let mut is_whole = true;
+        for row in rows {
+            is_whole = go_on();
+            if !is_whole {
+                break;
+            }
+            let mut batch = Batch::default();
+            batch.push(row, &vec![false; row.len()]);
+            decoder.score(acts, &batch, adapters).map_err(device)?;
+            gathering.add(row.len(), decoder.take_seen().map_err(device)?);
+        }
+        decoder.watch(false).map_err(device)?;
+        is_whole.then(|| gathering.finish(source)).transpose()
     }
 
     fn forget(&mut self) {

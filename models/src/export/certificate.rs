@@ -5,6 +5,7 @@
 //! source can cover for something that is missing.
 
 use super::gguf::architecture::{Architecture, Change};
+use super::gguf::importance::Importance;
 use super::gguf::write::{Source, Written};
 use super::gguf::{FileType, metadata};
 use super::strength::Strength;
@@ -69,6 +70,8 @@ pub struct Certificate {
     pub sha256: String,
     /// Which model it was made from.
     pub base_hash: String,
+    /// What its columns were weighed by, if they were.
+    pub importance: Option<String>,
     /// All of it.
     pub checks: Vec<Check>,
     /// Against base and adapter, where both could be run.
@@ -136,6 +139,7 @@ pub fn certify(engine: &Engine, cpu: &Cpu, reference: &Reference, written: &Writ
         bytes: written.digest.bytes,
         sha256: written.digest.sha256.clone(),
         base_hash: reference.source.base.checkpoint().hash().to_owned(),
+        importance: reference.source.importance.map(Importance::described),
         checks: Vec::new(),
         divergence: None,
         sample: None,
@@ -266,6 +270,7 @@ fn weights(cpu: &Cpu, source: &Source, model: &BaseModel, checks: &mut Vec<Check
         if worst.as_ref().is_none_or(|(most, _)| over > *most) {
             worst = Some((over, stored.stored_name.clone()));
         }
+        model.checkpoint().release(name);
         if changed && adapter.is_some() && base.checkpoint().has(name) {
             strength.add(&of_base()?, &wanted, &found);
         }

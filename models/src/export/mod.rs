@@ -4,3 +4,4 @@ pub mod certificate;
 pub mod gguf;
 pub mod ollama;
 mod strength;
+pub mod tensorrt;

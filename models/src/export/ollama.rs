@@ -6,7 +6,11 @@
 
 use peft_plan::{Example, Fault, Result, Role, Turn};
 use peft_text::{RenderOptions, Tokenizer};
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+
+/// How freely answers are drawn.
+const TEMPERATURE: f64 = 0.7;
 
 /// Texts that no template prints by itself and none changes.
 const SYSTEM: &str = "Qsystemq";
@@ -135,7 +139,7 @@ fn cut<const N: usize>(text: &str, marks: &[&str]) -> Option<[String; N]> {
 #[derive(Clone, Debug)]
 pub struct Modelfile<'a> {
     /// Name of the GGUF file beside it.
-    pub file: &'a str,
+    pub file: String,
     /// The layout of conversations.
     pub layout: &'a TurnLayout,
     /// Texts that end an answer.
@@ -149,10 +153,33 @@ pub struct Modelfile<'a> {
 }
 
 impl Modelfile<'_> {
+    fn system(&self) -> Option<&str> {
+        self.system.or(self.layout.default_system.as_deref())
+    }
+
+    /// The same for Ollama's API, which knows the file by its hash.
+    pub fn request(&self, model: &str, sha256: &str) -> Value {
+        let mut files = Map::new();
+        files.insert(self.file.clone(), json!(format!("sha256:{sha256}")));
+        let mut request = json!({
+            "model": model,
+            "files": files,
+            "template": self.layout.template(),
+            "parameters": {"stop": self.stops, "num_ctx": self.context, "temperature": TEMPERATURE},
+        });
+        let said = [("system", self.system()), ("license", self.license.as_deref())];
+        for (key, text) in said {
+            if let Some(text) = text {
+                request[key] = json!(text);
+            }
+        }
+        request
+    }
+
     /// Its text. PS-TMPL-002 for a system prompt that no Modelfile can hold.
     pub fn text(&self) -> Result<String> {
         let quotes = "\"\"\"";
-        let system = self.system.or(self.layout.default_system.as_deref());
+        let system = self.system();
         if system.is_some_and(|text| text.contains(quotes)) {
             return Err(Fault::new(
                 "PS-TMPL-002",
@@ -172,7 +199,7 @@ impl Modelfile<'_> {
             ));
         }
         line(format!("PARAMETER num_ctx {}", self.context));
-        line("PARAMETER temperature 0.7".to_owned());
+        line(format!("PARAMETER temperature {TEMPERATURE}"));
         if let Some(license) = self.license.as_ref().filter(|license| !license.contains(quotes)) {
             line(format!("\nLICENSE {quotes}{license}{quotes}"));
         }

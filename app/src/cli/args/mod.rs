@@ -3,6 +3,7 @@
 //! Nothing here looks at the disk or the machine; that is each command's own work. A wrong spelling
 //! ends the program here, with exit code 2.
 
+mod bench;
 mod data;
 mod disk;
 mod errors;
@@ -19,6 +20,7 @@ mod training;
 mod values;
 mod versions;
 
+pub use bench::{BenchCommand, BenchGenerateArgs};
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
@@ -128,6 +130,9 @@ pub enum Command {
     Chat(ChatArgs),
     /// Answer the programs of this computer: an OpenAI-compatible server for a model and its adapter
     Serve(ServeArgs),
+    /// Measure how fast a model is on this computer
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Write a model or adapter for use in other programs
     Export(ExportArgs),
     /// Run a chain of these commands from a file, checked as a whole; it goes on where it stopped

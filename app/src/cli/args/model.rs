@@ -187,7 +187,10 @@ pub struct ServeArgs {
     group = ArgGroup::new("exported").args(["run", "model"]).required(true),
     after_help = "Examples:\n  peft-studio export support-bot --to peft --out ./adapter\n  \
                   peft-studio export --model starter --adapter ./adapter --to merged --dtype f16 --out ./model\n  \
-                  peft-studio export support-bot --to gguf --quant q8_0,q4_k_m --out ./gguf"
+                  peft-studio export support-bot --to gguf --quant q8_0,q4_k_m --out ./gguf\n  \
+                  peft-studio export support-bot --to ollama --out ./ollama\n  \
+                  peft-studio export support-bot --to hub --repo me/support-bot --out ./hub\n  \
+                  peft-studio export support-bot --to raspberry-pi --out ./pi"
 )]
 pub struct ExportArgs {
     /// Id or name of a run
@@ -199,12 +202,31 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "run")]
     pub adapter: Option<PathBuf>,
     /// What to write: peft (the adapter), merged (a complete model), gguf (a file for llama.cpp and all that is built
-    /// on it), gguf-lora (the adapter for llama.cpp), ollama (GGUF and Modelfile), lmstudio (GGUF where LM Studio looks)
-    #[arg(long, value_name = "FORMAT", value_parser = ["peft", "merged", "gguf", "gguf-lora", "ollama", "lmstudio"])]
+    /// on it), gguf-lora (the adapter for llama.cpp), ollama (GGUF and Modelfile, and the model in a running Ollama),
+    /// lmstudio (GGUF where LM Studio looks), hub (a folder for Hugging Face, and its upload), tensorrt-llm (a checkpoint
+    /// with a script that builds its engine), raspberry-pi (GGUF with scripts for the board)
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_parser = [
+            "peft", "merged", "gguf", "gguf-lora", "ollama", "lmstudio", "hub", "tensorrt-llm", "raspberry-pi"
+        ]
+    )]
     pub to: String,
     /// Types of GGUF files, such as `q8_0,q4_k_m`
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', alias = "types", default_value = "q8_0")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_delimiter = ',',
+        alias = "types",
+        default_value = "q8_0",
+        default_value_if("to", "raspberry-pi", "q4_0")
+    )]
     pub quant: Vec<String>,
+    /// Weigh the columns of quantised matrices by what they are multiplied with: a file of rows, `training` for those of
+    /// the run, or an importance matrix of llama.cpp (.gguf)
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<String>,
     /// Type of the numbers in a merged model [default: that of the base model]
     #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f16", "f32"])]
     pub dtype: Option<String>,
@@ -213,7 +235,10 @@ pub struct ExportArgs {
         long,
         value_name = "DIR",
         alias = "output",
-        required_if_eq_any = [("to", "peft"), ("to", "merged"), ("to", "gguf"), ("to", "gguf-lora"), ("to", "ollama")]
+        required_if_eq_any = [
+            ("to", "peft"), ("to", "merged"), ("to", "gguf"), ("to", "gguf-lora"), ("to", "ollama"), ("to", "hub"),
+            ("to", "tensorrt-llm"), ("to", "raspberry-pi")
+        ]
     )]
     pub out: Option<PathBuf>,
     /// Name of the exported model [default: from base and run]
@@ -225,4 +250,16 @@ pub struct ExportArgs {
     /// Largest size of one file of a merged model, such as 2GB
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     pub max_shard_size: Option<u64>,
+    /// Whether a running Ollama is told of the model: auto (where there is one), always, never
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], default_value = "auto")]
+    pub register: String,
+    /// Upload the folder of `--to hub` to this repository; needs a token that may write (`HF_TOKEN`)
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repo: Option<String>,
+    /// Let everybody read the repository [default: only you]
+    #[arg(long, requires = "repo")]
+    pub public: bool,
+    /// What the folder of `--to hub` holds [default: peft where there is an adapter, else merged]
+    #[arg(long, value_name = "FORM", value_parser = ["peft", "merged", "gguf"])]
+    pub form: Option<String>,
 }

@@ -6,10 +6,33 @@ use peft_plan::{Fault, Result};
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// What a folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An adapter of the PEFT library.
+    Peft,
+    /// A complete model in safetensors.
+    Merged,
+    /// GGUF files.
+    Gguf,
+}
+
+impl Form {
+    /// As the hub calls the library that reads it, and what it is to its base.
+    fn of_hub(self, is_tuned: bool) -> (&'static str, &'static str) {
+        match self {
+            Self::Peft => ("peft", "adapter"),
+            Self::Merged => ("transformers", "finetune"),
+            // Its base on the hub has weights of its own.
+            Self::Gguf => ("gguf", if is_tuned { "finetune" } else { "quantized" }),
+        }
+    }
+}
+
 /// Write `README.md` into `folder`.
-pub(super) fn write(origin: &Origin, files: &[Exported], folder: &Path) -> Result<()> {
+pub(super) fn write(origin: &Origin, files: &[Exported], form: Form, folder: &Path) -> Result<()> {
     let path = folder.join("README.md");
-    durable::write_file(&path, text(origin, files).as_bytes()).map_err(|error| Fault::io("write", &path, error))
+    durable::write_file(&path, text(origin, files, form).as_bytes()).map_err(|error| Fault::io("write", &path, error))
 }
 
 /// A value of the header: quoted, so that no name can end it.
@@ -17,8 +40,14 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
+/// The name of a file or folder; where it is on this computer is nobody's business.
+fn last(path: &str) -> &str {
+    path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 /// The text of the card.
-pub fn text(origin: &Origin, files: &[Exported]) -> String {
+pub fn text(origin: &Origin, files: &[Exported], form: Form) -> String {
+    let (library, relation) = form.of_hub(origin.adapter.is_some() || origin.run.is_some());
     let mut out = String::from("---\n");
     let mut line = |content: &str| {
         out.push_str(content);
@@ -28,21 +57,22 @@ pub fn text(origin: &Origin, files: &[Exported]) -> String {
         line(&format!("license: {}", quoted(license)));
     }
     if let Some(base) = origin.base_url.as_ref().and_then(|url| url.strip_prefix("https://huggingface.co/")) {
-        line(&format!("base_model: {}", quoted(base)));
+        line(&format!("base_model: {}\nbase_model_relation: {relation}", quoted(base)));
     }
-    line("pipeline_tag: text-generation");
-    if !files.is_empty() {
-        line("library_name: gguf");
-    }
+    line(&format!("pipeline_tag: text-generation\nlibrary_name: {library}"));
     line("tags:\n- peft-studio\n- fine-tuned\n---\n");
     line(&format!("# {}\n", origin.name));
     let spec = origin.base.spec();
     let how = origin.plan.as_ref().map_or_else(String::new, |plan| format!(" with {:?}", plan.method).to_lowercase());
     let tuned = if origin.adapter.is_some() { format!(", fine-tuned{how}") } else { String::new() };
-    line(&format!("Base: `{}` ({} parameters, {}){tuned}.\n", origin.base.id(), spec.parameters(), spec.architecture));
+    let id = origin.base_url.as_ref().map_or_else(|| last(origin.base.id()), |_| origin.base.id());
+    line(&format!("Base: `{id}` ({} parameters, {}){tuned}.\n", spec.parameters(), spec.architecture));
     facts(origin, &mut line);
     certificates(files, &mut line);
-    usage(origin, files, &mut line);
+    match form {
+        Form::Gguf => usage(origin, files, &mut line),
+        Form::Peft | Form::Merged => usage_in_python(origin, form, &mut line),
+    }
     line("## Licence\n");
     match &origin.license {
         Some(license) => {
@@ -60,7 +90,8 @@ fn facts(origin: &Origin, line: &mut impl FnMut(&str)) {
     if let (Some(plan), Some(config)) = (&origin.plan, &origin.config) {
         line("## Data and settings\n");
         let sources = config.dataset.sources.iter().filter_map(|source| source.path.as_ref());
-        let data: Vec<String> = config.dataset.path.iter().chain(sources).map(|path| format!("`{path}`")).collect();
+        let data: Vec<String> =
+            config.dataset.path.iter().chain(sources).map(|path| format!("`{}`", last(path))).collect();
         if !data.is_empty() {
             line(&format!("- Data: {}", data.join(", ")));
         }
@@ -127,5 +158,18 @@ fn usage(origin: &Origin, files: &[Exported], line: &mut impl FnMut(&str)) {
     ));
     line(&format!("lms import {name}"));
     line(&format!("peft-studio chat --model {name}"));
+    line("```\n");
+}
+
+fn usage_in_python(origin: &Origin, form: Form, line: &mut impl FnMut(&str)) {
+    line("## How to run it\n");
+    line("```python");
+    let (library, class) = match form {
+        Form::Peft => ("peft", "AutoPeftModelForCausalLM"),
+        Form::Merged | Form::Gguf => ("transformers", "AutoModelForCausalLM"),
+    };
+    line(&format!("from {library} import {class}\nfrom transformers import AutoTokenizer\n"));
+    line(&format!("folder = \"{}\"  # this folder, or its name on the hub", origin.name));
+    line(&format!("model = {class}.from_pretrained(folder)\ntokenizer = AutoTokenizer.from_pretrained(folder)"));
     line("```\n");
 }

@@ -1,13 +1,19 @@
 //! Trained models as GGUF files, alone and for the programs that run them: written, checked, and described.
 
 pub mod card;
+pub mod hub;
 mod license;
 pub mod origin;
+mod raspberry_pi;
 pub mod sizes;
 mod targets;
+mod tensorrt;
+pub mod weighing;
 
 pub use origin::Origin;
-pub use targets::{lm_studio_folder, lora, ollama, turn_layout};
+pub use raspberry_pi::raspberry_pi;
+pub use targets::{Registered, lm_studio_folder, lora, ollama, register, turn_layout};
+pub use tensorrt::tensorrt;
 
 use crate::cli::output::bytes;
 use crate::cli::{interrupt, output};
@@ -102,6 +108,7 @@ pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path)
         quantize: origin.quantize,
         layout: layout.as_ref(),
         about: &about,
+        importance: origin.importance.as_ref(),
     };
     let conversion = engine.conversion(source, types)?;
     let name = |file_type: &FileType| folder.join(format!("{}-{}.gguf", origin.name, file_type.name()));
@@ -135,8 +142,11 @@ pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path)
     if let Some(fault) = failed {
         return Err(fault);
     }
+    if let Some(importance) = &origin.importance {
+        importance.write(&folder.join(format!("{}.imatrix", origin.name)), origin.base.spec())?;
+    }
     license::copy(origin, folder)?;
-    card::write(origin, &exported, folder)?;
+    card::write(origin, &exported, card::Form::Gguf, folder)?;
     Ok(Some(exported))
 }
 

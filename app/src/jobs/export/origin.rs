@@ -1,6 +1,7 @@
 //! What an export starts from: a run, or a model with or without an adapter.
 
 use super::license::license_of;
+use super::weighing;
 use crate::cli::context::Context;
 use crate::cli::export::{Source, source_of_run};
 use crate::cli::output;
@@ -9,6 +10,7 @@ use crate::jobs::setup::{prepare, render_options};
 use crate::jobs::{open_model, run::find};
 use peft_models::base::BaseModel;
 use peft_models::engine::Quantization;
+use peft_models::export::gguf::importance::Importance;
 use peft_models::peft_format::{AdapterFile, read_adapter};
 use peft_plan::{Result, RunConfig, TrainOn, TrainingPlan};
 use peft_storage::Run;
@@ -30,6 +32,10 @@ pub struct Origin {
     pub render: Option<RenderOptions>,
     /// Rows that were not trained on.
     pub rows: Vec<Vec<u32>>,
+    /// Rows that were trained on, some of them.
+    pub training: Vec<Vec<u32>>,
+    /// How much the columns of the weights matter, where that was asked for.
+    pub importance: Option<Importance>,
     /// What the exported model is called.
     pub name: String,
     /// Where the base comes from, where that is known.
@@ -57,7 +63,10 @@ impl Origin {
             Self::open(&source, config.dataset.chat_template.as_deref(), config.dataset.system_prompt.as_deref())?;
         origin.name = name.map_or_else(|| file_name(&format!("{}-{}", origin.name, run.name)), file_name);
         match prepare(&config, context.threads, plan.clone()) {
-            Ok(setup) => origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect(),
+            Ok(setup) => {
+                origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect();
+                origin.training = weighing::chosen(&origin, setup.train.into_iter().map(|tokens| tokens.ids).collect());
+            }
             Err(fault) => output::note(&format!("The files are not compared on held-out rows: {}", fault.detail)),
         }
         (origin.config, origin.plan, origin.run) = (Some(config), plan, Some(run));
@@ -100,6 +109,8 @@ impl Origin {
             quantize: source.quantize,
             render,
             rows: Vec::new(),
+            training: Vec::new(),
+            importance: None,
             base_url,
             config: None,
             plan: None,

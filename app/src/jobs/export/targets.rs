@@ -2,11 +2,14 @@
 
 use super::license::license_text;
 use super::{Exported, Origin, about, make_room};
+use crate::cli::{interrupt, output};
 use crate::jobs::model::home;
 use durable::Digest;
 use peft_models::export::gguf::lora::write_lora;
 use peft_models::export::ollama::{Modelfile, TurnLayout};
 use peft_plan::{Fault, Result};
+use peft_remote::ollama::{Blob, Ollama, Step, Waiting};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Most tokens of context that a Modelfile reserves; a person can raise it.
@@ -32,8 +35,12 @@ pub fn turn_layout(origin: &Origin) -> Result<TurnLayout> {
     TurnLayout::of(origin.base.tokenizer(), render)
 }
 
-/// Modelfiles for `files`, and the lines that tell an application where the model is. What to type comes back.
-pub fn ollama(origin: &Origin, layout: &TurnLayout, files: &[Exported], folder: &Path) -> Result<Vec<String>> {
+/// The Modelfiles of `files`, each with the name of its model: the first is the model, the others are tags of it.
+fn modelfiles<'a>(
+    origin: &'a Origin,
+    layout: &'a TurnLayout,
+    files: &'a [Exported],
+) -> impl Iterator<Item = (String, Modelfile<'a>, &'a Exported)> {
     let tokenizer = origin.base.tokenizer();
     let mut stops: Vec<String> = Vec::new();
     let end = origin.render.as_ref().and_then(|render| render.template.end_of_turn().map(str::to_owned));
@@ -42,31 +49,78 @@ pub fn ollama(origin: &Origin, layout: &TurnLayout, files: &[Exported], folder: 
             stops.push(stop);
         }
     }
-    let mut steps = Vec::new();
-    for (i, file) in files.iter().enumerate() {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let text = Modelfile {
-            file: &name,
+    let model = origin.name.to_lowercase();
+    files.iter().enumerate().map(move |(i, file)| {
+        let modelfile = Modelfile {
+            file: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             layout,
             stops: stops.clone(),
             system: origin.render.as_ref().and_then(|render| render.system_prompt.as_deref()),
             context: origin.base.spec().max_positions.min(CONTEXT),
             license: license_text(&origin.base),
-        }
-        .text()?;
-        let (ending, tag) = match i {
-            0 => (String::new(), String::new()),
-            _ => (format!(".{}", file.file_type), format!(":{}", file.file_type.to_lowercase())),
         };
-        put(&folder.join(format!("Modelfile{ending}")), &text)?;
-        steps.push(format!("ollama create {}{tag} -f Modelfile{ending}", origin.name.to_lowercase()));
+        let tag = if i == 0 { String::new() } else { format!(":{}", file.file_type.to_lowercase()) };
+        (format!("{model}{tag}"), modelfile, file)
+    })
+}
+
+/// Modelfiles for `files`, and the lines that tell an application where the model is (S3.8). What to type comes back.
+pub fn ollama(origin: &Origin, layout: &TurnLayout, files: &[Exported], folder: &Path) -> Result<Vec<String>> {
+    let mut steps = Vec::new();
+    for (i, (name, modelfile, file)) in modelfiles(origin, layout, files).enumerate() {
+        let ending = if i == 0 { String::new() } else { format!(".{}", file.file_type) };
+        put(&folder.join(format!("Modelfile{ending}")), &modelfile.text()?)?;
+        steps.push(format!("ollama create {name} -f Modelfile{ending}"));
     }
+    let host = std::env::var("OLLAMA_HOST").ok();
+    let address = Ollama::address(host.as_deref()).or_else(|_| Ollama::address(None))?;
+    let (address, model) = (address.as_str().trim_end_matches('/'), origin.name.to_lowercase());
     let environment = format!(
-        "OLLAMA_HOST=http://127.0.0.1:11434\nOLLAMA_MODEL={}\nOPENAI_BASE_URL=http://127.0.0.1:11434/v1\nOPENAI_API_KEY=ollama\n",
-        origin.name.to_lowercase()
+        "LLM_PROVIDER=ollama\nOLLAMA_BASE_URL={address}\nOLLAMA_MODEL={model}\nOLLAMA_HOST={address}\n\
+         OPENAI_BASE_URL={address}/v1\nOPENAI_API_KEY=ollama\n"
     );
     put(&folder.join("ollama.env"), &environment)?;
     Ok(steps)
+}
+
+/// Whether the models are now known to the Ollama that runs here.
+pub enum Registered {
+    /// Under these names.
+    As(Vec<String>),
+    /// There is none that could be told, and this is why.
+    Nobody(Fault),
+    /// The person had enough.
+    Stopped,
+}
+
+/// Tell a running Ollama about `files`. What it refuses is a fault; that there is none is not.
+pub fn register(origin: &Origin, layout: &TurnLayout, files: &[Exported]) -> Result<Registered> {
+    let host = std::env::var("OLLAMA_HOST").ok();
+    let ollama = match Ollama::connect(&Ollama::address(host.as_deref())?, Waiting::default()) {
+        Ok(ollama) => ollama,
+        Err(fault) if matches!(fault.code, "PS-OLL-001" | "PS-OLL-003") => return Ok(Registered::Nobody(fault)),
+        Err(fault) => return Err(fault),
+    };
+    let mut names = Vec::new();
+    for (name, modelfile, file) in modelfiles(origin, layout, files) {
+        let blob = Blob { path: &file.path, bytes: file.bytes, sha256: &file.sha256 };
+        let mut told = String::new();
+        let done = ollama.register(blob, &modelfile.request(&name, &file.sha256), &mut |step| {
+            if let Step::Says(text) = step
+                && !text.is_empty()
+                && *text != told
+            {
+                told.clone_from(text);
+                output::note(&format!("Ollama: {}", output::printable(text)));
+            }
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if !done {
+            return Ok(Registered::Stopped);
+        }
+        names.push(name);
+    }
+    Ok(Registered::As(names))
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {

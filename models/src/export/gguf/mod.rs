@@ -5,6 +5,7 @@
 //! about them in [`metadata`] and [`vocabulary`]; [`mod@write`] takes a model through all of that.
 
 pub mod architecture;
+pub mod importance;
 mod layout;
 pub mod lora;
 pub mod metadata;

@@ -5,6 +5,7 @@
 //! encodings. Every file appears whole under its name, or not at all.
 
 use super::architecture::{Architecture, Change, Named, source_row};
+use super::importance::Importance;
 use super::mix::{self, Choice, Facts, FileType};
 use super::vocabulary::{self, ChatLayout, TokenizerFiles};
 use super::{Layout, Metadata, Planned, metadata};
@@ -42,6 +43,8 @@ pub struct Source<'a> {
     pub layout: Option<&'a ChatLayout>,
     /// What is said about the model beside its architecture: name, licence, where it comes from.
     pub about: &'a Metadata,
+    /// How much the columns of its matrices matter, where that is known.
+    pub importance: Option<&'a Importance>,
 }
 
 /// A file that is about to be written.
@@ -82,7 +85,7 @@ pub struct Conversion<'a> {
 impl<'a> Conversion<'a> {
     /// Plan files of `types`.
     pub fn new(cpu: &'a Cpu, source: Source<'a>, types: &[FileType]) -> Result<Self> {
-        let Source { base, adapter, quantize, layout, about } = source;
+        let Source { base, adapter, quantize, layout, about, importance } = source;
         let spec = base.spec();
         let architecture = Architecture::of(spec)?;
         let merger = Merger::new(cpu, base.checkpoint(), adapter, quantize)?;
@@ -104,7 +107,11 @@ impl<'a> Conversion<'a> {
         said.set("general.size_label", metadata::size_label(spec.parameters()));
         metadata::describe(&mut said, spec, architecture, base.checkpoint().config())?;
         describe_tokenizer(&mut said, base, spec, layout)?;
-        let plan = |file_type| plan(&said, spec, architecture, (&named, &fixed), file_type, own_head);
+        if let Some(importance) = importance {
+            importance.describe(&mut said);
+        }
+        let known = importance.is_some();
+        let plan = |file_type| plan(&said, spec, architecture, (&named, &fixed), file_type, (own_head, known));
         let plans = types.iter().map(|file_type| plan(*file_type)).collect::<Result<Vec<_>>>()?;
         Ok(Self { source, named, fixed, merger, cpu, plans })
     }
@@ -159,7 +166,7 @@ impl<'a> Conversion<'a> {
         let mut done = 0;
         let mut strips = Strips { conversion: self, files, progress, done: &mut done, total };
         for (i, (_, values)) in self.fixed.iter().enumerate() {
-            strips.write(i, values.len(), &mut |_, out| {
+            strips.write(i, values.len(), None, &mut |_, out| {
                 out.copy_from_slice(values);
                 Ok(())
             })?;
@@ -168,7 +175,12 @@ impl<'a> Conversion<'a> {
             let rows = self.rows_of(named)?;
             let cols = named.shape.last().copied().unwrap_or(1);
             let count = if named.shape.len() == 2 { named.shape[0] } else { 1 };
-            strips.write(self.fixed.len() + i, cols, &mut |range, out| rows.fill(named, count, range, cols, out))?;
+            let importance = self.source.importance.and_then(|known| known.of(&named.canonical));
+            let importance = importance.filter(|columns| columns.len() == cols);
+            let fill = &mut |range, out: &mut [f32]| rows.fill(named, count, range, cols, out);
+            strips.write(self.fixed.len() + i, cols, importance, fill)?;
+            // Its pages count as this program's memory until they are given back.
+            self.source.base.checkpoint().release(&named.canonical);
         }
         Ok(())
     }
@@ -265,7 +277,13 @@ struct Strips<'a, 'f, 'w, 'p> {
 
 impl Strips<'_, '_, '_, '_> {
     /// Tensor number `index` of every file, with rows of `cols`.
-    fn write(&mut self, index: usize, cols: usize, fill: &mut Fill) -> std::result::Result<(), Stop> {
+    fn write(
+        &mut self,
+        index: usize,
+        cols: usize,
+        importance: Option<&[f32]>,
+        fill: &mut Fill,
+    ) -> std::result::Result<(), Stop> {
         let planned = |plan: &Plan| plan.layout.tensors()[index].clone();
         let all: Vec<Planned> = self.conversion.plans.iter().map(planned).collect();
         let Some(first) = all.first() else { return Ok(()) };
@@ -281,7 +299,7 @@ impl Strips<'_, '_, '_, '_> {
                 let bytes = match encoded.entry(tensor.kind) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(encode(self.conversion.cpu, tensor, &values, cols)?)
+                        entry.insert(encode(self.conversion.cpu, tensor, &values, cols, importance)?)
                     }
                 };
                 file.write_all(bytes)?;
@@ -298,7 +316,7 @@ impl Strips<'_, '_, '_, '_> {
     }
 }
 
-fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize) -> Result<Vec<u8>> {
+fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize, importance: Option<&[f32]>) -> Result<Vec<u8>> {
     if tensor.kind == GgmlType::F16
         && let Some(x) = values.iter().find(|x| x.abs() > LARGEST_HALF)
     {
@@ -307,7 +325,7 @@ fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize) -> Result<Ve
     }
     let rows = values.len() / cols.max(1);
     let mut out = vec![0; tensor.kind.row_bytes(cols).unwrap_or(0) * rows];
-    cpu.encode_blocks(tensor.kind, &mut out, values, cols, None).map_err(device)?;
+    cpu.encode_blocks(tensor.kind, &mut out, values, cols, importance).map_err(device)?;
     Ok(out)
 }
 
@@ -361,7 +379,7 @@ fn plan(
     architecture: &Architecture,
     (named, fixed): (&[Named], &[(&'static str, Vec<f32>)]),
     file_type: FileType,
-    own_head: bool,
+    (own_head, importance): (bool, bool),
 ) -> Result<Plan> {
     let mut said = said.clone();
     metadata::describe_file(&mut said, file_type);
@@ -371,7 +389,7 @@ fn plan(
         heads: spec.n_heads,
         kv_heads: spec.n_kv_heads,
         tied: !own_head,
-        importance: false,
+        importance,
     };
     let mut fallbacks = Vec::new();
     let mut tensors = Vec::with_capacity(fixed.len() + named.len());
