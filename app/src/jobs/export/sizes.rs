@@ -32,8 +32,14 @@ pub fn sizes(engine: &Engine, run: &Run) -> Result<Sizes> {
     let adapter = source.adapter.as_deref().map(read_adapter).transpose()?;
     let about = Metadata::default();
     let of = |file_type: FileType| {
-        let source =
-            Source { base: &base, adapter: adapter.as_ref(), quantize: source.quantize, layout: None, about: &about };
+        let source = Source {
+            base: &base,
+            adapter: adapter.as_ref(),
+            quantize: source.quantize,
+            layout: None,
+            about: &about,
+            importance: None,
+        };
         engine.conversion(source, &[file_type]).map(|conversion| conversion.bytes())
     };
     let mut found = Sizes {
