@@ -33,6 +33,8 @@ pub(crate) trait Listener {
     fn line(&mut self, line: &[u8]) -> Result<Heard, Setback>;
     /// What came was one document and no stream.
     fn document(&mut self, document: &Value) -> Result<Heard, Setback>;
+    /// The stream ended: whether the answer was over, although nothing said so last.
+    fn is_over(&self) -> bool;
 }
 
 /// The way to one service.
@@ -155,6 +157,7 @@ impl Link {
         // The last line may lack its end.
         match lines.rest() {
             Some(line) if self.heard(&line, listener, on_piece)? => Ok(()),
+            _ if listener.is_over() => Ok(()),
             _ => Err(Setback::Broken("it ended without saying that it was over".to_owned())),
         }
     }
@@ -232,9 +235,12 @@ impl Link {
     }
 
     fn parsed(&self, bytes: &[u8]) -> Result<Value, Setback> {
-        let document: Value = serde_json::from_slice(bytes).map_err(|error| match error.is_eof() {
-            true => Setback::Broken("half a document came".to_owned()),
-            false => Setback::Nonsense("it is not JSON".to_owned()),
+        let document: Value = serde_json::from_slice(bytes).map_err(|error| {
+            if error.is_eof() {
+                Setback::Broken("half a document came".to_owned())
+            } else {
+                Setback::Nonsense("it is not JSON".to_owned())
+            }
         })?;
         match no::said(&document) {
             Some(said) => Err(self.discreet(no::meaning(200, &said, None))),

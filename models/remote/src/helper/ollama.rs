@@ -149,4 +149,8 @@ impl Listener for Answer {
             _ => Err(Setback::Broken("it ended without saying that it was over".to_owned())),
         }
     }
+
+    fn is_over(&self) -> bool {
+        false
+    }
 }

@@ -208,16 +208,24 @@ impl Listener for Answer {
 
     fn document(&mut self, document: &Value) -> Result<Heard, Setback> {
         let piece = self.take(document, "message")?;
-        match self.is_over {
-            true => Ok(Heard::Piece(piece)),
-            false => Err(Setback::Nonsense("there is no answer in it".to_owned())),
+        if self.is_over {
+            Ok(Heard::Piece(piece))
+        } else {
+            Err(Setback::Nonsense("there is no answer in it".to_owned()))
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 
 fn document_of(bytes: &[u8]) -> Result<Value, Setback> {
-    serde_json::from_slice(bytes).map_err(|error| match error.is_eof() {
-        true => Setback::Broken("half a document came".to_owned()),
-        false => Setback::Nonsense("it answered something that is not JSON".to_owned()),
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_eof() {
+            Setback::Broken("half a document came".to_owned())
+        } else {
+            Setback::Nonsense("it answered something that is not JSON".to_owned())
+        }
     })
 }
