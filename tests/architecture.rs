@@ -18,6 +18,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("peft_models", &["peft_durable", "peft_kernels", "peft_plan", "peft_text"]),
     ("peft_remote", &["peft_durable", "peft_plan"]),
     ("peft_storage", &["peft_durable", "peft_plan"]),
+    ("peft_teach", &["peft_data", "peft_plan"]),
     ("peft_text", &["peft_plan"]),
     (
         "peft_studio",
@@ -30,6 +31,7 @@ const SEES: &[(&str, &[&str])] = &[
             "peft_remote",
             "peft_starter",
             "peft_storage",
+            "peft_teach",
             "peft_text",
         ],
     ),
@@ -45,6 +47,7 @@ const SEES: &[(&str, &[&str])] = &[
             "peft_starter",
             "peft_storage",
             "peft_studio",
+            "peft_teach",
             "peft_text",
         ],
     ),

@@ -40,7 +40,7 @@ pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
 pub use duplicates::copies;
 pub use hub::{HubDataset, Located};
-pub use import::json_instruction;
+pub use import::{json_instruction, labelling_turns};
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};
 pub use preference::{Selected, select};
 pub use read::{BadLine, ReadOptions, read};
