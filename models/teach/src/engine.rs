@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(100);
 /// Longest wait that a service may ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
+/// How often in a row a service may ask to wait.
+const MOST_WAITS: u32 = 60;
 
 /// How questions are asked.
 #[derive(Clone, Copy, Debug)]
@@ -258,6 +260,8 @@ struct Lead<'a> {
     is_drained: bool,
     /// Setbacks since the last answer.
     in_a_row: usize,
+    /// Requests to wait since the last answer.
+    waits: u32,
 }
 
 impl<'a> Lead<'a> {
@@ -271,7 +275,7 @@ impl<'a> Lead<'a> {
             spent,
             tokens: (0, 0),
         };
-        Self { helper, pace, price, shared, tally, open: 0, is_drained: false, in_a_row: 0 }
+        Self { helper, pace, price, shared, tally, open: 0, is_drained: false, in_a_row: 0, waits: 0 }
     }
 
     fn run(
@@ -346,7 +350,7 @@ impl<'a> Lead<'a> {
         self.tally.spent = spent;
         match result {
             Ok(said) => {
-                self.in_a_row = 0;
+                (self.in_a_row, self.waits) = (0, 0);
                 self.tally.answers += 1;
                 self.tally.tokens.0 += said.prompt_tokens;
                 self.tally.tokens.1 += said.generated_tokens;
@@ -376,7 +380,8 @@ impl<'a> Lead<'a> {
             Setback::TooMany(wait) => Some(*wait),
             _ => None,
         };
-        let is_too_long = matches!(asked_wait, Some(Some(wait)) if wait > LONGEST_WAIT);
+        self.waits += u32::from(asked_wait.is_some());
+        let is_too_long = matches!(asked_wait, Some(Some(wait)) if wait > LONGEST_WAIT) || self.waits > MOST_WAITS;
         if setback.reach() == Reach::Everything || is_too_long {
             return Err(setback.into_fault(&self.helper.who(), self.helper.service()));
         }
@@ -389,7 +394,7 @@ impl<'a> Lead<'a> {
             // A wait that was asked for is no failure of this question.
             let tries = due.tries + u32::from(asked_wait.is_none());
             if tries < self.pace.tries && self.tally.end == End::Done {
-                let doubled = self.pace.first_wait * 2_u32.saturating_pow(due.tries.min(6));
+                let doubled = self.pace.first_wait * 2_u32.saturating_pow(due.tries.max(self.waits).min(6));
                 let wait = asked_wait.flatten().unwrap_or(doubled);
                 on_event(&Event::Waiting { seconds: wait.as_secs_f64(), reason: setback.reason() });
                 let from = Instant::now() + wait;
