@@ -37,7 +37,7 @@ const ABSENT: [&str; 12] = [
     "you deleted this message",
 ];
 
-type Parts<'a> = ([i64; 3], (i64, i64, i64), &'a str, String);
+type Parts = ([i64; 3], (i64, i64, i64), String, String);
 
 /// The chat, if `text` is one: at least two lines, and the first of them soon.
 pub(super) fn read(text: &str) -> Option<Vec<Message>> {
@@ -58,8 +58,8 @@ pub(super) fn read(text: &str) -> Option<Vec<Message>> {
                 (hour, _) => hour,
             };
             let time = (hour, number(5)?, number(6).unwrap_or(0));
-            let who = line.find(parts[8].trim()).map(|at| &line[at..at + parts[8].trim().len()])?;
-            found.push(([number(1)?, number(2)?, number(3)?], time, who, parts[9].to_owned()));
+            let day = [number(1)?, number(2)?, number(3)?];
+            found.push((day, time, parts[8].trim().to_owned(), parts[9].to_owned()));
         } else if !NOTICE.is_match(&plain)
             && let Some((.., text)) = found.last_mut()
         {
@@ -86,7 +86,7 @@ pub(super) fn read(text: &str) -> Option<Vec<Message>> {
         let lower = text.trim().to_lowercase();
         let is_absent = ABSENT.iter().any(|absent| lower.contains(absent)) || lower.ends_with("(file attached)");
         let at = date::seconds(year, month, day, time);
-        (!is_absent && !lower.is_empty()).then(|| Message { who: who.to_owned(), at, text: text.trim().to_owned() })
+        (!is_absent && !lower.is_empty()).then(|| Message { who, at, text: text.trim().to_owned() })
     };
     Some(found.into_iter().filter_map(message).collect())
 }
