@@ -6,7 +6,7 @@
 
 use crate::budget::{Budget, Price};
 use peft_plan::helper::{Helper, Question, Reach, Said, Setback};
-use peft_plan::{Result, Turn};
+use peft_plan::{Fault, Result, Turn};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -262,6 +262,8 @@ struct Lead<'a> {
     in_a_row: usize,
     /// Requests to wait since the last answer.
     waits: u32,
+    /// What ends everything, told when the answers that are under way have come: they are paid for.
+    fault: Option<Fault>,
 }
 
 impl<'a> Lead<'a> {
@@ -275,7 +277,7 @@ impl<'a> Lead<'a> {
             spent,
             tokens: (0, 0),
         };
-        Self { helper, pace, price, shared, tally, open: 0, is_drained: false, in_a_row: 0, waits: 0 }
+        Self { helper, pace, price, shared, tally, open: 0, is_drained: false, in_a_row: 0, waits: 0, fault: None }
     }
 
     fn run(
@@ -288,7 +290,7 @@ impl<'a> Lead<'a> {
         loop {
             self.fill(work);
             if self.open == 0 {
-                return Ok(self.tally.clone());
+                return self.end();
             }
             if halt() && self.tally.end == End::Done {
                 self.tally.end = End::Stopped;
@@ -300,10 +302,30 @@ impl<'a> Lead<'a> {
                 Err(RecvTimeoutError::Timeout) => self.look_at_budget(),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.look_at_budget();
-                    return Ok(self.tally.clone());
+                    return self.end();
                 }
             }
         }
+    }
+
+    fn end(&mut self) -> Result<Tally> {
+        self.fault.take().map_or_else(|| Ok(self.tally.clone()), Err)
+    }
+
+    /// Questions are still handed out.
+    fn is_going(&self) -> bool {
+        self.tally.end == End::Done && self.fault.is_none()
+    }
+
+    /// Nothing will be answered any more.
+    fn fail(&mut self, setback: Setback) {
+        // A service that is broken would keep us waiting for what is under way.
+        if setback.reach() == Reach::Again {
+            self.shared.halts.store(true, Ordering::SeqCst);
+        }
+        let fault = setback.into_fault(&self.helper.who(), self.helper.service());
+        self.fault.get_or_insert(fault);
+        self.close();
     }
 
     /// As many questions as the threads can take soon: the others need not be in memory.
@@ -356,7 +378,7 @@ impl<'a> Lead<'a> {
                 self.tally.tokens.1 += said.generated_tokens;
                 let again = work.answered(&due.ask, &said, cost)?;
                 on_event(&Event::Answered { unit: due.ask.unit, spent });
-                if let Some(ask) = again.filter(|_| self.tally.end == End::Done) {
+                if let Some(ask) = again.filter(|_| self.is_going()) {
                     self.put(ask, 0, Instant::now());
                 }
                 Ok(())
@@ -383,17 +405,19 @@ impl<'a> Lead<'a> {
         self.waits += u32::from(asked_wait.is_some());
         let is_too_long = matches!(asked_wait, Some(Some(wait)) if wait > LONGEST_WAIT) || self.waits > MOST_WAITS;
         if setback.reach() == Reach::Everything || is_too_long {
-            return Err(setback.into_fault(&self.helper.who(), self.helper.service()));
+            self.fail(setback);
+            return Ok(());
         }
         if setback.reach() == Reach::Again {
             // A service that asks to wait works.
             self.in_a_row += usize::from(asked_wait.is_none());
             if self.in_a_row >= self.pace.at_once * 3 + 9 {
-                return Err(setback.into_fault(&self.helper.who(), self.helper.service()));
+                self.fail(setback);
+                return Ok(());
             }
             // A wait that was asked for is no failure of this question.
             let tries = due.tries + u32::from(asked_wait.is_none());
-            if tries < self.pace.tries && self.tally.end == End::Done {
+            if tries < self.pace.tries && self.is_going() {
                 let doubled = self.pace.first_wait * 2_u32.saturating_pow(due.tries.max(self.waits).min(6));
                 let wait = asked_wait.flatten().unwrap_or(doubled);
                 on_event(&Event::Waiting { seconds: wait.as_secs_f64(), reason: setback.reason() });
