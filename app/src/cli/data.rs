@@ -24,6 +24,11 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
         DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
+        DataCommand::Helpers(args) => super::teaching::helpers(context, args)?,
+        DataCommand::Generate(args) => return super::teaching::generate(context, args),
+        DataCommand::Label(args) => return super::teaching::label(context, args),
+        DataCommand::Persona(args) => super::persona::run(context, args)?,
+        DataCommand::Reference { out } => super::persona::reference(context, out)?,
     }
     Ok(0)
 }

@@ -33,6 +33,7 @@ mod hardware;
 mod models;
 mod notifications;
 mod panic;
+mod persona;
 mod pipeline;
 mod plan;
 mod presets;
@@ -44,6 +45,7 @@ mod run_rows;
 mod runs;
 mod serve;
 mod table;
+mod teaching;
 mod versions;
 mod welcome;
 

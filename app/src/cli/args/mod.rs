@@ -16,6 +16,7 @@ mod presets;
 mod queue;
 mod spelling;
 mod starter;
+mod teaching;
 mod training;
 mod values;
 mod versions;
@@ -32,6 +33,7 @@ pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
+pub use teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
 };
