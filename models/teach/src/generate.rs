@@ -188,7 +188,7 @@ impl<'a> Generation<'a> {
             own
         } else {
             all = self.asked.values().flatten().cloned().collect();
-            &all
+            all.as_slice()
         };
         let seed = u64::from_str_radix(&key(&[&unit, &round.to_string()])[..8], 16).unwrap_or(0);
         Ask {
