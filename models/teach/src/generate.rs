@@ -16,8 +16,10 @@ use peft_plan::{Fault, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Questions about one unit.
+/// Questions about one chunk: it may not hold more.
 const ROUNDS: u32 = 4;
+/// Questions about one batch of a wish: there is always something else to ask.
+const WISH_ROUNDS: u32 = 12;
 /// Tokens of a row, and of what is around all of them.
 const ROW_TOKENS: usize = 300;
 const FRAME_TOKENS: usize = 200;
@@ -245,7 +247,8 @@ impl Work for Generation<'_> {
                 Err(reason) => rejected.push((reason, draft)),
             }
         }
-        let is_over = have >= wanted || ask.round + 1 >= ROUNDS;
+        let most = if chunk.is_some() { ROUNDS } else { WISH_ROUNDS };
+        let is_over = have >= wanted || ask.round + 1 >= most;
         let kept = Kept {
             unit,
             round: ask.round,
