@@ -37,12 +37,14 @@ pub struct Budget {
     cap: Option<f64>,
     spent: f64,
     reserved: f64,
+    /// Questions whose cost is not known yet.
+    under_way: u32,
 }
 
 impl Budget {
     /// A limit in USD, if there is one, of which `spent` is gone.
     pub fn new(cap: Option<f64>, spent: f64) -> Self {
-        Self { cap, spent, reserved: 0.0 }
+        Self { cap, spent, reserved: 0.0, under_way: 0 }
     }
 
     /// Put `most` aside; false where it is more than is left.
@@ -50,6 +52,7 @@ impl Budget {
         let fits = self.cap.is_none_or(|cap| self.spent + self.reserved + most <= cap);
         if fits {
             self.reserved += most;
+            self.under_way += 1;
         }
         fits
     }
@@ -58,6 +61,12 @@ impl Budget {
     pub fn settle(&mut self, most: f64, cost: f64) {
         self.reserved = (self.reserved - most).max(0.0);
         self.spent += cost;
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Nothing is put aside: what does not fit will not fit later.
+    pub fn is_settled(&self) -> bool {
+        self.under_way == 0
     }
 
     /// USD spent so far.

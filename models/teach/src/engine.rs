@@ -227,14 +227,20 @@ fn take(shared: &Shared, pace: Pace, price: Price) -> Option<(Due, f64)> {
         let ready = first.filter(|index| desk.due[*index].from.max(desk.next_start) <= now);
         if let Some(index) = ready {
             let most = most(&desk.due[index].ask, price);
-            if !desk.budget.reserve(most) {
+            if desk.budget.reserve(most) {
+                if let Some(minute) = pace.per_minute {
+                    desk.next_start = now + Duration::from_mins(1) / minute.max(1);
+                }
+                return Some((desk.due.swap_remove(index), most));
+            }
+            if desk.budget.is_settled() {
                 desk.is_spent = true;
                 return None;
             }
-            if let Some(minute) = pace.per_minute {
-                desk.next_start = now + Duration::from_mins(1) / minute.max(1);
-            }
-            return Some((desk.due.swap_remove(index), most));
+            // What is under way may turn out to be cheap.
+            let waited = shared.bell.wait_timeout(desk, Duration::from_millis(5));
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            continue;
         }
         let until = first.map_or(TICK, |index| desk.due[index].from.max(desk.next_start).saturating_duration_since(now));
         let waited = shared.bell.wait_timeout(desk, until.clamp(Duration::from_millis(1), TICK));
