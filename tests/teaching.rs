@@ -1,16 +1,21 @@
 //! Helper models through the real program: rows from chunks, labels, a person's conversations, and every failure.
 
+#[path = "teaching/kills.rs"]
+mod kills;
+#[path = "teaching/people.rs"]
+mod people;
+
 use peft_tests::helper::{MockHelper, PASSING, Way};
 use peft_tests::home::{Home, text};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-fn lines(path: &str) -> Vec<Value> {
+pub(crate) fn lines(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("written");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn chunks(home: &Home, count: usize) -> String {
+pub(crate) fn chunks(home: &Home, count: usize) -> String {
     let mut file = String::new();
     for n in 0..count {
         let chunk = json!({"id": format!("c{n}"), "text": format!("House number {n} was built in {}.", 1000 + n), "source": "h.md"});
@@ -20,7 +25,7 @@ fn chunks(home: &Home, count: usize) -> String {
 }
 
 /// A row of the chunk that is asked about.
-fn row(request: &Value) -> String {
+pub(crate) fn row(request: &Value) -> String {
     let asked = request["messages"][1]["content"].as_str().unwrap_or_default();
     let number = asked.split("House number ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?");
     let year = 1000 + number.parse::<usize>().unwrap_or(0);
@@ -31,7 +36,7 @@ fn row(request: &Value) -> String {
     .to_string()
 }
 
-fn generate(home: &Home, mock: &MockHelper, more: &[&str]) -> Value {
+pub(crate) fn generate(home: &Home, mock: &MockHelper, more: &[&str]) -> Value {
     let (chunks, out, base) = (home.path("chunks.jsonl"), home.path("rows.jsonl"), mock.base());
     let fixed = ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
     let output = home.run(&[&fixed[..], &["--helper-model", "m", "--pairs", "1", "--json"], more].concat());
@@ -62,11 +67,13 @@ fn a_service_that_refuses_is_told_with_its_code() {
     let home = Home::new();
     let chunks = chunks(&home, 2);
     let out = home.path("rows.jsonl");
-    let cases = [(Way::Status(401), "PS-OR-001", 5), (Way::Status(402), "PS-OR-002", 5), (Way::Status(404), "PS-HELP-002", 3)];
+    let cases =
+        [(Way::Status(401), "PS-OR-001", 5), (Way::Status(402), "PS-OR-002", 5), (Way::Status(404), "PS-HELP-002", 3)];
     for (way, code, exit) in cases {
         let mock = MockHelper::new(move |_| way, row);
         let base = mock.base();
-        let fixed = ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
+        let fixed =
+            ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
         let fault = home.fault(exit, &[&fixed[..], &["--helper-model", "m"]].concat());
         assert_eq!(fault["code"], code);
     }
@@ -82,10 +89,14 @@ fn a_service_that_refuses_is_told_with_its_code() {
 #[test]
 fn rows_are_labelled_and_answers_that_are_there_stay_s1_4() {
     let home = Home::new();
-    let file = home.write("q.jsonl", "{\"id\":\"a\",\"user\":\"One?\"}\n{\"id\":\"b\",\"user\":\"Two?\",\"assistant\":\"Kept.\"}\n");
+    let file = home.write(
+        "q.jsonl",
+        "{\"id\":\"a\",\"user\":\"One?\"}\n{\"id\":\"b\",\"user\":\"Two?\",\"assistant\":\"Kept.\"}\n",
+    );
     let out = home.path("l.jsonl");
     let mock = MockHelper::new(|_| Way::Good, |_| "Answered.".to_owned());
-    let mut command = home.command(&["data", "label", &file, "--out", &out, "--teacher", "ollama:teacher:8b", "--skip_existing"]);
+    let mut command =
+        home.command(&["data", "label", &file, "--out", &out, "--teacher", "ollama:teacher:8b", "--skip_existing"]);
     let output = command.env("OLLAMA_HOST", mock.host()).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("b keeps its answer"));
@@ -94,15 +105,51 @@ fn rows_are_labelled_and_answers_that_are_there_stay_s1_4() {
 }
 
 #[test]
+fn a_model_of_this_computer_labels_without_any_service_d8() {
+    let home = Home::new();
+    let schema = r#"{"type":"object","properties":{"open":{"type":"boolean"}},"required":["open"],"additionalProperties":false}"#;
+    let rows = format!(
+        "{{\"id\":\"a\",\"system_hint\":\"Be brief.\",\"user\":\"How early do you unlock the door?\"}}\n\
+         {{\"id\":\"b\",\"user\":\"Is it open?\",\"requires_json\":true,\"json_schema\":{schema}}}\n"
+    );
+    let file = home.write("q.jsonl", rows);
+    let out = home.path("l.jsonl");
+    let arguments =
+        ["data", "label", &file, "--out", &out, "--teacher", "starter", "--max_new_tokens", "24", "--offline"];
+    let output = home.run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let rows = lines(&out);
+    assert!(rows[0]["assistant"].as_str().is_some_and(|answer| !answer.is_empty()));
+    let answer: Value = serde_json::from_str(rows[1]["assistant"].as_str().expect("text")).expect("valid JSON");
+    assert!(answer["open"].is_boolean(), "{answer}");
+    let models = home.json(&["data", "helpers", "--provider", "local"]);
+    assert_eq!(models["models"][0]["name"], "starter");
+    let missing = ["data", "label", &file, "--out", &out, "--teacher", "no/such-model"];
+    assert_eq!(home.fault(3, &missing)["code"], "PS-MODEL-001");
+}
+
+#[test]
 fn a_persons_chats_become_conversations_s3_1() {
     let home = Home::new();
     let chat = home.write("chat.txt", "31.12.23, 21:05 - Ana: Where are you?\n31.12.23, 21:06 - Me: At home.\n");
     let personality = home.write("me.txt", "You are Me, who is always at home.");
     let out = home.path("me.jsonl");
-    let report = home.json(&["data", "persona", "--memories", &chat, "--personality", &personality, "--out", &out, "--me", "me"]);
+    let report = home.json(&[
+        "data",
+        "persona",
+        "--memories",
+        &chat,
+        "--personality",
+        &personality,
+        "--out",
+        &out,
+        "--me",
+        "me",
+    ]);
     assert_eq!((report["rows"].as_u64(), report["me"].as_str()), (Some(1), Some("Me")));
     let rows = lines(&out);
-    let roles: Vec<&str> = rows[0]["messages"].as_array().expect("turns").iter().filter_map(|turn| turn["role"].as_str()).collect();
+    let roles: Vec<&str> =
+        rows[0]["messages"].as_array().expect("turns").iter().filter_map(|turn| turn["role"].as_str()).collect();
     assert_eq!(roles, ["system", "user", "assistant"]);
     assert_eq!(home.json(&["data", "reference", "--out", &home.path("tasks.jsonl")])["rows"], 4);
 }

@@ -36,5 +36,5 @@ pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
-pub use teaching::{NewCall, RowState, TeachingRow, UnitState};
+pub use teaching::{NewCall, RowState, TeachingJob, TeachingRow, UnitState};
 pub use versions::Version;

@@ -4,10 +4,12 @@ use crate::runs::json;
 use crate::store::{Durability, Store, count, integer, now};
 use peft_plan::{Fault, Result};
 use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
 use serde_json::Value;
 
 /// What became of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RowState {
     /// It passed the checks.
     Taken,
@@ -79,6 +81,31 @@ pub struct TeachingRow {
     pub is_edited: bool,
 }
 
+/// A job as a person looks for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TeachingJob {
+    /// Its number.
+    pub id: i64,
+    /// The project it is for.
+    pub project: Option<String>,
+    /// What was wished, who answers, and the file that the rows go to.
+    pub settings: Value,
+    /// When it began, unix seconds.
+    pub created: i64,
+    /// Answers and failures.
+    pub calls: u64,
+    /// USD.
+    pub spent: f64,
+    /// Rows that passed the checks and wait for a person.
+    pub taken: u64,
+    /// Rows that a person took.
+    pub approved: u64,
+    /// Rows that did not pass the checks.
+    pub refused: u64,
+    /// Rows that a person did not want.
+    pub rejected: u64,
+}
+
 /// How far a unit is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitState {
@@ -107,6 +134,23 @@ impl Store {
     pub fn find_teaching_job(&self, key: &str) -> Result<Option<i64>> {
         self.read(|connection| {
             connection.query_row("SELECT id FROM teaching_jobs WHERE key = ?1", [key], |row| row.get(0)).optional()
+        })
+    }
+
+    /// All jobs, the newest first.
+    pub fn teaching_jobs(&self) -> Result<Vec<TeachingJob>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT j.id, j.project, j.settings, j.created,
+                         (SELECT count(*) FROM teaching_calls c WHERE c.job = j.id) AS calls,
+                         (SELECT coalesce(sum(cost), 0.0) FROM teaching_calls c WHERE c.job = j.id) AS spent,
+                         coalesce(sum(r.state = 'taken'), 0) AS taken, coalesce(sum(r.state = 'approved'), 0) AS approved,
+                         coalesce(sum(r.state = 'refused'), 0) AS refused, coalesce(sum(r.state = 'rejected'), 0) AS rejected
+                     FROM teaching_jobs j LEFT JOIN teaching_rows r ON r.job = j.id GROUP BY j.id ORDER BY j.id DESC",
+                )?
+                .query_map([], teaching_job)?
+                .collect()
         })
     }
 
@@ -173,16 +217,20 @@ impl Store {
         })
     }
 
-    /// What a person thinks of a row: taken, taken with changes, or not wanted. False where there is no such row.
-    pub fn decide_row(&self, row: i64, is_wanted: bool, edited: Option<&Value>) -> Result<bool> {
+    /// What a person thinks of a row of a job: taken, taken with changes, or not wanted. False where there is no such
+    /// row, or it did not pass the checks: what no chunk proves cannot be waved through.
+    pub fn decide_row(&self, job: i64, row: i64, is_wanted: bool, edited: Option<&Value>) -> Result<bool> {
         if edited.is_some_and(|edited| !edited.is_object()) {
             return Err(Fault::new("PS-CFG-001", "A row is a JSON object; what was written is something else."));
         }
         let state = if is_wanted { RowState::Approved } else { RowState::Rejected };
         let changed = self.write(Durability::Committed, |transaction| {
             transaction
-                .prepare_cached("UPDATE teaching_rows SET state = ?2, edited = coalesce(?3, edited) WHERE id = ?1")?
-                .execute(params![row, state.as_str(), edited.map(Value::to_string)])
+                .prepare_cached(
+                    "UPDATE teaching_rows SET state = ?3, edited = coalesce(?4, edited)
+                     WHERE id = ?1 AND job = ?2 AND state <> 'refused'",
+                )?
+                .execute(params![row, job, state.as_str(), edited.map(Value::to_string)])
         })?;
         Ok(changed > 0)
     }
@@ -202,11 +250,28 @@ impl Store {
     pub fn raw_answers(&self, job: i64, most: u64) -> Result<Vec<(String, String, String)>> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT unit, outcome, raw FROM teaching_calls WHERE job = ?1 ORDER BY id DESC LIMIT ?2")?
+                .prepare_cached(
+                    "SELECT unit, outcome, raw FROM teaching_calls WHERE job = ?1 ORDER BY id DESC LIMIT ?2",
+                )?
                 .query_map(params![job, integer(most)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect()
         })
     }
+}
+
+fn teaching_job(row: &Row) -> rusqlite::Result<TeachingJob> {
+    Ok(TeachingJob {
+        id: row.get("id")?,
+        project: row.get("project")?,
+        settings: json(&row.get::<_, String>("settings")?)?,
+        created: row.get("created")?,
+        calls: count(row.get("calls")?),
+        spent: row.get("spent")?,
+        taken: count(row.get("taken")?),
+        approved: count(row.get("approved")?),
+        refused: count(row.get("refused")?),
+        rejected: count(row.get("rejected")?),
+    })
 }
 
 fn teaching_row(row: &Row) -> rusqlite::Result<TeachingRow> {
@@ -264,14 +329,25 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(home.path()).expect("a store");
         let job = store.teaching_job("k", None, &Value::Null).expect("new");
-        store.keep_call(job, &call("u", 0, &[json!({"instruction": "a"}), json!({"instruction": "b"})], true)).expect("kept");
+        store
+            .keep_call(job, &call("u", 0, &[json!({"instruction": "a"}), json!({"instruction": "b"})], true))
+            .expect("kept");
         let rows = store.teaching_rows(job, true).expect("readable");
-        assert!(store.decide_row(rows[0].id, true, Some(&json!({"instruction": "better"}))).expect("changed"));
-        assert!(store.decide_row(rows[1].id, false, None).expect("refused"));
-        assert!(!store.decide_row(99, true, None).expect("nobody"));
-        assert_eq!(store.decide_row(rows[0].id, true, Some(&json!("text"))).expect_err("no row").code, "PS-CFG-001");
+        let refused = store.teaching_rows(job, false).expect("readable").pop().expect("one that was refused");
+        assert!(!store.decide_row(job, refused.id, true, None).expect("readable"), "it did not pass the checks");
+        assert!(store.decide_row(job, rows[0].id, true, Some(&json!({"instruction": "better"}))).expect("changed"));
+        assert!(store.decide_row(job, rows[1].id, false, None).expect("refused"));
+        assert!(!store.decide_row(job, 99, true, None).expect("nobody"));
+        assert!(!store.decide_row(job + 1, rows[1].id, true, None).expect("another job's"));
+        assert_eq!(
+            store.decide_row(job, rows[0].id, true, Some(&json!("text"))).expect_err("no row").code,
+            "PS-CFG-001"
+        );
         let rows = store.teaching_rows(job, true).expect("readable");
         assert_eq!((rows.len(), &rows[0].content["instruction"], rows[0].is_edited), (1, &json!("better"), true));
         assert_eq!(rows[0].state, RowState::Approved);
+        let jobs = store.teaching_jobs().expect("readable");
+        let counts = (jobs[0].taken, jobs[0].approved, jobs[0].refused, jobs[0].rejected, jobs[0].calls);
+        assert_eq!((jobs.len(), jobs[0].id, counts), (1, job, (0, 1, 1, 1, 1)));
     }
 }

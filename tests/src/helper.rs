@@ -123,11 +123,12 @@ fn reply(heard: &Heard, fate: &Fate, answer: &Answer, calls: &AtomicUsize) -> Re
 }
 
 fn failure(heard: &Heard, way: Way) -> Option<Reply> {
-    let error = |status: u16, message: &str| {
-        Reply::json(status, &json!({"error": {"message": message, "code": status}}))
-    };
+    let error =
+        |status: u16, message: &str| Reply::json(status, &json!({"error": {"message": message, "code": status}}));
     Some(match way {
-        Way::WebPage => Reply::Answer(200, vec![("content-type", "text/html".to_owned())], b"<html>Sign in</html>".to_vec()),
+        Way::WebPage => {
+            Reply::Answer(200, vec![("content-type", "text/html".to_owned())], b"<html>Sign in</html>".to_vec())
+        }
         Way::Babble => Reply::text(200, "I am a teapot\n"),
         Way::Status(404) => error(404, "model 'x' not found"),
         Way::Status(status) => error(status, "it did not work"),
@@ -161,10 +162,13 @@ fn talk(heard: &Heard, way: Way, answer: &Answer, is_ollama: bool) -> Reply {
         })
     };
     let end = if is_ollama {
-        event(&json!({"message": {"content": ""}, "done": true, "done_reason": reason, "prompt_eval_count": 100, "eval_count": 20}))
+        event(
+            &json!({"message": {"content": ""}, "done": true, "done_reason": reason, "prompt_eval_count": 100, "eval_count": 20}),
+        )
     } else {
         let last = event(&json!({"choices": [{"delta": {}, "finish_reason": reason}]}));
-        let usage = event(&json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20, "cost": 0.0001}}));
+        let usage =
+            event(&json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20, "cost": 0.0001}}));
         format!(": keep-alive\n\n{last}{usage}data: [DONE]\n\n")
     };
     let error = event(&json!({"error": {"code": 502, "message": "the provider is down"}}));

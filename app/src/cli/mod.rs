@@ -39,6 +39,7 @@ mod plan;
 mod presets;
 mod profiles;
 mod queue;
+mod review;
 mod run_compare;
 mod run_log;
 mod run_rows;

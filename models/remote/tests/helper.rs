@@ -33,8 +33,7 @@ fn settings(mock: &MockHelper, service: Service) -> HelperSettings {
 fn asked(mock: &MockHelper, service: Service) -> Result<(Said, String), Setback> {
     let turns = [Turn::new(Role::System, "Be brief."), Turn::new(Role::User, "Größe?")];
     let schema = json!({"type": "object"});
-    let question =
-        Question { turns: &turns, schema: Some(&schema), max_new_tokens: 64, temperature: 0.5, seed: 7 };
+    let question = Question { turns: &turns, schema: Some(&schema), max_new_tokens: 64, temperature: 0.5, seed: 7 };
     let mut heard = String::new();
     let helper = open(&settings(mock, service)).expect("opens no socket");
     let said = helper.ask("m", &question, &mut |piece| {
@@ -138,7 +137,8 @@ fn a_service_without_schemas_is_asked_in_another_way_and_remembered() {
     for _ in 0..2 {
         helper.ask("m", &question, &mut |_| ControlFlow::Continue(())).expect("an answer");
     }
-    let forms: Vec<Value> = mock.take_log().iter().map(|heard| heard.json()["response_format"]["type"].clone()).collect();
+    let forms: Vec<Value> =
+        mock.take_log().iter().map(|heard| heard.json()["response_format"]["type"].clone()).collect();
     assert_eq!(forms, ["json_schema", "json_object", "json_object"]);
 }
 
@@ -185,7 +185,8 @@ fn vectors_come_in_the_order_of_their_texts_s0_6() {
 
 #[test]
 fn several_threads_ask_at_the_same_time() {
-    let mock = MockHelper::new(|_| Way::Good, |request| request["messages"][0]["content"].as_str().unwrap_or("").to_owned());
+    let mock =
+        MockHelper::new(|_| Way::Good, |request| request["messages"][0]["content"].as_str().unwrap_or("").to_owned());
     let helper = open(&settings(&mock, Service::OpenAi)).expect("opens no socket");
     let helper: &(dyn Helper + Send) = &*helper;
     std::thread::scope(|scope| {
@@ -193,7 +194,8 @@ fn several_threads_ask_at_the_same_time() {
             scope.spawn(move || {
                 for number in 0..10 {
                     let turns = [Turn::new(Role::User, format!("{thread}-{number}"))];
-                    let question = Question { turns: &turns, schema: None, max_new_tokens: 8, temperature: 0.0, seed: 0 };
+                    let question =
+                        Question { turns: &turns, schema: None, max_new_tokens: 8, temperature: 0.0, seed: 0 };
                     let said = helper.ask("m", &question, &mut |_| ControlFlow::Continue(())).expect("an answer");
                     assert_eq!(said.text, format!("{thread}-{number}"));
                 }

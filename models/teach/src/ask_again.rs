@@ -3,13 +3,73 @@
 //! A question belongs to the chunks that share its rare words: each word counts by how few chunks have it (BM25).
 
 use crate::chunk::Chunk;
+use peft_plan::judge::f1;
+use peft_plan::{Fault, Result};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Chunks that one question leads to.
 const LED_TO: usize = 3;
 /// A chunk that has less than this share of the best one's points has only common words.
 const SHARE: f64 = 0.5;
+
+/// An answer that has fewer of the expected words is a bad one.
+const GOOD: f64 = 0.5;
+
+/// Questions that judge a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// All of them.
+    pub questions: Vec<String>,
+    /// Those that were answered badly, each with its expected answer.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Reads what `evaluate --generate --per-row` wrote, or any JSONL of questions and expected answers, which all count as
+/// answered badly. PS-DATA-003 where no line holds a question.
+pub fn judged(text: &str) -> Result<Judged> {
+    let mut judged = Judged::default();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let fields: Map<String, Value> =
+            serde_json::from_str(line.trim_start_matches('\u{feff}')).map_err(|error| {
+                Fault::new("PS-DATA-001", format!("Line {} is not a JSON object: {error}.", number + 1))
+            })?;
+        let field = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| fields.get(*name))
+                .and_then(Value::as_str)
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+        };
+        let Some(question) = field(&["question", "instruction", "user", "prompt"]) else { continue };
+        judged.questions.push(question.to_owned());
+        let expected = field(&["expected", "output", "assistant"]);
+        let (expected, answer) = match (expected, field(&["answer"])) {
+            // A row of questions alone has its answer under that name.
+            (None, answer) => (answer.unwrap_or_default(), None),
+            (Some(expected), answer) => (expected, answer),
+        };
+        if is_bad(&fields, expected, answer) {
+            judged.failed.push((question.to_owned(), expected.to_owned()));
+        }
+    }
+    if judged.questions.is_empty() {
+        let detail = "No line holds a question; `evaluate` writes them with `--generate --per-row FILE`.";
+        return Err(Fault::new("PS-DATA-003", detail));
+    }
+    Ok(judged)
+}
+
+fn is_bad(fields: &Map<String, Value>, expected: &str, answer: Option<&str>) -> bool {
+    let says = |name: &str| fields.get(name).and_then(Value::as_bool);
+    if says("exact") == Some(true) {
+        return false;
+    }
+    let misses = says("json_valid") == Some(false) || says("schema_valid") == Some(false);
+    misses || answer.is_none_or(|answer| f1(answer, expected) < GOOD)
+}
 
 /// A chunk that weak answers lead to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,7 +140,8 @@ impl Index {
             let rarity = ((all - having + 0.5) / (having + 0.5) + 1.0).ln();
             for (chunk, count) in places {
                 let length = 1.0 - LENGTH + LENGTH * self.lengths[*chunk] / self.mean;
-                *points.entry(*chunk).or_default() += rarity * count * (SATURATION + 1.0) / (count + SATURATION * length);
+                *points.entry(*chunk).or_default() +=
+                    rarity * count * (SATURATION + 1.0) / (count + SATURATION * length);
             }
         }
         let mut ranked: Vec<(usize, f64)> = points.into_iter().collect();
@@ -118,5 +179,21 @@ mod tests {
         assert_eq!((weak[1].chunk, weak.len()), (0, 2));
         assert!(weak_chunks(&[("Qué?".to_owned(), String::new())], &chunks).is_empty());
         assert!(weak_chunks(&failed, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_evaluate_wrote_says_which_questions_failed_b14() {
+        let text = r#"{"file":"e.jsonl","line":1,"question":"How high is it?","expected":"It is 40 metres high.","answer":"It is 40 metres high","exact":false}
+{"question":"Who built it?","expected":"The islanders built it.","answer":"No idea.","exact":false}
+{"question":"Same?","expected":"Yes.","answer":"Yes.","exact":true}
+{"question":"JSON?","expected":"{\"a\":1}","answer":"{\"a\":1","exact":false,"json_valid":false}
+{"file":"e.jsonl","line":5,"loss":1.0}
+{"question":"When?","answer":"In 1781."}"#;
+        let found = judged(text).expect("questions");
+        let failed: Vec<&str> = found.failed.iter().map(|(question, _)| question.as_str()).collect();
+        assert_eq!((found.questions.len(), failed.as_slice()), (5, &["Who built it?", "JSON?", "When?"][..]));
+        assert_eq!(found.failed[2].1, "In 1781.");
+        assert_eq!(judged("{\"loss\":1.0}").expect_err("no question").code, "PS-DATA-003");
+        assert_eq!(judged("[]").expect_err("no object").code, "PS-DATA-001");
     }
 }

@@ -72,6 +72,20 @@ pub trait Work {
 
     /// No answer came.
     fn gave_up(&mut self, ask: &Ask, why: &Setback) -> Result<()>;
+
+    /// How far it is.
+    fn progress(&self) -> Progress;
+}
+
+/// How far the work is, what earlier processes did included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Units in all.
+    pub units: usize,
+    /// Units about which nothing more is asked.
+    pub over: usize,
+    /// Rows that were made.
+    pub rows: usize,
 }
 
 /// How it ended.
@@ -115,6 +129,9 @@ pub enum Event {
         unit: String,
         /// USD spent so far.
         spent: f64,
+        /// How far it is.
+        #[serde(flatten)]
+        progress: Progress,
     },
     /// A question failed and is asked again.
     Waiting {
@@ -242,7 +259,8 @@ fn take(shared: &Shared, pace: Pace, price: Price) -> Option<(Due, f64)> {
             desk = waited.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
-        let until = first.map_or(TICK, |index| desk.due[index].from.max(desk.next_start).saturating_duration_since(now));
+        let until =
+            first.map_or(TICK, |index| desk.due[index].from.max(desk.next_start).saturating_duration_since(now));
         let waited = shared.bell.wait_timeout(desk, until.clamp(Duration::from_millis(1), TICK));
         desk = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
@@ -383,7 +401,7 @@ impl<'a> Lead<'a> {
                 self.tally.tokens.0 += said.prompt_tokens;
                 self.tally.tokens.1 += said.generated_tokens;
                 let again = work.answered(&due.ask, &said, cost)?;
-                on_event(&Event::Answered { unit: due.ask.unit, spent });
+                on_event(&Event::Answered { unit: due.ask.unit, spent, progress: work.progress() });
                 if let Some(ask) = again.filter(|_| self.is_going()) {
                     self.put(ask, 0, Instant::now());
                 }

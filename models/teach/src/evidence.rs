@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn what_is_changed_short_or_empty_proves_nothing() {
-        for quote in ["Die Brücke wurde 1895 eröffnet", "die brücke wurde 1894 eröffnet", "lang.", "", "   ", "…!?-–  …"] {
+        for quote in
+            ["Die Brücke wurde 1895 eröffnet", "die brücke wurde 1894 eröffnet", "lang.", "", "   ", "…!?-–  …"]
+        {
             assert_eq!(find(quote, TEXT), None, "{quote}");
         }
         assert!(find("Yes.", "Yes.").is_some(), "a short text may be quoted whole");

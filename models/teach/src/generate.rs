@@ -5,7 +5,7 @@
 //! and makes none twice.
 
 use crate::chunk::Chunk;
-use crate::engine::{Ask, Tally, Work};
+use crate::engine::{Ask, Progress, Tally, Work};
 use crate::key;
 use crate::prompt::{Wish, turns};
 use crate::reply::{Draft, drafts};
@@ -60,6 +60,8 @@ pub struct Before {
     pub rounds: HashMap<String, u32>,
     /// The rows that were taken, with their units, in their order.
     pub rows: Vec<(String, Row)>,
+    /// Questions that judge the trained model: no row may ask them.
+    pub held_out: Vec<String>,
 }
 
 /// How answers are asked for.
@@ -96,6 +98,7 @@ pub struct Generation<'a> {
     /// First questions of the rows of each unit that is being asked about, or of all where there is no chunk.
     asked: HashMap<String, Vec<String>>,
     known: HashSet<String>,
+    held_out: HashSet<String>,
     accepted: usize,
     rejected: BTreeMap<Reason, u64>,
 }
@@ -113,16 +116,31 @@ impl<'a> Generation<'a> {
         if matches!(origin, Origin::Wish(_)) && wish.prompt.trim().is_empty() {
             return Err(Fault::new("PS-CFG-001", "Without documents say what is wanted, with `--prompt TEXT`."));
         }
-        let Before { over, rounds, rows } = before;
+        let Before { over, rounds, rows, held_out } = before;
         let mut asked: HashMap<String, Vec<String>> = HashMap::new();
         for (unit, row) in &rows {
             let question = row.exchanges.first().map(|(question, _)| question.clone()).unwrap_or_default();
             asked.entry(unit.clone()).or_default().push(question);
         }
         let known: HashSet<String> = rows.iter().map(|(_, row)| row.key()).collect();
+        let held_out = held_out.into_iter().map(|question| Row::key_of(&question)).collect();
         let accepted = rows.len();
         let rejected = BTreeMap::new();
-        Ok(Self { task, wish, style, origin, ledger, next: 0, over, rounds, asked, known, accepted, rejected })
+        Ok(Self {
+            task,
+            wish,
+            style,
+            origin,
+            ledger,
+            next: 0,
+            over,
+            rounds,
+            asked,
+            known,
+            held_out,
+            accepted,
+            rejected,
+        })
     }
 
     /// Units in all.
@@ -154,7 +172,10 @@ impl<'a> Generation<'a> {
         });
         let counts: Vec<String> = counts.collect();
         let why = if counts.is_empty() { "nothing in them was a row".to_owned() } else { counts.join(", ") };
-        let detail = format!("{who} answered {} of {} questions and not one row could be used: {why}.", tally.answers, tally.calls);
+        let detail = format!(
+            "{who} answered {} of {} questions and not one row could be used: {why}.",
+            tally.answers, tally.calls
+        );
         Err(Fault::new("PS-OR-003", detail))
     }
 
@@ -192,7 +213,9 @@ impl<'a> Generation<'a> {
             all = self.asked.values().flatten().cloned().collect();
             all.as_slice()
         };
-        let seed = u64::from_str_radix(&key(&[&unit, &round.to_string()])[..8], 16).unwrap_or(0);
+        // Chunks make questions different; without them the seed does. A local model answers together what has one seed.
+        let name = if chunk.is_some() { "" } else { unit.as_str() };
+        let seed = u64::from_str_radix(&key(&[name, &round.to_string()])[..8], 16).unwrap_or(0);
         Ask {
             turns: turns(self.task, self.wish, missing, chunk, avoid, is_again),
             schema: Some(Arc::new(self.task.schema(missing, chunk.is_some()))),
@@ -237,7 +260,7 @@ impl Work for Generation<'_> {
             if have >= wanted {
                 break;
             }
-            match judge(draft.clone(), self.task.name, chunk, &self.known) {
+            match judge(draft.clone(), self.task.name, chunk, &self.known, &self.held_out) {
                 Ok(row) => {
                     have += 1;
                     self.known.insert(row.key());
@@ -265,6 +288,9 @@ impl Work for Generation<'_> {
             *self.rejected.entry(*reason).or_default() += 1;
         }
         let is_again = rows.is_empty();
+        if is_over {
+            self.over.insert(unit.to_owned());
+        }
         self.asked.entry(unit.to_owned()).or_default().extend(known_now);
         if is_over {
             if chunk.is_some() {
@@ -290,6 +316,14 @@ impl Work for Generation<'_> {
             rejected: &[],
             is_over,
         };
-        self.ledger.keep(&kept)
+        self.ledger.keep(&kept)?;
+        if is_over {
+            self.over.insert(unit.to_owned());
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { units: self.units(), over: self.over.len().min(self.units()), rows: self.accepted }
     }
 }

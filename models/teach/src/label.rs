@@ -3,7 +3,7 @@
 //! A row is a JSON object with `user`, and where it likes `system_hint`, `requires_json` and a schema. The teacher is shown
 //! exactly the turns that a student will be shown (S1.2); the answer is added as `assistant`, and nothing else changes.
 
-use crate::engine::{Ask, Work};
+use crate::engine::{Ask, Progress, Work};
 use crate::reply::json_value;
 use peft_data::labelling_turns;
 use peft_plan::helper::{Said, Setback};
@@ -34,9 +34,8 @@ impl Sheet {
     }
 
     fn of_line(line: usize, text: &str) -> Result<Self> {
-        let fields: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-            Fault::new("PS-DATA-001", format!("Line {line} is not a JSON object: {error}."))
-        })?;
+        let fields: Map<String, Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|error| Fault::new("PS-DATA-001", format!("Line {line} is not a JSON object: {error}.")))?;
         let id = match fields.get("id") {
             Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) => id.to_string(),
@@ -108,8 +107,34 @@ pub struct Style {
     pub seed: u64,
 }
 
-/// Hears of every row that is over: with its answer, or with why there is none.
-pub type OnRow<'a> = dyn FnMut(&Sheet, Result<Map<String, Value>, String>) -> Result<()> + 'a;
+/// What an answer is to its row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The row with its answer.
+    Labelled(Map<String, Value>),
+    /// It is not what the row needs, and the teacher is asked again.
+    Again,
+    /// There is no answer, and why.
+    Failed(String),
+}
+
+/// An answer about a row, or that none came.
+#[derive(Clone, Debug)]
+pub struct Heard<'a> {
+    /// The row.
+    pub sheet: &'a Sheet,
+    /// Counts the questions about it, from 0.
+    pub round: u32,
+    /// As it came; empty where nothing came.
+    pub raw: &'a str,
+    /// USD.
+    pub cost: f64,
+    /// What it is to the row.
+    pub outcome: Outcome,
+}
+
+/// Hears of every answer, and keeps it.
+pub type OnAnswer<'a> = dyn FnMut(Heard) -> Result<()> + 'a;
 
 /// Labelling.
 pub struct Labelling<'a> {
@@ -117,13 +142,15 @@ pub struct Labelling<'a> {
     rows: Vec<&'a Sheet>,
     style: Style,
     next: usize,
-    on_row: &'a mut OnRow<'a>,
+    over: usize,
+    labelled: usize,
+    on_answer: &'a mut OnAnswer<'a>,
 }
 
 impl<'a> Labelling<'a> {
     /// Ask about `rows`.
-    pub fn new(rows: Vec<&'a Sheet>, style: Style, on_row: &'a mut OnRow<'a>) -> Self {
-        Self { rows, style, next: 0, on_row }
+    pub fn new(rows: Vec<&'a Sheet>, style: Style, on_answer: &'a mut OnAnswer<'a>) -> Self {
+        Self { rows, style, next: 0, over: 0, labelled: 0, on_answer }
     }
 
     fn ask(&self, index: usize, round: u32) -> Ask {
@@ -137,7 +164,8 @@ impl<'a> Labelling<'a> {
             schema: row.form().filter(|form| form.as_object().is_some_and(|form| !form.is_empty())).map(Arc::new),
             max_new_tokens: self.style.max_new_tokens,
             temperature,
-            seed: (self.style.seed + index as u64 * 7 + u64::from(round)) & 0x7fff_ffff,
+            // The same for all rows: a local teacher answers together what is asked in the same way.
+            seed: (self.style.seed + u64::from(round)) & 0x7fff_ffff,
         }
     }
 }
@@ -149,21 +177,30 @@ impl Work for Labelling<'_> {
         (index < self.rows.len()).then(|| self.ask(index, 0))
     }
 
-    fn answered(&mut self, ask: &Ask, said: &Said, _cost: f64) -> Result<Option<Ask>> {
+    fn answered(&mut self, ask: &Ask, said: &Said, cost: f64) -> Result<Option<Ask>> {
         let index: usize = ask.unit.parse().unwrap_or(0);
-        match self.rows[index].labelled(&said.text) {
-            Some(fields) => (self.on_row)(self.rows[index], Ok(fields)).map(|()| None),
-            None if ask.round + 1 < ROUNDS => Ok(Some(self.ask(index, ask.round + 1))),
-            None => {
-                let why = "the teacher's answer is empty or not the JSON that the row needs".to_owned();
-                (self.on_row)(self.rows[index], Err(why)).map(|()| None)
-            }
-        }
+        let outcome = match self.rows[index].labelled(&said.text) {
+            Some(fields) => Outcome::Labelled(fields),
+            None if ask.round + 1 < ROUNDS => Outcome::Again,
+            None => Outcome::Failed("the teacher's answer is empty or not the JSON that the row needs".to_owned()),
+        };
+        let is_again = outcome == Outcome::Again;
+        self.over += usize::from(!is_again);
+        self.labelled += usize::from(matches!(outcome, Outcome::Labelled(_)));
+        let (sheet, round, raw) = (self.rows[index], ask.round, said.text.as_str());
+        (self.on_answer)(Heard { sheet, round, raw, cost, outcome })?;
+        Ok(is_again.then(|| self.ask(index, ask.round + 1)))
     }
 
     fn gave_up(&mut self, ask: &Ask, why: &Setback) -> Result<()> {
         let index: usize = ask.unit.parse().unwrap_or(0);
-        (self.on_row)(self.rows[index], Err(why.reason()))
+        self.over += 1;
+        let outcome = Outcome::Failed(why.reason());
+        (self.on_answer)(Heard { sheet: self.rows[index], round: ask.round, raw: "", cost: 0.0, outcome })
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { units: self.rows.len(), over: self.over, rows: self.labelled }
     }
 }
 

@@ -87,7 +87,9 @@ fn draft(fields: &Map<String, Value>, task: &Task) -> Option<Draft> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(|text| text.trim().to_owned());
     let evidence = text("evidence").unwrap_or_default();
     let exchanges = match task.form {
-        Form::Pair => vec![(text("question").or_else(|| text("instruction"))?, text("answer").or_else(|| text("output"))?)],
+        Form::Pair => {
+            vec![(text("question").or_else(|| text("instruction"))?, text("answer").or_else(|| text("output"))?)]
+        }
         Form::Choice => vec![choice(fields, &text("question")?, &text("answer")?, text("explanation").as_deref())?],
         Form::Dialogue => {
             let list = fields.get("exchanges")?.as_array()?;
@@ -109,14 +111,16 @@ fn choice(
     explanation: Option<&str>,
 ) -> Option<(String, String)> {
     const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
-    let options: Vec<&str> = fields.get("options")?.as_array()?.iter().filter_map(Value::as_str).map(str::trim).collect();
+    let options: Vec<&str> =
+        fields.get("options")?.as_array()?.iter().filter_map(Value::as_str).map(str::trim).collect();
     let is_distinct = options.iter().enumerate().all(|(index, option)| !options[..index].contains(option));
     if options.len() != LETTERS.len() || !is_distinct {
         return None;
     }
     let right = options.iter().position(|option| *option == answer)?;
     let listed: String = LETTERS.iter().zip(&options).map(|(letter, option)| format!("\n{letter}) {option}")).collect();
-    let reason = explanation.filter(|reason| !reason.is_empty()).map(|reason| format!("\n\n{reason}")).unwrap_or_default();
+    let reason =
+        explanation.filter(|reason| !reason.is_empty()).map(|reason| format!("\n\n{reason}")).unwrap_or_default();
     Some((format!("{question}\n{listed}"), format!("{}) {answer}{reason}", LETTERS[right])))
 }
 
@@ -199,7 +203,8 @@ mod tests {
     #[test]
     fn a_conversation_keeps_its_order() {
         let dialogue = Task::named("dialogue").expect("known");
-        let text = r#"{"items":[{"exchanges":[{"question":"a","answer":"b"},{"question":"c","answer":"d"}],"evidence":"e"}]}"#;
+        let text =
+            r#"{"items":[{"exchanges":[{"question":"a","answer":"b"},{"question":"c","answer":"d"}],"evidence":"e"}]}"#;
         let found = drafts(text, dialogue);
         assert_eq!(found[0].exchanges, [("a".into(), "b".into()), ("c".into(), "d".into())]);
         assert_eq!(json_value("x {\"a\": 1} y"), Some(json!({"a": 1})));

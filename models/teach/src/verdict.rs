@@ -29,6 +29,8 @@ pub enum Reason {
     SpeaksOfDocument,
     /// It asks what an earlier row asks.
     Repeated,
+    /// It asks what a question asks that judges the trained model.
+    HeldOut,
     /// It holds the program's own marks.
     Marks,
 }
@@ -90,6 +92,11 @@ impl Row {
         question_key(&self.exchanges)
     }
 
+    /// The key of a row that asks `question` alone.
+    pub fn key_of(question: &str) -> String {
+        question_key(&[(question.to_owned(), String::new())])
+    }
+
     /// As it is written (S2.7): `instruction` and `output`, or `messages` for a conversation.
     pub fn to_json(&self) -> Value {
         let mut row = Map::new();
@@ -105,7 +112,9 @@ impl Row {
         row.insert("task".to_owned(), json!(self.task));
         let evidence = self.evidence.as_ref().map(|evidence| &evidence.quote);
         let facts = [("evidence", json!(evidence)), ("chunk", json!(self.chunk)), ("source", json!(self.source))];
-        row.extend(facts.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)));
+        row.extend(
+            facts.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value)),
+        );
         Value::Object(row)
     }
 }
@@ -127,10 +136,20 @@ fn question_key(exchanges: &[(String, String)]) -> String {
     key(&questions.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Judge `draft`; `known` are the keys of the rows that were taken before.
-pub fn judge(draft: Draft, task: &str, chunk: Option<&Chunk>, known: &HashSet<String>) -> Result<Row, Reason> {
+/// Judge `draft`; `known` are the keys of the rows that were taken before, `held_out` those of questions that judge the
+/// trained model.
+pub fn judge(
+    draft: Draft,
+    task: &str,
+    chunk: Option<&Chunk>,
+    known: &HashSet<String>,
+    held_out: &HashSet<String>,
+) -> Result<Row, Reason> {
     for (question, answer) in &draft.exchanges {
         check(question, answer, chunk.is_some())?;
+        if !held_out.is_empty() && held_out.contains(&Row::key_of(question)) {
+            return Err(Reason::HeldOut);
+        }
     }
     let evidence = match chunk {
         Some(chunk) => Some(find(&draft.evidence, &chunk.text).ok_or(Reason::Ungrounded)?),
@@ -188,21 +207,37 @@ mod tests {
     #[test]
     fn only_what_its_chunk_proves_is_taken() {
         let (chunk, known) = (chunk(), HashSet::new());
-        let good = judge(draft("When was it opened?", "In 1781.", "opened in 1781 and spans"), "facts", Some(&chunk), &known);
+        let good = judge(
+            draft("When was it opened?", "In 1781.", "opened in 1781 and spans"),
+            "facts",
+            Some(&chunk),
+            &known,
+            &HashSet::new(),
+        );
         let row = good.expect("grounded");
         assert_eq!(row.to_json()["instruction"], "When was it opened?");
         assert_eq!(row.to_json()["evidence"], "opened in 1781 and spans");
         assert_eq!(row.to_json()["source"], "bridges.md");
-        let bad = judge(draft("When?", "In 1782.", "opened in 1782 and spans"), "facts", Some(&chunk), &known);
+        let bad = judge(
+            draft("When?", "In 1782.", "opened in 1782 and spans"),
+            "facts",
+            Some(&chunk),
+            &known,
+            &HashSet::new(),
+        );
         assert_eq!(bad.expect_err("not there"), Reason::Ungrounded);
-        assert!(judge(draft("2+2?", "4", ""), "facts", None, &known).is_ok(), "without a document nothing is to be quoted");
+        assert!(
+            judge(draft("2+2?", "4", ""), "facts", None, &known, &HashSet::new()).is_ok(),
+            "without a document nothing is to be quoted"
+        );
     }
 
     #[test]
     fn what_is_no_row_is_named() {
         let (chunk, quote) = (chunk(), "opened in 1781 and spans");
         let reason = |question: &str, answer: &str| {
-            judge(draft(question, answer, quote), "facts", Some(&chunk), &HashSet::new()).expect_err(question)
+            judge(draft(question, answer, quote), "facts", Some(&chunk), &HashSet::new(), &HashSet::new())
+                .expect_err(question)
         };
         assert_eq!(reason("…", "yes"), Reason::Empty);
         assert_eq!(reason("Is it  old?", "is it old?"), Reason::CopiesQuestion);
@@ -214,10 +249,20 @@ mod tests {
 
     #[test]
     fn the_same_question_is_taken_once_and_another_sum_is_another_question() {
-        let row = |question: &str| judge(draft(question, "4", ""), "facts", None, &HashSet::new()).expect("a row");
+        let row = |question: &str| {
+            judge(draft(question, "4", ""), "facts", None, &HashSet::new(), &HashSet::new()).expect("a row")
+        };
         let known: HashSet<String> = [row("What is 2 + 2?").key()].into();
-        let again = judge(draft("what is 2 + 2", "Four.", ""), "facts", None, &known);
+        let again = judge(draft("what is 2 + 2", "Four.", ""), "facts", None, &known, &HashSet::new());
         assert_eq!(again.expect_err("known"), Reason::Repeated);
-        assert!(judge(draft("What is 2 - 2?", "0", ""), "facts", None, &known).is_ok());
+        assert!(judge(draft("What is 2 - 2?", "0", ""), "facts", None, &known, &HashSet::new()).is_ok());
+    }
+
+    #[test]
+    fn a_question_that_judges_the_model_is_never_a_row_b14() {
+        let held_out: HashSet<String> = [Row::key_of("When was it opened?")].into();
+        let judged = judge(draft("when was it opened", "In 1781.", ""), "facts", None, &HashSet::new(), &held_out);
+        assert_eq!(judged.expect_err("held out"), Reason::HeldOut);
+        assert!(judge(draft("Who opened it?", "A duke.", ""), "facts", None, &HashSet::new(), &held_out).is_ok());
     }
 }

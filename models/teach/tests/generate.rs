@@ -109,7 +109,8 @@ fn pace(at_once: usize) -> Pace {
 
 /// Two good rows of the chunk that is asked about, and one whose quote is invented.
 fn rows_of(asked: &str) -> String {
-    let number: String = asked.split("House number ").nth(1).expect("the chunk").chars().take_while(char::is_ascii_digit).collect();
+    let number: String =
+        asked.split("House number ").nth(1).expect("the chunk").chars().take_while(char::is_ascii_digit).collect();
     let year = 1000 + number.parse::<usize>().expect("a number");
     json!({"items": [
         {"question": format!("What did house {number} cost?"), "answer": "A lot.", "evidence": format!("House number {number} cost a lot.")},
@@ -217,7 +218,9 @@ fn not_one_row_is_a_fault_and_the_same_reply_for_ever_ends() {
     let fault = generate(&joke, &wish, &chunks, &mut memory, None, &|| false).expect_err("no rows");
     assert_eq!(fault.code, "PS-OR-003");
     assert_eq!(memory.raw, 20, "every raw answer is kept, and no unit is asked about for ever");
-    let invented = Puppet::new(&|_, _| Ok(json!({"items": [{"question": "Q?", "answer": "A.", "evidence": "this is not there at all"}]}).to_string()));
+    let invented = Puppet::new(&|_, _| {
+        Ok(json!({"items": [{"question": "Q?", "answer": "A.", "evidence": "this is not there at all"}]}).to_string())
+    });
     let mut memory = Memory::default();
     let fault = generate(&invented, &wish, &chunks, &mut memory, None, &|| false).expect_err("no rows");
     assert!(fault.detail.contains("ungrounded"), "{}", fault.detail);
@@ -226,7 +229,8 @@ fn not_one_row_is_a_fault_and_the_same_reply_for_ever_ends() {
 #[test]
 fn what_somebody_must_do_ends_it_and_what_was_made_stays() {
     let (chunks, wish) = (chunks(40), wish(2));
-    let poor = Puppet::new(&|n, asked| if n < 10 { Ok(rows_of(asked)) } else { Err(Setback::Credit("none left".to_owned())) });
+    let poor =
+        Puppet::new(&|n, asked| if n < 10 { Ok(rows_of(asked)) } else { Err(Setback::Credit("none left".to_owned())) });
     let mut memory = Memory::default();
     let fault = generate(&poor, &wish, &chunks, &mut memory, None, &|| false).expect_err("no credit");
     assert_eq!((fault.code, memory.rows.len()), ("PS-OR-002", 20));
@@ -235,7 +239,8 @@ fn what_somebody_must_do_ends_it_and_what_was_made_stays() {
     assert_eq!(fault.code, "PS-HELP-001");
     assert!(absent.calls.load(Ordering::SeqCst) < 40, "it is not tried for ever");
     let busy = Puppet::new(&|_, _| Err(Setback::TooMany(None)));
-    let fault = generate(&busy, &wish, &chunks, &mut Memory::default(), None, &|| false).expect_err("too many for ever");
+    let fault =
+        generate(&busy, &wish, &chunks, &mut Memory::default(), None, &|| false).expect_err("too many for ever");
     assert_eq!(fault.code, "PS-HELP-001");
 }
 
@@ -259,7 +264,8 @@ fn who_has_had_enough_keeps_what_there_is() {
     });
     let mut memory = Memory::default();
     let calls = &helper.calls;
-    let tally = generate(&helper, &wish, &chunks, &mut memory, None, &|| calls.load(Ordering::SeqCst) > 30).expect("some");
+    let tally =
+        generate(&helper, &wish, &chunks, &mut memory, None, &|| calls.load(Ordering::SeqCst) > 30).expect("some");
     assert_eq!(tally.end, End::Stopped);
     assert!(memory.rows.len() >= 40 && memory.rows.len() < 400, "{}", memory.rows.len());
 }
@@ -295,13 +301,18 @@ fn a_teacher_labels_rows_and_is_asked_again_for_bad_json_s1_1() {
         Ok(if n % 3 == 0 { "Let me think".to_owned() } else { format!(r#"{{"n":{n}}}"#) })
     });
     let done = Mutex::new(Vec::new());
-    let mut on_row = |sheet: &Sheet, result: Result<serde_json::Map<String, serde_json::Value>, String>| {
-        done.lock().expect("one thread").push((sheet.id.clone(), result.is_ok()));
+    let mut raw = 0;
+    let mut on_answer = |heard: label::Heard| {
+        raw += usize::from(!heard.raw.is_empty());
+        if heard.outcome != label::Outcome::Again {
+            let is_good = matches!(heard.outcome, label::Outcome::Labelled(_));
+            done.lock().expect("one thread").push((heard.sheet.id.clone(), is_good));
+        }
         Ok(())
     };
     let style = label::Style { temperature: 0.0, max_new_tokens: 64, seed: 0 };
     let mut events = 0;
-    let mut work = Labelling::new(rows.iter().collect(), style, &mut on_row);
+    let mut work = Labelling::new(rows.iter().collect(), style, &mut on_answer);
     let plan = (pace(4), Price::default(), Budget::default());
     let tally = run(&helper, "m", &mut work, plan, &|| false, &mut |event| {
         events += usize::from(matches!(event, Event::Answered { .. }));
@@ -310,5 +321,6 @@ fn a_teacher_labels_rows_and_is_asked_again_for_bad_json_s1_1() {
     let done = done.into_inner().expect("no thread panicked");
     let ids: HashSet<&str> = done.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!((ids.len(), done.len(), events as u64), (40, 40, tally.answers));
+    assert_eq!(raw as u64, tally.answers, "every raw answer is heard");
     assert!(done.iter().filter(|(_, is_good)| *is_good).count() >= 36, "three answers in a row are seldom all bad");
 }

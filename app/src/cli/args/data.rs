@@ -1,6 +1,6 @@
 //! Arguments of `data`.
 
-use super::teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs};
+use super::teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 use super::values;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -26,6 +26,8 @@ pub enum DataCommand {
     Helpers(HelperArgs),
     /// Write training rows from chunks of documents, or from a wish, with a helper model
     Generate(Box<GenerateArgs>),
+    /// Look at generated rows, and take, change or refuse them
+    Review(ReviewArgs),
     /// Let a teacher answer rows that have no answer
     Label(LabelArgs),
     /// Make conversations of one person from chats, journals and memories

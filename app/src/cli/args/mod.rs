@@ -33,7 +33,7 @@ pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
 pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
-pub use teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs};
+pub use teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
 };

@@ -1,14 +1,14 @@
-//! Arguments of `data helpers`, `data generate`, `data label`, `data persona` and `data reference`.
+//! Arguments of `data helpers`, `data generate`, `data review`, `data label`, `data persona` and `data reference`.
 
 use super::values;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use std::path::PathBuf;
 
 /// Who answers, and where.
 #[derive(Clone, Debug, Args)]
 pub struct HelperArgs {
-    /// Who runs the helper model
-    #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai"], default_value = "ollama")]
+    /// Who runs the helper model; local is this program
+    #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai", "local"], default_value = "ollama")]
     pub provider: String,
     /// Where it is, such as http://127.0.0.1:8080/v1 [default: the provider's own place]
     #[arg(long, value_name = "URL", alias = "base_url")]
@@ -26,6 +26,7 @@ pub struct GenerateArgs {
     /// File to write
     #[arg(long, value_name = "FILE.jsonl", alias = "output")]
     pub out: PathBuf,
+    /// Who answers.
     #[command(flatten)]
     pub helper: HelperArgs,
     /// The model that writes the rows
@@ -35,6 +36,10 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TASK", default_value = "facts",
           value_parser = ["facts", "how-to", "summary", "dialogue", "classification", "code", "exam"])]
     pub task: String,
+    /// Make rows only of the chunks behind badly answered questions, and of none of the questions themselves: what
+    /// `evaluate --generate --per-row FILE` wrote, or any questions with their answers
+    #[arg(long, value_name = "FILE.jsonl", requires = "chunks")]
+    pub ask_again: Option<PathBuf>,
     /// Rows for each chunk; without chunks: rows for each question to the helper
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "3")]
     pub pairs: usize,
@@ -73,10 +78,44 @@ pub struct GenerateArgs {
     pub restart: bool,
 }
 
+/// `data review`.
+#[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("words").multiple(true))]
+#[command(after_help = "Example:\n  peft-studio data review rows.jsonl --accept 1,2 --reject 3\n\nWithout a decision \
+                        it shows the rows; at a terminal it asks for each, also while they are being made.")]
+pub struct ReviewArgs {
+    /// The file that `data generate` writes, or the number of the job [default: the newest]
+    #[arg(value_name = "FILE|JOB")]
+    pub job: Option<String>,
+    /// List what was generated so far, instead of rows
+    #[arg(long, conflicts_with_all = ["job", "accept", "reject", "edit"])]
+    pub list: bool,
+    /// Only rows in this state: taken (waiting), approved, refused (by the checks), rejected (by you)
+    #[arg(long, value_name = "STATE", value_parser = ["taken", "approved", "refused", "rejected"])]
+    pub state: Option<String>,
+    /// Numbers of rows that are good
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    pub accept: Vec<i64>,
+    /// Numbers of rows that are not wanted
+    #[arg(long, value_name = "ROW", value_delimiter = ',')]
+    pub reject: Vec<i64>,
+    /// Number of a row that is good with another question or answer
+    #[arg(long, value_name = "ROW", requires = "words")]
+    pub edit: Option<i64>,
+    /// The question of the row that is edited
+    #[arg(long, value_name = "TEXT", requires = "edit", group = "words")]
+    pub question: Option<String>,
+    /// The answer of the row that is edited
+    #[arg(long, value_name = "TEXT", requires = "edit", group = "words")]
+    pub answer: Option<String>,
+}
+
 /// `data label`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  peft-studio data label questions.jsonl --out labelled.jsonl --teacher ollama:llama3:8b \
-                        --skip-existing")]
+#[command(
+    after_help = "Example:\n  peft-studio data label questions.jsonl --out labelled.jsonl --teacher ollama:llama3:8b \
+                        --skip-existing"
+)]
 pub struct LabelArgs {
     /// Rows with `user`, and where they like `system_hint`, `requires_json` and `json_schema`
     #[arg(value_name = "FILE.jsonl")]
@@ -84,8 +123,8 @@ pub struct LabelArgs {
     /// File to write
     #[arg(long, value_name = "FILE.jsonl", alias = "output")]
     pub out: PathBuf,
-    /// Who answers: PROVIDER:MODEL, where the provider is ollama, openrouter or openai
-    #[arg(long, value_name = "PROVIDER:MODEL")]
+    /// Who answers: a model of this computer, or PROVIDER:MODEL, where the provider is ollama, openrouter or openai
+    #[arg(long, value_name = "MODEL")]
     pub teacher: String,
     /// Where the provider is [default: its own place]
     #[arg(long, value_name = "URL", alias = "base_url")]
@@ -108,7 +147,7 @@ pub struct LabelArgs {
     /// Another number gives other answers
     #[arg(long, value_name = "N", default_value = "42")]
     pub seed: u64,
-    /// Taken for compatibility; where a service computes is its own affair
+    /// Taken for compatibility: `--backend` says what a local teacher computes with
     #[arg(long, value_name = "TEXT", hide = true, alias = "device_map")]
     pub device_map: Option<String>,
 }
@@ -117,6 +156,7 @@ pub struct LabelArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  peft-studio data persona --memories chats --personality me.txt --out me.jsonl \
                         --hide-names")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct PersonaArgs {
     /// Chats (WhatsApp, Telegram, Discord, ChatGPT, Claude), journals and memories: files or folders
     #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
@@ -127,6 +167,10 @@ pub struct PersonaArgs {
     /// File to write
     #[arg(long, value_name = "FILE.jsonl", alias = "output")]
     pub out: PathBuf,
+    /// Put the personality before every conversation
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, default_value_t = true,
+          default_missing_value = "true", alias = "include_system")]
+    pub include_system: bool,
     /// The person's name in the chats [default: whoever writes in most of them]
     #[arg(long, value_name = "NAME")]
     pub me: Option<String>,
@@ -145,4 +189,13 @@ pub struct PersonaArgs {
     /// Replace keys, card and account numbers, e-mail addresses and telephone numbers by placeholders
     #[arg(long)]
     pub redact: bool,
+    /// Do it when another program of this computer asks: POST /api/finetune/export with a bearer token
+    #[arg(long)]
+    pub serve: bool,
+    /// Port to listen at, with --serve; 0: any that is free
+    #[arg(long, value_name = "N", default_value = "8000")]
+    pub port: u16,
+    /// The token that must be sent, with --serve [default: PEFT_STUDIO_API_KEY]
+    #[arg(long, value_name = "TOKEN")]
+    pub api_key: Option<String>,
 }

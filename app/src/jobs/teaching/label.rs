@@ -5,7 +5,7 @@ use peft_plan::Result;
 use peft_storage::{NewCall, Store};
 use peft_teach::budget::Budget;
 use peft_teach::engine::{Event, Pace, Tally, run};
-use peft_teach::label::{Labelling, Sheet, Style};
+use peft_teach::label::{Heard, Labelling, Outcome, Sheet, Style};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -59,29 +59,45 @@ pub fn label(
     let skipped: Vec<String> = rows.iter().filter(|sheet| keeps(sheet)).map(|sheet| sheet.id.clone()).collect();
     let open: Vec<&Sheet> = rows.iter().filter(|sheet| !keeps(sheet) && !done.contains_key(&unit(sheet))).collect();
     let mut failed = Vec::new();
-    let mut on_row = |sheet: &Sheet, result: Result<Map<String, Value>, String>| {
-        let (outcome, raw, taken) = match &result {
-            Ok(fields) => ("answered", String::new(), vec![Value::Object(fields.clone())]),
-            Err(why) => ("failed", why.clone(), Vec::new()),
-        };
-        let is_over = result.is_ok();
-        let (unit, outcome) = (unit(sheet), outcome.to_owned());
-        store.keep_call(job, &NewCall { unit: unit.clone(), outcome, raw, is_over, taken, ..NewCall::default() })?;
-        match result {
-            Ok(fields) => drop(done.insert(unit, fields)),
-            Err(why) => failed.push((sheet.id.clone(), why)),
+    let mut on_answer = |heard: Heard| {
+        let unit = unit(heard.sheet);
+        store.keep_call(job, &call(&unit, &heard))?;
+        match heard.outcome {
+            Outcome::Labelled(fields) => drop(done.insert(unit, fields)),
+            Outcome::Failed(why) => failed.push((heard.sheet.id.clone(), why)),
+            Outcome::Again => {}
         }
         Ok(())
     };
-    let mut work = Labelling::new(open, *style, &mut on_row);
+    let mut work = Labelling::new(open, *style, &mut on_answer);
     let plan = (Pace { at_once: *batch, ..Pace::default() }, price, Budget::default());
     let tally = run(&*opened.helper, model, &mut work, plan, halt, on_event)?;
     drop(work);
-    let labelled = rows.iter().filter_map(|sheet| {
-        if keeps(sheet) { Some(sheet.fields.clone()) } else { done.get(&unit(sheet)).cloned() }
-    });
+    let labelled = rows
+        .iter()
+        .filter_map(|sheet| if keeps(sheet) { Some(sheet.fields.clone()) } else { done.get(&unit(sheet)).cloned() });
     let rows = write_rows(out, labelled.map(Value::Object))?;
     Ok(Report { out: out.display().to_string(), rows, skipped, failed, tally })
+}
+
+/// An answer as the store keeps it.
+fn call(unit: &str, heard: &Heard) -> NewCall {
+    let (outcome, raw, taken) = match &heard.outcome {
+        Outcome::Labelled(fields) => ("answered", heard.raw, vec![Value::Object(fields.clone())]),
+        Outcome::Again => ("answered", heard.raw, Vec::new()),
+        Outcome::Failed(why) if heard.raw.is_empty() => ("failed", why.as_str(), Vec::new()),
+        Outcome::Failed(_) => ("failed", heard.raw, Vec::new()),
+    };
+    NewCall {
+        unit: unit.to_owned(),
+        round: heard.round,
+        outcome: outcome.to_owned(),
+        raw: raw.to_owned(),
+        cost: heard.cost,
+        is_over: !taken.is_empty(),
+        taken,
+        refused: Vec::new(),
+    }
 }
 
 /// A row's name in the store: the same row asked in another way is another one.

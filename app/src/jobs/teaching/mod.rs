@@ -2,8 +2,11 @@
 
 pub mod generate;
 pub mod label;
+pub mod local;
 pub mod persona;
+pub mod review;
 
+use local::{LocalHelper, LocalModel};
 use peft_plan::helper::{Helper, HelperModel, Service};
 use peft_plan::{Fault, Result};
 use peft_remote::helper::{HelperSettings, open};
@@ -21,9 +24,32 @@ pub struct Opened {
     pub is_here: bool,
 }
 
-/// The helper of a provider. Asks nothing yet. PS-HELP-001 where working offline was asked for.
-pub fn open_helper(provider: &str, base_url: Option<&str>, offline: bool) -> Result<Opened> {
-    let settings = HelperSettings::from_environment(provider.parse::<Service>()?, base_url)?;
+/// Who is to answer, and what a model of this computer is computed with.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// `ollama`, `openrouter`, `openai` or `local`.
+    pub service: Service,
+    /// Where it is, where that is not its own place.
+    pub base_url: Option<&'a str>,
+    /// The model that is going to be asked; a local one is loaded.
+    pub model: &'a str,
+    /// As after `--backend`.
+    pub backend: &'a str,
+    /// Threads of the processor.
+    pub threads: usize,
+    /// Nothing may leave this computer.
+    pub offline: bool,
+}
+
+/// The helper that is wanted. Asks nothing yet. PS-HELP-001 where working offline was asked for.
+pub fn open_helper(wanted: &Wanted) -> Result<Opened> {
+    let Wanted { service, base_url, model, backend, threads, offline } = *wanted;
+    if service == Service::Local {
+        let what = LocalModel { model: model.to_owned(), adapter: None, backend: backend.to_owned(), threads };
+        let helper = LocalHelper::open(what)?;
+        return Ok(Opened { who: helper.who(), is_here: true, helper: Box::new(helper) });
+    }
+    let settings = HelperSettings::from_environment(service, base_url)?;
     let (who, is_here) = (settings.who(), settings.is_here());
     if offline && !is_here {
         let detail = format!("Working offline was asked for, and {who} is not on this computer.");
@@ -81,6 +107,5 @@ pub(crate) fn write_rows(path: &Path, rows: impl Iterator<Item = Value>) -> Resu
 /// A text file whole.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|error| Fault::io("read", path, error))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Fault::new("PS-DATA-001", format!("`{}` is not UTF-8 text.", path.display())))
+    String::from_utf8(bytes).map_err(|_| Fault::new("PS-DATA-001", format!("`{}` is not UTF-8 text.", path.display())))
 }

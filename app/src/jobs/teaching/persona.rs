@@ -49,7 +49,9 @@ pub fn write(
         });
     }
     let numbered = persona.examples.iter().enumerate();
-    dataset.rows = numbered.map(|(index, (file, example))| Row { file: *file, line: index + 1, example: example.clone() }).collect();
+    dataset.rows = numbered
+        .map(|(index, (file, example))| Row { file: *file, line: index + 1, example: example.clone() })
+        .collect();
     let report = convert(&dataset, Target::Messages, out, options)?;
     Ok((report, persona, paths))
 }
@@ -60,11 +62,17 @@ fn gather(place: &Path, paths: &mut Vec<PathBuf>, depth: usize) -> Result<()> {
         paths.push(place.to_owned());
         return Ok(());
     }
-    let mut inside: Vec<PathBuf> =
-        std::fs::read_dir(place).map_err(io)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(io)?;
+    let mut inside: Vec<PathBuf> = std::fs::read_dir(place)
+        .map_err(io)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .map_err(io)?;
     inside.sort();
     for path in inside {
-        let is_text = path.extension().and_then(|end| end.to_str()).is_some_and(|end| TEXTS.contains(&end.to_lowercase().as_str()));
+        let is_text = path
+            .extension()
+            .and_then(|end| end.to_str())
+            .is_some_and(|end| TEXTS.contains(&end.to_lowercase().as_str()));
         if path.is_dir() && depth < 8 {
             gather(&path, paths, depth + 1)?;
         } else if is_text && path.is_file() {

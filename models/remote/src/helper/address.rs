@@ -61,11 +61,7 @@ impl HelperSettings {
     }
 
     /// From variables as `variable` answers them.
-    pub fn read(
-        service: Service,
-        typed: Option<&str>,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self> {
+    pub fn read(service: Service, typed: Option<&str>, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let text = |name: &str| {
             let value = variable(name)?.to_string_lossy().trim().to_owned();
             (!value.is_empty()).then_some(value)
@@ -87,7 +83,8 @@ impl HelperSettings {
             None => usual.clone(),
         };
         check(&base)?;
-        let names = if base.origin() == usual.origin() { [Some(OWN_KEY), Some(key_name)] } else { [Some(OWN_KEY), None] };
+        let names =
+            if base.origin() == usual.origin() { [Some(OWN_KEY), Some(key_name)] } else { [Some(OWN_KEY), None] };
         // The more special one wins at its own place.
         let found = names.into_iter().flatten().rev().find_map(|name| Some((Token::new(&text(name)?)?, name)));
         let (key, key_source) = found.map_or((None, None), |(key, name)| (Some(key), Some(name)));
@@ -117,9 +114,8 @@ fn place(given: Option<&str>, usual: &str) -> Result<Url> {
 }
 
 fn address(text: &str) -> Result<Url> {
-    let bad = |why: &str| {
-        Fault::new("PS-CFG-001", format!("`{}` is no address of a helper service: {why}.", shown(text)))
-    };
+    let bad =
+        |why: &str| Fault::new("PS-CFG-001", format!("`{}` is no address of a helper service: {why}.", shown(text)));
     let url = Url::parse(text.trim().trim_end_matches('/')).map_err(|_| bad("write it as http://127.0.0.1:8080/v1"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(bad("it is not one of the web"));
@@ -152,7 +148,8 @@ fn check(url: &Url) -> Result<()> {
             None => !host.contains('.') || host.ends_with(".local") || host.ends_with(".internal"),
         };
     if is_link_local || (url.scheme() == "http" && !is_house) {
-        let detail = format!("What is sent to {host} could be read on the way; use an address that begins with https://.");
+        let detail =
+            format!("What is sent to {host} could be read on the way; use an address that begins with https://.");
         return Err(Fault::new("PS-CFG-001", detail));
     }
     Ok(())
@@ -194,14 +191,21 @@ mod tests {
 
     #[test]
     fn addresses_that_would_leak_are_refused_without_showing_what_they_hold() {
-        for bad in
-            ["http://api.example.com/v1", "http://169.254.169.254/v1", "ftp://a", "https://u:pw@h/v1", "https://h/?key=pw", "h"]
-        {
+        for bad in [
+            "http://api.example.com/v1",
+            "http://169.254.169.254/v1",
+            "ftp://a",
+            "https://u:pw@h/v1",
+            "https://h/?key=pw",
+            "h",
+        ] {
             let fault = read(Service::OpenAi, Some(bad), &[]).expect_err(bad);
             assert_eq!(fault.code, "PS-CFG-001", "{bad}");
             assert!(!fault.detail.contains("pw"), "{}", fault.detail);
         }
-        for good in ["http://127.0.0.1:8080/v1/", "http://192.168.1.5:1234/v1", "http://nas:1/v1", "https://a.example/v1"] {
+        for good in
+            ["http://127.0.0.1:8080/v1/", "http://192.168.1.5:1234/v1", "http://nas:1/v1", "https://a.example/v1"]
+        {
             assert!(read(Service::OpenAi, Some(good), &[]).is_ok(), "{good}");
         }
     }

@@ -47,7 +47,16 @@ pub(crate) fn meaning(status: u16, said: &Said, retry_after: Option<Duration>) -
         (true, false) => code.clone(),
         (true, true) => format!("status {status}"),
     };
-    let is_too_long = || has(&["context length", "context_length", "context size", "too long", "maximum context", "exceeds the available"]);
+    let is_too_long = || {
+        has(&[
+            "context length",
+            "context_length",
+            "context size",
+            "too long",
+            "maximum context",
+            "exceeds the available",
+        ])
+    };
     match status {
         401 => Setback::Key(why),
         402 => Setback::Credit(why),
@@ -59,7 +68,9 @@ pub(crate) fn meaning(status: u16, said: &Said, retry_after: Option<Duration>) -
         429 if has(&["insufficient_quota", "billing", "credit"]) => Setback::Credit(why),
         429 => Setback::TooMany(retry_after.map(|wait| wait.min(LONGEST_WAIT))),
         400..=499 if is_too_long() => Setback::TooLong(why),
-        400..=499 if has(&["not a valid model", "model not found", "no such model", "does not exist"]) => Setback::NoModel(why),
+        400..=499 if has(&["not a valid model", "model not found", "no such model", "does not exist"]) => {
+            Setback::NoModel(why)
+        }
         400..=499 if has(&["api key", "api_key", "unauthorized"]) => Setback::Key(why),
         400..=499 => Setback::Declined(why),
         500.. if is_too_long() => Setback::TooLong(why),
@@ -112,7 +123,10 @@ mod tests {
     #[test]
     fn an_error_inside_an_answer_counts_as_what_it_says() {
         assert_eq!(kind(200, &json!({"error": {"code": 402, "message": "no"}})), "credit");
-        assert_eq!(kind(200, &json!({"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": "x"}}})), "failed");
+        assert_eq!(
+            kind(200, &json!({"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": "x"}}})),
+            "failed"
+        );
         assert_eq!(kind(200, &json!({"error": "llama runner process has terminated"})), "failed");
         assert_eq!(said(&json!({"error": null})), None);
     }

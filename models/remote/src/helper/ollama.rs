@@ -96,7 +96,8 @@ pub(super) fn vectors_of<'a>(values: impl Iterator<Item = &'a Value>, wanted: us
     let number = |value: &Value| value.as_f64().map(|value| value as f32).filter(|value| value.is_finite());
     let vector = |value: &Value| value.as_array()?.iter().map(number).collect::<Option<Vec<f32>>>();
     let vectors: Option<Vec<Vec<f32>>> = values.map(vector).collect();
-    let vectors = vectors.ok_or_else(|| Setback::Nonsense("its vectors hold something else than numbers".to_owned()))?;
+    let vectors =
+        vectors.ok_or_else(|| Setback::Nonsense("its vectors hold something else than numbers".to_owned()))?;
     let length = vectors.first().map_or(0, Vec::len);
     if vectors.len() != wanted || length == 0 || vectors.iter().any(|vector| vector.len() != length) {
         let why = format!("{} vectors came for {wanted} texts, or not all of one length", vectors.len());

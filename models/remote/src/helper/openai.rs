@@ -79,7 +79,8 @@ impl Helper for OpenAiHelper {
             return Ok(None);
         }
         let data = &self.link.get("key")?["data"];
-        let used = data["usage"].as_f64().ok_or_else(|| Setback::Nonsense("it does not say what was used".to_owned()))?;
+        let used =
+            data["usage"].as_f64().ok_or_else(|| Setback::Nonsense("it does not say what was used".to_owned()))?;
         Ok(Some(Credit { used, left: data["limit_remaining"].as_f64() }))
     }
 
@@ -90,7 +91,9 @@ impl Helper for OpenAiHelper {
             let body = self.body(model, question, form);
             match self.link.stream("chat/completions", &body, &mut answer, on_piece) {
                 Ok(()) => return Ok(answer.said),
-                Err(setback) if question.schema.is_some() && form + 1 < FORMS && is_about_form(&setback, self.service) => {
+                Err(setback)
+                    if question.schema.is_some() && form + 1 < FORMS && is_about_form(&setback, self.service) =>
+                {
                     // Whoever else asked at the same time may have been faster.
                     self.form.fetch_max(form + 1, Ordering::Relaxed);
                 }
@@ -100,7 +103,8 @@ impl Helper for OpenAiHelper {
     }
 
     fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, Setback> {
-        let document = self.link.post("embeddings", &json!({"model": model, "input": texts, "encoding_format": "float"}))?;
+        let document =
+            self.link.post("embeddings", &json!({"model": model, "input": texts, "encoding_format": "float"}))?;
         let data = document["data"].as_array().map(Vec::as_slice).unwrap_or_default();
         // In the order of their numbers, where they have numbers.
         let mut order: Vec<&Value> = data.iter().collect();

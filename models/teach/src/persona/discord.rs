@@ -6,7 +6,10 @@ use serde_json::Value;
 /// The channel, if `document` is one.
 pub(super) fn read(document: &Value) -> Option<Vec<Vec<Message>>> {
     let messages = document["messages"].as_array()?;
-    messages.iter().any(|entry| entry["author"]["name"].is_string()).then(|| vec![messages.iter().filter_map(message).collect()])
+    messages
+        .iter()
+        .any(|entry| entry["author"]["name"].is_string())
+        .then(|| vec![messages.iter().filter_map(message).collect()])
 }
 
 fn message(entry: &Value) -> Option<Message> {
@@ -16,7 +19,8 @@ fn message(entry: &Value) -> Option<Message> {
         return None;
     }
     let text = entry["content"].as_str()?.trim().to_owned();
-    let who = author["nickname"].as_str().filter(|name| !name.is_empty()).or_else(|| author["name"].as_str())?.to_owned();
+    let who =
+        author["nickname"].as_str().filter(|name| !name.is_empty()).or_else(|| author["name"].as_str())?.to_owned();
     let at = entry["timestamp"].as_str().and_then(date::of_iso);
     (!text.is_empty()).then_some(Message { who, at, text })
 }

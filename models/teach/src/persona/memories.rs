@@ -15,8 +15,12 @@ const LONGEST: usize = 2000;
 const ABOUT: [&str; 4] =
     ["Tell me about {}.", "What can you tell me about {}?", "What do you have to say about {}?", "How was it with {}?"];
 /// Questions about something that has none.
-const OPEN: [&str; 4] =
-    ["Tell me something about yourself.", "What is on your mind?", "What do you remember?", "What should I know about you?"];
+const OPEN: [&str; 4] = [
+    "Tell me something about yourself.",
+    "What is on your mind?",
+    "What do you remember?",
+    "What should I know about you?",
+];
 
 /// Entries of a text: a heading (or a date alone on its line) begins one, and so does an empty line after a list of facts.
 pub(super) fn of_text(text: &str) -> Vec<Vec<Turn>> {
@@ -123,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_journal_is_told_day_by_day_and_a_list_fact_by_fact_s3_1() {
-        let talks = of_text("# Childhood\nI grew up by the sea.\n\nWe had a dog.\n\n## Likes\n- Tea\n- Rain\n\n2024-05-01\nA long walk.");
+        let talks = of_text(
+            "# Childhood\nI grew up by the sea.\n\nWe had a dog.\n\n## Likes\n- Tea\n- Rain\n\n2024-05-01\nA long walk.",
+        );
         let answers: Vec<&str> = talks.iter().map(|turns| turns[1].content.as_str()).collect();
         assert_eq!(answers, ["I grew up by the sea.\n\nWe had a dog.", "Tea", "Rain", "A long walk."]);
         assert!(talks[0][0].content.contains("Childhood") && talks[3][0].content.contains("2024-05-01"));

@@ -22,7 +22,8 @@ impl Names {
         let stand_in = format!("Person {}", self.people.len() + 1);
         self.people.push(name.to_owned());
         let parts = name.split_whitespace().filter(|part| {
-            part.chars().filter(|c| c.is_alphabetic()).count() >= SHORTEST && part.chars().next().is_some_and(char::is_uppercase)
+            part.chars().filter(|c| c.is_alphabetic()).count() >= SHORTEST
+                && part.chars().next().is_some_and(char::is_uppercase)
         });
         // The whole name first: its parts would leave the rest of it behind.
         for text in std::iter::once(name).chain(parts) {

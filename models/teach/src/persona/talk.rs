@@ -43,7 +43,11 @@ pub(super) fn conversations(chat: &[Message], me: &str) -> Vec<Vec<Turn>> {
         }
         before = message.at.or(before);
         // In a group somebody must say who speaks.
-        let text = if is_group && role == Role::User { format!("{}: {}", message.who, message.text) } else { message.text.clone() };
+        let text = if is_group && role == Role::User {
+            format!("{}: {}", message.who, message.text)
+        } else {
+            message.text.clone()
+        };
         match turns.last_mut() {
             Some(last) if last.role == role => {
                 last.content.push('\n');

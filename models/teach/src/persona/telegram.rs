@@ -25,7 +25,9 @@ fn message(entry: &Value) -> Option<Message> {
     let who = entry["from"].as_str().or_else(|| entry["from_id"].as_str())?.to_owned();
     let text = match &entry["text"] {
         Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str())).collect(),
+        Value::Array(parts) => {
+            parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str())).collect()
+        }
         _ => return None,
     };
     let at = entry["date_unixtime"].as_str().and_then(|at| at.parse().ok());
