@@ -36,6 +36,14 @@ pub(crate) fn row(request: &Value) -> String {
     .to_string()
 }
 
+/// The fault of a command that answered some questions before it failed.
+pub(crate) fn fault_of(home: &Home, arguments: &[&str]) -> Value {
+    let output = home.run(&[arguments, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let document: Value = serde_json::from_str(&text(&output.stderr)).expect("one document");
+    document["error"].clone()
+}
+
 pub(crate) fn generate(home: &Home, mock: &MockHelper, more: &[&str]) -> Value {
     let (chunks, out, base) = (home.path("chunks.jsonl"), home.path("rows.jsonl"), mock.base());
     let fixed = ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
@@ -80,7 +88,14 @@ fn a_service_that_refuses_is_told_with_its_code() {
     let joke = MockHelper::new(|_| Way::Good, |_| "A joke.".to_owned());
     let base = joke.base();
     let fixed = ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
-    assert_eq!(home.fault(3, &[&fixed[..], &["--helper-model", "m", "--restart"]].concat())["code"], "PS-OR-003");
+    let command = [&fixed[..], &["--helper-model", "m"]].concat();
+    for (more, why) in [("--restart", "nothing in them was a row"), ("--resume", "asked before")] {
+        let fault = fault_of(&home, &[&command[..], &[more]].concat());
+        assert!(
+            fault["code"] == "PS-OR-003" && fault["detail"].as_str().is_some_and(|told| told.contains(why)),
+            "{fault}"
+        );
+    }
     assert!(!std::path::Path::new(&out).exists(), "no rows, no file");
     let fault = home.fault(5, &["data", "helpers"]);
     assert_eq!(fault["code"], "PS-OLL-001");

@@ -1,6 +1,6 @@
 //! What people do with generated rows: take, change, refuse, and ask again where a model is weak (S2.3, B14).
 
-use super::{chunks, generate, lines, row};
+use super::{chunks, fault_of, generate, lines, row};
 use peft_tests::helper::{MockHelper, Way};
 use peft_tests::home::{Home, text};
 use serde_json::{Value, json};
@@ -72,7 +72,8 @@ fn badly_answered_questions_lead_to_their_chunks_b14() {
     );
     let (out, base) = (home.path("leak.jsonl"), leaking.base());
     let fixed = ["data", "generate", "--chunks", &chunks, "--out", &out, "--provider", "openai", "--base-url", &base];
-    let fault = home.fault(3, &[&fixed[..], &["--helper-model", "m", "--pairs", "1", "--ask-again", &judged]].concat());
+    let fault =
+        fault_of(&home, &[&fixed[..], &["--helper-model", "m", "--pairs", "1", "--ask-again", &judged]].concat());
     assert!(
         fault["code"] == "PS-OR-003" && fault["detail"].as_str().is_some_and(|why| why.contains("held_out")),
         "{fault}"

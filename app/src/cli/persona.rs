@@ -56,9 +56,7 @@ fn make(args: &PersonaArgs, request: &ExportRequest) -> Result<Made> {
         include_system: personality.map(|text| text.trim().to_owned()),
         validation_split: request.validation_split.unwrap_or(0.0),
         seed: SEED,
-        deduplicate_near: false,
-        repair: false,
-        max_characters: None,
+        ..ConvertOptions::default()
     };
     let wishes = Wishes { me: args.me.clone(), hide_names: args.hide_names };
     let (report, persona, paths) = persona::write(&args.memories, &wishes, &options, &args.out)?;

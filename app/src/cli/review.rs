@@ -12,14 +12,19 @@ use std::io::{BufRead, IsTerminal};
 
 /// Characters of a question or an answer that a list shows.
 const SHOWN: usize = 300;
+/// Raw answers that are shown.
+const RAW: u64 = 20;
 
 pub(super) fn run(context: &Context, args: &ReviewArgs) -> Result<()> {
-    let ReviewArgs { job, list, state, accept, reject, edit, question, answer } = args;
+    let ReviewArgs { job, list, raw, state, accept, reject, edit, question, answer } = args;
     let store = context.store()?;
     if *list {
         return list_jobs(context, &store);
     }
     let review = Review::find(&store, job.as_deref())?;
+    if *raw {
+        return show_raw(context, &store, &review);
+    }
     let accepted = accept.iter().map(|row| (*row, Decision::Accept));
     let rejected = reject.iter().map(|row| (*row, Decision::Reject));
     let edited = edit.map(|row| (row, Decision::Edit { question: question.clone(), answer: answer.clone() }));
@@ -36,6 +41,21 @@ pub(super) fn run(context: &Context, args: &ReviewArgs) -> Result<()> {
     // Whoever decides by numbers wants to know how it stands, not to see everything again.
     let rows = if decisions.is_empty() || state.is_some() { review.rows(&store, state)? } else { Vec::new() };
     show(context, &store, &review, &rows)
+}
+
+/// What the helper wrote, the newest first.
+fn show_raw(context: &Context, store: &Store, review: &Review) -> Result<()> {
+    let answers = store.raw_answers(review.job.id, RAW)?;
+    if context.json {
+        let answers: Vec<Value> =
+            answers.iter().map(|(unit, outcome, raw)| json!({"unit": unit, "outcome": outcome, "raw": raw})).collect();
+        output::print_json(&json!({"job": review.job, "answers": answers}));
+        return Ok(());
+    }
+    for (unit, outcome, raw) in &answers {
+        output::line(&printable(&format!("{unit}  {outcome}\n{raw}\n")));
+    }
+    Ok(())
 }
 
 fn state_of(name: &str) -> RowState {

@@ -4,10 +4,10 @@
 //! a [`Question`] goes out, a [`Said`] comes back, or a [`Setback`] that says whether asking again can help.
 
 use crate::{Fault, Result, Turn};
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 /// What a helper is asked.
 #[derive(Clone, Copy, Debug)]

@@ -166,6 +166,11 @@ impl<'a> Generation<'a> {
         if self.accepted > 0 || tally.end != crate::engine::End::Done {
             return Ok(());
         }
+        if tally.calls == 0 {
+            let detail =
+                "All questions were asked before, and not one row of the answers could be used; `--restart` asks anew.";
+            return Err(Fault::new("PS-OR-003", detail));
+        }
         let counts = self.rejected.iter().map(|(reason, count)| {
             let name = serde_json::to_value(reason).ok();
             format!("{count} {}", name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default())

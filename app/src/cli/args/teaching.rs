@@ -11,7 +11,7 @@ pub struct HelperArgs {
     #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai", "local"], default_value = "ollama")]
     pub provider: String,
     /// Where it is, such as http://127.0.0.1:8080/v1 [default: the provider's own place]
-    #[arg(long, value_name = "URL", alias = "base_url")]
+    #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
 }
 
@@ -30,7 +30,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub helper: HelperArgs,
     /// The model that writes the rows
-    #[arg(long, value_name = "MODEL", alias = "helper_model")]
+    #[arg(long, value_name = "MODEL")]
     pub helper_model: String,
     /// What the rows are about
     #[arg(long, value_name = "TASK", default_value = "facts",
@@ -90,6 +90,9 @@ pub struct ReviewArgs {
     /// List what was generated so far, instead of rows
     #[arg(long, conflicts_with_all = ["job", "accept", "reject", "edit"])]
     pub list: bool,
+    /// Show what the helper wrote, word for word, the newest first
+    #[arg(long, conflicts_with_all = ["state", "accept", "reject", "edit"])]
+    pub raw: bool,
     /// Only rows in this state: taken (waiting), approved, refused (by the checks), rejected (by you)
     #[arg(long, value_name = "STATE", value_parser = ["taken", "approved", "refused", "rejected"])]
     pub state: Option<String>,
@@ -127,29 +130,26 @@ pub struct LabelArgs {
     #[arg(long, value_name = "MODEL")]
     pub teacher: String,
     /// Where the provider is [default: its own place]
-    #[arg(long, value_name = "URL", alias = "base_url")]
+    #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
     /// Rows at the same time
-    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "4", alias = "batch_size")]
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "4")]
     pub batch_size: usize,
     /// Keep the answers that are there, in the file and in what an earlier call wrote
-    #[arg(long, alias = "skip_existing")]
+    #[arg(long)]
     pub skip_existing: bool,
     /// Longest answer, tokens
-    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "512", alias = "max_new_tokens")]
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "512")]
     pub max_new_tokens: usize,
     /// How freely words are chosen, with `--do-sample`
     #[arg(long, value_name = "F", value_parser = values::not_negative, default_value = "0.7")]
     pub temperature: f64,
     /// Choose words freely instead of the likeliest each time
-    #[arg(long, alias = "do_sample")]
+    #[arg(long)]
     pub do_sample: bool,
     /// Another number gives other answers
     #[arg(long, value_name = "N", default_value = "42")]
     pub seed: u64,
-    /// Taken for compatibility: `--backend` says what a local teacher computes with
-    #[arg(long, value_name = "TEXT", hide = true, alias = "device_map")]
-    pub device_map: Option<String>,
 }
 
 /// `data persona`.
@@ -169,7 +169,7 @@ pub struct PersonaArgs {
     pub out: PathBuf,
     /// Put the personality before every conversation
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, default_value_t = true,
-          default_missing_value = "true", alias = "include_system")]
+          default_missing_value = "true")]
     pub include_system: bool,
     /// The person's name in the chats [default: whoever writes in most of them]
     #[arg(long, value_name = "NAME")]
@@ -178,13 +178,13 @@ pub struct PersonaArgs {
     #[arg(long)]
     pub hide_names: bool,
     /// Share of the conversations to hold out in a second file, such as 0.1
-    #[arg(long, value_name = "SHARE", value_parser = values::held_out_share, alias = "validation_split")]
+    #[arg(long, value_name = "SHARE", value_parser = values::held_out_share)]
     pub validation_split: Option<f64>,
     /// Leave out copies of earlier conversations
     #[arg(long)]
     pub deduplicate: bool,
     /// Leave out conversations that are not good for training
-    #[arg(long, alias = "quality_filter")]
+    #[arg(long)]
     pub quality_filter: bool,
     /// Replace keys, card and account numbers, e-mail addresses and telephone numbers by placeholders
     #[arg(long)]
