@@ -119,7 +119,9 @@ impl Index {
                 *counts.entry(word).or_default() += 1.0;
                 length += 1.0;
             }
-            counts.into_iter().for_each(|(word, count)| places.entry(word).or_default().push((number, count)));
+            for (word, count) in counts {
+                places.entry(word).or_default().push((number, count));
+            }
             lengths.push(length);
         }
         let mean = (lengths.iter().sum::<f64>() / lengths.len().max(1) as f64).max(1.0);

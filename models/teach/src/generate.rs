@@ -13,7 +13,7 @@ use crate::task::Task;
 use crate::verdict::{Reason, Row, judge};
 use peft_plan::helper::{Said, Setback};
 use peft_plan::{Fault, Result};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Questions about one chunk: it may not hold more.
@@ -97,8 +97,8 @@ pub struct Generation<'a> {
     rounds: HashMap<String, u32>,
     /// First questions of the rows of each unit that is being asked about, or of all where there is no chunk.
     asked: HashMap<String, Vec<String>>,
-    known: HashSet<String>,
-    held_out: HashSet<String>,
+    known: BTreeSet<String>,
+    held_out: BTreeSet<String>,
     accepted: usize,
     rejected: BTreeMap<Reason, u64>,
 }
@@ -122,7 +122,7 @@ impl<'a> Generation<'a> {
             let question = row.exchanges.first().map(|(question, _)| question.clone()).unwrap_or_default();
             asked.entry(unit.clone()).or_default().push(question);
         }
-        let known: HashSet<String> = rows.iter().map(|(_, row)| row.key()).collect();
+        let known: BTreeSet<String> = rows.iter().map(|(_, row)| row.key()).collect();
         let held_out = held_out.into_iter().map(|question| Row::key_of(&question)).collect();
         let accepted = rows.len();
         let rejected = BTreeMap::new();
@@ -206,8 +206,8 @@ impl<'a> Generation<'a> {
         }
     }
 
-    fn ask(&self, index: usize, unit: String, round: u32, is_again: bool) -> Ask {
-        let own = self.asked.get(&unit).map(Vec::as_slice).unwrap_or_default();
+    fn ask(&self, index: usize, unit: &str, round: u32, is_again: bool) -> Ask {
+        let own = self.asked.get(unit).map(Vec::as_slice).unwrap_or_default();
         let missing = self.wanted(index).saturating_sub(own.len()).max(1);
         let chunk = self.chunk(index);
         // Without a document the rows of all units are alike.
@@ -219,7 +219,7 @@ impl<'a> Generation<'a> {
             all.as_slice()
         };
         // Chunks make questions different; without them the seed does. A local model answers together what has one seed.
-        let name = if chunk.is_some() { "" } else { unit.as_str() };
+        let name = if chunk.is_some() { "" } else { unit };
         let seed = u64::from_str_radix(&key(&[name, &round.to_string()])[..8], 16).unwrap_or(0);
         Ask {
             turns: turns(self.task, self.wish, missing, chunk, avoid, is_again),
@@ -250,7 +250,7 @@ impl Work for Generation<'_> {
                 continue;
             }
             let round = self.rounds.get(&unit).copied().unwrap_or(0);
-            return Some(self.ask(index, unit, round, round > 0));
+            return Some(self.ask(index, &unit, round, round > 0));
         }
         None
     }
@@ -303,7 +303,7 @@ impl Work for Generation<'_> {
             }
             return Ok(None);
         }
-        Ok(Some(self.ask(index, unit.to_owned(), ask.round + 1, is_again)))
+        Ok(Some(self.ask(index, unit, ask.round + 1, is_again)))
     }
 
     fn gave_up(&mut self, ask: &Ask, why: &Setback) -> Result<()> {

@@ -33,6 +33,7 @@ pub mod task;
 pub mod verdict;
 
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 
 /// A short name for a text that is the same tomorrow.
 pub(crate) fn key(parts: &[&str]) -> String {
@@ -41,5 +42,9 @@ pub(crate) fn key(parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+    let mut name = String::with_capacity(20);
+    for byte in hasher.finalize().iter().take(10) {
+        write!(name, "{byte:02x}").ok();
+    }
+    name
 }

@@ -118,10 +118,11 @@ fn choice(
         return None;
     }
     let right = options.iter().position(|option| *option == answer)?;
-    let listed: String = LETTERS.iter().zip(&options).map(|(letter, option)| format!("\n{letter}) {option}")).collect();
+    let listed: Vec<String> =
+        LETTERS.iter().zip(&options).map(|(letter, option)| format!("{letter}) {option}")).collect();
     let reason =
         explanation.filter(|reason| !reason.is_empty()).map(|reason| format!("\n\n{reason}")).unwrap_or_default();
-    Some((format!("{question}\n{listed}"), format!("{}) {answer}{reason}", LETTERS[right])))
+    Some((format!("{question}\n\n{}", listed.join("\n")), format!("{}) {answer}{reason}", LETTERS[right])))
 }
 
 /// Line breaks inside strings, which JSON does not allow and models write.

@@ -100,20 +100,20 @@ impl Task {
                 "explanation": text,
             }),
             Form::Dialogue => {
-                let exchange = object(json!({"question": text, "answer": text}));
+                let exchange = object(&json!({"question": text, "answer": text}));
                 json!({"exchanges": {"type": "array", "items": exchange, "minItems": 2, "maxItems": 4}})
             }
         };
         if with_evidence {
             item["evidence"] = text;
         }
-        let items = json!({"type": "array", "items": object(item), "minItems": 1, "maxItems": count.max(1)});
-        object(json!({"items": items}))
+        let items = json!({"type": "array", "items": object(&item), "minItems": 1, "maxItems": count.max(1)});
+        object(&json!({"items": items}))
     }
 }
 
 /// Every property is needed, and no other is allowed: what the strict form of OpenAI demands.
-fn object(properties: Value) -> Value {
+fn object(properties: &Value) -> Value {
     let names: Vec<String> = properties.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false})
 }

@@ -6,7 +6,7 @@ use crate::key;
 use crate::reply::Draft;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Longest question and answer, characters.
 const LONGEST: usize = 20_000;
@@ -142,8 +142,8 @@ pub fn judge(
     draft: Draft,
     task: &str,
     chunk: Option<&Chunk>,
-    known: &HashSet<String>,
-    held_out: &HashSet<String>,
+    known: &BTreeSet<String>,
+    held_out: &BTreeSet<String>,
 ) -> Result<Row, Reason> {
     for (question, answer) in &draft.exchanges {
         check(question, answer, chunk.is_some())?;
@@ -206,13 +206,13 @@ mod tests {
 
     #[test]
     fn only_what_its_chunk_proves_is_taken() {
-        let (chunk, known) = (chunk(), HashSet::new());
+        let (chunk, known) = (chunk(), BTreeSet::new());
         let good = judge(
             draft("When was it opened?", "In 1781.", "opened in 1781 and spans"),
             "facts",
             Some(&chunk),
             &known,
-            &HashSet::new(),
+            &BTreeSet::new(),
         );
         let row = good.expect("grounded");
         assert_eq!(row.to_json()["instruction"], "When was it opened?");
@@ -223,11 +223,11 @@ mod tests {
             "facts",
             Some(&chunk),
             &known,
-            &HashSet::new(),
+            &BTreeSet::new(),
         );
         assert_eq!(bad.expect_err("not there"), Reason::Ungrounded);
         assert!(
-            judge(draft("2+2?", "4", ""), "facts", None, &known, &HashSet::new()).is_ok(),
+            judge(draft("2+2?", "4", ""), "facts", None, &known, &BTreeSet::new()).is_ok(),
             "without a document nothing is to be quoted"
         );
     }
@@ -236,7 +236,7 @@ mod tests {
     fn what_is_no_row_is_named() {
         let (chunk, quote) = (chunk(), "opened in 1781 and spans");
         let reason = |question: &str, answer: &str| {
-            judge(draft(question, answer, quote), "facts", Some(&chunk), &HashSet::new(), &HashSet::new())
+            judge(draft(question, answer, quote), "facts", Some(&chunk), &BTreeSet::new(), &BTreeSet::new())
                 .expect_err(question)
         };
         assert_eq!(reason("…", "yes"), Reason::Empty);
@@ -250,19 +250,19 @@ mod tests {
     #[test]
     fn the_same_question_is_taken_once_and_another_sum_is_another_question() {
         let row = |question: &str| {
-            judge(draft(question, "4", ""), "facts", None, &HashSet::new(), &HashSet::new()).expect("a row")
+            judge(draft(question, "4", ""), "facts", None, &BTreeSet::new(), &BTreeSet::new()).expect("a row")
         };
-        let known: HashSet<String> = [row("What is 2 + 2?").key()].into();
-        let again = judge(draft("what is 2 + 2", "Four.", ""), "facts", None, &known, &HashSet::new());
+        let known: BTreeSet<String> = [row("What is 2 + 2?").key()].into();
+        let again = judge(draft("what is 2 + 2", "Four.", ""), "facts", None, &known, &BTreeSet::new());
         assert_eq!(again.expect_err("known"), Reason::Repeated);
-        assert!(judge(draft("What is 2 - 2?", "0", ""), "facts", None, &known, &HashSet::new()).is_ok());
+        assert!(judge(draft("What is 2 - 2?", "0", ""), "facts", None, &known, &BTreeSet::new()).is_ok());
     }
 
     #[test]
     fn a_question_that_judges_the_model_is_never_a_row_b14() {
-        let held_out: HashSet<String> = [Row::key_of("When was it opened?")].into();
-        let judged = judge(draft("when was it opened", "In 1781.", ""), "facts", None, &HashSet::new(), &held_out);
+        let held_out: BTreeSet<String> = [Row::key_of("When was it opened?")].into();
+        let judged = judge(draft("when was it opened", "In 1781.", ""), "facts", None, &BTreeSet::new(), &held_out);
         assert_eq!(judged.expect_err("held out"), Reason::HeldOut);
-        assert!(judge(draft("Who opened it?", "A duke.", ""), "facts", None, &HashSet::new(), &held_out).is_ok());
+        assert!(judge(draft("Who opened it?", "A duke.", ""), "facts", None, &BTreeSet::new(), &held_out).is_ok());
     }
 }

@@ -145,7 +145,7 @@ fn check(url: &Url) -> Result<()> {
         || match ip {
             Some(IpAddr::V4(ip)) => ip.is_private(),
             Some(IpAddr::V6(ip)) => ip.is_unique_local(),
-            None => !host.contains('.') || host.ends_with(".local") || host.ends_with(".internal"),
+            None => !host.contains('.') || matches!(host.rsplit('.').next(), Some("local" | "internal")),
         };
     if is_link_local || (url.scheme() == "http" && !is_house) {
         let detail =

@@ -58,22 +58,20 @@ pub(crate) fn meaning(status: u16, said: &Said, retry_after: Option<Duration>) -
         ])
     };
     match status {
-        401 => Setback::Key(why),
         402 => Setback::Credit(why),
         403 if *is_moderation || has(&["moderation", "flagged", "content policy"]) => Setback::Declined(why),
-        403 => Setback::Key(why),
+        401 | 403 => Setback::Key(why),
         404 | 410 => Setback::NoModel(why),
         408 => Setback::Busy(408),
         413 => Setback::TooLong(why),
         429 if has(&["insufficient_quota", "billing", "credit"]) => Setback::Credit(why),
         429 => Setback::TooMany(retry_after.map(|wait| wait.min(LONGEST_WAIT))),
-        400..=499 if is_too_long() => Setback::TooLong(why),
+        400.. if is_too_long() => Setback::TooLong(why),
         400..=499 if has(&["not a valid model", "model not found", "no such model", "does not exist"]) => {
             Setback::NoModel(why)
         }
         400..=499 if has(&["api key", "api_key", "unauthorized"]) => Setback::Key(why),
         400..=499 => Setback::Declined(why),
-        500.. if is_too_long() => Setback::TooLong(why),
         500.. if message.is_empty() => Setback::Busy(status),
         500.. => Setback::Failed(why),
         // An error inside an answer of status 200 that names no number.

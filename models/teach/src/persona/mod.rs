@@ -93,7 +93,9 @@ pub fn conversations(files: &[(String, String)], wishes: &Wishes) -> Result<Pers
         if wishes.hide_names {
             for (_, example) in &mut persona.examples {
                 if let Example::Messages(turns) = example {
-                    turns.iter_mut().for_each(|turn| turn.content = names.hidden(&turn.content));
+                    for turn in turns {
+                        turn.content = names.hidden(&turn.content);
+                    }
                 }
             }
             persona.replaced = names.known();
@@ -146,7 +148,7 @@ fn recognise(name: &str, text: &str) -> Result<Found, String> {
     if let Some(chat) = whatsapp::read(text) {
         return Ok(Found::Chats(vec![chat]));
     }
-    if lower.ends_with(".json") || lower.ends_with(".jsonl") {
+    if matches!(lower.rsplit('.').next(), Some("json" | "jsonl")) {
         return Err("it is not JSON".to_owned());
     }
     some(memories::of_text(text))

@@ -15,7 +15,9 @@ pub(super) fn busiest<'a>(chats: impl Iterator<Item = &'a [Message]>) -> Option<
     let mut counts: HashMap<&str, (usize, usize)> = HashMap::new();
     for chat in chats {
         let mut here: HashMap<&str, usize> = HashMap::new();
-        chat.iter().for_each(|message| *here.entry(&message.who).or_default() += 1);
+        for message in chat {
+            *here.entry(&message.who).or_default() += 1;
+        }
         for (who, written) in here {
             let count = counts.entry(who).or_default();
             *count = (count.0 + 1, count.1 + written);
