@@ -15,6 +15,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("peft_plan", &[]),
     ("peft_starter", &[]),
     ("peft_data", &["peft_durable", "peft_plan"]),
+    ("peft_documents", &["peft_data", "peft_kernels", "peft_plan"]),
     ("peft_models", &["peft_durable", "peft_kernels", "peft_plan", "peft_text"]),
     ("peft_remote", &["peft_durable", "peft_plan"]),
     ("peft_storage", &["peft_durable", "peft_plan"]),
@@ -23,6 +24,7 @@ const SEES: &[(&str, &[&str])] = &[
         "peft_studio",
         &[
             "peft_data",
+            "peft_documents",
             "peft_durable",
             "peft_kernels",
             "peft_models",
@@ -37,6 +39,7 @@ const SEES: &[(&str, &[&str])] = &[
         "peft_tests",
         &[
             "peft_data",
+            "peft_documents",
             "peft_durable",
             "peft_kernels",
             "peft_models",

@@ -33,6 +33,7 @@ mod signature;
 mod source;
 mod split;
 mod table;
+mod text_file;
 mod tools;
 mod turns;
 
@@ -46,3 +47,4 @@ pub use preference::{Selected, select};
 pub use read::{BadLine, ReadOptions, read};
 pub use split::{Split, split};
 pub use table::is_guarded;
+pub use text_file::TextFile;
