@@ -39,6 +39,7 @@ mod turns;
 
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use delimited::{Dialect, sniff_table};
 pub use duplicates::copies;
 pub use hub::{HubDataset, Located};
 pub use import::json_instruction;

@@ -52,7 +52,8 @@ impl TextFile {
     pub fn next_piece(&mut self, bytes: usize) -> Result<Option<String>> {
         let mut piece = std::mem::take(&mut self.carried);
         if !self.ended {
-            let wanted = bytes.max(16).saturating_sub(piece.len()) as u64;
+            // More than what was carried, or a long line would never grow.
+            let wanted = bytes.max(16).saturating_sub(piece.len()).max(16) as u64;
             let read = self.reader.by_ref().take(wanted).read_to_end(&mut piece);
             let read = read.map_err(|error| Fault::io("read", &self.path, error))?;
             self.ended = (read as u64) < wanted;
@@ -67,6 +68,15 @@ impl TextFile {
             Ok(text) => text,
             Err(error) => decode_line(error.as_bytes(), &mut self.strays).into_owned(),
         }))
+    }
+
+    /// The beginning of the text, without taking it; at most about `bytes` bytes.
+    pub fn peek(&mut self, bytes: usize) -> Result<String> {
+        let Some(piece) = self.next_piece(bytes)? else { return Ok(String::new()) };
+        let mut whole = piece.clone().into_bytes();
+        whole.append(&mut self.carried);
+        self.carried = whole;
+        Ok(piece)
     }
 
     /// The name of the encoding.
@@ -114,6 +124,14 @@ mod tests {
             }
         }
         assert!(pieces(b"", 100).is_empty());
+    }
+
+    #[test]
+    fn what_was_looked_at_is_read_again() {
+        let mut file = TextFile::of_bytes(b"one\ntwo\nthree".to_vec(), Path::new("f")).expect("text");
+        assert_eq!(file.peek(100).expect("readable"), "one\ntwo\nthree");
+        assert_eq!(file.next_piece(100).expect("readable").as_deref(), Some("one\ntwo\nthree"));
+        assert_eq!(file.next_piece(100).expect("readable"), None);
     }
 
     #[test]
