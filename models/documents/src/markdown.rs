@@ -148,6 +148,8 @@ fn steps(text: &str, fence: &mut Fence, is_first: bool) -> Vec<(usize, Step)> {
             }
             // What is indented goes on with a list even after an empty line.
             Line::Indented if open.is_some_and(|open| open == BlockKind::List || !after_blank) => {}
+            // So is an item's next paragraph.
+            Line::Text if open == Some(BlockKind::List) && line.starts_with("  ") => {}
             _ => {
                 // A lazy line goes on with whatever is open; after an empty line a paragraph begins.
                 if after_blank || open.is_none() {
