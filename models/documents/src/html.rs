@@ -214,10 +214,9 @@ impl<'a> Reader<'a> {
             return self.builder.push(BlockKind::Code, &text);
         }
         if self.is_item {
-            let indent = "  ".repeat(self.lists.clamp(1, 20) - 1);
             // The second block of an item is no item of its own.
             self.is_item = false;
-            return self.builder.push(BlockKind::List, &format!("{indent}- {}", text.trim()));
+            return self.builder.push(BlockKind::List, &format!("- {}", text.trim()));
         }
         let kind = match (self.quotes, self.lists) {
             (1.., _) => BlockKind::Quote,
