@@ -10,7 +10,7 @@ use csv::ReaderBuilder;
 use peft_data::{Dialect, TextFile, sniff_table};
 use peft_plan::{Fault, Result};
 use serde_json::Value;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 /// How much of a table decides how it is written.
@@ -166,18 +166,21 @@ pub(crate) fn read_table(
         .delimiter(dialect.delimiter)
         .has_headers(false)
         .flexible(true)
-        .from_reader(BufReader::new(Bounded { inner: Stream::new(file, limits.piece), left: LONGEST_ROW }));
+        .from_reader(Bounded { inner: Stream::new(file, limits.piece), left: LONGEST_ROW });
     let mut record = csv::ByteRecord::new();
     let mut header = Header::new(dialect);
     let mut notes = Notes::new(limits.warnings);
     let mut builder = Builder::new(Outline::default());
     loop {
-        table.get_mut().get_mut().left = LONGEST_ROW;
+        table.get_mut().left = LONGEST_ROW;
         match table.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                let error = io::Error::from(error);
+                let error = match error.into_kind() {
+                    csv::ErrorKind::Io(error) => error,
+                    other => io::Error::other(format!("{other:?}")),
+                };
                 if error.kind() != io::ErrorKind::FileTooLarge {
                     return Err(Fault::io("read", path, error));
                 }
