@@ -118,7 +118,7 @@ fn directory(file: &mut File, path: &Path, limits: &Limits) -> Result<Vec<Entry>
     let tail_bytes = length.min((END_BYTES + LONGEST_COMMENT) as u64);
     file.seek(SeekFrom::Start(length - tail_bytes)).map_err(io)?;
     let mut tail = Vec::new();
-    file.take(tail_bytes).read_to_end(&mut tail).map_err(io)?;
+    file.by_ref().take(tail_bytes).read_to_end(&mut tail).map_err(io)?;
     let end = (0..tail.len().saturating_sub(END_BYTES - 1)).rev().find(|at| tail[*at..].starts_with(b"PK\x05\x06"));
     let Some(end) = end.map(|at| &tail[at..]) else {
         return Err(damaged(path, "the archive is cut off"));
@@ -133,7 +133,7 @@ fn directory(file: &mut File, path: &Path, limits: &Limits) -> Result<Vec<Entry>
     }
     file.seek(SeekFrom::Start(u64::from(start))).map_err(io)?;
     let mut list = Vec::new();
-    file.take(u64::from(bytes)).read_to_end(&mut list).map_err(io)?;
+    file.by_ref().take(u64::from(bytes)).read_to_end(&mut list).map_err(io)?;
     let mut entries = Vec::new();
     let mut rest = &list[..];
     for _ in 0..count {

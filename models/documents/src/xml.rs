@@ -58,16 +58,16 @@ pub(crate) fn walk(
                 if depth > deepest {
                     return Ok(Some(format!("its elements are nested more than {deepest} deep")));
                 }
-                visit(Node::Open(Tag { name: &local(start.local_name().as_ref()), start: &start }))?;
+                visit(Node::Open(Tag { name: &local(start.local_name().into_inner()), start: &start }))?;
             }
             Event::Empty(start) => {
-                let name = local(start.local_name().as_ref());
+                let name = local(start.local_name().into_inner());
                 visit(Node::Open(Tag { name: &name, start: &start }))?;
                 visit(Node::Close(&name))?;
             }
             Event::End(end) => {
                 depth = depth.saturating_sub(1);
-                visit(Node::Close(&local(end.local_name().as_ref())))?;
+                visit(Node::Close(&local(end.local_name().into_inner())))?;
             }
             Event::Text(text) => visit(Node::Text(&String::from_utf8_lossy(&text)))?,
             Event::CData(text) => visit(Node::Text(&String::from_utf8_lossy(&text)))?,
