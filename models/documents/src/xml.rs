@@ -2,7 +2,6 @@
 
 use peft_plan::Result;
 use quick_xml::Reader;
-use quick_xml::errors::IllFormedError;
 use quick_xml::events::{BytesStart, Event};
 
 /// What comes next.
@@ -47,9 +46,6 @@ pub(crate) fn walk(
     loop {
         let event = match reader.read_event() {
             Ok(event) => event,
-            Err(quick_xml::Error::IllFormed(IllFormedError::MissingEndTag(_))) => {
-                return Ok(Some("it breaks off".to_owned()));
-            }
             Err(error) => return Ok(Some(format!("it is not well formed ({error})"))),
         };
         match event {
@@ -79,7 +75,7 @@ pub(crate) fn walk(
             Event::DocType(declared) if declared.contains(&b'[') => {
                 return Ok(Some("it declares entities of its own".to_owned()));
             }
-            Event::Eof => return Ok(None),
+            Event::Eof => return Ok((depth > 0).then(|| "it breaks off".to_owned())),
             _ => {}
         }
     }
