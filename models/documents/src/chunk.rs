@@ -21,12 +21,12 @@ impl ChunkOptions {
     /// Chunks of at most `size` units that repeat up to `overlap` of the one before.
     pub fn new(size: usize, overlap: usize) -> Result<Self> {
         if size == 0 {
-            return Err(Fault::new("PS-CONF-001", "The size of a chunk must be at least 1"));
+            return Err(Fault::new("PS-CFG-001", "The size of a chunk must be at least 1"));
         }
         // Each chunk must bring something new, or a document has no end.
         if overlap > size / 2 {
             let detail = format!("An overlap of {overlap} is more than half of the size of a chunk ({size})");
-            return Err(Fault::new("PS-CONF-001", detail));
+            return Err(Fault::new("PS-CFG-001", detail));
         }
         Ok(Self { size, overlap })
     }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn sizes_that_lead_nowhere_are_refused() {
-        assert_eq!(ChunkOptions::new(0, 0).expect_err("refused").code, "PS-CONF-001");
-        assert_eq!(ChunkOptions::new(10, 6).expect_err("refused").code, "PS-CONF-001");
+        assert_eq!(ChunkOptions::new(0, 0).expect_err("refused").code, "PS-CFG-001");
+        assert_eq!(ChunkOptions::new(10, 6).expect_err("refused").code, "PS-CFG-001");
     }
 }
