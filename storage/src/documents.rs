@@ -174,7 +174,7 @@ impl Store {
     /// Forgets a project with everything in it but its folder. One that is not there is no error.
     pub fn delete_project(&self, id: i64) -> Result<()> {
         self.write(Durability::Committed, |transaction| {
-            // Chunk by chunk: what a cascade deletes fires no trigger unless it is asked for, and words would stay.
+            // Chunks first: their words go with them, whatever a cascade would do.
             transaction.execute(
                 "DELETE FROM chunks WHERE document IN (SELECT id FROM documents WHERE project = ?1)",
                 [id],
@@ -224,8 +224,7 @@ impl Store {
         })
     }
 
-    /// The chunks of a project in the order of documents and places: at most `limit` after the chunk `after` of a
-    /// call before (0: from the beginning), by id.
+    /// The chunks of a project by id: at most `limit` after the chunk `after` of a call before (0: from the beginning).
     pub fn chunks(&self, project: i64, after: i64, limit: usize) -> Result<Vec<StoredChunk>> {
         self.read(|connection| {
             connection
@@ -251,9 +250,9 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT c.id FROM chunk_words w JOIN chunks c ON c.id = w.rowid
-                     JOIN documents d ON d.id = c.document
-                     WHERE w.chunk_words MATCH ?1 AND d.project = ?2 ORDER BY bm25(chunk_words), c.id LIMIT ?3",
+                    "SELECT c.id FROM chunk_words CROSS JOIN chunks c ON c.id = chunk_words.rowid
+                     CROSS JOIN documents d ON d.id = c.document
+                     WHERE chunk_words MATCH ?1 AND d.project = ?2 ORDER BY bm25(chunk_words), c.id LIMIT ?3",
                 )?
                 .query_map(params![words, project, integer(limit as u64)], |row| row.get(0))?
                 .collect()

@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
     match command {
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
+        DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
         DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
     }
     Ok(0)

@@ -27,6 +27,7 @@ mod attach;
 mod completions;
 mod config;
 pub(crate) mod data;
+mod data_chunk;
 mod disk;
 mod errors;
 mod hardware;

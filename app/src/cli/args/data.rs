@@ -11,6 +11,8 @@ pub enum DataCommand {
     Inspect(InspectArgs),
     /// Write examples in another format, cleaned and split if you like
     Convert(ConvertArgs),
+    /// Cut documents into pieces that fit a model, each with its place
+    Chunk(ChunkArgs),
     /// Download a dataset from Hugging Face; goes on where an earlier download stopped
     #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
     Download {
@@ -40,6 +42,31 @@ pub struct InspectArgs {
     /// Read the files as this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+/// `data chunk`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data chunk handbook.docx notes/ --out chunks.jsonl\n  \
+                        peft-studio data chunk notes/ --project notes --chunk-size 400t --overlap 40 --model starter")]
+pub struct ChunkArgs {
+    /// Documents (text, Markdown, HTML, JSON, JSONL, CSV, DOCX, EPUB) or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// File to write the chunks to
+    #[arg(long, value_name = "FILE.jsonl", alias = "output", required_unless_present = "project")]
+    pub out: Option<PathBuf>,
+    /// Longest chunk, in characters (1500 or 1500c) or in tokens of --model (400t)
+    #[arg(long, value_name = "N[t|c]", default_value = "1500c", value_parser = values::length)]
+    pub chunk_size: values::Length,
+    /// How much of the end of a chunk the next one repeats, in the same unit
+    #[arg(long, value_name = "N", default_value = "150", value_parser = values::count)]
+    pub overlap: usize,
+    /// The model whose tokens are counted: a folder, or `starter`
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Also keep documents and chunks in this project; what has not changed stays as it is
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
 }
 
 /// `data convert`.

@@ -21,7 +21,7 @@ mod values;
 mod versions;
 
 pub use bench::{BenchCommand, BenchGenerateArgs};
-pub use data::{ConvertArgs, DataCommand, InspectArgs};
+pub use data::{ChunkArgs, ConvertArgs, DataCommand, InspectArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
