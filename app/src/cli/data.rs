@@ -24,6 +24,9 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
         DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
+        DataCommand::Search { query, project, top_k } => {
+            super::data_chunk::search(context, project, query, *top_k)?;
+        }
         DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
     }
     Ok(0)

@@ -3,7 +3,7 @@
 use peft_data::TextCopies;
 use peft_documents::{ChunkOptions, ChunkRecord, Limits, Ruler, chunk_file};
 use peft_plan::{Fault, Result};
-use peft_storage::{NewChunk, NewDocument, Store, StoredDocument};
+use peft_storage::{NewChunk, NewDocument, Store, StoredChunk, StoredDocument};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -164,7 +164,7 @@ fn one(
     let mut broken = None;
     let done = chunk_file(path, request.options, request.ruler, &Limits::default(), &mut |record| {
         copies.add(&record.text[record.overlap..]);
-        if let Some(out) = out {
+        if let Some(out) = out.as_mut() {
             let line = serde_json::to_string(&record).unwrap_or_default();
             if let Err(error) = writeln!(out, "{line}") {
                 let fault = Fault::io("write", request.out.unwrap_or(path), error);
@@ -200,6 +200,14 @@ fn one(
         warnings: done.warnings,
     });
     Ok(())
+}
+
+/// Chunks of a project that hold words of `query`, best first.
+pub fn search(store: &Store, project: &str, query: &str, count: usize) -> Result<Vec<StoredChunk>> {
+    let project = store.project(project)?.id;
+    let found = store.search_words(project, query, count)?;
+    // One that another process has just replaced is passed over.
+    found.into_iter().filter_map(|id| store.chunk(id).transpose()).collect()
 }
 
 /// The part of a project that documents go to.
@@ -301,6 +309,8 @@ mod tests {
         assert_eq!((second.unchanged, second.files[1].chunks), (1, 1));
         let project = store.project("p").expect("there").id;
         assert_eq!(store.documents(project).expect("readable").len(), 2);
-        assert_eq!(store.search_words(project, "other", 5).expect("searched").len(), 1);
+        let found = search(&store, "p", "other", 5).expect("searched");
+        assert_eq!(found.iter().map(|chunk| chunk.text.as_str()).collect::<Vec<_>>(), ["Other words now."]);
+        assert_eq!(search(&store, "q", "other", 5).expect_err("no such project").code, "PS-RUN-001");
     }
 }

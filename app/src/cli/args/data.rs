@@ -13,6 +13,18 @@ pub enum DataCommand {
     Convert(ConvertArgs),
     /// Cut documents into pieces that fit a model, each with its place
     Chunk(ChunkArgs),
+    /// Find the pieces of a project's documents that have these words
+    #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
+    Search {
+        /// What to look for
+        query: String,
+        /// Where
+        #[arg(long, value_name = "NAME")]
+        project: String,
+        /// How many pieces to show
+        #[arg(long, value_name = "N", default_value = "5", value_parser = values::positive)]
+        top_k: usize,
+    },
     /// Download a dataset from Hugging Face; goes on where an earlier download stopped
     #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
     Download {
