@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
         }
     };
     let tokens = base.as_ref().map(|base| {
-        Tokens(|text: &str| {
+        Tokens(move |text: &str| {
             // A text that a tokenizer refuses is as long as it can be.
             base.tokenizer().encode_text(text, false).map_or(text.len(), |ids| ids.len())
         })

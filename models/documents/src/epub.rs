@@ -6,7 +6,7 @@ use crate::html;
 use crate::limits::Limits;
 use crate::read::{Notes, Sink};
 use crate::xml::{Node, walk};
-use peft_plan::{Fault, Result};
+use peft_plan::Result;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::Document;
     use crate::archive::pack::archive;
+    use peft_plan::Fault;
 
     const CONTAINER_XML: &[u8] = b"<container><rootfiles><rootfile full-path='OEBPS/c.opf'/></rootfiles></container>";
     const OPF: &[u8] = b"<package xmlns:dc='x'><metadata><dc:title>A &amp; B</dc:title></metadata><manifest>\
@@ -163,15 +164,14 @@ mod tests {
     fn book(extra: &[(&str, &[u8])]) -> Result<Document, Fault> {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("a.epub");
-        let mut files: Vec<(&str, &[u8])> = vec![
+        let files: [(&str, &[u8]); 5] = [
             ("mimetype", b"application/epub+zip"),
             (CONTAINER, CONTAINER_XML),
             ("OEBPS/c.opf", OPF),
             ("one.xhtml", b"<html><h1>First</h1><p>one</p></html>"),
             ("OEBPS/t two.xhtml", b"<!DOCTYPE html><html><h1>Second</h1><p>two&nbsp;</p></html>"),
         ];
-        files.extend(extra);
-        std::fs::write(&path, archive(&files)).expect("written");
+        std::fs::write(&path, archive(&[&files, extra].concat())).expect("written");
         let mut found = Document::default();
         read(&path, &Limits::default(), &mut |document| {
             found = document;

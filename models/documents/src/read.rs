@@ -80,7 +80,7 @@ impl Format {
             let is_book = start.windows(20).take(64).any(|piece| piece == b"application/epub+zip");
             return match promised {
                 _ if is_book => Ok(Self::Epub),
-                Some(Self::Docx | Self::Epub) => Ok(promised.unwrap_or(Self::Docx)),
+                Some(archive @ (Self::Docx | Self::Epub)) => Ok(archive),
                 _ => Err(refused(path, "an archive; only DOCX and EPUB are read")),
             };
         }
@@ -194,15 +194,16 @@ mod tests {
         let (format, text) = read_bytes("a.txt", b"hello").expect("text");
         assert_eq!((format, text.as_str()), (Format::Text, "hello"));
         assert_eq!(read_bytes("A.HTML", b"<p>x").expect("page"), (Format::Html, "x\n\n".to_owned()));
-        for (name, bytes, code) in [
-            ("a.txt", &b"%PDF-1.7"[..], "PS-DATA-001"),
+        let cases: [(&str, &[u8], &str); 7] = [
+            ("a.txt", b"%PDF-1.7", "PS-DATA-001"),
             ("a.zip", b"PK\x03\x04", "PS-DATA-001"),
             ("a.docx", b"\xD0\xCF\x11\xE0\xA1\xB1", "PS-DATA-011"),
             ("a.docx", b"PK\x03\x04", "PS-DATA-011"),
             ("a.epub", b"nothing", "PS-DATA-011"),
             ("a.json", b"{", "PS-DATA-002"),
             ("a.bin", &[0; 100], "PS-DATA-001"),
-        ] {
+        ];
+        for (name, bytes, code) in cases {
             assert_eq!(read_bytes(name, bytes).expect_err(name).code, code, "{name}");
         }
     }

@@ -217,9 +217,9 @@ mod tests {
     use super::*;
 
     /// Nearly normal numbers from a counter.
-    pub(super) fn vector(seed: u64, length: usize) -> Vec<f32> {
+    fn vector(seed: u64, length: usize) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
-        let mut next = || {
+        let mut next = || -> f32 {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// Of the true ten nearest, the share that is found, over some questions.
-    pub(super) fn recall(count: u64, length: usize, questions: u64) -> f64 {
+    fn recall(count: u64, length: usize, questions: u64) -> f64 {
         let all: Vec<Vec<f32>> = (0..count).map(|seed| vector(seed, length)).collect();
         let mut index = VectorIndex::new(&all[..100], all.len()).expect("vectors");
         for (id, vector) in (0..).zip(&all) {
