@@ -1,7 +1,7 @@
 //! The pieces that chunks are made of: sentences and lines, none longer than a chunk has room for.
 
 use crate::block::{BlockKind, Document};
-use crate::ruler::Ruler;
+use crate::ruler::{BYTES_PER_UNIT, Ruler};
 
 /// How good a place is to begin a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,10 +70,16 @@ fn split(
 ) {
     let (mut at, mut rest) = (start, piece);
     while !rest.is_empty() {
-        // What is certainly short enough is measured once; a long piece never as a whole.
-        let reach = ruler.head(rest, longest);
-        let length = if reach == rest.len() { reach } else { between_words(rest, reach) };
-        let units = ruler.length(&rest[..length]);
+        // Nearly every piece fits and is measured once; a very long one is never measured as a whole.
+        let measured = (rest.len() <= longest.saturating_mul(BYTES_PER_UNIT)).then(|| ruler.length(rest));
+        let (length, units) = match measured.filter(|units| *units <= longest) {
+            Some(units) => (rest.len(), units),
+            None => {
+                let reach = ruler.head(rest, longest);
+                let length = if reach == rest.len() { reach } else { between_words(rest, reach) };
+                (length, ruler.length(&rest[..length]))
+            }
+        };
         atoms.push(Atom { start: at, end: at + length, units, block, seam });
         at += length;
         rest = &rest[length..];

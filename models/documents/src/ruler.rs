@@ -1,7 +1,7 @@
 //! What the length of a chunk is measured in.
 
 /// Bytes of text that one unit is at most, for a first look at how far some units reach.
-const BYTES_PER_UNIT: usize = 16;
+pub(crate) const BYTES_PER_UNIT: usize = 16;
 
 /// A measure of text. Longer text is never shorter by it, up to what a tokenizer does at a seam.
 pub trait Ruler {
