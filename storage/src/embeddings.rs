@@ -1,6 +1,6 @@
 //! Vectors of chunks, by what the chunks say: the same words are asked about once (S0.7).
 
-use crate::store::{Durability, Store, integer};
+use crate::store::{Durability, Store, count, integer};
 use peft_plan::Result;
 use rusqlite::{OptionalExtension, params};
 
@@ -74,6 +74,20 @@ impl Store {
                     Ok((row.get(0)?, numbers(&row.get::<_, Vec<u8>>(1)?)))
                 })?
                 .collect()
+        })
+    }
+
+    /// How many chunks of a project have a vector of `model`.
+    pub fn vector_count(&self, project: i64, model: &str) -> Result<usize> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document
+                     JOIN embeddings e ON e.project = d.project AND e.model = ?2 AND e.hash = c.hash
+                     WHERE d.project = ?1",
+                )?
+                .query_row(params![project, model], |row| row.get(0))
+                .map(|chunks| count(chunks) as usize)
         })
     }
 

@@ -4,8 +4,8 @@ use super::args::ChunkArgs;
 use super::context::Context;
 use super::output::{self, note, printable};
 use super::quantity::count;
-use crate::jobs::documents::{self, ChunkReport, ChunkRequest, chunk};
-use crate::jobs::open_model;
+use crate::jobs::documents::{ChunkReport, ChunkRequest, chunk};
+use crate::jobs::{document_search, open_model};
 use peft_documents::{Characters, ChunkOptions, Ruler, Tokens};
 use peft_plan::Fault;
 use serde_json::json;
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
 
 /// `data search`: each piece with its source.
 pub(super) fn search(context: &Context, project: &str, query: &str, most: usize) -> Result<(), Fault> {
-    let found = documents::search(&context.store()?, project, query, most)?;
+    let found = document_search::by_words(&context.store()?, project, query, most)?;
     if context.json {
         output::print_json(&json!({ "results": found }));
         return Ok(());

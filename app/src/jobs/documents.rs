@@ -3,7 +3,7 @@
 use peft_data::TextCopies;
 use peft_documents::{ChunkOptions, ChunkRecord, Limits, Ruler, chunk_file};
 use peft_plan::{Fault, Result};
-use peft_storage::{NewChunk, NewDocument, Store, StoredChunk, StoredDocument};
+use peft_storage::{NewChunk, NewDocument, Store, StoredDocument};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -202,14 +202,6 @@ fn one(
     Ok(())
 }
 
-/// Chunks of a project that hold words of `query`, best first.
-pub fn search(store: &Store, project: &str, query: &str, count: usize) -> Result<Vec<StoredChunk>> {
-    let project = store.project(project)?.id;
-    let found = store.search_words(project, query, count)?;
-    // One that another process has just replaced is passed over.
-    found.into_iter().filter_map(|id| store.chunk(id).transpose()).collect()
-}
-
 /// The part of a project that documents go to.
 struct Keeper<'a> {
     store: &'a Store,
@@ -264,6 +256,7 @@ fn stored(record: ChunkRecord) -> NewChunk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::document_search::by_words;
     use peft_documents::Characters;
 
     fn request<'a>(files: &'a [PathBuf], out: Option<&'a Path>, store: Option<&'a Store>) -> ChunkRequest<'a> {
@@ -309,8 +302,8 @@ mod tests {
         assert_eq!((second.unchanged, second.files[1].chunks), (1, 1));
         let project = store.project("p").expect("there").id;
         assert_eq!(store.documents(project).expect("readable").len(), 2);
-        let found = search(&store, "p", "other", 5).expect("searched");
+        let found = by_words(&store, "p", "other", 5).expect("searched");
         assert_eq!(found.iter().map(|chunk| chunk.text.as_str()).collect::<Vec<_>>(), ["Other words now."]);
-        assert_eq!(search(&store, "q", "other", 5).expect_err("no such project").code, "PS-RUN-001");
+        assert_eq!(by_words(&store, "q", "other", 5).expect_err("no such project").code, "PS-RUN-001");
     }
 }

@@ -9,6 +9,7 @@ pub mod desktop;
 pub mod diagnostics;
 pub mod disk;
 pub mod disposal;
+pub mod document_search;
 pub mod documents;
 pub mod download;
 pub mod evaluate;
