@@ -93,8 +93,9 @@ fn end_of_chunk(atoms: &[Atom], first: usize, repeated: usize, size: usize) -> u
     let mut units = repeated + atoms[first].units;
     let mut end = first + 1;
     while end < atoms.len() && units + atoms[end].units <= size {
-        // A section begins, and there is enough already.
-        if atoms[end].seam == Seam::Section && units * 2 >= size {
+        // A section begins, and there is enough already. A quarter is: whoever waits for more carries a change of one
+        // section into the chunks of all that follow.
+        if atoms[end].seam == Seam::Section && units * 4 >= size {
             return end;
         }
         units += atoms[end].units;
