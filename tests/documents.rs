@@ -3,7 +3,8 @@
 use peft_tests::home::{Home, text};
 use serde_json::Value;
 
-const PAGE: &str = "# Opening hours\n\nThe shop opens at nine. It closes at six.\n\n## Holidays\n\nNobody is there on Sundays.\n";
+const PAGE: &str =
+    "# Opening hours\n\nThe shop opens at nine. It closes at six.\n\n## Holidays\n\nNobody is there on Sundays.\n";
 
 fn lines(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("written");
@@ -25,8 +26,11 @@ fn s0_2_a_folder_of_mixed_files_becomes_chunks_and_what_is_unreadable_is_named()
     assert_eq!(report["unreadable"][0]["code"], "PS-DATA-011");
     let chunks = lines(&out);
     assert_eq!(report["chunks"], chunks.len());
-    let of_page: String =
-        chunks.iter().filter(|c| c["source"].as_str().is_some_and(|s| s.ends_with("a.md"))).filter_map(|c| c["text"].as_str()).collect();
+    let of_page: String = chunks
+        .iter()
+        .filter(|c| c["source"].as_str().is_some_and(|s| s.ends_with("a.md")))
+        .filter_map(|c| c["text"].as_str())
+        .collect();
     assert_eq!(of_page, PAGE, "every character is in a chunk");
     assert!(chunks.iter().any(|chunk| chunk["text"].as_str().is_some_and(|t| t.contains("name: Emil\ntown: Köln"))));
     let only = home.path("notes/d.docx");

@@ -3,7 +3,10 @@
 //! A vector has two codes: the signs of its numbers, a bit each, and its numbers as signed bytes. A search looks at all
 //! signs and at the bytes of the best. Both products are sums of integers: every path gives the same.
 
-#![expect(clippy::inline_always, reason = "bodies of `vectorized!` are compiled for an instruction set only if inlined")]
+#![expect(
+    clippy::inline_always,
+    reason = "bodies of `vectorized!` are compiled for an instruction set only if inlined"
+)]
 
 use crate::cpu::simd_dispatch::{Isa, vectorized};
 
@@ -122,7 +125,8 @@ mod tests {
             let mut scores = vec![0; 5];
             sums_at_signs(&mut scores, &codes, &Planes::new(&levels));
             for (score, vector) in scores.iter().zip(&vectors) {
-                let plain: u32 = vector.iter().zip(&levels).filter(|(v, _)| **v > 0.0).map(|(_, l)| u32::from(*l)).sum();
+                let plain: u32 =
+                    vector.iter().zip(&levels).filter(|(v, _)| **v > 0.0).map(|(_, l)| u32::from(*l)).sum();
                 assert_eq!(*score, plain, "length {length}");
             }
         }

@@ -141,11 +141,10 @@ impl Store {
     pub fn open_project(&self, name: &str) -> Result<Project> {
         let name = fit_for_a_folder(name)?;
         self.write(Durability::Committed, |transaction| {
-            transaction
-                .execute("INSERT INTO projects (name, created) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![
-                    name,
-                    now()
-                ])?;
+            transaction.execute(
+                "INSERT INTO projects (name, created) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![name, now()],
+            )?;
             transaction.query_row("SELECT id, name, created FROM projects WHERE name = ?1", [name], project)
         })
     }
@@ -175,10 +174,8 @@ impl Store {
     pub fn delete_project(&self, id: i64) -> Result<()> {
         self.write(Durability::Committed, |transaction| {
             // Chunks first: their words go with them, whatever a cascade would do.
-            transaction.execute(
-                "DELETE FROM chunks WHERE document IN (SELECT id FROM documents WHERE project = ?1)",
-                [id],
-            )?;
+            transaction
+                .execute("DELETE FROM chunks WHERE document IN (SELECT id FROM documents WHERE project = ?1)", [id])?;
             transaction.execute("DELETE FROM projects WHERE id = ?1", [id]).map(drop)
         })
     }
@@ -374,9 +371,10 @@ mod tests {
         store.replace_document(project, &document("/a"), &chunks).expect("put in");
         let found = store.search_words(project, "cafe?", 10).expect("searched");
         assert_eq!(texts(&store, &found).len(), 2);
-        assert_eq!(texts(&store, &store.search_words(project, "WAY \"OR* (", 10).expect("searched")), [
-            "Nobody knows the way"
-        ]);
+        assert_eq!(
+            texts(&store, &store.search_words(project, "WAY \"OR* (", 10).expect("searched")),
+            ["Nobody knows the way"]
+        );
         assert!(store.search_words(project, "\"*(", 10).expect("searched").is_empty());
         let other = store.open_project("Other").expect("made").id;
         assert!(store.search_words(other, "cafe", 10).expect("searched").is_empty());

@@ -59,7 +59,8 @@ pub(super) fn search(context: &Context, project: &str, query: &str, most: usize)
         output::line("Nothing in the project has these words");
     }
     for chunk in &found {
-        let headings = chunk.details["headings"].as_array().into_iter().flatten().filter_map(|heading| heading.as_str());
+        let headings =
+            chunk.details["headings"].as_array().into_iter().flatten().filter_map(|heading| heading.as_str());
         let place: Vec<String> = std::iter::once(chunk.path.clone())
             .chain(chunk.details["page"].as_u64().map(|page| format!("page {page}")))
             .chain(headings.map(str::to_owned))

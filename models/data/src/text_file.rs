@@ -144,7 +144,8 @@ mod tests {
     fn other_encodings_and_stray_bytes_become_text() {
         let utf16: Vec<u8> = "\u{feff}Grüße\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(pieces(&utf16, 100), ["Grüße\n"]);
-        let mut file = TextFile::of_bytes("Grüße aus Köln\ncaf".bytes().chain([0xe9]).collect(), Path::new("f")).expect("text");
+        let mut file =
+            TextFile::of_bytes("Grüße aus Köln\ncaf".bytes().chain([0xe9]).collect(), Path::new("f")).expect("text");
         assert_eq!(file.next_piece(1000).expect("readable").as_deref(), Some("Grüße aus Köln\ncafé"));
         assert!(file.is_doubtful());
         let fault = TextFile::of_bytes(vec![0; 64], Path::new("f")).map(drop).expect_err("no text");

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn entries_come_back_as_they_were() {
-        let mut archive = opened(&pack::archive(&[("a/b.xml", b"<x/>"), ("c", b"")]), &Limits::default()).expect("open");
+        let mut archive =
+            opened(&pack::archive(&[("a/b.xml", b"<x/>"), ("c", b"")]), &Limits::default()).expect("open");
         assert_eq!(archive.unpack("a/b.xml").expect("there"), b"<x/>");
         assert_eq!(archive.unpack_text("A/B.XML").expect("there"), "<x/>");
         assert!(archive.unpack("c").expect("there").is_empty() && archive.has("c") && !archive.has("d"));

@@ -144,11 +144,10 @@ mod tests {
     fn sentences_end_where_a_reader_says() {
         let cut = |text: &'static str| sentences(text).collect::<Vec<_>>();
         assert_eq!(cut("One. Two!  Three?\nFour"), ["One. ", "Two!  ", "Three?\n", "Four"]);
-        assert_eq!(cut("See e.g. J. S. Bach at 3.14 now. \"Really?\" Yes"), [
-            "See e.g. J. S. Bach at 3.14 now. ",
-            "\"Really?\" ",
-            "Yes"
-        ]);
+        assert_eq!(
+            cut("See e.g. J. S. Bach at 3.14 now. \"Really?\" Yes"),
+            ["See e.g. J. S. Bach at 3.14 now. ", "\"Really?\" ", "Yes"]
+        );
         assert_eq!(cut("これは文です。次の文です。"), ["これは文です。", "次の文です。"]);
         assert_eq!(cut("no stop at all"), ["no stop at all"]);
         assert!(cut("").is_empty());

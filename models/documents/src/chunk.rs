@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn characters_are_counted_exactly() {
-        let document = document(&[(3, "Ein Satz ist hier. Noch einer. Und ein dritter, länger als die anderen.".into())]);
+        let document =
+            document(&[(3, "Ein Satz ist hier. Noch einer. Und ein dritter, länger als die anderen.".into())]);
         for chunk in chunks(&document, ChunkOptions::new(40, 10).expect("allowed"), &Characters) {
             assert_eq!(chunk.units, document.text[chunk.span].chars().count());
         }
@@ -207,10 +208,10 @@ mod tests {
         let document = document(&parts);
         let found = chunks(&document, ChunkOptions::new(60, 0).expect("allowed"), &Characters);
         let found = pieces(&document, &found);
-        assert_eq!(found.iter().map(|piece| piece.trim()).collect::<Vec<_>>(), [
-            "First\n\nA sentence. Another sentence.",
-            "Second\n\nMore text that is here. And more text."
-        ]);
+        assert_eq!(
+            found.iter().map(|piece| piece.trim()).collect::<Vec<_>>(),
+            ["First\n\nA sentence. Another sentence.", "Second\n\nMore text that is here. And more text."]
+        );
     }
 
     #[test]
@@ -227,7 +228,8 @@ mod tests {
         let section = |number: usize, text: &str| {
             [(0, format!("Section {number}")), (3, format!("{text} ").repeat(12)), (3, "Closing words.".into())]
         };
-        let parts: Vec<(u8, String)> = (0..20).flat_map(|number| section(number, &format!("Text {number} is here."))).collect();
+        let parts: Vec<(u8, String)> =
+            (0..20).flat_map(|number| section(number, &format!("Text {number} is here."))).collect();
         let mut changed = parts.clone();
         changed[4].1.push_str(" One more sentence. And another one that is new.");
         let options = ChunkOptions::new(200, 20).expect("allowed");

@@ -295,8 +295,7 @@ mod tests {
         <w:tbl><w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p><w:r><w:t>b</w:t></w:r></w:p></w:tc></w:tr>
         </w:tbl></w:body></w:document>"#;
 
-    const STYLES_XML: &str =
-        r#"<w:styles><w:style w:styleId="T1"><w:name w:val="heading 1"/></w:style></w:styles>"#;
+    const STYLES_XML: &str = r#"<w:styles><w:style w:styleId="T1"><w:name w:val="heading 1"/></w:style></w:styles>"#;
 
     #[test]
     fn structure_survives() {
@@ -318,7 +317,10 @@ mod tests {
         let found = document(&[(BODY, cut.as_bytes())]).expect("readable in part");
         assert!(found.text.contains("Hello world & all") && found.text.contains("- it"), "{}", found.text);
         assert_eq!(found.warnings.len(), 1);
-        assert_eq!(document(&[(BODY, b"<!DOCTYPE x [<!ENTITY a 'b'>]><x/>")]).expect_err("refused").code, "PS-DATA-011");
+        assert_eq!(
+            document(&[(BODY, b"<!DOCTYPE x [<!ENTITY a 'b'>]><x/>")]).expect_err("refused").code,
+            "PS-DATA-011"
+        );
         assert_eq!(document(&[("x", b"y")]).expect_err("refused").code, "PS-DATA-011");
     }
 }

@@ -14,9 +14,41 @@ const UNSEEN: &[&str] =
 
 /// Elements that begin and end a block.
 const BLOCKS: &[&str] = &[
-    "address", "article", "aside", "body", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl", "dt",
-    "fieldset", "figcaption", "figure", "footer", "form", "head", "header", "hgroup", "hr", "html", "legend", "main",
-    "menu", "nav", "ol", "p", "section", "summary", "tbody", "tfoot", "thead", "ul",
+    "address",
+    "article",
+    "aside",
+    "body",
+    "caption",
+    "center",
+    "dd",
+    "details",
+    "dialog",
+    "dir",
+    "div",
+    "dl",
+    "dt",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "head",
+    "header",
+    "hgroup",
+    "hr",
+    "html",
+    "legend",
+    "main",
+    "menu",
+    "nav",
+    "ol",
+    "p",
+    "section",
+    "summary",
+    "tbody",
+    "tfoot",
+    "thead",
+    "ul",
 ];
 
 /// Read a web page.
@@ -84,7 +116,9 @@ impl<'a> Reader<'a> {
     fn take(&mut self, token: &Token<'_>) {
         if let Some((element, open)) = &mut self.unseen {
             match token {
-                Token::Open { name, attributes } if name.eq_ignore_ascii_case(element) && !attributes.ends_with('/') => {
+                Token::Open { name, attributes }
+                    if name.eq_ignore_ascii_case(element) && !attributes.ends_with('/') =>
+                {
                     *open += 1;
                 }
                 Token::Close(name) if name.eq_ignore_ascii_case(element) => *open -= 1,

@@ -275,7 +275,10 @@ mod tests {
 
     #[test]
     fn entities_stand_for_characters_and_nothing_else_does() {
-        assert_eq!(unescape("&auml;&#228;&#xE4;&nbsp;&copy &nix; & &#x110000; &#150;"), "äää\u{a0}© &nix; & \u{fffd} –");
+        assert_eq!(
+            unescape("&auml;&#228;&#xE4;&nbsp;&copy &nix; & &#x110000; &#150;"),
+            "äää\u{a0}© &nix; & \u{fffd} –"
+        );
     }
 
     #[test]

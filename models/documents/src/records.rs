@@ -69,9 +69,8 @@ pub(crate) fn read_json(file: &mut TextFile, path: &Path, limits: &Limits, sink:
             return Err(Fault::new("PS-DATA-012", detail));
         }
     }
-    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-        Fault::new("PS-DATA-002", format!("`{}` is not valid JSON: {error}", path.display()))
-    })?;
+    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| Fault::new("PS-DATA-002", format!("`{}` is not valid JSON: {error}", path.display())))?;
     drop(text);
     let mut builder = Builder::new(Outline::default());
     match value {
@@ -316,7 +315,8 @@ mod tests {
 
     #[test]
     fn every_value_of_a_record_is_written_out() {
-        let text = r#"[{"a": 1, "b": {"c": [1, "x"], "d": [{"e": true}]}, "f": "l1\nl2", "g": null}, {"text": "just"}, 7]"#;
+        let text =
+            r#"[{"a": 1, "b": {"c": [1, "x"], "d": [{"e": true}]}, "f": "l1\nl2", "g": null}, {"text": "just"}, 7]"#;
         let (records, _) = collected(|sink| read_json(&mut file(text), Path::new("f"), &Limits::default(), sink));
         assert_eq!(records, ["a: 1\nb.c: 1, x\nb.d.1.e: true\nf:\nl1\nl2", "just", "7"]);
     }

@@ -35,11 +35,7 @@ impl Tag<'_> {
 }
 
 /// Tell `visit` everything in `xml`. Returns what was wrong with it, if something was; what stood before was told.
-pub(crate) fn walk(
-    xml: &str,
-    deepest: usize,
-    visit: &mut dyn FnMut(Node<'_>) -> Result<()>,
-) -> Result<Option<String>> {
+pub(crate) fn walk(xml: &str, deepest: usize, visit: &mut dyn FnMut(Node<'_>) -> Result<()>) -> Result<Option<String>> {
     let mut reader = Reader::from_str(xml);
     reader.config_mut().allow_dangling_amp = true;
     let mut depth = 0_usize;
