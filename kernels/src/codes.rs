@@ -3,11 +3,6 @@
 //! A vector has two codes: the signs of its numbers, a bit each, and its numbers as signed bytes. A search looks at all
 //! signs and at the bytes of the best. Both products are sums of integers: every path gives the same.
 
-#![expect(
-    clippy::inline_always,
-    reason = "bodies of `vectorized!` are compiled for an instruction set only if inlined"
-)]
-
 use crate::cpu::simd_dispatch::{Isa, vectorized};
 
 /// Bits of each number of a question, when it meets signs.
