@@ -231,6 +231,16 @@ impl Store {
         })
     }
 
+    /// The first `most` chunks of a document, in their order.
+    pub fn chunks_of(&self, document: i64, most: usize) -> Result<Vec<StoredChunk>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(&format!("{CHUNK} WHERE c.document = ?1 ORDER BY c.position LIMIT ?2"))?
+                .query_map(params![document, integer(most as u64)], StoredChunk::from_row)?
+                .collect()
+        })
+    }
+
     /// A chunk, if it is still there.
     pub fn chunk(&self, id: i64) -> Result<Option<StoredChunk>> {
         self.read(|connection| {

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::output::{self, note, printable};
 use super::quantity::count;
 use crate::jobs::documents::{ChunkReport, ChunkRequest, chunk};
-use crate::jobs::{document_search, open_model};
+use crate::jobs::{document_reader, document_search, open_model};
 use peft_documents::{Characters, ChunkOptions, Ruler, Tokens};
 use peft_plan::Fault;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
         ruler,
         project: store.as_ref().zip(project.as_deref()),
     };
-    let report = chunk(&request)?;
+    let report = chunk(&request, &mut document_reader::reader()?)?;
     if context.json {
         output::print_json(&report);
     } else {

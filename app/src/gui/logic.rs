@@ -82,6 +82,7 @@ impl Logic {
             }
             Reply::Sizes(run, sizes) => drop(state.pages.exports.sizes.insert(run, Some(sizes))),
             Reply::Surveyed(survey) => state.pages.models.disk.found = Some(survey),
+            Reply::Studio(found) => self.hear_studio(state, found),
             Reply::Notices(preferences) => state.data.notices = Some(preferences),
             Reply::Diagnosed(path) => {
                 state.toast(format!("Written: {}", path.display()), None);
@@ -315,6 +316,7 @@ impl Logic {
                 teller.tell(Reply::Done(format!("`{}` is in your presets{note}", read.preset.name)));
                 Ok(())
             }),
+            other => self.picked_studio(state, other, paths),
         }
     }
 
@@ -545,6 +547,7 @@ impl Logic {
                 Purpose::Preset => {
                     dialog.set_title("A preset").add_filter("Presets", &["json"]).pick_file().into_iter().collect()
                 }
+                other => super::studio::chosen(other, dialog),
             };
             teller.tell(Reply::Picked(purpose, paths));
             Ok(())

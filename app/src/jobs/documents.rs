@@ -1,7 +1,7 @@
 //! Documents to chunks: in a file, in a project, or both (S0.2 to S0.5, S2.1).
 
 use peft_data::TextCopies;
-use peft_documents::{ChunkOptions, ChunkRecord, Limits, Ruler, chunk_file};
+use peft_documents::{ChunkOptions, ChunkRecord, Limits, Reader, Ruler, chunk_file};
 use peft_plan::{Fault, Result};
 use peft_storage::{NewChunk, NewDocument, Store, StoredDocument};
 use serde::Serialize;
@@ -70,15 +70,15 @@ pub struct ChunkReport {
 }
 
 /// Chunk every file that can be read; a fault where none can.
-pub fn chunk(request: &ChunkRequest<'_>) -> Result<ChunkReport> {
+pub fn chunk(request: &ChunkRequest<'_>, reader: &mut Reader) -> Result<ChunkReport> {
     let mut report = ChunkReport { out: request.out.map(Path::to_owned), ..ChunkReport::default() };
     let mut first_fault = None;
     match request.out {
-        None => all(request, None, &mut report, &mut first_fault)?,
+        None => all(request, reader, None, &mut report, &mut first_fault)?,
         Some(out) => {
             let mut broken = None;
             let written = durable::write_file_with(out, |file| {
-                all(request, Some(file), &mut report, &mut first_fault).map_err(|fault| {
+                all(request, reader, Some(file), &mut report, &mut first_fault).map_err(|fault| {
                     broken = Some(fault);
                     std::io::Error::other("stopped")
                 })
@@ -96,6 +96,7 @@ pub fn chunk(request: &ChunkRequest<'_>) -> Result<ChunkReport> {
 /// was no document that could be read. Nothing else does.
 fn all(
     request: &ChunkRequest<'_>,
+    reader: &mut Reader,
     mut out: Option<&mut dyn Write>,
     report: &mut ChunkReport,
     first_fault: &mut Option<Fault>,
@@ -103,7 +104,7 @@ fn all(
     let mut copies = TextCopies::default();
     let keeper = request.project.map(|(store, name)| Keeper::open(store, name, request)).transpose()?;
     for path in request.files {
-        match one(request, keeper.as_ref(), path, &mut out, &mut copies, report) {
+        match one(request, reader, keeper.as_ref(), path, &mut out, &mut copies, report) {
             Ok(()) => {}
             Err(Trouble::Here(fault)) => {
                 report.unreadable.push(Unreadable {
@@ -137,6 +138,7 @@ enum Trouble {
 
 fn one(
     request: &ChunkRequest<'_>,
+    reader: &mut Reader,
     keeper: Option<&Keeper<'_>>,
     path: &Path,
     out: &mut Option<&mut dyn Write>,
@@ -162,7 +164,7 @@ fn one(
     }
     let mut kept = Vec::new();
     let mut broken = None;
-    let done = chunk_file(path, request.options, request.ruler, &Limits::default(), &mut |record| {
+    let done = chunk_file(reader, path, request.options, request.ruler, &Limits::default(), &mut |record| {
         copies.add(&record.text[record.overlap..]);
         if let Some(out) = out.as_mut() {
             let line = serde_json::to_string(&record).unwrap_or_default();
@@ -277,13 +279,13 @@ mod tests {
         std::fs::write(&files[0], "# Title\n\nSome words of text.\n").expect("written");
         std::fs::write(&files[1], "%PDF-1.4").expect("written");
         let out = home.path().join("out.jsonl");
-        let report = chunk(&request(&files, Some(&out), None)).expect("in part");
+        let report = chunk(&request(&files, Some(&out), None), &mut Reader::here()).expect("in part");
         assert_eq!((report.chunks, report.files.len(), report.unreadable.len()), (1, 1, 1));
-        assert_eq!(report.unreadable[0].code, "PS-DATA-001");
+        assert_eq!(report.unreadable[0].code, "PS-DATA-011");
         let line = std::fs::read_to_string(&out).expect("there");
         let record: ChunkRecord = serde_json::from_str(line.trim()).expect("a record");
         assert_eq!(record.headings, ["Title"]);
-        assert_eq!(chunk(&request(&files[1..], None, None)).expect_err("nothing is left").code, "PS-DATA-001");
+        assert_eq!(chunk(&request(&files[1..], None, None), &mut Reader::here()).expect_err("nothing is left").code, "PS-DATA-011");
     }
 
     #[test]
@@ -294,11 +296,11 @@ mod tests {
         for file in &files {
             std::fs::write(file, "Words that are here. ".repeat(20)).expect("written");
         }
-        let first = chunk(&request(&files, None, Some(&store))).expect("chunked");
+        let first = chunk(&request(&files, None, Some(&store)), &mut Reader::here()).expect("chunked");
         assert_eq!((first.unchanged, first.files.len()), (0, 2));
         assert!(first.exact_copies > 0, "both files say the same");
         std::fs::write(&files[1], "Other words now.").expect("written");
-        let second = chunk(&request(&files, None, Some(&store))).expect("chunked");
+        let second = chunk(&request(&files, None, Some(&store)), &mut Reader::here()).expect("chunked");
         assert_eq!((second.unchanged, second.files[1].chunks), (1, 1));
         let project = store.project("p").expect("there").id;
         assert_eq!(store.documents(project).expect("readable").len(), 2);

@@ -26,6 +26,7 @@ mod lines;
 mod preference;
 mod private_data;
 mod prose;
+mod quality;
 mod read;
 mod row_defects;
 mod shape;
@@ -46,6 +47,10 @@ pub use hub::{HubDataset, Located};
 pub use import::json_instruction;
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};
 pub use preference::{Selected, select};
+pub use quality::{
+    Change, Counted, Difference, Leak, LeakKind, Provenance, REASONS, Reason, RowPlace, RowScore, contamination,
+    difference, language_of, provenance, reasons_of, score_rows,
+};
 pub use read::{BadLine, ReadOptions, read};
 pub use split::{Split, split};
 pub use table::is_guarded;

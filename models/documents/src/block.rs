@@ -30,7 +30,7 @@ pub enum BlockKind {
 }
 
 /// A stretch of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// What it is.
     pub kind: BlockKind,
@@ -43,7 +43,7 @@ pub struct Block {
 }
 
 /// A document, or a piece of one that is too large to be held at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// All of its text.
     pub text: String,

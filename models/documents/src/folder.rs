@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Folders inside one another that are looked into.
 const DEEPEST: usize = 64;
 
-/// Files and folders as the documents they are or hold, sorted by name. In folders only what has a known ending or is
-/// a PDF document is taken, and nothing hidden; a file that is named is taken whatever it is called.
+/// Files and folders as the documents they are or hold, sorted by name. In folders only what has a known ending is
+/// taken, and nothing hidden; a file that is named is taken whatever it is called.
 pub fn files_of(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
@@ -53,8 +53,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
 }
 
 fn is_document(path: &Path) -> bool {
-    // PDF documents are taken so that they are named as unread, and not passed over in silence.
-    Format::of_name(path).is_some() || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pdf"))
+    Format::of_name(path).is_some()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How much of a document is read before it is called a trap.
 
+use std::time::Duration;
+
 /// What a reader accepts. Formats that unpack themselves can hold far more than their size says.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -19,6 +21,10 @@ pub struct Limits {
     pub warnings: usize,
     /// Bytes of a piece of a file that is read in pieces.
     pub piece: usize,
+    /// Bytes of memory that a process of its own may take for a document.
+    pub memory: u64,
+    /// How long such a process may take for a piece.
+    pub silence: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +38,8 @@ impl Default for Limits {
             depth: 256,
             warnings: 20,
             piece: 8 << 20,
+            memory: 1 << 30,
+            silence: Duration::from_secs(60),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::block::{Builder, Document};
 use crate::limits::Limits;
-use crate::{docx, epub, html, markdown, plain, records};
+use crate::{docx, epub, html, markdown, pdf, plain, records};
 use peft_data::TextFile;
 use peft_plan::{Fault, Result};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,7 +14,8 @@ use std::path::Path;
 pub type Sink<'a> = dyn FnMut(Document) -> Result<()> + 'a;
 
 /// How a file is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Plain text.
     Text,
@@ -31,6 +33,8 @@ pub enum Format {
     Docx,
     /// An electronic book.
     Epub,
+    /// A PDF document.
+    Pdf,
 }
 
 /// Endings of names, and how such files are read.
@@ -45,6 +49,7 @@ const ENDINGS: &[(&str, Format)] = &[
     ("markdown", Format::Markdown),
     ("md", Format::Markdown),
     ("ndjson", Format::JsonLines),
+    ("pdf", Format::Pdf),
     ("text", Format::Text),
     ("tsv", Format::Table),
     ("txt", Format::Text),
@@ -69,7 +74,24 @@ impl Format {
             Self::Table => "csv",
             Self::Docx => "docx",
             Self::Epub => "epub",
+            Self::Pdf => "pdf",
         }
+    }
+
+    /// Whether its files can do harm to who reads them: what unpacks or describes itself.
+    pub(crate) fn is_risky(self) -> bool {
+        matches!(self, Self::Html | Self::Docx | Self::Epub | Self::Pdf)
+    }
+
+    /// How to read the file at `path`.
+    pub(crate) fn of_path(path: &Path) -> Result<Self> {
+        let io = |error| Fault::io("read", path, error);
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
+            return Err(Fault::new("PS-DATA-001", format!("`{}` is not a file", path.display())));
+        }
+        let mut start = Vec::new();
+        File::open(path).map_err(io)?.take(4096).read_to_end(&mut start).map_err(io)?;
+        Self::of_file(path, &start)
     }
 
     /// How to read the file that begins with `start`: what its bytes say counts more than its name.
@@ -88,8 +110,16 @@ impl Format {
             let what = if is(b"\xD0\xCF\x11\xE0") { "an old or encrypted Office document" } else { "no archive" };
             return Err(Fault::new("PS-DATA-011", format!("`{}` is {what}", path.display())));
         }
+        // The signature may stand anywhere in the first kilobyte.
+        if start.windows(5).take(1024).any(|piece| piece == b"%PDF-") && promised.is_none_or(|it| it == Self::Pdf)
+            || is(b"%PDF-")
+        {
+            return Ok(Self::Pdf);
+        }
+        if promised == Some(Self::Pdf) {
+            return Err(Fault::new("PS-DATA-011", format!("`{}` is no PDF document", path.display())));
+        }
         let foreign: &[(&[u8], &str)] = &[
-            (b"%PDF-", "a PDF document, which is not read yet; save it as text"),
             (b"\xD0\xCF\x11\xE0", "an old Office document; save it as DOCX"),
             (b"{\\rtf", "a rich text document; save it as DOCX"),
         ];
@@ -110,16 +140,12 @@ fn refused(path: &Path, what: &str) -> Fault {
 pub fn read(path: &Path, limits: &Limits, sink: &mut Sink<'_>) -> Result<Format> {
     let io = |error| Fault::io("read", path, error);
     let before = std::fs::metadata(path).map_err(io)?;
-    if !before.is_file() {
-        return Err(Fault::new("PS-DATA-001", format!("`{}` is not a file", path.display())));
-    }
-    let mut start = Vec::new();
-    File::open(path).map_err(io)?.take(4096).read_to_end(&mut start).map_err(io)?;
-    let format = Format::of_file(path, &start)?;
+    let format = Format::of_path(path)?;
     let is_tsv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tsv"));
     match format {
         Format::Docx => docx::read(path, limits, sink)?,
         Format::Epub => epub::read(path, limits, sink)?,
+        Format::Pdf => pdf::read(path, limits, sink)?,
         Format::Table => {
             let expected = if is_tsv { Some(b'\t') } else { None };
             records::read_table(TextFile::open(path)?, path, expected, limits, sink)?;
@@ -195,7 +221,7 @@ mod tests {
         assert_eq!((format, text.as_str()), (Format::Text, "hello"));
         assert_eq!(read_bytes("A.HTML", b"<p>x").expect("page"), (Format::Html, "x\n\n".to_owned()));
         let cases: [(&str, &[u8], &str); 7] = [
-            ("a.txt", b"%PDF-1.7", "PS-DATA-001"),
+            ("a.txt", b"%PDF-1.7", "PS-DATA-011"),
             ("a.zip", b"PK\x03\x04", "PS-DATA-001"),
             ("a.docx", b"\xD0\xCF\x11\xE0\xA1\xB1", "PS-DATA-011"),
             ("a.docx", b"PK\x03\x04", "PS-DATA-011"),

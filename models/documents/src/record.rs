@@ -1,9 +1,9 @@
 //! A chunk as a line of a file: its text, and where it is from (S0.5).
 
+use crate::apart::Reader;
 use crate::block::{BlockKind, Document};
 use crate::chunk::{ChunkOptions, chunks};
 use crate::limits::Limits;
-use crate::read::{Format, read};
 use crate::ruler::Ruler;
 use peft_plan::Result;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,7 @@ pub struct Chunked {
 
 /// Read the file at `path` and give each of its chunks to `sink`, in order. Stretches without a word are left out.
 pub fn chunk_file(
+    reader: &mut Reader,
     path: &Path,
     options: ChunkOptions,
     ruler: &dyn Ruler,
@@ -70,7 +71,7 @@ pub fn chunk_file(
     let source = path.display().to_string();
     let mut done = Chunked { format: "", title: None, chunks: 0, bytes: 0, warnings: Vec::new() };
     let mut seen = std::collections::HashMap::new();
-    let format: Format = read(path, limits, &mut |document| {
+    let format = reader.read(path, limits, &mut |document| {
         if done.title.is_none() {
             done.title.clone_from(&document.title);
         }
@@ -141,7 +142,7 @@ mod tests {
         std::fs::write(&path, bytes).expect("written");
         let mut records = Vec::new();
         let options = ChunkOptions::new(50, 10).expect("allowed");
-        let done = chunk_file(&path, options, &Characters, limits, &mut |record| {
+        let done = chunk_file(&mut Reader::here(), &path, options, &Characters, limits, &mut |record| {
             records.push(record);
             Ok(())
         });

@@ -13,6 +13,7 @@ mod notifications;
 mod pipeline;
 mod planning;
 mod presets;
+mod quality;
 mod queue;
 mod spelling;
 mod starter;
@@ -30,6 +31,7 @@ pub use notifications::{NotificationsCommand, Switch};
 pub use pipeline::PipelineArgs;
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
 pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
 pub use training::{

@@ -35,7 +35,7 @@ pub struct ProfilesArgs {
                         What is not given is chosen for you, with the reason.")]
 pub struct PlanArgs {
     /// A run file, as stored with every run; options change what it says
-    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
+    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset", "project"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
@@ -43,6 +43,9 @@ pub struct PlanArgs {
     /// File with examples; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
+    /// Train on the rows of this project: data/sft_data.jsonl in its folder
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub project: Option<String>,
     /// What the model is for: `peft-studio profiles` lists them
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
@@ -107,6 +110,7 @@ impl PlanArgs {
             run: own.run,
             model: own.model,
             data: own.data,
+            project: own.project,
             profile: own.profile,
             preset: own.preset,
             set: own.set,

@@ -141,6 +141,12 @@ pub(super) fn column(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A defect of a row that `data score` knows. Copies are found by an option of their own.
+pub(super) fn defect() -> clap::builder::PossibleValuesParser {
+    let names = peft_data::REASONS.iter().map(|(code, _)| *code).filter(|code| !code.ends_with("copy"));
+    clap::builder::PossibleValuesParser::new(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
