@@ -70,6 +70,8 @@ fn commands_that_need_no_network_open_no_socket_b13() {
     let steps = r#"[{"command": "data inspect", "arguments": ["rows.jsonl"]}]"#;
     let chain = home.write("chain.json", format!(r#"{{"schema": "peft-studio/pipeline", "steps": {steps}}}"#));
     let quick = home.path("quick");
+    let page = home.write("page.html", "<h1>The shop</h1><p>It opens at nine.");
+    let card = home.path("README.md");
     let commands: &[&[&str]] = &[
         &[],
         &["--help"],
@@ -79,6 +81,13 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["models", "show", "starter"],
         &["models", "show", &model],
         &["data", "inspect", &data, "--model", "starter"],
+        &["data", "chunk", &page, "--project", "notes"],
+        &["data", "search", "--project", "notes", "shop"],
+        &["data", "score", &data],
+        &["data", "contamination", &data, "--evaluation", &data],
+        &["data", "versions", "save", "--project", "notes", "--from", &data],
+        &["data", "versions", "list", "--project", "notes"],
+        &["data", "card", &data, "--out", &card],
         &["data", "convert", &data, "--to", "messages", "--out", &clean],
         &[
             "train",

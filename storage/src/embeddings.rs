@@ -91,6 +91,43 @@ impl Store {
         })
     }
 
+    /// Models that made vectors of a project, the one with most first.
+    pub fn vector_models(&self, project: i64) -> Result<Vec<String>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT model FROM embeddings WHERE project = ?1 GROUP BY model ORDER BY count(*) DESC",
+                )?
+                .query_map([project], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// How many different texts of a project have a vector of `model`, and how many there are.
+    pub fn embedded(&self, project: i64, model: &str) -> Result<(usize, usize)> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT count(e.hash), count(*) FROM
+                         (SELECT DISTINCT c.hash FROM chunks c JOIN documents d ON d.id = c.document WHERE d.project = ?1) t
+                     LEFT JOIN embeddings e ON e.project = ?1 AND e.model = ?2 AND e.hash = t.hash",
+                )?
+                .query_row(params![project, model], |row| Ok((row.get(0)?, row.get(1)?)))
+                .map(|(done, all)| (count(done) as usize, count(all) as usize))
+        })
+    }
+
+    /// Numbers of each vector of `model` in a project; 0 where there is none.
+    pub fn dimensions(&self, project: i64, model: &str) -> Result<usize> {
+        self.read(|connection| {
+            let bytes: Option<i64> = connection
+                .prepare_cached("SELECT length(vector) FROM embeddings WHERE project = ?1 AND model = ?2 LIMIT 1")?
+                .query_row(params![project, model], |row| row.get(0))
+                .optional()?;
+            Ok(bytes.map_or(0, |bytes| count(bytes) as usize / 4))
+        })
+    }
+
     /// Forgets vectors of words that no chunk of the project has any more; returns how many.
     pub fn sweep_vectors(&self, project: i64) -> Result<usize> {
         self.write(Durability::Committed, |transaction| {
@@ -140,6 +177,12 @@ mod tests {
         put(&["c", "a"]);
         assert_eq!(hashes(10), ["c"]);
         assert_eq!(store.sweep_vectors(project).expect("swept"), 0);
+        assert_eq!(store.embedded(project, "m").expect("counted"), (1, 2));
+        assert_eq!(store.dimensions(project, "m").expect("read"), 2);
+        assert_eq!(
+            (store.dimensions(project, "n").expect("read"), store.vector_models(project).expect("read")),
+            (0, vec!["m".to_owned()])
+        );
         put(&["c"]);
         assert_eq!(store.sweep_vectors(project).expect("swept"), 1);
     }

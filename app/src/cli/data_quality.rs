@@ -40,7 +40,8 @@ pub(super) fn score(context: &Context, args: &ScoreArgs) -> Result<()> {
         scores.retain(|row| row.score < *below);
     }
     if let Some(out) = out {
-        let lines: String = scores.iter().map(|row| format!("{}\n", placed(row, &dataset))).collect();
+        let line = |row: &RowScore| format!("{}\n", placed(row, &dataset));
+        let lines: String = scores.iter().map(line).collect();
         durable::write_file(out, lines.as_bytes()).map_err(|error| Fault::io("write", out, error))?;
     }
     let chosen = scores.len();
@@ -80,7 +81,8 @@ fn placed(row: &RowScore, dataset: &Dataset) -> Value {
 pub(super) fn contamination(context: &Context, args: &ContaminationArgs) -> Result<()> {
     let (training, evaluation) = (dataset(&args.files)?, dataset(&args.evaluation)?);
     let leaks = peft_data::contamination(&training.rows, &evaluation.rows);
-    let mut given: Vec<(usize, usize)> = leaks.iter().map(|leak| (leak.evaluation.file, leak.evaluation.line)).collect();
+    let mut given: Vec<(usize, usize)> =
+        leaks.iter().map(|leak| (leak.evaluation.file, leak.evaluation.line)).collect();
     given.sort_unstable();
     given.dedup();
     let of = |kind: LeakKind| leaks.iter().filter(|leak| leak.kind == kind).count();
@@ -140,7 +142,11 @@ pub(super) fn versions(context: &Context, command: &DataVersionsCommand) -> Resu
                 versions.take(from)?;
             }
             let (version, is_new) = versions.save(note)?;
-            let text = if is_new { described(&version) } else { format!("Nothing has changed since version {}", version.version) };
+            let text = if is_new {
+                described(&version)
+            } else {
+                format!("Nothing has changed since version {}", version.version)
+            };
             tell(context, &json!({"version": version, "is_new": is_new, "rows": versions.current()}), &text);
         }
         DataVersionsCommand::List { project } => {
@@ -191,8 +197,7 @@ fn difference(found: &Difference) -> String {
 /// `data card`.
 pub(super) fn card(context: &Context, args: &CardArgs) -> Result<()> {
     let CardArgs { file, out, title, license, description } = args;
-    let words =
-        Words { title: title.as_deref(), license: license.as_deref(), description: description.as_deref() };
+    let words = Words { title: title.as_deref(), license: license.as_deref(), description: description.as_deref() };
     dataset_card::write(file, out, &words)?;
     tell(context, &json!({"out": out}), &format!("The card is {}", out.display()));
     Ok(())

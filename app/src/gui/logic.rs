@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::route::Route;
 use super::state::State;
 use super::story::Story;
+use super::studio::Ask;
 use super::theme;
 use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
@@ -408,6 +409,8 @@ impl Logic {
                 self.workers.with_store(move |store, _| store.vote(talk, sequence, choice));
             }
             Command::SearchTalks(words) => self.talks(&words),
+            // Files that are dropped on that page are documents.
+            Command::Inspect(paths) if state.route == Route::Studio => self.act_studio(state, Ask::Add(paths)),
             Command::Inspect(paths) => self.inspect(state, paths),
             Command::SampleData => match jobs::starter::sample_data(&self.workers.context.data_dir) {
                 Ok(path) => self.inspect(state, vec![path]),

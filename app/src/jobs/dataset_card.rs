@@ -128,7 +128,10 @@ fn contents(name: &str, inspection: &Inspection) -> String {
     row("Rows", inspection.rows.to_string());
     row("Records left out", inspection.rejected.to_string());
     let lengths = inspection.lengths;
-    row("Characters of a row", format!("{} in the middle, 19 of 20 below {}, at most {}", lengths.median, lengths.p95, lengths.longest));
+    row(
+        "Characters of a row",
+        format!("{} in the middle, 19 of 20 below {}, at most {}", lengths.median, lengths.p95, lengths.longest),
+    );
     let share = |one: &peft_data::LanguageShare| format!("{} {:.0} %", one.language, 100.0 * one.share);
     let languages: Vec<String> = inspection.languages.iter().map(share).collect();
     row("Languages", if languages.is_empty() { "could not be told".to_owned() } else { languages.join(", ") });
@@ -144,7 +147,14 @@ fn distribution(said: &Provenance, field: &str) -> Option<String> {
     }
     let named: usize = values.iter().map(|counted| counted.rows).sum();
     if values.len() > LISTED {
-        put(&mut table, &format!("| {} others | {} | |", values.len() - LISTED, values[LISTED..].iter().map(|c| c.rows).sum::<usize>()));
+        put(
+            &mut table,
+            &format!(
+                "| {} others | {} | |",
+                values.len() - LISTED,
+                values[LISTED..].iter().map(|c| c.rows).sum::<usize>()
+            ),
+        );
     }
     if named < said.rows {
         put(&mut table, &format!("| not said | {} | |", said.rows - named));
@@ -222,14 +232,16 @@ mod tests {
     fn s1_29_a_card_says_what_is_in_a_dataset_and_where_it_is_from() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("québec.jsonl");
-        let rows: String = (0..20)
-            .map(|n| {
-                let register = if n % 4 == 0 { "familier" } else { "soutenu" };
-                format!(
-                    "{{\"instruction\":\"What is the number {n} and which of the words are it?\",\"output\":\"It is the number {n}, and that is what it is.\",\"register\":\"{register}\",\"dialect\":\"québécois | joual\",\"license\":\"CC BY 4.0: yes\",\"source\":\"a.md\"}}\n"
-                )
-            })
-            .collect();
+        let row = |n: usize| {
+            let register = if n % 4 == 0 { "familier" } else { "soutenu" };
+            let row = serde_json::json!({
+                "instruction": format!("What is the number {n} and which of the words are it?"),
+                "output": format!("It is the number {n}, and that is what it is."),
+                "register": register, "dialect": "québécois | joual", "license": "CC BY 4.0: yes", "source": "a.md",
+            });
+            format!("{row}\n")
+        };
+        let rows: String = (0..20).map(row).collect();
         std::fs::write(&path, rows).expect("written");
         let out = home.path().join("README.md");
         write(&path, &out, &Words { description: Some("For tests."), ..Words::default() }).expect("written");

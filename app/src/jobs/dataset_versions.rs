@@ -143,7 +143,11 @@ impl Versions {
         let versions = self.list()?;
         let known: Vec<String> = versions.iter().map(|known| known.version.to_string()).collect();
         versions.into_iter().find(|known| known.version == version).ok_or_else(|| {
-            let list = if known.is_empty() { "there is none yet".to_owned() } else { format!("there are {}", known.join(", ")) };
+            let list = if known.is_empty() {
+                "there is none yet".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
             Fault::new("PS-RUN-001", format!("There is no version {version} of these rows; {list}"))
         })
     }
@@ -189,7 +193,8 @@ mod tests {
     use super::*;
 
     fn rows(pairs: &[(&str, &str)]) -> String {
-        pairs.iter().map(|(i, o)| format!("{{\"instruction\":\"{i}\",\"output\":\"{o}\"}}\n")).collect()
+        let row = |(i, o): &(&str, &str)| format!("{{\"instruction\":\"{i}\",\"output\":\"{o}\"}}\n");
+        pairs.iter().map(row).collect()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Documents to chunks: in a file, in a project, or both (S0.2 to S0.5, S2.1).
 
-use peft_data::TextCopies;
+use super::copy_watch::CopyWatch;
 use peft_documents::{ChunkOptions, ChunkRecord, Limits, Reader, Ruler, chunk_file};
 use peft_plan::{Fault, Result};
 use peft_storage::{NewChunk, NewDocument, Store, StoredDocument};
@@ -101,7 +101,7 @@ fn all(
     report: &mut ChunkReport,
     first_fault: &mut Option<Fault>,
 ) -> Result<()> {
-    let mut copies = TextCopies::default();
+    let mut copies = CopyWatch::start().map_err(|error| Fault::io("start", Path::new("a thread"), error))?;
     let keeper = request.project.map(|(store, name)| Keeper::open(store, name, request)).transpose()?;
     for path in request.files {
         match one(request, reader, keeper.as_ref(), path, &mut out, &mut copies, report) {
@@ -142,7 +142,7 @@ fn one(
     keeper: Option<&Keeper<'_>>,
     path: &Path,
     out: &mut Option<&mut dyn Write>,
-    copies: &mut TextCopies,
+    copies: &mut CopyWatch,
     report: &mut ChunkReport,
 ) -> std::result::Result<(), Trouble> {
     let sha256 = match keeper {
@@ -285,7 +285,10 @@ mod tests {
         let line = std::fs::read_to_string(&out).expect("there");
         let record: ChunkRecord = serde_json::from_str(line.trim()).expect("a record");
         assert_eq!(record.headings, ["Title"]);
-        assert_eq!(chunk(&request(&files[1..], None, None), &mut Reader::here()).expect_err("nothing is left").code, "PS-DATA-011");
+        assert_eq!(
+            chunk(&request(&files[1..], None, None), &mut Reader::here()).expect_err("nothing is left").code,
+            "PS-DATA-011"
+        );
     }
 
     #[test]

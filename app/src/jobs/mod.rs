@@ -5,6 +5,7 @@ pub mod background;
 pub mod bench;
 pub mod compare;
 pub mod conversation;
+pub mod copy_watch;
 pub mod dataset_card;
 pub mod dataset_versions;
 pub mod desktop;

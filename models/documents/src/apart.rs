@@ -135,7 +135,8 @@ impl Worker {
                 let detail = format!("`{}` cannot be read: {what}", path.display());
                 return Ok((Err(Fault::new("PS-DATA-011", detail)), false));
             }
-            let place = last_page.map_or("a part of it".to_owned(), |page: u32| format!("everything behind page {page}"));
+            let place =
+                last_page.map_or("a part of it".to_owned(), |page: u32| format!("everything behind page {page}"));
             sink(Document { warnings: vec![format!("{place} could not be read: {what}")], ..Document::default() })?;
             return Ok((Ok(format), false));
         }
@@ -226,8 +227,8 @@ mod tests {
         let (good, bad) = (home.path().join("a.html"), home.path().join("b.docx"));
         std::fs::write(&good, "<title>T</title><h1>One</h1><p>Two &amp; three<ul><li>x</ul>").expect("written");
         std::fs::write(&bad, "nothing").expect("written");
-        let orders: String =
-            [&good, &bad].iter().map(|path| format!("{}\n", serde_json::json!(path))).collect();
+        let order = |path: &std::path::PathBuf| format!("{}\n", serde_json::json!(path));
+        let orders = order(&good) + &order(&bad);
         let mut said = Vec::new();
         serve(orders.as_bytes(), &mut said, &Limits::default()).expect("a pipe");
         let said: Vec<Said> = said

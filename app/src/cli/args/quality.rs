@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 /// `data score`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  peft-studio data score rows.jsonl\n  peft-studio data score rows.jsonl --below 60 --out poor.jsonl")]
+#[command(
+    after_help = "Examples:\n  peft-studio data score rows.jsonl\n  peft-studio data score rows.jsonl --below 60 --out poor.jsonl"
+)]
 pub struct ScoreArgs {
     /// Files with examples (JSONL, JSON, CSV, TSV, Parquet, text, Markdown), folders, or hub:OWNER/NAME
     #[arg(required = true, value_name = "FILE")]

@@ -24,7 +24,13 @@ pub(super) fn chunks_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         document_choice(ui, page, out);
         field::search(ui, "Find words in all documents", &mut page.typed.words, 240.0);
         let can_search = !page.typed.words.trim().is_empty();
-        if button::secondary("Find").named("Find in the project").icon(Icon::Search).enabled(can_search).ui(ui).clicked() {
+        if button::secondary("Find")
+            .named("Find in the project")
+            .icon(Icon::Search)
+            .enabled(can_search)
+            .ui(ui)
+            .clicked()
+        {
             out.push(ask(Ask::Search(page.typed.words.clone())));
         }
         if page.results.is_some() && button::quiet("Close the results").ui(ui).clicked() {
@@ -60,7 +66,8 @@ fn document_choice(ui: &mut Ui, page: &Studio, out: &mut Out) {
     let documents = page.documents.as_deref().unwrap_or_default();
     let shown = page.chunks.as_ref().map(|(document, _)| *document);
     let name = |path: &str| Path::new(path).file_name().map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
-    let current = documents.iter().find(|known| Some(known.id) == shown).map_or(String::new(), |known| name(&known.path));
+    let current =
+        documents.iter().find(|known| Some(known.id) == shown).map_or(String::new(), |known| name(&known.path));
     ComboBox::from_id_salt("document").selected_text(current).width(220.0).show_ui(ui, |ui| {
         for document in documents {
             if ui.selectable_label(Some(document.id) == shown, name(&document.path)).clicked() {
@@ -112,7 +119,8 @@ fn tinted(t: &Tokens, chunk: &StoredChunk, index: usize) -> LayoutJob {
 
 /// What a chunk repeats of the one before, and what it adds.
 fn parts(chunk: &StoredChunk) -> (&str, &str) {
-    let whole = |at: usize| (0..=at.min(chunk.text.len())).rev().find(|at| chunk.text.is_char_boundary(*at)).unwrap_or(0);
+    let whole =
+        |at: usize| (0..=at.min(chunk.text.len())).rev().find(|at| chunk.text.is_char_boundary(*at)).unwrap_or(0);
     let end = whole(DRAWN);
     let overlap = whole(chunk.details["overlap"].as_u64().unwrap_or(0) as usize).min(end);
     (&chunk.text[..overlap], &chunk.text[overlap..end])

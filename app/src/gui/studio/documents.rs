@@ -92,7 +92,8 @@ fn report_ui(ui: &mut Ui, report: &Value) {
 /// Whether its chunks are asked for.
 fn document_ui(ui: &mut Ui, document: &StoredDocument) -> bool {
     let t = of(ui);
-    let name = Path::new(&document.path).file_name().map_or(document.path.clone(), |n| n.to_string_lossy().into_owned());
+    let name =
+        Path::new(&document.path).file_name().map_or(document.path.clone(), |n| n.to_string_lossy().into_owned());
     let mut is_pressed = false;
     card(ui, |ui| {
         ui.horizontal(|ui| {

@@ -71,6 +71,8 @@ pub enum Ask {
 pub enum Found {
     /// Names of all projects.
     Projects(Vec<String>),
+    /// A project was made.
+    Created(String),
     /// A project: its documents, and whether it has rows.
     Project(String, Vec<StoredDocument>, bool),
     /// Chunks of a document.
@@ -178,7 +180,11 @@ impl Logic {
         if !std::mem::replace(&mut page.is_asked, true) {
             self.read_projects();
         }
-        if page.project.is_some() && page.tab == Tab::Versions && page.versions.is_none() && !page.is_busy(Job::Versions) {
+        if page.project.is_some()
+            && page.tab == Tab::Versions
+            && page.versions.is_none()
+            && !page.is_busy(Job::Versions)
+        {
             // An empty list, until the real one is there.
             page.versions = Some(Value::Null);
             self.list_versions(state);
@@ -211,6 +217,7 @@ impl Logic {
                     self.read_chunks(document, PAGE);
                 }
             }
+            Found::Created(name) => self.open_project(state, name),
             Found::Chunks(document, chunks) => page.chunks = Some((document, chunks)),
             Found::Results(results) => page.results = Some(results),
             Found::Project(..) => {}
@@ -252,6 +259,8 @@ impl Logic {
         match ask {
             Ask::Open(name) => self.open_project(state, name),
             Ask::Create(name) => self.create(state, name),
+            // Without a project there is nowhere to put them; the page says so.
+            Ask::Add(_) if project.is_empty() => {}
             Ask::Add(files) => self.add(state, &project, &files),
             Ask::Chunks(document, most) => self.read_chunks(document, most),
             Ask::Search(words) => self.workers.with_store(move |store, teller| {
@@ -272,7 +281,11 @@ impl Logic {
             Ask::Import(file) => {
                 let file = file.display().to_string();
                 let note = "--note=imported";
-                self.run(state, Job::Versions, &["data", "versions", "save", "--project", &project, "--from", &file, note]);
+                self.run(
+                    state,
+                    Job::Versions,
+                    &["data", "versions", "save", "--project", &project, "--from", &file, note],
+                );
                 state.pages.studio.versions = None;
             }
             Ask::Save(note) => {
@@ -341,12 +354,10 @@ impl Logic {
 
     fn create(&self, state: &mut State, name: String) {
         state.pages.studio.typed.name.clear();
-        state.pages.studio.forget_project();
-        state.pages.studio.project = Some(name.trim().to_owned());
         self.workers.with_store(move |store, teller| {
             let name = store.open_project(&name)?.name;
             teller.tell(Reply::Studio(Found::Projects(names(store)?)));
-            teller.tell(Reply::Studio(Found::Project(name, Vec::new(), false)));
+            teller.tell(Reply::Studio(Found::Created(name)));
             Ok(())
         });
     }

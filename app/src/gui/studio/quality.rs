@@ -55,7 +55,8 @@ fn scores_ui(ui: &mut Ui, scores: &Value) {
             let (line, score) = (row["line"].as_u64().unwrap_or(0), row["score"].as_u64().unwrap_or(0));
             ui.label(text::card_title(t, format!("Line {line}: {score} points")));
             for reason in row["reasons"].as_array().into_iter().flatten() {
-                let (points, why) = (reason["points"].as_u64().unwrap_or(0), reason["text"].as_str().unwrap_or_default());
+                let (points, why) =
+                    (reason["points"].as_u64().unwrap_or(0), reason["text"].as_str().unwrap_or_default());
                 ui.label(text::body(t, format!("−{points}  {why}")));
             }
         });

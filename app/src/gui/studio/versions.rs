@@ -57,7 +57,8 @@ fn version_ui(ui: &mut Ui, version: &Value, is_busy: bool, out: &mut Out) {
                 }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     let note = version["note"].as_str().unwrap_or_default();
-                    let title = if note.is_empty() { format!("Version {number}") } else { format!("Version {number}: {note}") };
+                    let title =
+                        if note.is_empty() { format!("Version {number}") } else { format!("Version {number}: {note}") };
                     ui.add(Label::new(text::card_title(t, title)).truncate());
                 });
             });

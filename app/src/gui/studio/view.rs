@@ -60,7 +60,8 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         }
         field::line(ui, "New project", &mut page.typed.name, "such as handbook", 160.0);
         let can_create = !page.typed.name.trim().is_empty();
-        if button::secondary("Create").named("Create the project").enabled(can_create).icon(Icon::Plus).ui(ui).clicked() {
+        if button::secondary("Create").named("Create the project").enabled(can_create).icon(Icon::Plus).ui(ui).clicked()
+        {
             out.push(ask(Ask::Create(page.typed.name.clone())));
         }
         if page.project.is_some() {

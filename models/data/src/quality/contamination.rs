@@ -126,7 +126,8 @@ impl Runs {
         for index in found.iter().filter_map(|run| self.rows.get(run)).flatten() {
             *hits.entry(*index).or_default() += 1;
         }
-        let share = |(index, hits): (u32, u32)| (index as usize, f64::from(hits) / f64::from(self.counts[index as usize]));
+        let share =
+            |(index, hits): (u32, u32)| (index as usize, f64::from(hits) / f64::from(self.counts[index as usize]));
         let nearest = hits.into_iter().map(share).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
         (nearest.1 >= SHARED).then_some(nearest)
     }
@@ -181,8 +182,7 @@ mod tests {
         let leaks = contamination(&training, &evaluation);
         let found: Vec<(usize, usize, LeakKind)> =
             leaks.iter().map(|leak| (leak.training.line, leak.evaluation.line, leak.kind)).collect();
-        let expected =
-            [(1, 2, LeakKind::SameRow), (2, 1, LeakKind::SameQuestion), (3, 3, LeakKind::SharedText)];
+        let expected = [(1, 2, LeakKind::SameRow), (2, 1, LeakKind::SameQuestion), (3, 3, LeakKind::SharedText)];
         assert_eq!(found, expected);
         assert!(leaks[2].share > 0.5 && leaks[2].share < 1.0);
         assert!(contamination(&training[3..], &evaluation).is_empty());

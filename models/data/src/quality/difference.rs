@@ -1,8 +1,8 @@
 //! What changed between two versions of a dataset, row by row, whatever their order.
 
+use crate::bad_line;
 use crate::fingerprint::{self, Key};
 use crate::row_defects::{answer_of, texts};
-use crate::bad_line;
 use peft_plan::{Example, Row};
 use serde::Serialize;
 use std::collections::HashMap;

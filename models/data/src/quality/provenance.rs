@@ -124,8 +124,14 @@ mod tests {
         );
         std::fs::write(&path, rows).expect("written");
         let found = provenance(&path).expect("readable");
-        assert_eq!((found.rows, found.commonest("register"), found.commonest("dialect")), (3, Some("formal"), Some("québécois")));
+        assert_eq!(
+            (found.rows, found.commonest("register"), found.commonest("dialect")),
+            (3, Some("formal"), Some("québécois"))
+        );
         assert_eq!(found.fields["register"].iter().map(|counted| counted.rows).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!((found.commonest("license"), found.commonest("source"), found.commonest("task")), (Some("CC0"), Some("a.md"), None));
+        assert_eq!(
+            (found.commonest("license"), found.commonest("source"), found.commonest("task")),
+            (Some("CC0"), Some("a.md"), None)
+        );
     }
 }

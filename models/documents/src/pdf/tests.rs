@@ -97,7 +97,8 @@ fn pages_come_in_pieces_and_in_order() {
 #[test]
 fn pages_that_are_pictures_are_named() {
     let picture = "q 100 0 0 100 72 600 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \u{1} EI Q";
-    let document = read_bytes(&pages(&["BT /F 11 Tf 72 700 Td (Words) Tj ET", picture, picture], "")).expect("readable");
+    let document =
+        read_bytes(&pages(&["BT /F 11 Tf 72 700 Td (Words) Tj ET", picture, picture], "")).expect("readable");
     assert_eq!(document.warnings.len(), 1, "{:?}", document.warnings);
     assert!(document.warnings[0].starts_with("pages 2-3 of 3 are pictures"), "{:?}", document.warnings);
 }
@@ -105,8 +106,7 @@ fn pages_that_are_pictures_are_named() {
 #[test]
 fn documents_with_a_password_are_refused_by_that_name() {
     let zeros = "0".repeat(64);
-    let locked =
-        format!("/Encrypt << /Filter /Standard /V 1 /R 2 /P -44 /O <{zeros}> /U <{zeros}> >> /ID [<00> <00>]");
+    let locked = format!("/Encrypt << /Filter /Standard /V 1 /R 2 /P -44 /O <{zeros}> /U <{zeros}> >> /ID [<00> <00>]");
     let fault = read_bytes(&pages(&["BT /F 11 Tf 72 700 Td (Secret) Tj ET"], &locked)).expect_err("locked");
     assert_eq!(fault.code, "PS-DATA-011");
     assert!(fault.detail.contains("protected by a password"), "{}", fault.detail);
@@ -119,7 +119,10 @@ fn damaged_and_looping_documents_end() {
         assert_eq!(fault.code, "PS-DATA-011", "{broken}");
     }
     // Pages whose child is their parent, a page whose content draws itself, a table of places that leads to itself.
-    let tree = file(&["<< /Type /Catalog /Pages 2 0 R >>".into(), "<< /Type /Pages /Kids [2 0 R 2 0 R] /Count 2 >>".into()], "");
+    let tree = file(
+        &["<< /Type /Catalog /Pages 2 0 R >>".into(), "<< /Type /Pages /Kids [2 0 R 2 0 R] /Count 2 >>".into()],
+        "",
+    );
     let own = file(
         &[
             "<< /Type /Catalog /Pages 2 0 R >>".into(),
