@@ -15,6 +15,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("peft_plan", &[]),
     ("peft_starter", &[]),
     ("peft_data", &["peft_durable", "peft_plan"]),
+    ("peft_documents", &["peft_data", "peft_kernels", "peft_plan"]),
     ("peft_models", &["peft_durable", "peft_kernels", "peft_plan", "peft_text"]),
     ("peft_remote", &["peft_durable", "peft_plan"]),
     ("peft_storage", &["peft_durable", "peft_plan"]),
@@ -24,6 +25,7 @@ const SEES: &[(&str, &[&str])] = &[
         "peft_studio",
         &[
             "peft_data",
+            "peft_documents",
             "peft_durable",
             "peft_kernels",
             "peft_models",
@@ -39,6 +41,7 @@ const SEES: &[(&str, &[&str])] = &[
         "peft_tests",
         &[
             "peft_data",
+            "peft_documents",
             "peft_durable",
             "peft_kernels",
             "peft_models",

@@ -6,6 +6,8 @@ mod outside;
 mod paint;
 #[path = "desktop/pictures.rs"]
 mod pictures;
+#[path = "desktop/studio.rs"]
+mod studio;
 #[path = "desktop/trial.rs"]
 mod trial;
 

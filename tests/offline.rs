@@ -73,6 +73,8 @@ fn commands_that_need_no_network_open_no_socket_b13() {
     let questions = home.write("questions.jsonl", "{\"user\":\"Is it open?\"}\n");
     let chat = home.write("chat.txt", "31.12.23, 21:05 - Ana: Where?\n31.12.23, 21:06 - Me: Here.\n");
     let (labelled, twin, tasks) = (home.path("labelled.jsonl"), home.path("twin.jsonl"), home.path("tasks.jsonl"));
+    let page = home.write("page.html", "<h1>The shop</h1><p>It opens at nine.");
+    let card = home.path("README.md");
     let commands: &[&[&str]] = &[
         &[],
         &["--help"],
@@ -82,6 +84,13 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["models", "show", "starter"],
         &["models", "show", &model],
         &["data", "inspect", &data, "--model", "starter"],
+        &["data", "chunk", &page, "--project", "notes"],
+        &["data", "search", "--project", "notes", "shop"],
+        &["data", "score", &data],
+        &["data", "contamination", &data, "--evaluation", &data],
+        &["data", "versions", "save", "--project", "notes", "--from", &data],
+        &["data", "versions", "list", "--project", "notes"],
+        &["data", "card", &data, "--out", &card],
         &["data", "convert", &data, "--to", "messages", "--out", &clean],
         &["data", "helpers", "--provider", "local"],
         &["data", "label", &questions, "--out", &labelled, "--teacher", "starter", "--max-new-tokens", "4"],

@@ -15,6 +15,7 @@
 #![allow(clippy::float_cmp)]
 
 pub mod backend;
+pub mod codes;
 pub mod cpu;
 pub mod error;
 mod host;

@@ -7,6 +7,8 @@
 mod checkpoints;
 mod commands;
 mod conversations;
+mod documents;
+mod embeddings;
 mod error;
 mod events;
 mod metrics;
@@ -26,6 +28,8 @@ mod versions;
 pub use checkpoints::Checkpoint;
 pub use commands::{Command, CommandKind};
 pub use conversations::{Choice, Conversation, Message, NewConversation, NewMessage, Side};
+pub use documents::{NewChunk, NewDocument, Project, Replaced, StoredChunk, StoredDocument};
+pub use embeddings::Unembedded;
 pub use events::Event;
 pub use metrics::{Evaluation, StepMetrics};
 pub use paths::DataDir;

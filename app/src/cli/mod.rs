@@ -27,6 +27,8 @@ mod attach;
 mod completions;
 mod config;
 pub(crate) mod data;
+mod data_chunk;
+mod data_quality;
 mod disk;
 mod errors;
 mod hardware;

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::output;
 use super::transfer::TransferView;
 use crate::jobs::background::{self, Launched, Wishes};
+use crate::jobs::dataset_versions;
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
 use crate::jobs::remedy::{apply, next_change};
@@ -88,6 +89,10 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
             None => RunConfig::default(),
         },
     };
+    if let Some(project) = &args.request.project {
+        config.dataset.path = Some(dataset_versions::rows_of(&context.data_dir, project)?.display().to_string());
+        config.dataset.sources = Vec::new();
+    }
     apply_flags(&mut config, args)?;
     Ok(config)
 }

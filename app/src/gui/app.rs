@@ -117,6 +117,7 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
         Route::Run(id) => views::run::run_ui(ui, data, id, &mut pages.run, out),
         Route::Compare => views::compare::compare_ui(ui, data, &mut pages.compare, out),
         Route::Models => views::models::models_ui(ui, data, &mut pages.models, out),
+        Route::Studio => super::studio::view::studio_ui(ui, &mut pages.studio, out),
         Route::Export => super::export::view::export_ui(ui, data, &mut pages.exports, out),
         Route::Serve => super::serve::serve_ui(ui, data, &mut pages.server, out),
         Route::Presets => views::presets::presets_ui(ui, data, &mut pages.presets, out),

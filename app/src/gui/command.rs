@@ -96,6 +96,10 @@ pub enum Command {
     SearchModels(String),
     /// Download a model.
     Download(String),
+    /// What the data studio asks for.
+    Studio(super::studio::Ask),
+    /// Use the rows of the data studio's project in the wizard.
+    TrainOnProject,
     /// Start the local server.
     Serve(Target, u16),
     /// Look at what takes room on the disk.
@@ -141,6 +145,14 @@ pub enum Purpose {
     Export,
     /// A GGUF file to talk to.
     Talk,
+    /// Documents.
+    Documents,
+    /// A folder of documents.
+    DocumentFolder,
+    /// Rows of a project.
+    Rows,
+    /// Rows that are asked afterwards.
+    Evaluation,
 }
 
 /// Lists that are read on demand.

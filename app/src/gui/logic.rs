@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::route::Route;
 use super::state::State;
 use super::story::Story;
+use super::studio::Ask;
 use super::theme;
 use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
@@ -82,6 +83,7 @@ impl Logic {
             }
             Reply::Sizes(run, sizes) => drop(state.pages.exports.sizes.insert(run, Some(sizes))),
             Reply::Surveyed(survey) => state.pages.models.disk.found = Some(survey),
+            Reply::Studio(found) => self.hear_studio(state, found),
             Reply::Notices(preferences) => state.data.notices = Some(preferences),
             Reply::Diagnosed(path) => {
                 state.toast(format!("Written: {}", path.display()), None);
@@ -315,6 +317,7 @@ impl Logic {
                 teller.tell(Reply::Done(format!("`{}` is in your presets{note}", read.preset.name)));
                 Ok(())
             }),
+            other => self.picked_studio(state, other, paths),
         }
     }
 
@@ -406,6 +409,8 @@ impl Logic {
                 self.workers.with_store(move |store, _| store.vote(talk, sequence, choice));
             }
             Command::SearchTalks(words) => self.talks(&words),
+            // Files that are dropped on that page are documents.
+            Command::Inspect(paths) if state.route == Route::Studio => self.act_studio(state, Ask::Add(paths)),
             Command::Inspect(paths) => self.inspect(state, paths),
             Command::SampleData => match jobs::starter::sample_data(&self.workers.context.data_dir) {
                 Ok(path) => self.inspect(state, vec![path]),
@@ -545,6 +550,7 @@ impl Logic {
                 Purpose::Preset => {
                     dialog.set_title("A preset").add_filter("Presets", &["json"]).pick_file().into_iter().collect()
                 }
+                other => super::studio::chosen(other, dialog),
             };
             teller.tell(Reply::Picked(purpose, paths));
             Ok(())

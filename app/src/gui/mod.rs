@@ -22,6 +22,7 @@ pub mod settings;
 pub mod shell;
 pub mod state;
 pub mod story;
+pub mod studio;
 pub mod theme;
 pub mod views;
 pub mod widgets;

@@ -37,6 +37,8 @@ pub enum Whose {
     Download,
     /// The server.
     Server,
+    /// The data studio.
+    Studio(super::studio::Job),
     /// Something that is told when it is done.
     Deed(String),
 }
@@ -76,6 +78,7 @@ impl Logic {
                 }
             }
             Whose::Server => state.pages.server.hear(said),
+            Whose::Studio(job) => self.hear_studio_job(state, id, *job, said),
             Whose::Deed(word) => match said {
                 Said::Ended(Ending::Done(_)) => state.toast(std::mem::take(word), None),
                 Said::Ended(Ending::Failed(problem)) => state.toast(String::new(), Some(problem)),
@@ -105,6 +108,8 @@ impl Logic {
                     state.pages.models.discover.downloads.push(Download::new(id, model));
                 }
             }
+            Command::Studio(ask) => self.act_studio(state, ask),
+            Command::TrainOnProject => self.train_on_project(state),
             Command::Serve(target, port) => self.serve(state, target, port),
             Command::Survey => {
                 state.pages.models.disk.found = None;
@@ -163,6 +168,7 @@ impl Logic {
                     self.survey();
                 }
             }
+            Route::Studio => self.want_studio(state),
             Route::Settings if !std::mem::replace(&mut state.data.asked_notices, true) => {
                 self.workers.with_store(|store, teller| {
                     teller.tell(Reply::Notices(Preferences::chosen(store)?));

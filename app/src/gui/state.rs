@@ -10,6 +10,7 @@ use super::route::Route;
 use super::serve::Server;
 use super::settings::Settings;
 use super::story::Story;
+use super::studio::Studio;
 use super::views::{compare, help, models, presets, run, runs};
 use super::{palette, wizard};
 use crate::jobs::library::LocalModel;
@@ -99,6 +100,8 @@ pub struct Pages {
     pub exports: Exports,
     /// The local server.
     pub server: Server,
+    /// Documents, chunks, rows.
+    pub studio: Studio,
 }
 
 /// Everything.

@@ -61,6 +61,8 @@ pub enum Reply {
     Notices(Preferences),
     /// Where the file is that helps to find out what went wrong.
     Diagnosed(PathBuf),
+    /// What the data studio asked the store for.
+    Studio(super::studio::Found),
     /// From whoever answers.
     Chat(ChatReply),
 }

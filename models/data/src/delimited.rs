@@ -29,12 +29,13 @@ const MOST_COLUMNS: usize = 4_096;
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Dialect {
-    pub(crate) delimiter: u8,
+pub struct Dialect {
+    /// What stands between two cells.
+    pub delimiter: u8,
     /// Whether the first record names the columns.
-    pub(crate) header: bool,
+    pub header: bool,
     /// Whether the first line is `sep=;`, as spreadsheets write it.
-    pub(crate) separator_line: bool,
+    pub separator_line: bool,
 }
 
 impl Dialect {
@@ -65,6 +66,11 @@ impl Dialect {
         let (_, body, _) = prepare(sample, true);
         records(body, self.delimiter, 1).into_iter().next().unwrap_or_default()
     }
+}
+
+/// How the table that begins with `sample` is most plausibly written, for who reads the records without their meaning.
+pub fn sniff_table(sample: &str, expected: Option<u8>) -> Dialect {
+    Dialect::sniff(sample, false, expected)
 }
 
 /// The declared separator, the text after that line, and whether it is whole.

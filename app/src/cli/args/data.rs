@@ -1,5 +1,6 @@
 //! Arguments of `data`.
 
+use super::quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
 use super::teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 use super::values;
 use clap::{Args, Subcommand};
@@ -12,6 +13,32 @@ pub enum DataCommand {
     Inspect(InspectArgs),
     /// Write examples in another format, cleaned and split if you like
     Convert(ConvertArgs),
+    /// Cut documents into pieces that fit a model, each with its place
+    Chunk(ChunkArgs),
+    /// Find the pieces of a project's documents that have these words
+    #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
+    Search {
+        /// What to look for
+        query: String,
+        /// Where
+        #[arg(long, value_name = "NAME")]
+        project: String,
+        /// How many pieces to show
+        #[arg(long, value_name = "N", default_value = "5", value_parser = values::positive)]
+        top_k: usize,
+    },
+    /// Score each row for training, with the reasons
+    Score(ScoreArgs),
+    /// Find training rows that give the questions of an evaluation away
+    Contamination(ContaminationArgs),
+    /// Keep versions of a project's rows, compare them, go back
+    #[command(subcommand)]
+    Versions(DataVersionsCommand),
+    /// Write the card of a dataset: what is in it, where it is from, how good it is
+    Card(CardArgs),
+    /// Read the documents whose paths come in, for the process that asks
+    #[command(hide = true)]
+    ReadFiles,
     /// Download a dataset from Hugging Face; goes on where an earlier download stopped
     #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
     Download {
@@ -61,6 +88,31 @@ pub struct InspectArgs {
     pub format: Option<String>,
 }
 
+/// `data chunk`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data chunk handbook.docx notes/ --out chunks.jsonl\n  \
+                        peft-studio data chunk notes/ --project notes --chunk-size 400t --overlap 40 --model starter")]
+pub struct ChunkArgs {
+    /// Documents (text, Markdown, HTML, JSON, JSONL, CSV, PDF, DOCX, EPUB) or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// File to write the chunks to
+    #[arg(long, value_name = "FILE.jsonl", alias = "output", required_unless_present = "project")]
+    pub out: Option<PathBuf>,
+    /// Longest chunk, in characters (1500 or 1500c) or in tokens of --model (400t)
+    #[arg(long, value_name = "N[t|c]", default_value = "1500c", value_parser = values::length)]
+    pub chunk_size: values::Length,
+    /// How much of the end of a chunk the next one repeats, in the same unit
+    #[arg(long, value_name = "N", default_value = "150", value_parser = values::count)]
+    pub overlap: usize,
+    /// The model whose tokens are counted: a folder, or `starter`
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Also keep documents and chunks in this project; what has not changed stays as it is
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
 /// `data convert`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  peft-studio data convert examples.csv --to messages --out clean.jsonl \
@@ -94,6 +146,21 @@ pub struct ConvertArgs {
     /// Leave out examples with more characters
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub max_characters: Option<usize>,
+    /// Leave out examples with fewer characters
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub min_characters: Option<usize>,
+    /// Leave out examples in other languages than these, such as en,de
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    pub languages: Vec<String>,
+    /// Leave out examples with these defects
+    #[arg(long, value_name = "DEFECTS", value_delimiter = ',', value_parser = values::defect())]
+    pub drop: Vec<String>,
+    /// Leave out examples with a lower score (0 to 100), as `data score` gives it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub min_score: Option<u32>,
+    /// Leave out examples that give the questions of this evaluation file away
+    #[arg(long, value_name = "FILE")]
+    pub evaluation: Vec<PathBuf>,
     /// Leave out examples that are not good for training
     #[arg(long)]
     pub quality_filter: bool,

@@ -19,7 +19,7 @@ pub struct QuickstartArgs {
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub struct RequestArgs {
     /// A run file, as stored with every run, or a specification; options change what it says
-    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
+    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset", "project"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
@@ -27,6 +27,9 @@ pub struct RequestArgs {
     /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
+    /// Train on the rows of this project: data/sft_data.jsonl in its folder
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub project: Option<String>,
     /// What the model is for: `peft-studio profiles` lists them
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,

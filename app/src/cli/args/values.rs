@@ -30,6 +30,22 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     whole(text, 0, 1 << 31)
 }
 
+/// A length of text and its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// How many.
+    pub count: usize,
+    /// Tokens of a model, and not characters.
+    pub in_tokens: bool,
+}
+
+/// `1500`, `1500c` (characters) or `400t` (tokens).
+pub(super) fn length(text: &str) -> Result<Length, String> {
+    let in_tokens = text.ends_with('t');
+    let count = positive(text.trim_end_matches(['t', 'c']))?;
+    Ok(Length { count, in_tokens })
+}
+
 /// A share: 0 to 1.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     number(text, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1 was expected")
@@ -123,6 +139,12 @@ pub(super) fn column(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("part=column was expected, such as user=question".to_owned()),
     }
+}
+
+/// A defect of a row that `data score` knows. Copies are found by an option of their own.
+pub(super) fn defect() -> clap::builder::PossibleValuesParser {
+    let names = peft_data::REASONS.iter().map(|(code, _)| *code).filter(|code| !code.ends_with("copy"));
+    clap::builder::PossibleValuesParser::new(names)
 }
 
 #[cfg(test)]
