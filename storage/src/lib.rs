@@ -7,6 +7,7 @@
 mod checkpoints;
 mod commands;
 mod conversations;
+mod curve;
 mod documents;
 mod embeddings;
 mod error;

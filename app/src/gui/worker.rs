@@ -142,6 +142,9 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     let _thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
 }
 
+/// The newest runs that the window knows of; the command line lists any number.
+const SHOWN_RUNS: usize = 1000;
+
 /// One connection to the store, the list of runs kept fresh, and jobs in between.
 fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
     let store = loop {
@@ -166,7 +169,7 @@ fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
                 next = Instant::now();
             }
             Err(RecvTimeoutError::Timeout) => {
-                let is_live = match store.list_runs(&RunFilter::default()) {
+                let is_live = match store.list_runs(&RunFilter { limit: Some(SHOWN_RUNS), ..RunFilter::default() }) {
                     Ok(runs) => {
                         let is_live = runs.iter().any(|run| run.status == peft_storage::Status::Running);
                         if known.as_ref() != Some(&runs) {

@@ -193,6 +193,9 @@ pub enum RunsCommand {
     Show {
         /// Id or name of the run
         run: String,
+        /// Every step with --json, also of a run of more than 65,536; otherwise of such a run those that shape its curves
+        #[arg(long)]
+        every_step: bool,
     },
     /// Show which rows a run found hardest to learn: wrong or garbled ones are on top
     #[command(after_help = "Example:\n  peft-studio runs rows support-bot --limit 20")]
@@ -232,9 +235,12 @@ pub struct ListArgs {
     /// What to sort by
     #[arg(long, value_enum, default_value = "created")]
     pub sort: SortKey,
-    /// Show at most so many
-    #[arg(long, value_name = "N", value_parser = values::positive)]
-    pub limit: Option<usize>,
+    /// Only runs whose name holds this
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    /// Show at most so many; 0: all of them
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
 }
 
 /// A status to filter by.
