@@ -89,7 +89,7 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
             None => RunConfig::default(),
         },
     };
-    if let Some(project) = &args.project {
+    if let Some(project) = &args.request.project {
         config.dataset.path = Some(dataset_versions::rows_of(&context.data_dir, project)?.display().to_string());
         config.dataset.sources = Vec::new();
     }
