@@ -19,6 +19,7 @@ const SEES: &[(&str, &[&str])] = &[
     ("peft_models", &["peft_durable", "peft_kernels", "peft_plan", "peft_text"]),
     ("peft_remote", &["peft_durable", "peft_plan"]),
     ("peft_storage", &["peft_durable", "peft_plan"]),
+    ("peft_teach", &["peft_data", "peft_plan"]),
     ("peft_text", &["peft_plan"]),
     (
         "peft_studio",
@@ -32,6 +33,7 @@ const SEES: &[(&str, &[&str])] = &[
             "peft_remote",
             "peft_starter",
             "peft_storage",
+            "peft_teach",
             "peft_text",
         ],
     ),
@@ -48,6 +50,7 @@ const SEES: &[(&str, &[&str])] = &[
             "peft_starter",
             "peft_storage",
             "peft_studio",
+            "peft_teach",
             "peft_text",
         ],
     ),

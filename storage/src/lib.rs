@@ -22,6 +22,7 @@ mod run_lock;
 mod runs;
 mod settings;
 mod store;
+mod teaching;
 mod versions;
 
 pub use checkpoints::Checkpoint;
@@ -39,4 +40,5 @@ pub use run_list::{RunFilter, RunSort};
 pub use run_lock::RunLock;
 pub use runs::{NewRun, Outcome, Run, Start, Status};
 pub use store::Store;
+pub use teaching::{NewCall, RowState, TeachingJob, TeachingRow, UnitState};
 pub use versions::Version;

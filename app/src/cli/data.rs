@@ -33,6 +33,12 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Card(args) => super::data_quality::card(context, args)?,
         DataCommand::ReadFiles => crate::jobs::document_reader::serve()?,
         DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
+        DataCommand::Helpers(args) => super::teaching::helpers(context, args)?,
+        DataCommand::Generate(args) => return super::teaching::generate(context, args),
+        DataCommand::Review(args) => super::review::run(context, args)?,
+        DataCommand::Label(args) => return super::teaching::label(context, args),
+        DataCommand::Persona(args) => return super::persona::run(context, args),
+        DataCommand::Reference { out } => super::persona::reference(context, out)?,
     }
     Ok(0)
 }

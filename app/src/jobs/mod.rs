@@ -44,6 +44,7 @@ pub mod specification;
 pub mod standing;
 pub mod starter;
 pub mod tail;
+pub mod teaching;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunEnd, RunRequest, resume, start};

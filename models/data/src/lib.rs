@@ -44,7 +44,7 @@ pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
 pub use delimited::{Dialect, sniff_table};
 pub use duplicates::copies;
 pub use hub::{HubDataset, Located};
-pub use import::json_instruction;
+pub use import::{json_instruction, labelling_turns};
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};
 pub use preference::{Selected, select};
 pub use quality::{

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod family;
 pub mod fault;
 pub mod findings;
+pub mod helper;
 pub mod import;
 pub mod judge;
 pub mod lengths;

@@ -1,6 +1,7 @@
 //! Arguments of `data`.
 
 use super::quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
+use super::teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 use super::values;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -46,6 +47,24 @@ pub enum DataCommand {
         /// Only this file; repeat it for several [default: every file with rows]
         #[arg(long, value_name = "PATH")]
         file: Vec<String>,
+    },
+    /// List the models of a helper service, with their prices and what is left to spend
+    #[command(after_help = "Example:\n  peft-studio data helpers --provider openrouter")]
+    Helpers(HelperArgs),
+    /// Write training rows from chunks of documents, or from a wish, with a helper model
+    Generate(Box<GenerateArgs>),
+    /// Look at generated rows, and take, change or refuse them
+    Review(ReviewArgs),
+    /// Let a teacher answer rows that have no answer
+    Label(LabelArgs),
+    /// Make conversations of one person from chats, journals and memories
+    Persona(PersonaArgs),
+    /// Write the four tasks of this program as example rows, for training and for search
+    #[command(after_help = "Example:\n  peft-studio data reference --out tasks.jsonl")]
+    Reference {
+        /// File to write
+        #[arg(long, value_name = "FILE.jsonl", alias = "output")]
+        out: PathBuf,
     },
 }
 

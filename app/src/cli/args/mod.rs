@@ -17,6 +17,7 @@ mod quality;
 mod queue;
 mod spelling;
 mod starter;
+mod teaching;
 mod training;
 mod values;
 mod versions;
@@ -34,6 +35,7 @@ pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsComm
 pub use quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
 pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
+pub use teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 pub use training::{
     ListArgs, PauseArgs, QuickstartArgs, RequestArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs,
     TrainArgs,
