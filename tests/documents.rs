@@ -1,7 +1,7 @@
 //! From documents to rows as a person does it: mixed folders, projects, files that are no documents, rows and versions.
 
-use peft_tests::home::{Home, text};
 use peft_tests::helper::{MockHelper, Way};
+use peft_tests::home::{Home, text};
 use serde_json::Value;
 
 const PAGE: &str =
@@ -226,7 +226,8 @@ fn s0_6_chunks_get_vectors_through_failures_and_are_found_by_meaning_with_their_
     home.json(&["data", "chunk", &page, "--project", "shop", "--chunk-size", "60", "--overlap", "0"]);
     // Every other call fails, each time in another way.
     let ways = [Way::Status(503), Way::HangUp, Way::Half, Way::TooMany(0)];
-    let mock = MockHelper::new(move |n| if n % 2 == 0 { ways[n / 2 % ways.len()] } else { Way::Good }, |_| String::new());
+    let mock =
+        MockHelper::new(move |n| if n % 2 == 0 { ways[n / 2 % ways.len()] } else { Way::Good }, |_| String::new());
     let base = mock.base();
     let service = ["--provider", "openai", "--base-url", &base, "--embedding-model", "m"];
     let embed = [&["data", "embed", "--project", "shop", "--batch-size", "1", "--json"], &service[..]].concat();
@@ -247,7 +248,37 @@ fn s0_6_chunks_get_vectors_through_failures_and_are_found_by_meaning_with_their_
     assert!(found["results"][0]["path"].as_str().is_some_and(|path| path.ends_with("a.md")));
     drop(good);
     let words = home.json(&["data", "search", "--project", "shop", "sundays", "--base-url", "http://127.0.0.1:1/v1"]);
-    assert_eq!((&words["by"], words["results"].as_array().map(Vec::len)), (&"words".into(), Some(1)), "words are enough");
+    assert_eq!(
+        (&words["by"], words["results"].as_array().map(Vec::len)),
+        (&"words".into(), Some(1)),
+        "words are enough"
+    );
     let absent = ["data", "embed", "--project", "shop"];
     assert_eq!(home.fault(5, &absent)["code"], "PS-OLL-001");
+}
+
+#[test]
+fn s2_3_rows_of_a_projects_chunks_become_its_rows_and_those_it_had_are_kept() {
+    let home = Home::new();
+    let page = home.write("a.md", PAGE);
+    home.json(&["data", "chunk", &page, "--project", "shop"]);
+    let old = home.write("old.jsonl", rows(&[("Say one", "One it is.")]));
+    let kept = home.json(&["data", "versions", "save", "--project", "shop", "--from", &old]);
+    let mock = MockHelper::new(
+        |_| Way::Good,
+        |_| {
+            let row = serde_json::json!({
+                "question": "When does the shop open?", "answer": "At nine.", "evidence": "The shop opens at nine.",
+            });
+            serde_json::json!({ "items": [row] }).to_string()
+        },
+    );
+    let base = mock.base();
+    let service = ["--provider", "openai", "--base-url", &base, "--helper-model", "m", "--pairs", "1"];
+    let output = home.run(&[&["data", "generate", "--project", "shop", "--json"], &service[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let made = lines(kept["rows"].as_str().expect("a path"));
+    assert!(made.len() == 1 && made[0].to_string().contains("At nine."), "{made:?}");
+    let changed = home.json(&["data", "versions", "diff", "1", "--project", "shop"]);
+    assert_eq!((&changed["removed"], &changed["added"]), (&1.into(), &1.into()));
 }

@@ -35,8 +35,7 @@ pub(super) fn run(context: &Context, args: &EmbedArgs) -> Result<u8> {
     if !opened.is_here {
         note(&format!("The chunks of `{project}` are sent to {}", opened.who));
     }
-    let request =
-        EmbedRequest { project, provider, model: embedding_model, batch: *batch_size };
+    let request = EmbedRequest { project, provider, model: embedding_model, batch: *batch_size };
     interrupt::install();
     let mut told = Instant::now();
     let report = embed(&context.store()?, &opened, &request, &interrupt::requested, &mut |progress| {

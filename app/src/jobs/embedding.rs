@@ -83,12 +83,18 @@ pub fn embed(
     // Vectors of words that were changed are of no use any more.
     store.sweep_vectors(project)?;
     let (already, total) = store.embedded(project, &model)?;
-    let mut report =
-        EmbedReport { model: model.clone(), already, dimensions: store.dimensions(project, &model)?, ..EmbedReport::default() };
+    let mut report = EmbedReport {
+        model: model.clone(),
+        already,
+        dimensions: store.dimensions(project, &model)?,
+        ..EmbedReport::default()
+    };
     if total == 0 {
         let detail = format!("The project `{}` has no chunks yet", request.project);
-        return Err(Fault::new("PS-FILE-001", detail)
-            .action("Put documents in", Some(format!("peft-studio data chunk FILE --project \"{}\"", request.project))));
+        return Err(Fault::new("PS-FILE-001", detail).action(
+            "Put documents in",
+            Some(format!("peft-studio data chunk FILE --project \"{}\"", request.project)),
+        ));
     }
     let mut work = Work { opened, request, is_over, left_out: HashSet::new(), report: &mut report };
     loop {
@@ -252,7 +258,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(home.path()).expect("a store");
         let project = store.open_project("p").expect("made").id;
-        let chunk = |text: &&str| NewChunk { hash: (*text).into(), text: (*text).into(), details: serde_json::Value::Null };
+        let chunk =
+            |text: &&str| NewChunk { hash: (*text).into(), text: (*text).into(), details: serde_json::Value::Null };
         let document = NewDocument { path: "/a".into(), ..NewDocument::default() };
         store.replace_document(project, &document, &texts.iter().map(chunk).collect::<Vec<_>>()).expect("put in");
         (home, store)
@@ -268,7 +275,8 @@ mod tests {
     fn s0_7_every_text_gets_a_vector_through_failures_and_only_once() {
         let (_home, store) = store(&["one", "two", "three", "too long", "four", "one"]);
         // Every other call asks to wait.
-        let report = run(&store, |call| (call % 2 == 0).then_some(Setback::TooMany(Some(Duration::ZERO)))).expect("done");
+        let report =
+            run(&store, |call| (call % 2 == 0).then_some(Setback::TooMany(Some(Duration::ZERO)))).expect("done");
         assert_eq!((report.embedded, report.already, report.dimensions), (4, 0, 2));
         assert_eq!(report.left_out.len(), 1, "{report:?}");
         assert!(report.repeated > 0 && report.left_out[0].contains("512 tokens"));
@@ -299,6 +307,10 @@ mod tests {
         let project = store.project("p").expect("there").id;
         store.put_vectors(project, "ollama:m", &[("a".into(), vec![1.0; 3])]).expect("kept");
         let fault = run(&store, |_| None).expect_err("refused");
-        assert!(fault.code == "PS-CFG-001" && fault.detail.contains("3 numbers before and gives 2 now"), "{}", fault.detail);
+        assert!(
+            fault.code == "PS-CFG-001" && fault.detail.contains("3 numbers before and gives 2 now"),
+            "{}",
+            fault.detail
+        );
     }
 }

@@ -74,7 +74,7 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         }
     });
     if page.project.is_some() && !page.has_rows {
-        let sentence = "No rows to train on yet: import a file, or write some from the chunks with a helper model (`peft-studio data generate`).";
+        let sentence = "No rows to train on yet: import a file, or write some from the chunks with a helper model (`peft-studio data generate --project`).";
         ui.label(text::hint(t, sentence));
     }
     ui.add_space(space::S);
