@@ -1,5 +1,6 @@
 //! From documents to rows as a person does it: mixed folders, projects, files that are no documents, rows and versions.
 
+use peft_tests::helper::{MockHelper, Way};
 use peft_tests::home::{Home, text};
 use serde_json::Value;
 
@@ -216,4 +217,68 @@ fn s2_8_a_projects_rows_have_versions_and_are_trained_on_by_name() {
     let card = home.path("README.md");
     home.json(&["data", "card", &file, "--out", &card, "--license", "mit"]);
     assert!(std::fs::read_to_string(&card).expect("written").starts_with("---\nlicense: mit\n"));
+}
+
+#[test]
+fn s0_6_chunks_get_vectors_through_failures_and_are_found_by_meaning_with_their_source() {
+    let home = Home::new();
+    let page = home.write("a.md", PAGE);
+    home.json(&["data", "chunk", &page, "--project", "shop", "--chunk-size", "60", "--overlap", "0"]);
+    // Every other call fails, each time in another way.
+    let ways = [Way::Status(503), Way::HangUp, Way::Half, Way::TooMany(0)];
+    let mock =
+        MockHelper::new(move |n| if n % 2 == 0 { ways[n / 2 % ways.len()] } else { Way::Good }, |_| String::new());
+    let base = mock.base();
+    let service = ["--provider", "openai", "--base-url", &base, "--embedding-model", "m"];
+    let embed = [&["data", "embed", "--project", "shop", "--batch-size", "1", "--json"], &service[..]].concat();
+    let last = |output: std::process::Output| -> Value {
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_str(text(&output.stdout).lines().last().expect("a report")).expect("JSON")
+    };
+    let report = last(home.run(&embed));
+    let (made, calls) = (report["embedded"].as_u64().expect("a count"), mock.calls());
+    assert!(made > 1 && report["repeated"].as_u64() >= Some(made - 1) && report["dimensions"] == 3, "{report}");
+    let again = last(home.run(&embed));
+    assert_eq!((&again["embedded"], again["already"].as_u64()), (&0.into(), Some(made)));
+    assert_eq!(mock.calls(), calls, "what has a vector is not asked about again");
+    let good = MockHelper::new(|_| Way::Good, |_| String::new());
+    let base = good.base();
+    let found = home.json(&["data", "search", "--project", "shop", "zzz", "--base-url", &base, "--top-k", "1"]);
+    assert_eq!((&found["by"], found["results"].as_array().map(Vec::len)), (&"words_and_meaning".into(), Some(1)));
+    assert!(found["results"][0]["path"].as_str().is_some_and(|path| path.ends_with("a.md")));
+    drop(good);
+    let words = home.json(&["data", "search", "--project", "shop", "sundays", "--base-url", "http://127.0.0.1:1/v1"]);
+    assert_eq!(
+        (&words["by"], words["results"].as_array().map(Vec::len)),
+        (&"words".into(), Some(1)),
+        "words are enough"
+    );
+    let absent = ["data", "embed", "--project", "shop"];
+    assert_eq!(home.fault(5, &absent)["code"], "PS-OLL-001");
+}
+
+#[test]
+fn s2_3_rows_of_a_projects_chunks_become_its_rows_and_those_it_had_are_kept() {
+    let home = Home::new();
+    let page = home.write("a.md", PAGE);
+    home.json(&["data", "chunk", &page, "--project", "shop"]);
+    let old = home.write("old.jsonl", rows(&[("Say one", "One it is.")]));
+    let kept = home.json(&["data", "versions", "save", "--project", "shop", "--from", &old]);
+    let mock = MockHelper::new(
+        |_| Way::Good,
+        |_| {
+            let row = serde_json::json!({
+                "question": "When does the shop open?", "answer": "At nine.", "evidence": "The shop opens at nine.",
+            });
+            serde_json::json!({ "items": [row] }).to_string()
+        },
+    );
+    let base = mock.base();
+    let service = ["--provider", "openai", "--base-url", &base, "--helper-model", "m", "--pairs", "1"];
+    let output = home.run(&[&["data", "generate", "--project", "shop", "--json"], &service[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let made = lines(kept["rows"].as_str().expect("a path"));
+    assert!(made.len() == 1 && made[0].to_string().contains("At nine."), "{made:?}");
+    let changed = home.json(&["data", "versions", "diff", "1", "--project", "shop"]);
+    assert_eq!((&changed["removed"], &changed["added"]), (&1.into(), &1.into()));
 }

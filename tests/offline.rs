@@ -86,6 +86,8 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["data", "inspect", &data, "--model", "starter"],
         &["data", "chunk", &page, "--project", "notes"],
         &["data", "search", "--project", "notes", "shop"],
+        &["data", "embed", "--project", "notes", "--provider", "local", "--embedding-model", "starter"],
+        &["data", "search", "--project", "notes", "when is it open"],
         &["data", "score", &data],
         &["data", "contamination", &data, "--evaluation", &data],
         &["data", "versions", "save", "--project", "notes", "--from", &data],

@@ -24,9 +24,8 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
         DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
-        DataCommand::Search { query, project, top_k } => {
-            super::data_chunk::search(context, project, query, *top_k)?;
-        }
+        DataCommand::Embed(args) => return super::data_embed::run(context, args),
+        DataCommand::Search(args) => super::data_embed::search(context, args)?,
         DataCommand::Score(args) => super::data_quality::score(context, args)?,
         DataCommand::Contamination(args) => super::data_quality::contamination(context, args)?,
         DataCommand::Versions(command) => super::data_quality::versions(context, command)?,

@@ -1,14 +1,13 @@
-//! `data chunk` and `data search`.
+//! `data chunk`.
 
 use super::args::ChunkArgs;
 use super::context::Context;
 use super::output::{self, note, printable};
 use super::quantity::count;
 use crate::jobs::documents::{ChunkReport, ChunkRequest, chunk};
-use crate::jobs::{document_reader, document_search, open_model};
+use crate::jobs::{document_reader, open_model};
 use peft_documents::{Characters, ChunkOptions, Ruler, Tokens};
 use peft_plan::Fault;
-use serde_json::json;
 
 pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
     let ChunkArgs { files, out, chunk_size, overlap, model, project } = args;
@@ -44,29 +43,6 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
         output::print_json(&report);
     } else {
         output::line(&printable(&for_people(&report, out.is_some(), project.as_deref())));
-    }
-    Ok(())
-}
-
-/// `data search`: each piece with its source.
-pub(super) fn search(context: &Context, project: &str, query: &str, most: usize) -> Result<(), Fault> {
-    let found = document_search::by_words(&context.store()?, project, query, most)?;
-    if context.json {
-        output::print_json(&json!({ "results": found }));
-        return Ok(());
-    }
-    if found.is_empty() {
-        output::line("Nothing in the project has these words");
-    }
-    for chunk in &found {
-        let headings =
-            chunk.details["headings"].as_array().into_iter().flatten().filter_map(|heading| heading.as_str());
-        let place: Vec<String> = std::iter::once(chunk.path.clone())
-            .chain(chunk.details["page"].as_u64().map(|page| format!("page {page}")))
-            .chain(headings.map(str::to_owned))
-            .collect();
-        output::line(&printable(&place.join(" > ")));
-        output::line(&printable(&format!("{}\n", chunk.text.trim())));
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use super::context::Context;
 use super::interrupt;
 use super::output::{self, note, printable};
 use super::quantity::count;
-use crate::jobs::library;
+use crate::jobs::dataset_versions::Versions;
 use crate::jobs::teaching::local::teacher;
 use crate::jobs::teaching::{Opened, Wanted, generate, label, open_helper, read_text};
+use crate::jobs::{documents, library};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use peft_plan::Result;
 use peft_plan::helper::{HelperModel, Service};
@@ -97,7 +98,15 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
             }
             Some(chunks)
         }
-        None => None,
+        None => match &args.project {
+            Some(project) => Some(peft_teach::chunk::read(&documents::chunk_lines(&context.store()?, project)?)?.0),
+            None => None,
+        },
+    };
+    let out = match (&args.out, &args.project) {
+        (Some(out), _) => out.clone(),
+        (None, Some(project)) => Versions::of(&context.store()?, &context.data_dir, project)?.make_room()?,
+        (None, None) => return Err(Fault::new("PS-CFG-001", "Name the file for the rows with --out")),
     };
     let service = args.helper.provider.parse()?;
     let opened = open(context, service, args.helper.base_url.as_deref(), &args.helper_model)?;
@@ -119,7 +128,7 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
         style: Style { temperature: args.temperature as f32, seed: args.seed, max_new_tokens: None },
         chunks,
         rows: args.rows,
-        project: None,
+        project: args.project.clone(),
         judged: args.ask_again.as_deref().map(|path| judged(&read_text(path)?)).transpose()?,
         pace: Pace {
             at_once: args.concurrency.min(64),
@@ -128,7 +137,7 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
         },
         cap: args.budget,
         restarts: args.restart,
-        out: args.out.clone(),
+        out,
     };
     interrupt::install();
     let store = context.store()?;

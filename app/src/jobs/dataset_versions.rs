@@ -122,6 +122,15 @@ impl Versions {
         write(&self.rows, &bytes)
     }
 
+    /// Keep the rows as they are, because others are about to take their place; returns where that is.
+    pub fn make_room(&self) -> Result<PathBuf> {
+        self.keep_current("before rows were generated")?;
+        if let Some(folder) = self.rows.parent() {
+            durable::create_directories(folder).map_err(|e| Fault::io("create", folder, e))?;
+        }
+        Ok(self.rows.clone())
+    }
+
     fn keep_current(&self, note: &str) -> Result<()> {
         if self.rows.is_file() { self.save(note).map(drop) } else { Ok(()) }
     }

@@ -231,6 +231,26 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// The chunks of a project as `data chunk` writes them into a file.
+pub fn chunk_lines(store: &Store, project: &str) -> Result<String> {
+    const BATCH: usize = 1_000;
+    let project = store.project(project)?.id;
+    let (mut lines, mut after) = (String::new(), 0);
+    loop {
+        let batch = store.chunks(project, after, BATCH)?;
+        let Some(last) = batch.last() else { return Ok(lines) };
+        after = last.id;
+        for chunk in batch {
+            let mut record = chunk.details;
+            record["source"] = chunk.path.into();
+            record["text"] = chunk.text.into();
+            record["hash"] = chunk.hash.into();
+            lines.push_str(&record.to_string());
+            lines.push('\n');
+        }
+    }
+}
+
 fn digest(path: &Path) -> Result<String> {
     durable::sha256_file(path).map(|digest| digest.sha256).map_err(|error| Fault::io("read", path, error))
 }

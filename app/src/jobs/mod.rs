@@ -16,6 +16,7 @@ pub mod document_reader;
 pub mod document_search;
 pub mod documents;
 pub mod download;
+pub mod embedding;
 pub mod evaluate;
 pub mod export;
 pub mod facts;

@@ -15,18 +15,10 @@ pub enum DataCommand {
     Convert(ConvertArgs),
     /// Cut documents into pieces that fit a model, each with its place
     Chunk(ChunkArgs),
-    /// Find the pieces of a project's documents that have these words
-    #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
-    Search {
-        /// What to look for
-        query: String,
-        /// Where
-        #[arg(long, value_name = "NAME")]
-        project: String,
-        /// How many pieces to show
-        #[arg(long, value_name = "N", default_value = "5", value_parser = values::positive)]
-        top_k: usize,
-    },
+    /// Give the chunks of a project vectors, with a helper model: what they mean can then be searched
+    Embed(EmbedArgs),
+    /// Find the chunks of a project by words, and by meaning where they have vectors
+    Search(SearchChunksArgs),
     /// Score each row for training, with the reasons
     Score(ScoreArgs),
     /// Find training rows that give the questions of an evaluation away
@@ -111,6 +103,48 @@ pub struct ChunkArgs {
     /// Also keep documents and chunks in this project; what has not changed stays as it is
     #[arg(long, value_name = "NAME")]
     pub project: Option<String>,
+}
+
+/// `data embed`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data embed --project notes\n  \
+                        peft-studio data embed --project notes --provider local --embedding-model starter")]
+pub struct EmbedArgs {
+    /// Whose chunks
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// Who runs the model; local is this program
+    #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai", "local"], default_value = "ollama")]
+    pub provider: String,
+    /// The model that makes the vectors
+    #[arg(long, value_name = "MODEL", default_value = "embeddinggemma:latest")]
+    pub embedding_model: String,
+    /// Where it is, such as http://127.0.0.1:8080/v1 [default: the provider's own place]
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Texts in a request
+    #[arg(long, value_name = "N", default_value = "32", value_parser = values::positive)]
+    pub batch_size: usize,
+}
+
+/// `data search`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
+pub struct SearchChunksArgs {
+    /// What to look for
+    pub query: String,
+    /// Where
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// How many pieces to show
+    #[arg(long, value_name = "N", default_value = "5", value_parser = values::positive)]
+    pub top_k: usize,
+    /// Look for words only, also where chunks have vectors
+    #[arg(long)]
+    pub words: bool,
+    /// Where the model of the vectors is [default: its provider's own place]
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
 }
 
 /// `data convert`.

@@ -23,9 +23,12 @@ pub struct GenerateArgs {
     /// Chunks of documents, as `data chunk` writes them; without it rows come from `--prompt` alone
     #[arg(long, value_name = "FILE.jsonl")]
     pub chunks: Option<PathBuf>,
+    /// The chunks of this project; without --out the rows become the project's, and those it had are kept as a version
+    #[arg(long, value_name = "NAME", conflicts_with = "chunks")]
+    pub project: Option<String>,
     /// File to write
-    #[arg(long, value_name = "FILE.jsonl", alias = "output")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE.jsonl", alias = "output", required_unless_present = "project")]
+    pub out: Option<PathBuf>,
     /// Who answers.
     #[command(flatten)]
     pub helper: HelperArgs,

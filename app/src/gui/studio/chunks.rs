@@ -8,7 +8,7 @@ use crate::gui::theme::{Tokens, of, space, text, tokens};
 use crate::gui::widgets::card::{card, chip};
 use crate::gui::widgets::{button, empty, field};
 use eframe::egui::text::{LayoutJob, TextFormat};
-use eframe::egui::{ComboBox, FontId, Label, Ui};
+use eframe::egui::{ComboBox, FontId, Label, Role, Ui, WidgetInfo};
 use peft_storage::StoredChunk;
 use std::path::Path;
 
@@ -68,13 +68,14 @@ fn document_choice(ui: &mut Ui, page: &Studio, out: &mut Out) {
     let name = |path: &str| Path::new(path).file_name().map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
     let current =
         documents.iter().find(|known| Some(known.id) == shown).map_or(String::new(), |known| name(&known.path));
-    ComboBox::from_id_salt("document").selected_text(current).width(220.0).show_ui(ui, |ui| {
+    let combo = ComboBox::from_id_salt("document").selected_text(current).width(220.0).show_ui(ui, |ui| {
         for document in documents {
             if ui.selectable_label(Some(document.id) == shown, name(&document.path)).clicked() {
                 out.push(ask(Ask::Chunks(document.id, PAGE)));
             }
         }
     });
+    combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Document"));
 }
 
 fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_file: bool) {

@@ -7,7 +7,7 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::heading;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
-use eframe::egui::{ComboBox, Ui};
+use eframe::egui::{ComboBox, Role, Ui, WidgetInfo};
 
 /// Draw it.
 pub fn studio_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
@@ -49,11 +49,12 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         if let Some(project) = &page.project {
             ui.label(text::hint(t, "Project"));
             let mut chosen = project.clone();
-            ComboBox::from_id_salt("project").selected_text(&chosen).show_ui(ui, |ui| {
+            let combo = ComboBox::from_id_salt("project").selected_text(&chosen).show_ui(ui, |ui| {
                 for name in projects {
                     ui.selectable_value(&mut chosen, name.clone(), name);
                 }
             });
+            combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Project"));
             if chosen != *project {
                 out.push(ask(Ask::Open(chosen)));
             }
@@ -74,7 +75,7 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         }
     });
     if page.project.is_some() && !page.has_rows {
-        let sentence = "No rows to train on yet: import a file, or write some from the chunks with a helper model (`peft-studio data generate`).";
+        let sentence = "No rows to train on yet: import a file, or write some from the chunks with a helper model (`peft-studio data generate --project`).";
         ui.label(text::hint(t, sentence));
     }
     ui.add_space(space::S);
