@@ -96,7 +96,7 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["data", "convert", &data, "--to", "messages", "--out", &clean],
         &["data", "helpers", "--provider", "local"],
         &["data", "label", &questions, "--out", &labelled, "--teacher", "starter", "--max-new-tokens", "4"],
-        &["data", "persona", "--memories", &chat, "--out", &twin],
+        &["data", "persona", "--memories", &chat, "--me", "Me", "--out", &twin],
         &["data", "reference", "--out", &tasks],
         &["data", "review", "--list"],
         &[

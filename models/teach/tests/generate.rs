@@ -129,7 +129,7 @@ fn unreliable(n: u64, asked: &str) -> Result<String, Setback> {
         mixed => match mixed / 10 % 10 {
             0 => Err(Setback::Busy(503)),
             1 => Err(Setback::TooMany(Some(Duration::from_millis(1)))),
-            2 => Err(Setback::Silent(Duration::from_secs(60))),
+            2 => Err(Setback::Silent(Duration::from_mins(1))),
             3 => Err(Setback::Nonsense("a web page came".to_owned())),
             4 => Err(Setback::Failed("out of memory".to_owned())),
             5 => Err(Setback::Absent("refused".to_owned())),

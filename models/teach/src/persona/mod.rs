@@ -106,7 +106,11 @@ pub fn conversations(files: &[(String, String)], wishes: &Wishes) -> Result<Pers
         let reasons: Vec<String> =
             persona.passed.iter().map(|(number, why)| format!("`{}`: {why}", files[*number].0)).collect();
         let why = if reasons.is_empty() { String::new() } else { format!(" {}.", reasons.join("; ")) };
-        return Err(Fault::new("PS-DATA-005", format!("There is no conversation in these files.{why}")));
+        let guess = match (&wishes.me, &persona.me) {
+            (None, Some(me)) => format!(" `{me}` was taken for the person; name somebody else with `--me NAME`."),
+            _ => String::new(),
+        };
+        return Err(Fault::new("PS-DATA-005", format!("There is no conversation in these files.{guess}{why}")));
     }
     Ok(persona)
 }
