@@ -161,13 +161,14 @@ impl Part {
         Ok(())
     }
 
-    /// The content is whole: returns once it is on the disk.
+    /// The content is whole: returns once it is on the disk. On an error nothing is left.
     pub fn seal(mut self) -> io::Result<Sealed> {
-        self.flush()?;
-        if let Some(error) = self.failed {
+        let flushed = self.flush().and_then(|()| self.failed.take().map_or(Ok(()), Err));
+        if let Err(error) = flushed.and_then(|()| self.file.get_ref().sync_all()) {
+            // The kernel may have dropped what it could not write: reading it back proves nothing.
+            self.discard();
             return Err(error);
         }
-        self.file.get_ref().sync_all()?;
         let digest = Digest { bytes: self.bytes, sha256: hex(&self.hash.finalize()) };
         Ok(Sealed { target: self.target, journal: Some(self.journal), digest })
     }
@@ -278,6 +279,11 @@ impl Sealed {
     /// The name it is meant for.
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Remove the file.
+    pub fn discard(self) {
+        remove(&self.target);
     }
 
     /// Let other processes at it; whoever calls this keeps them away by other means.

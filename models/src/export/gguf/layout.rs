@@ -90,6 +90,11 @@ impl Layout {
         self.header.len() as u64 + self.tensors.iter().map(Planned::padded).sum::<u64>()
     }
 
+    /// Everything before the first tensor, as bytes.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Everything before the first tensor.
     pub fn begin(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.header)
