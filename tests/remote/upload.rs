@@ -106,6 +106,19 @@ fn what_breaks_on_the_way_is_tried_again_and_what_was_sent_is_kept() {
 }
 
 #[test]
+fn a_part_that_broke_is_sent_again_and_the_others_are_not() {
+    let trial = Trial::new(Manner { in_parts: true, ..WRITE });
+    let fourth: &'static str = format!("PUT /part/{}/4", trial.upload.files[2].sha256).leak();
+    trial.hub.script(vec![(fourth, 0, ""), (fourth, 503, "busy")]);
+    assert_eq!(trial.send().expect("uploaded").sent_bytes, trial.upload.files[2].bytes);
+    let (_, foreign) = trial.hub.take_logs();
+    let puts = foreign.iter().filter(|heard| heard.method == "PUT");
+    let numbers: Vec<&str> = puts.filter_map(|heard| heard.path.rsplit('/').next()).collect();
+    assert_eq!(numbers, ["1", "2", "3", "4", "4", "4", "5", "6", "7"]);
+    trial.check();
+}
+
+#[test]
 fn refusals_are_told_for_what_they_are_and_nothing_is_committed() {
     assert_eq!(Trial::new(Manner { role: "read", ..WRITE }).code(), "PS-AUTH-004");
     for (line, status, code) in [

@@ -11,7 +11,7 @@ use peft_plan::{Fault, Result};
 pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<u8> {
     let BenchCommand::Generate(args) = command;
     let BenchGenerateArgs { model, adapter, quant, prompt_tokens, repeats, csv, .. } = args;
-    let request = BenchRequest {
+    let mut request = BenchRequest {
         model: model.clone(),
         adapter: adapter.clone(),
         quant: quant.clone(),
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<u8> {
         return Err(Fault::new("PS-CFG-001", format!("`--{name} {value}` is no speed")));
     }
     let engine = Engine::open(&context.backend, context.threads)?;
-    let report = generate(&engine, &request, &context.data_dir.join("exports"))?;
+    let report = generate(&engine, &mut request, &context.data_dir.join("exports"))?;
     let usual = csv.as_deref().map(|path| keep(&report, &request, path)).transpose()?.flatten();
     if context.json {
         output::print_json(&report);

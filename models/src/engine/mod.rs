@@ -7,7 +7,7 @@ mod session;
 mod training;
 
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
-pub use merging::MergeOptions;
+pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
 pub use training::{TrainJob, kept_adapter};
 
@@ -24,6 +24,7 @@ use peft_kernels::cpu::Cpu;
 use peft_kernels::{Backend, FourBitKind};
 use peft_plan::estimate::Calibration;
 use peft_plan::{EventSink, Fault, Result, TrainingPlan};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The chosen device.
@@ -117,7 +118,18 @@ impl Engine {
         adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
-        on!(self, be => session::open(be, base, adapter, quantize))
+        on!(self, be => session::open(be, base, adapter, quantize, false))
+    }
+
+    /// The same for a few passes over a model that may be larger than the memory: of the blocks that lie in its files
+    /// one at a time is in memory.
+    pub fn sparing_session(
+        &self,
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
+        quantize: Option<Quantization>,
+    ) -> Result<Box<dyn Session>> {
+        on!(self, be => session::open(be, base, adapter, quantize, true))
     }
 
     /// Replay a reference run of another framework.
@@ -150,7 +162,8 @@ impl Engine {
         options: &MergeOptions,
         out: &Path,
     ) -> Result<Manifest> {
-        on!(self, be => merging::merge(be, base, adapter, options, out))
+        let written = self.merge_unless(base, adapter, options, out, &mut |_, _| ControlFlow::Continue(()))?;
+        written.ok_or_else(|| Fault::new("PS-EXP-002", "The model was not written, though nobody stopped it."))
     }
 }
 

@@ -24,9 +24,9 @@ pub struct BenchGenerateArgs {
     /// Type of the weights while it is measured: nf4, or a type of GGUF files [default: as they are stored]
     #[arg(long, value_name = "TYPE")]
     pub quant: Option<String>,
-    /// Tokens that are read
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    pub prompt_tokens: usize,
+    /// Tokens that are read [default: 512, fewer where the model has no room for that]
+    #[arg(long, value_name = "N")]
+    pub prompt_tokens: Option<usize>,
     /// Tokens that are written
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub generate: usize,

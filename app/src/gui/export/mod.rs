@@ -170,7 +170,7 @@ impl Exports {
     }
 }
 
-/// A folder for an export that nobody named one for: a new one below `exports`.
+/// A folder for an export that nobody named one for: a new one below `exports`, or one where the same was interrupted.
 pub fn usual_folder(data_dir: &Path, run: &str, form: &Form) -> PathBuf {
     let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let name: String = run.chars().take(60).map(plain).collect();
@@ -178,7 +178,15 @@ pub fn usual_folder(data_dir: &Path, run: &str, form: &Form) -> PathBuf {
     let exports = data_dir.join("exports");
     let numbered = (2..10_000).map(|number| exports.join(format!("{name}-{number}")));
     let mut folders = std::iter::once(exports.join(&name)).chain(numbered);
-    folders.find(|folder| !folder.exists()).unwrap_or_else(|| exports.join(&name))
+    folders.find(|folder| !folder.exists() || is_unfinished(folder)).unwrap_or_else(|| exports.join(&name))
+}
+
+/// Nothing in it is whole yet.
+fn is_unfinished(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let is_part = |name: &std::ffi::OsString| name.to_string_lossy().contains(".part");
+    names.iter().any(is_part) && names.iter().all(is_part)
 }
 
 #[cfg(test)]
@@ -192,6 +200,10 @@ mod tests {
         let first = usual_folder(home.path(), "../my run", &FORMS[2]);
         assert_eq!(first, home.path().join("exports").join("my-run-gguf"));
         std::fs::create_dir_all(&first).expect("created");
+        assert!(usual_folder(home.path(), "../my run", &FORMS[2]).ends_with("my-run-gguf-2"));
+        std::fs::write(first.join("a.gguf.part"), "x").expect("written");
+        assert_eq!(usual_folder(home.path(), "../my run", &FORMS[2]), first, "what was interrupted goes on");
+        std::fs::write(first.join("a.gguf"), "x").expect("written");
         assert!(usual_folder(home.path(), "../my run", &FORMS[2]).ends_with("my-run-gguf-2"));
     }
 

@@ -91,7 +91,9 @@ pub fn machine_facts(data_dir: &Path) -> MachineFacts {
 
 /// Free space where `directory` is or will be.
 pub fn free_space(directory: &Path) -> Result<u64, Fault> {
-    let there = directory.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+    // A relative folder that is still to be made is on the disk of the folder we are in.
+    let whole = std::path::absolute(directory).map_err(|error| Fault::io("find", directory, error))?;
+    let there = whole.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
     fs4::available_space(there).map_err(|error| Fault::io("ask for the free space of", there, error))
 }
 

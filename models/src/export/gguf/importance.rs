@@ -74,6 +74,11 @@ impl Importance {
         self.columns.get(canonical).map(Vec::as_slice)
     }
 
+    /// The columns of every weight, by its name.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.columns.iter().map(|(name, columns)| (name.as_str(), columns.as_slice()))
+    }
+
     /// Matrices that it knows.
     pub fn len(&self) -> usize {
         self.columns.len()

@@ -92,6 +92,11 @@ impl Layout {
         self.header.len() as u64 + self.tensors.iter().map(Planned::padded).sum::<u64>()
     }
 
+    /// Everything before the first tensor, as bytes.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Write the whole file to `path`: `contents` are the numbers of its tensors, all of them F32, in their order.
     pub(super) fn write_floats(&self, path: &Path, contents: &[Vec<f32>]) -> io::Result<Digest> {
         durable::write_file_with(path, |out| {

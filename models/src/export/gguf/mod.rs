@@ -13,6 +13,7 @@ pub mod mix;
 mod reader;
 mod splitting;
 pub mod tokenizer;
+mod unigram;
 mod value;
 pub mod vocabulary;
 pub mod write;

@@ -1,7 +1,7 @@
 //! The tokenizer that a GGUF file describes, doing what llama.cpp does with the same file.
 
 use super::reader::File;
-use super::splitting;
+use super::{splitting, unigram};
 use peft_plan::{Fault, Result};
 use peft_text::{Parts, Tokenizer};
 use serde_json::{Map, Value, json};
@@ -73,10 +73,13 @@ pub fn read(file: &File, config: &Value) -> Result<Tokenizer> {
             let normalizer = json!({"type": "Sequence", "normalizers": steps});
             (model, normalizer, Value::Null, json!({"type": "Sequence", "decoders": back}))
         }
+        Some(unigram::NAME) => unigram::parts(metadata, tokens),
         other => return Err(refuse(format!("its kind is `{}`", other.unwrap_or("not said")))),
     };
-    model["type"] = json!("BPE");
-    model["vocab"] = Value::Object(vocabulary);
+    if model["type"].is_null() {
+        model["type"] = json!("BPE");
+        model["vocab"] = Value::Object(vocabulary);
+    }
     let post = match (bos, id_of("bos"), adds_bos) {
         (Some(text), Some(id), Some(true)) => json!({
             "type": "TemplateProcessing",
