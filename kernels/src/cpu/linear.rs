@@ -1,5 +1,6 @@
 //! Products with weights as they are stored: blocks for many rows, one dot product after the other for few.
 
+use super::factors::Factors;
 use super::gemm::{Epilogue, Side, gemm, steps};
 use super::pack::DECODE;
 use super::pool::Pool;
@@ -16,20 +17,28 @@ const DOTS_PER_TASK: usize = 64;
 const LANES: usize = 64;
 
 /// `y (=|+=) alpha·x·wᵀ + bias`
-pub(super) fn linear(pool: &Pool, isa: Isa, y: ViewMut, x: View, w: Source, epilogue: Epilogue) {
+pub(super) fn linear(pool: &Pool, isa: Isa, factors: Factors, y: ViewMut, x: View, w: Source, epilogue: Epilogue) {
     if y.rows() <= FEW_ROWS {
         let rows = y.rows();
         pool.each(y.tiles(std::iter::once(0..rows), DOTS_PER_TASK), |tile| dots(isa, tile, x, w, epilogue));
         return;
     }
     let a = Side { source: Source::Dense(x), transposed: false };
-    gemm(pool, isa, y, a, Side { source: w, transposed: true }, x.cols(), epilogue);
+    gemm(pool, isa, factors, y, a, Side { source: w, transposed: true }, x.cols(), epilogue);
 }
 
 /// `dx (=|+=) dy·w`
-pub(super) fn linear_bwd_input(pool: &Pool, isa: Isa, dx: ViewMut, dy: View, w: Source, write: Write) {
+pub(super) fn linear_bwd_input(
+    pool: &Pool,
+    isa: Isa,
+    factors: Factors,
+    dx: ViewMut,
+    dy: View,
+    w: Source,
+    write: Write,
+) {
     let a = Side { source: Source::Dense(dy), transposed: false };
-    gemm(pool, isa, dx, a, Side { source: w, transposed: false }, dy.cols(), Epilogue::plain(write));
+    gemm(pool, isa, factors, dx, a, Side { source: w, transposed: false }, dy.cols(), Epilogue::plain(write));
 }
 
 /// Each weight row is decoded a run at a time and multiplied with every row of `x`.

@@ -1,6 +1,7 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
 use super::simd_avx2::Avx2;
+use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
 use std::arch::x86_64::{
     __m512, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
@@ -10,14 +11,17 @@ use std::arch::x86_64::{
     _mm512_srli_epi32, _mm512_storeu_ps,
 };
 
-/// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below.
+/// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below, and perhaps beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(Avx2);
+pub(crate) struct Avx512 {
+    narrow: Avx2,
+    bf16: Option<Avx512Bf16>,
+}
 
 /// Rows and columns of the tile, 28 of the 32 registers.
 pub(super) const MR: usize = 14;
 pub(super) const NR: usize = 32;
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 #[expect(clippy::unused_self, reason = "the receiver is the proof")]
 impl Avx512 {
@@ -26,12 +30,22 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        Avx2::detect().filter(|_| found).map(Self)
+        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None })
     }
 
     /// The narrower instruction set, which every such processor has too.
     pub(super) fn avx2(self) -> Avx2 {
-        self.0
+        self.narrow
+    }
+
+    /// The same with the instruction for pairs of bf16, if there is one.
+    pub(super) fn with_bf16(self) -> Option<Self> {
+        Avx512Bf16::detect().map(|bf16| Self { bf16: Some(bf16), ..self })
+    }
+
+    /// The instruction for pairs of bf16, where this path uses it.
+    pub(super) fn bf16(self) -> Option<Avx512Bf16> {
+        self.bf16
     }
 
     /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.
@@ -73,13 +87,13 @@ impl Avx512 {
 }
 
 #[target_feature(enable = "avx512f")]
-fn load(from: &[f32; LANES]) -> __m512 {
+pub(super) fn load(from: &[f32; LANES]) -> __m512 {
     // SAFETY: the reference covers the 16 floats that an unaligned load reads.
     unsafe { _mm512_loadu_ps(from.as_ptr()) }
 }
 
 #[target_feature(enable = "avx512f")]
-fn store(to: &mut [f32; LANES], x: __m512) {
+pub(super) fn store(to: &mut [f32; LANES], x: __m512) {
     // SAFETY: the reference covers the 16 floats that an unaligned store writes.
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
 }

@@ -1,6 +1,7 @@
 //! Where a product reads its operands: dense tensors, or frozen weights decoded on the way.
 
 use super::Cpu;
+use super::factors::{pair_up, stored_pairs};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
@@ -67,6 +68,34 @@ impl<'a> Source<'a> {
                 buffer
             }
         }
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Part of row `row` as pairs of bf16, in `buffer`.
+    pub(super) fn read_pairs<'b>(
+        &self,
+        isa: Isa,
+        row: usize,
+        cols: Range<usize>,
+        numbers: &mut [f32],
+        buffer: &'b mut [f32],
+    ) -> &'b [f32] {
+        let buffer = &mut buffer[..cols.len().div_ceil(2)];
+        match self.stored_bf16(row, &cols) {
+            Some(bytes) => stored_pairs(isa, buffer, bytes),
+            None => pair_up(isa, buffer, self.read(isa, row, cols, numbers)),
+        }
+        buffer
+    }
+
+    /// Part of a row that is stored as bf16.
+    fn stored_bf16(&self, row: usize, cols: &Range<usize>) -> Option<&'a [u8]> {
+        let Self::Stored(FrozenWeight::Dense { bytes, dtype: DType::BF16, cols: all, .. }, first, _) = *self else {
+            return None;
+        };
+        let start = (first + row) * all + cols.start;
+        Some(&bytes.as_slice()[2 * start..2 * (start + cols.len())])
     }
 }
 
