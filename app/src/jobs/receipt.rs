@@ -285,7 +285,7 @@ pub fn verify(context: &Context, request: &VerifyRequest) -> Result<Verdict> {
     compare("result", result.is_empty() || result == receipt.result);
     let required = differs.clone();
 
-    let engine = Engine::open(&context.backend, first.threads)?;
+    let engine = Engine::open(&context.backend, first.threads)?.with_arithmetic(setup.plan.arithmetic);
     let same_program = program()?.sha256 == receipt.program.sha256;
     let same_backend = engine.fingerprint() == first.backend;
     if !same_program {

@@ -74,7 +74,7 @@ pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> 
     absolute_paths(&mut config)?;
     let setup = prepare(&config, context.threads, None)?;
     config = setup.config.clone();
-    let engine = Engine::open(&context.backend, context.threads)?;
+    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(setup.plan.arithmetic);
     for note in &setup.notes {
         output::note(note);
     }
@@ -183,7 +183,7 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> R
             "The training data is not the same as when this run started, so it cannot go on where it was",
         ));
     }
-    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    let engine = Engine::open(&context.backend, setup.plan.threads)?.with_arithmetic(setup.plan.arithmetic);
     let begin = match run.status {
         Status::Queued => Begin::Fresh,
         _ if changes.is_none() => Begin::Resume,
@@ -213,7 +213,7 @@ pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
     let config = RunConfig::from_value(run.config.clone())?;
     let frozen = frozen_plan(run)?;
     let setup = prepare(&config, frozen.threads, Some(frozen))?;
-    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    let engine = Engine::open(&context.backend, setup.plan.threads)?.with_arithmetic(setup.plan.arithmetic);
     execute(context, &engine, &store, run, &setup, Begin::Stop, Some(false))
 }
 

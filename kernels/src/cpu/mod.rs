@@ -17,6 +17,7 @@
 mod attention;
 mod attention_bwd;
 mod blocks;
+mod ceiling;
 mod columns;
 mod dropout;
 mod embed;

@@ -35,6 +35,11 @@ impl Path {
         PATHS.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
+    /// All paths, best first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PATHS.iter().map(|row| row.0)
+    }
+
     /// Its name in fingerprints and on the command line.
     pub fn name(self) -> &'static str {
         self.row().1
