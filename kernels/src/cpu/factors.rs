@@ -90,6 +90,23 @@ vectorized! {
 }
 
 vectorized! {
+    /// The same of numbers that are bf16 already: nothing is rounded.
+    pub(super) fn join_rows(out: &mut [f32], low: &[f32], high: &[f32]) {
+        for ((word, low), high) in out.iter_mut().zip(low).zip(high) {
+            *word = f32::from_bits((low.to_bits() >> 16) | (high.to_bits() & 0xFFFF_0000));
+        }
+    }
+}
+
+vectorized! {
+    /// The values of 16 codes as the lower and as the upper half of a word.
+    pub(super) fn halves(low: &mut [f32; 16], high: &mut [f32; 16], table: &[f32; 16]) {
+        *low = table.map(|x| f32::from_bits(nearest(x)));
+        *high = table.map(|x| f32::from_bits(nearest(x) << 16));
+    }
+}
+
+vectorized! {
     /// Stored bf16, two neighbours a word; one that is left over is paired with zero.
     pub(super) fn stored_pairs(out: &mut [f32], bytes: &[u8]) {
         let (pairs, odd) = bytes.as_chunks::<4>();
@@ -117,7 +134,7 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
-    use super::{Factors, nearest, pair_rows, pair_up, stored_pairs, widen};
+    use super::{Factors, join_rows, nearest, pair_rows, pair_up, stored_pairs, widen};
     use crate::cpu::path::{PATHS, Path};
     use crate::quant::decode::round_to;
     use crate::weight::DType;
@@ -160,6 +177,11 @@ mod tests {
                     assert_eq!(word.to_bits(), halves[i] | (halves[i + 1] << 16), "{isa:?} word {i} of {n}");
                 }
             }
+            let whole: Vec<f32> = halves.iter().map(|h| f32::from_bits(h << 16)).collect();
+            let (mut joined, mut paired) = (vec![0.0; 777], vec![0.0; 777]);
+            join_rows(isa, &mut joined, &whole[..777], &whole[5000..5777]);
+            pair_rows(isa, &mut paired, &whole[..777], &whole[5000..5777]);
+            assert!(joined.iter().map(|w| w.to_bits()).eq(paired.iter().map(|w| w.to_bits())), "{isa:?}");
             let mut wide = vec![f32::NAN; 24];
             widen(isa, &mut wide, &[f32::from_bits(0x4000_3F80); 12], 4);
             let want: Vec<f32> = [[1.0; 4], [2.0; 4]].concat().repeat(3);

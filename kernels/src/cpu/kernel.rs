@@ -1,6 +1,6 @@
 //! The register tile and the table look-up of each instruction set, behind one face.
 
-use super::factors::{Factors, widen};
+use super::factors::{Factors, halves, widen};
 use super::simd_dispatch::Isa;
 use super::simd_portable;
 use super::source::scaled_table;
@@ -108,6 +108,29 @@ impl Isa {
         for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block)).zip(scales) {
             scaled_table(self, &mut table, values, scale, rounding);
             self.look_up(codes, &table, out);
+        }
+    }
+
+    /// The same as pairs of bf16: a byte of two codes becomes a word.
+    pub(super) fn decode_pairs(
+        self,
+        codes: &[u8],
+        scales: &[f32],
+        values: &[f32; 16],
+        rounding: DType,
+        block: usize,
+        out: &mut [f32],
+    ) {
+        assert!(block.is_multiple_of(2) && codes.len() == scales.len() * block / 2 && codes.len() == out.len());
+        let (mut table, mut low, mut high) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+        for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block / 2)).zip(scales) {
+            scaled_table(self, &mut table, values, scale, rounding);
+            halves(self, &mut low, &mut high, &table);
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512(isa) => isa.look_up_pairs(codes, &low, &high, out),
+                _ => simd_portable::look_up_pairs(codes, &low, &high, out),
+            }
         }
     }
 

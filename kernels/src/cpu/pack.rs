@@ -4,7 +4,7 @@
 //! long: element `(d, lane)` lies at `d·width + lane`. Lanes beyond the operand are zero. A panel of bf16 holds a
 //! pair of steps in each word and is half as long: see `factors.rs`.
 
-use super::factors::{Factors, pair_rows};
+use super::factors::Factors;
 use super::simd_dispatch::Isa;
 use super::source::Source;
 use std::ops::Range;
@@ -151,10 +151,10 @@ fn step<'b>(
     }
     let pairs = &mut pairs[..lanes.len()];
     if rows.len() > 1 {
-        pair_rows(isa, pairs, low, source.read(isa, rows.start + 1, lanes, second));
+        source.pair(isa, pairs, low, source.read(isa, rows.start + 1, lanes, second));
     } else {
         second[..lanes.len()].fill(0.0);
-        pair_rows(isa, pairs, low, &second[..lanes.len()]);
+        source.pair(isa, pairs, low, &second[..lanes.len()]);
     }
     pairs
 }

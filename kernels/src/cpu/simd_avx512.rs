@@ -6,7 +6,7 @@ use crate::weight::DType;
 use std::arch::x86_64::{
     __m512, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_permutex2var_ps,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permutex2var_ps,
     _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_slli_epi32,
     _mm512_srli_epi32, _mm512_storeu_ps,
 };
@@ -79,6 +79,12 @@ impl Avx512 {
         unsafe { decode_blocks(codes, scales, values, rounding, block, out) }
     }
 
+    /// A word for each byte of two codes: the first's value in the low half, the second's in the high one.
+    pub(super) fn look_up_pairs(self, codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { look_up_pairs(codes, low, high, out) }
+    }
+
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
     pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.
@@ -149,6 +155,23 @@ fn round(x: __m512, dtype: DType) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn look_up(codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
     spread(codes, load(table), out);
+}
+
+#[target_feature(enable = "avx512f")]
+fn look_up_pairs(codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
+    let (lows, highs) = (load(low), load(high));
+    let (bytes, odd_bytes) = codes.as_chunks::<LANES>();
+    let (words, odd) = out.as_chunks_mut::<LANES>();
+    for (bytes, words) in bytes.iter().zip(words) {
+        // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
+        let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        // The permutation reads the low four bits of each index and ignores the others.
+        let first = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), lows);
+        let second = _mm512_permutexvar_ps(codes, highs);
+        let both = _mm512_or_si512(_mm512_castps_si512(first), _mm512_castps_si512(second));
+        store(words, _mm512_castsi512_ps(both));
+    }
+    super::simd_portable::look_up_pairs(odd_bytes, low, high, odd);
 }
 
 /// `out[i] = values[code i]`
