@@ -4,11 +4,13 @@ mod exporting;
 mod memory;
 mod merging;
 mod session;
+mod timing;
 mod training;
 
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::MergeOptions;
 pub use session::Session;
+pub use timing::StepTiming;
 pub use training::{TrainJob, kept_adapter};
 
 use crate::base::BaseModel;
@@ -118,6 +120,11 @@ impl Engine {
     pub fn calibrate(&self, checkpoint: &Checkpoint, sample: &Sample) -> Result<Calibration> {
         let engine = self.with_arithmetic(sample.plan.arithmetic);
         on!(engine, be => calibrate::run(be, checkpoint, sample))
+    }
+
+    /// Seconds of whole training steps on made-up tokens.
+    pub fn time_steps(&self, timing: &StepTiming) -> Result<Vec<f64>> {
+        on!(self, be => timing::run(be, timing))
     }
 
     /// Load a model, with the adapter in `adapter` if given.

@@ -20,7 +20,7 @@ mod training;
 mod values;
 mod versions;
 
-pub use bench::{BenchCommand, BenchGenerateArgs};
+pub use bench::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
 pub use data::{ConvertArgs, DataCommand, InspectArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
