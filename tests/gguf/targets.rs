@@ -408,7 +408,7 @@ fn the_speed_of_training_is_measured_in_either_precision() {
     let slow = home.json(&[&plain[..], &["--backend", "cpu:portable"]].concat());
     assert!(slow["device"].as_str().is_some_and(|device| device.contains("portable")), "{slow}");
     for wrong in [["--steps", "0"], ["--batch", "0"], ["--sequence-length", "999999999999"], ["--batch", "99999999"]] {
-        let fault = home.fault(3, &[&plain[..5], &["--method", "lora"], &wrong].concat());
+        let fault = home.fault(3, &[&plain[..4], &["--method", "lora"], &wrong].concat());
         assert_eq!(fault["code"], "PS-CFG-001", "{wrong:?}");
     }
 }
