@@ -59,15 +59,13 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     let base = open_model(&request.model)?;
     let lengths = vec![sequence_length; batch];
     let mut config = RunConfig::default();
-    let sizes = [format!("training.max_sequence_length={sequence_length}"), format!("training.micro_batch_size={batch}")];
+    let sizes =
+        [format!("training.max_sequence_length={sequence_length}"), format!("training.micro_batch_size={batch}")];
     let needed = ["model.id=bench".to_owned(), "dataset.path=bench".to_owned()];
     for setting in needed.iter().chain(&sizes).chain(&request.settings) {
         config.set(setting)?;
     }
-    let facts = Facts {
-        stored_in_4bit: base.stored_in_4bit(),
-        ..Facts::bare(base.spec(), &lengths, engine.threads())
-    };
+    let facts = Facts { stored_in_4bit: base.stored_in_4bit(), ..Facts::bare(base.spec(), &lengths, engine.threads()) };
     let plan = resolve::resolve(&config, &facts)?;
     let engine = engine.with_arithmetic(plan.arithmetic);
     let timing = StepTiming { base: &base, plan: &plan, lengths: &lengths, steps, warmup };

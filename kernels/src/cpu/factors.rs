@@ -141,7 +141,8 @@ mod tests {
 
     /// Every exponent, fractions around the ties, and the special numbers.
     fn numbers() -> Vec<f32> {
-        let fractions: Vec<u32> = (0..1 << 7).flat_map(|i| [0, 1, 0x7FFF, 0x8000, 0x8001].map(|low| (i << 16) | low)).collect();
+        let fractions: Vec<u32> =
+            (0..1 << 7).flat_map(|i| [0, 1, 0x7FFF, 0x8000, 0x8001].map(|low| (i << 16) | low)).collect();
         (0..1 << 9_u32).flat_map(|top| fractions.iter().map(move |f| f32::from_bits((top << 23) | f))).collect()
     }
 

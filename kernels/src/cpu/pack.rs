@@ -208,7 +208,11 @@ mod tests {
                 let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };
                 let mut want = [f32::NAN];
                 pair_up(isa, &mut want, &[at(2 * d), at(2 * d + 1)]);
-                assert_eq!(word.to_bits(), want[0].to_bits(), "{isa:?} {along:?} {lanes}x{depth} lane {lane}, pair {d}");
+                assert_eq!(
+                    word.to_bits(),
+                    want[0].to_bits(),
+                    "{isa:?} {along:?} {lanes}x{depth} lane {lane}, pair {d}"
+                );
             }
         }
     }

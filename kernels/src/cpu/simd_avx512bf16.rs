@@ -10,8 +10,7 @@ pub(crate) struct Avx512Bf16(());
 #[expect(clippy::unused_self, reason = "the receiver is the proof")]
 impl Avx512Bf16 {
     pub(super) fn detect() -> Option<Self> {
-        let found =
-            std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16");
+        let found = std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16");
         found.then_some(Self(()))
     }
 

@@ -60,12 +60,7 @@ pub struct Chosen {
 
 /// Look at the machine. `why`: the reason for the processor; `backend`: what was asked for; `threads`: how many
 /// compute.
-pub fn probe(
-    data_dir: &Path,
-    why: &str,
-    backend: &str,
-    threads: usize,
-) -> Result<(Hardware, Vec<Fault>), Fault> {
+pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Result<(Hardware, Vec<Fault>), Fault> {
     let kernels = Engine::kernels(backend)?;
     let system = surroundings::look();
     let cards = cards::look();
