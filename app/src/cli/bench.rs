@@ -22,6 +22,7 @@ fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
         format!("adapter.method={method}"),
         format!("training.precision={precision}"),
         format!("training.activation_checkpointing={}", args.activation_checkpointing),
+        "training.gradient_accumulation=1".to_owned(),
     ];
     if method != "full" {
         settings.push(format!("adapter.rank={rank}"));

@@ -3,7 +3,7 @@
 use super::bench::Spread;
 use super::open_model;
 use peft_models::engine::{Engine, StepTiming};
-use peft_plan::{Facts, Fault, Result, RunConfig, resolve};
+use peft_plan::{Facts, Fault, MachineFacts, Result, RunConfig, resolve};
 use serde::Serialize;
 
 /// Most tokens of a step, and steps, that are measured.
@@ -65,7 +65,10 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     for setting in needed.iter().chain(&sizes).chain(&request.settings) {
         config.set(setting)?;
     }
-    let facts = Facts { stored_in_4bit: base.stored_in_4bit(), ..Facts::bare(base.spec(), &lengths, engine.threads()) };
+    // Everything is given but the precision, so nothing is made smaller for want of memory.
+    let machine = Some(MachineFacts { fastest: engine.fastest_arithmetic(), ..MachineFacts::default() });
+    let stored_in_4bit = base.stored_in_4bit();
+    let facts = Facts { stored_in_4bit, machine, ..Facts::bare(base.spec(), &lengths, engine.threads()) };
     let plan = resolve::resolve(&config, &facts)?;
     let engine = engine.with_arithmetic(plan.arithmetic);
     let timing = StepTiming { base: &base, plan: &plan, lengths: &lengths, steps, warmup };

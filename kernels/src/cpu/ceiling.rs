@@ -1,9 +1,12 @@
-//! What the register tile reaches when nothing has to be fetched: the yardstick of the products around it.
+//! What the register tile reaches when nothing has to be fetched, and how fast memory is read: the yardsticks of the
+//! products around them.
 //!
 //! For benchmarks alone. Which kernels run is never decided by a timing.
 
-use super::Cpu;
 use super::kernel::Sums;
+use super::{Cpu, dots};
+use crate::error::Result;
+use crate::host;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -11,6 +14,9 @@ use std::time::Instant;
 const DEPTH: usize = 128;
 /// Tiles that one thread computes in one round, about a hundredth of a second.
 const TILES: usize = 4000;
+/// What is read to measure memory, 256 MiB in pieces of 64 KiB.
+const READ_ROWS: usize = 4096;
+const READ_COLS: usize = 16 << 10;
 /// Rounds of which the best counts.
 const ROUNDS: usize = 5;
 
@@ -33,5 +39,18 @@ impl Cpu {
             flops as f64 / start.elapsed().as_secs_f64()
         };
         (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
+    }
+
+    /// Bytes a second that all threads read together from memory that no cache holds.
+    pub fn read_ceiling(&self) -> Result<f64> {
+        let memory = host::zeros("read_ceiling", READ_ROWS, READ_COLS)?;
+        let round = || {
+            let start = Instant::now();
+            self.pool.each(memory.chunks(READ_COLS).collect(), |x: &[f32]| {
+                black_box(dots::dot(self.isa, black_box(x), x));
+            });
+            (memory.len() * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
+        };
+        Ok((0..ROUNDS).map(|_| round()).fold(0.0, f64::max))
     }
 }

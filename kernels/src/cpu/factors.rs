@@ -99,6 +99,15 @@ vectorized! {
 }
 
 vectorized! {
+    /// Two rows of stored bf16 become pairs, element by element.
+    pub(super) fn join_stored(out: &mut [f32], low: &[u8], high: &[u8]) {
+        for ((word, low), high) in out.iter_mut().zip(low.as_chunks().0).zip(high.as_chunks().0) {
+            *word = f32::from_bits(u32::from(u16::from_le_bytes(*low)) | (u32::from(u16::from_le_bytes(*high)) << 16));
+        }
+    }
+}
+
+vectorized! {
     /// The values of 16 codes as the lower and as the upper half of a word.
     pub(super) fn halves(low: &mut [f32; 16], high: &mut [f32; 16], table: &[f32; 16]) {
         *low = table.map(|x| f32::from_bits(nearest(x)));

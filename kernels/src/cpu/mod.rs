@@ -19,6 +19,7 @@ mod attention_bwd;
 mod blocks;
 mod ceiling;
 mod columns;
+mod dots;
 mod dropout;
 mod embed;
 mod exp;
@@ -40,6 +41,8 @@ mod rows;
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512_dots;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;

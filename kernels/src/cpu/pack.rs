@@ -5,12 +5,15 @@
 //! pair of steps in each word and is half as long: see `factors.rs`.
 
 use super::factors::Factors;
-use super::simd_dispatch::Isa;
+use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
 use std::ops::Range;
 
 /// Longest run of elements that is decoded at once.
 pub(super) const DECODE: usize = 512;
+
+/// The width of panels that has a loop of its own: that of the widest register tile.
+const WIDEST: usize = 32;
 
 /// How the source lies to the panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,10 @@ pub(super) fn pack_as(
     let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words);
     match along {
         Along::Lanes => {
+            let mut buffers = [[0.0; DECODE]; 9];
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
-                lane_by_lane(factors, isa, source, first..lanes.end.min(first + width), depth.clone(), width, panel);
+                let lanes = first..lanes.end.min(first + width);
+                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, &mut buffers);
             }
         }
         Along::Depth => {
@@ -83,23 +88,25 @@ fn lane_by_lane(
     depth: Range<usize>,
     width: usize,
     panel: &mut [f32],
+    buffers: &mut [[f32; DECODE]; 9],
 ) {
     if lanes.len() < width {
         panel.fill(0.0);
     }
-    let mut buffers = [[0.0; DECODE]; 8];
-    let mut numbers = [0.0; DECODE];
+    let [numbers, buffers @ ..] = buffers;
     for from in depth.clone().step_by(DECODE) {
         let run = from..depth.end.min(from + DECODE);
         // Runs begin at even steps, so no pair is torn.
         let panel = &mut panel[factors.words(from - depth.start) * width..][..factors.words(run.len()) * width];
         for first in lanes.clone().step_by(8) {
+            // The last eight may be some of those before them once more, which is less work than one by one.
+            let first = first.min(lanes.end.saturating_sub(8)).max(lanes.start);
             let count = (lanes.end - first).min(8);
             let mut rows: [&[f32]; 8] = [&[]; 8];
-            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
+            for ((row, buffer), lane) in rows.iter_mut().zip(&mut *buffers).zip(first..first + count) {
                 *row = match factors {
                     Factors::F32 => source.read(isa, lane, run.clone(), buffer),
-                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), &mut numbers, buffer),
+                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), numbers, buffer),
                 };
             }
             if count == 8 {
@@ -127,11 +134,35 @@ fn step_by_step(
     let mut buffers = [[0.0; DECODE]; 3];
     for (d, row) in depth.clone().step_by(factors.steps()).enumerate() {
         let row = step(factors, isa, source, row..depth.end, lanes.clone(), &mut buffers);
-        for (panel, part) in panels.iter_mut().zip(row.chunks(width)) {
-            let step = &mut panel[d * width..][..width];
-            step[..part.len()].copy_from_slice(part);
-            step[part.len()..].fill(0.0);
+        if width == WIDEST {
+            spread(isa, panels, row, d);
+        } else {
+            spread_any(panels, row, d, width);
         }
+    }
+}
+
+vectorized! {
+    /// `row` is step `d` of the panels.
+    fn spread(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+        let (whole, rest) = row.as_chunks::<WIDEST>();
+        for (panel, part) in panels.iter_mut().zip(whole) {
+            if let Some(step) = panel.as_chunks_mut::<WIDEST>().0.get_mut(d) {
+                *step = *part;
+            }
+        }
+        if !rest.is_empty() {
+            spread_any(&mut panels[whole.len()..], rest, d, WIDEST);
+        }
+    }
+}
+
+/// The same for panels of any width.
+fn spread_any(panels: &mut [&mut [f32]], row: &[f32], d: usize, width: usize) {
+    for (panel, part) in panels.iter_mut().zip(row.chunks(width)) {
+        let step = &mut panel[d * width..][..width];
+        step[..part.len()].copy_from_slice(part);
+        step[part.len()..].fill(0.0);
     }
 }
 
@@ -145,6 +176,12 @@ fn step<'b>(
     buffers: &'b mut [[f32; DECODE]; 3],
 ) -> &'b [f32] {
     let [first, second, pairs] = buffers;
+    if factors == Factors::Bf16
+        && rows.len() > 1
+        && source.join_stored(isa, &mut pairs[..lanes.len()], rows.start, &lanes)
+    {
+        return &pairs[..lanes.len()];
+    }
     let low = source.read(isa, rows.start, lanes.clone(), first);
     if factors == Factors::F32 {
         return low;

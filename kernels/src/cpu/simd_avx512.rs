@@ -4,7 +4,7 @@ use super::simd_avx2::Avx2;
 use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
 use std::arch::x86_64::{
-    __m512, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
+    __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
     _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512,
     _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
@@ -92,12 +92,14 @@ impl Avx512 {
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load(from: &[f32; LANES]) -> __m512 {
     // SAFETY: the reference covers the 16 floats that an unaligned load reads.
     unsafe { _mm512_loadu_ps(from.as_ptr()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn store(to: &mut [f32; LANES], x: __m512) {
     // SAFETY: the reference covers the 16 floats that an unaligned store writes.
@@ -137,8 +139,9 @@ fn decode_blocks(codes: &[u8], scales: &[f32], values: &[f32; 16], rounding: DTy
 }
 
 /// `x` rounded to the nearest number of `dtype`, ties to even.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn round(x: __m512, dtype: DType) -> __m512 {
+pub(super) fn round(x: __m512, dtype: DType) -> __m512 {
     match dtype {
         DType::F32 => x,
         DType::F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)),
@@ -174,23 +177,37 @@ fn look_up_pairs(codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mu
     super::simd_portable::look_up_pairs(odd_bytes, low, high, odd);
 }
 
-/// `out[i] = values[code i]`
+/// The values of 16 bytes of two codes each, the first in the high half.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn spread(codes: &[u8], values: __m512, out: &mut [f32]) {
+pub(super) fn table(codes: __m512i, values: __m512) -> [__m512; 2] {
     // Element by element from the first operand (0..16) and the second (16..32).
     let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    // The permutation reads the low four bits of each index and ignores the others.
+    let odd = _mm512_permutexvar_ps(codes, values);
+    let even = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), values);
+    [_mm512_permutex2var_ps(even, first, odd), _mm512_permutex2var_ps(even, second, odd)]
+}
+
+/// The low and the high half of 16 bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn nibbles(bytes: __m512i) -> [__m512i; 2] {
+    [_mm512_and_si512(bytes, _mm512_set1_epi32(15)), _mm512_srli_epi32::<4>(bytes)]
+}
+
+/// `out[i] = values[code i]`
+#[target_feature(enable = "avx512f")]
+fn spread(codes: &[u8], values: __m512, out: &mut [f32]) {
     let (runs, odd) = out.as_chunks_mut::<{ 2 * LANES }>();
     let (bytes, odd_bytes) = codes.split_at(runs.len() * LANES);
     for (bytes, run) in bytes.as_chunks::<LANES>().0.iter().zip(runs) {
         // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
-        let low = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-        // The permutation reads the low four bits of each index and ignores the others.
-        let odd = _mm512_permutexvar_ps(low, values);
-        let even = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(low), values);
-        let run = run.as_chunks_mut().0;
-        store(&mut run[0], _mm512_permutex2var_ps(even, first, odd));
-        store(&mut run[1], _mm512_permutex2var_ps(even, second, odd));
+        let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        for (run, x) in run.as_chunks_mut().0.iter_mut().zip(table(codes, values)) {
+            store(run, x);
+        }
     }
     if !odd.is_empty() {
         let mut table = [0.0; LANES];

@@ -1,7 +1,7 @@
 //! Where a product reads its operands: dense tensors, or frozen weights decoded on the way.
 
 use super::Cpu;
-use super::factors::{join_rows, pair_rows, pair_up, stored_pairs};
+use super::factors::{join_rows, join_stored, pair_rows, pair_up, stored_pairs};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
@@ -102,6 +102,14 @@ impl<'a> Source<'a> {
         if is_bf16 { join_rows(isa, out, low, high) } else { pair_rows(isa, out, low, high) }
     }
 
+    /// Row `row` and the one behind it as pairs in `out`, where they are stored as bf16.
+    pub(super) fn join_stored(&self, isa: Isa, out: &mut [f32], row: usize, cols: &Range<usize>) -> bool {
+        let rows = (self.stored_bf16(row, cols), self.stored_bf16(row + 1, cols));
+        let (Some(low), Some(high)) = rows else { return false };
+        join_stored(isa, out, low, high);
+        true
+    }
+
     /// The weight and the first block of a run of whole 4-bit blocks whose even elements are in the high halves.
     fn whole_blocks(&self, row: usize, cols: &Range<usize>) -> Option<(&'a FourBit, usize)> {
         let Self::Stored(FrozenWeight::FourBit(w), first, _) = *self else { return None };
@@ -134,7 +142,7 @@ pub(super) fn decode(isa: Isa, w: &FrozenWeight, start: usize, out: &mut [f32]) 
 
 /// An f16 without tables or branches: the exponent moves by a product, which also makes subnormals right.
 #[inline(always)]
-fn widen_f16(bits: u16) -> f32 {
+pub(super) fn widen_f16(bits: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
     let magnitude = u32::from(bits & 0x7FFF);
     let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();

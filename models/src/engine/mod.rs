@@ -83,6 +83,18 @@ impl Engine {
         })
     }
 
+    /// What the factors of large products are rounded to where this backend trains fastest.
+    pub fn fastest(backend: &str) -> Arithmetic {
+        Self::kernels(backend).map_or(Arithmetic::F32, fastest)
+    }
+
+    /// The same of this device.
+    pub fn fastest_arithmetic(&self) -> Arithmetic {
+        match &self.device {
+            Device::Cpu(cpu) => fastest(cpu.path()),
+        }
+    }
+
     /// The same device with the factors of large products rounded to this. At first they are not rounded.
     #[must_use]
     pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Self {
@@ -179,6 +191,13 @@ impl Engine {
         out: &Path,
     ) -> Result<Manifest> {
         on!(self, be => merging::merge(be, base, adapter, options, out))
+    }
+}
+
+fn fastest(kernels: KernelPath) -> Arithmetic {
+    match kernels.fastest_factors() {
+        Factors::F32 => Arithmetic::F32,
+        Factors::Bf16 => Arithmetic::Bf16,
     }
 }
 

@@ -93,12 +93,13 @@ pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Resul
 }
 
 /// The part that plans are made from.
-pub fn machine_facts(data_dir: &Path) -> MachineFacts {
+pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
     MachineFacts {
         memory_bytes: total_memory(),
         available_bytes: available_memory(),
         cores: sysinfo::System::physical_core_count().unwrap_or(1),
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
+        fastest: Engine::fastest(backend),
     }
 }
 
