@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
 }
 
 /// What `--precision` asks for; `auto` is what results are compared in.
-fn arithmetic_of(precision: &str) -> Arithmetic {
+pub(super) fn arithmetic_of(precision: &str) -> Arithmetic {
     if precision == "bf16" { Arithmetic::Bf16 } else { Arithmetic::F32 }
 }
 

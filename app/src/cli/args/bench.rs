@@ -60,6 +60,9 @@ pub struct BenchGenerateArgs {
     /// Type of the weights while it is measured: nf4, or a type of GGUF files [default: as they are stored]
     #[arg(long, value_name = "TYPE")]
     pub quant: Option<String>,
+    /// Numbers to read the prompt with
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    pub precision: String,
     /// Tokens that are read
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub prompt_tokens: usize,
