@@ -20,8 +20,11 @@ const ROWS: usize = 2048;
 const DEPTH: usize = 384;
 /// Columns of the right operand packed at a time: 3 MiB.
 const COLS: usize = 2048;
-/// Register tiles that one task takes, down and across.
-const TASK: (usize, usize) = (8, 8);
+/// Register tiles that one task takes, down and across: small enough that threads end at about the same time.
+const TASK: (usize, usize) = (4, 8);
+/// Panels that one task packs where a row of the source is a lane, and where it is a step of the depth: shorter runs
+/// of a row than that are read slowly.
+const PACKED: (usize, usize) = (2, 4);
 
 /// One side of a product.
 #[derive(Clone, Copy)]
@@ -115,7 +118,7 @@ fn pack_shared(
     width: usize,
     panels: &mut [f32],
 ) {
-    let some = 8 * width;
+    let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
     let words = factors.words(depth.len());
     let used = &mut panels[..packed_len(lanes.len(), width, words)];
     let tasks = steps(lanes, some).zip(used.chunks_mut(some * words)).collect();
