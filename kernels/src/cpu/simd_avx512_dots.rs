@@ -12,8 +12,9 @@ use std::arch::x86_64::{
     __m128i, __m512, __m512i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
     _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256, _mm512_add_ps, _mm512_and_si512,
     _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32, _mm512_sub_ps,
+    _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_mask_or_epi32, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32,
+    _mm512_sub_ps, _mm512_test_epi32_mask,
 };
 
 /// Elements that are decoded together: one for each lane.
@@ -59,6 +60,9 @@ impl Avx512 {
         unsafe {
             match kind {
                 GgmlType::Q8_0 => q8_0(bytes, x, sums),
+                GgmlType::Q5_0 => q5_0(bytes, x, sums),
+                GgmlType::Q4_0 => q4_0(bytes, x, sums),
+                GgmlType::Q5K => q5_k(bytes, x, sums),
                 GgmlType::Q4K => q4_k(bytes, x, sums),
                 GgmlType::Q6K => q6_k(bytes, x, sums),
                 GgmlType::F16 => dense(bytes, true, x, sums),
@@ -180,6 +184,74 @@ fn q8_0<const R: usize>(bytes: &[u8], x: &[&[f32]; R], sums: &mut [f32; R]) {
             }
         }
         lanes.add(w, x, i * GROUP);
+    }
+    lanes.finish(sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn q5_0<const R: usize>(bytes: &[u8], x: &[&[f32]; R], sums: &mut [f32; R]) {
+    const BLOCK: usize = 22;
+    let zero = _mm512_set1_epi32(16);
+    let mut lanes = Sums::new();
+    for (i, group) in bytes.as_chunks::<{ 2 * BLOCK }>().0.iter().enumerate() {
+        let mut w = [_mm512_setzero_ps(); 4];
+        for (w, block) in w.as_chunks_mut::<2>().0.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
+            let d = _mm512_set1_ps(half_at(block, 0));
+            let Some(codes) = block.last_chunk() else { continue };
+            let high = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+            for ((w, q), high) in w.iter_mut().zip(nibbles(widened(codes))).zip([high as u16, (high >> 16) as u16]) {
+                let q = _mm512_mask_or_epi32(q, high, q, zero);
+                *w = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, zero)));
+            }
+        }
+        lanes.add(w, x, i * GROUP);
+    }
+    lanes.finish(sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn q4_0<const R: usize>(bytes: &[u8], x: &[&[f32]; R], sums: &mut [f32; R]) {
+    const BLOCK: usize = 18;
+    let zero = _mm512_set1_epi32(8);
+    let mut lanes = Sums::new();
+    for (i, group) in bytes.as_chunks::<{ 2 * BLOCK }>().0.iter().enumerate() {
+        let mut w = [_mm512_setzero_ps(); 4];
+        for (w, block) in w.as_chunks_mut::<2>().0.iter_mut().zip(group.as_chunks::<BLOCK>().0) {
+            let d = _mm512_set1_ps(half_at(block, 0));
+            let Some(codes) = block.last_chunk() else { continue };
+            for (w, q) in w.iter_mut().zip(nibbles(widened(codes))) {
+                *w = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(q, zero)));
+            }
+        }
+        lanes.add(w, x, i * GROUP);
+    }
+    lanes.finish(sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn q5_k<const R: usize>(bytes: &[u8], x: &[&[f32]; R], sums: &mut [f32; R]) {
+    let sixteen = _mm512_set1_epi32(16);
+    let mut lanes = Sums::new();
+    for (i, block) in bytes.as_chunks::<176>().0.iter().enumerate() {
+        let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+        let (scales, mins) = six_bit_pairs(&block[4..16]);
+        let [first_high, second_high] = block[16..48].as_chunks::<LANES>().0 else { continue };
+        let high = [widened(first_high), widened(second_high)];
+        for (j, codes) in block[48..].as_chunks::<32>().0.iter().enumerate() {
+            let [first, second] = codes.as_chunks::<LANES>().0 else { continue };
+            let (first, second) = (nibbles(widened(first)), nibbles(widened(second)));
+            let mut w = [_mm512_setzero_ps(); 4];
+            let pairs = [first[0], second[0], first[1], second[1]];
+            for (k, (w, q)) in w.iter_mut().zip(pairs).enumerate() {
+                let part = 2 * j + k / 2;
+                let fifth = _mm512_test_epi32_mask(high[k % 2], _mm512_set1_epi32(1 << part));
+                let q = _mm512_mask_or_epi32(q, fifth, q, sixteen);
+                let scale = _mm512_set1_ps(d * f32::from(scales[part]));
+                let min = _mm512_set1_ps(dmin * f32::from(mins[part]));
+                *w = _mm512_sub_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(q)), min);
+            }
+            lanes.add(w, x, i * 256 + j * GROUP);
+        }
     }
     lanes.finish(sums);
 }
