@@ -15,8 +15,10 @@ use std::sync::{Mutex, PoisonError};
 /// Elements that one task of an element-wise operation takes: small enough to share, large enough to be worth it.
 const ELEMENTS_PER_TASK: usize = 1 << 15;
 
-/// Turns of waiting awake for the other threads at the end of a call, some 100 microseconds.
-const TURNS: usize = 4000;
+/// Turns of waiting awake for the other threads at the end of a call, some ten microseconds.
+const TURNS: usize = 1000;
+/// Calls that do not wait awake after one that did in vain.
+const CALLS_ASLEEP: usize = 200;
 /// Turns until a thread that has said that it is done is heard of by the pool.
 const TURNS_AFTER: usize = 4;
 
@@ -29,6 +31,8 @@ pub(crate) struct Pool {
     threads: Option<ThreadPool>,
     count: usize,
     free: Mutex<Vec<Vec<f32>>>,
+    /// Calls that are not to wait awake.
+    busy: AtomicUsize,
 }
 
 impl std::fmt::Debug for Pool {
@@ -49,7 +53,7 @@ impl Pool {
                 Some(pool.map_err(|e| unavailable(format!("{count} threads could not be started: {e}")))?)
             }
         };
-        Ok(Self { threads, count, free: Mutex::new(Vec::new()) })
+        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy: AtomicUsize::new(0) })
     }
 
     /// How many threads compute.
@@ -78,16 +82,26 @@ impl Pool {
                 });
             }
             work();
-            // The others are at their last items: waiting for those is shorter than falling asleep and waking up. One
-            // that the system has put aside is not waited for like this.
-            let mut turns = 0;
-            while done.load(Ordering::Acquire) < helpers && turns < TURNS {
-                turns += 1;
-                std::hint::spin_loop();
-            }
-            // From the last word of a helper to the end of its task.
-            (0..TURNS_AFTER).for_each(|_| std::hint::spin_loop());
+            self.wait_awake(|| done.load(Ordering::Acquire) == helpers);
         });
+    }
+
+    /// The others are at their last items, and waiting for those is shorter than falling asleep and waking up. Where
+    /// another program has taken their core it is not, and keeps them from it: then it is not tried for a while.
+    fn wait_awake(&self, is_done: impl Fn() -> bool) {
+        if let Some(fewer) = self.busy.load(Ordering::Relaxed).checked_sub(1) {
+            return self.busy.store(fewer, Ordering::Relaxed);
+        }
+        let mut turns = 0;
+        while !is_done() {
+            turns += 1;
+            if turns > TURNS {
+                return self.busy.store(CALLS_ASLEEP, Ordering::Relaxed);
+            }
+            std::hint::spin_loop();
+        }
+        // From the last word of a helper to the end of its task.
+        (0..TURNS_AFTER).for_each(|_| std::hint::spin_loop());
     }
 
     /// Borrow `len` floats. What they hold is anything.
