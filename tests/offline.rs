@@ -121,6 +121,7 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["chat", "--run", "one", "--prompt", "Hi", "--max-new-tokens", "2", "--threads", "1"],
         &["export", "one", "--to", "merged", "--out", &merged],
         &["bench", "generate", "--model", "starter", "--prompt-tokens", "8", "--generate", "4", "--repeats", "1"],
+        &["bench", "train", "--model", "starter", "--sequence-length", "16", "--steps", "1", "--threads", "1"],
         &["completions", "bash"],
         &["plan", "--model", "starter", "--data", &data, "--threads", "1"],
         &["profiles"],

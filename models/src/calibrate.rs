@@ -97,7 +97,7 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
 }
 
 /// A batch of sequences of these lengths, of which the last `share` of each is learnt.
-fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
+pub(crate) fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
     let mut batch = Batch::default();
     let mut next = 1_usize;
     for &length in lengths {

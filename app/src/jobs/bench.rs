@@ -54,7 +54,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut all: Vec<f64>) -> Self {
+    pub(super) fn of(mut all: Vec<f64>) -> Self {
         all.sort_by(f64::total_cmp);
         let last = all.len().saturating_sub(1);
         let at = |i: usize| all.get(i).copied().unwrap_or(0.0);

@@ -39,7 +39,7 @@ fn collect(context: &Context) -> String {
         context.threads,
         context.offline
     );
-    let machine = match hardware::probe(&context.data_dir, "diagnostics", context.threads) {
+    let machine = match hardware::probe(&context.data_dir, "diagnostics", &context.backend, context.threads) {
         Ok((machine, _)) => serde_json::to_string_pretty(&machine).unwrap_or_default(),
         Err(fault) => format!("{}: {}", fault.code, fault.detail),
     };

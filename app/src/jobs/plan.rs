@@ -96,7 +96,8 @@ fn calibrated(
 ) -> Result<Calibration> {
     let engine = Engine::open(&context.backend, context.threads)?;
     let micro_batches = typical(known, plan);
-    let key = calibration_key(&engine.fingerprint(), &known.model_hash, plan);
+    let fingerprint = engine.with_arithmetic(plan.arithmetic).fingerprint();
+    let key = calibration_key(&fingerprint, &known.model_hash, plan);
     let path = kept_at(context);
     let mut kept = read_kept(&path);
     if let Some(found) = kept.get(&key)

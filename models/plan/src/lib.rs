@@ -43,7 +43,7 @@ pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use quality::{Quality, assess};
 pub use remedy::Remedy;
-pub use resolve::{GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
+pub use resolve::{Arithmetic, GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
 pub use run_view::RunView;
 pub use samples::SamplePlan;
 pub use schedule::LrSchedule;

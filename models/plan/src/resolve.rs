@@ -28,6 +28,18 @@ pub enum Optimizer {
     AdamW8bit,
 }
 
+/// What the factors of the large products of training are rounded to; sums and everything else are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arithmetic {
+    /// Not rounded.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// To the upper half of an f32.
+    #[serde(rename = "bf16")]
+    Bf16,
+}
+
 /// A field that is left out where it says nothing: a plan of before it was there reads and writes the same.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -90,6 +102,9 @@ pub struct TrainingPlan {
     /// What keeps the moments.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optimizer: Optimizer,
+    /// What the factors of large products are rounded to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arithmetic: Arithmetic,
     /// Noise on the embeddings while training: `alpha / √(tokens · width)` at most; 0: none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neftune_alpha: f64,
@@ -342,7 +357,7 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
     };
     preference::check(config)?;
     only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
-    only("training.precision", &t.precision, &["f32"])?;
+    only("training.precision", &t.precision, &["f32", "bf16"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
     only("guards.on_divergence", &config.guards.on_divergence, &["pause", "rewind", "continue"])?;
     only(
@@ -529,6 +544,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             Some("adamw_8bit") => Optimizer::AdamW8bit,
             _ => Optimizer::AdamW,
         },
+        arithmetic: if t.precision.as_deref() == Some("bf16") { Arithmetic::Bf16 } else { Arithmetic::F32 },
         neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),

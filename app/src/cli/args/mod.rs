@@ -22,7 +22,7 @@ mod training;
 mod values;
 mod versions;
 
-pub use bench::{BenchCommand, BenchGenerateArgs};
+pub use bench::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
 pub use data::{ChunkArgs, ConvertArgs, DataCommand, EmbedArgs, InspectArgs, SearchChunksArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;

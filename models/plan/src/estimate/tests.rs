@@ -46,6 +46,7 @@ fn facts<'a>(spec: &'a ModelSpec, lengths: &'a [usize]) -> Facts<'a> {
             available_bytes: 20_000_000_000,
             cores: 2,
             disk_free_bytes: 1 << 40,
+            ..MachineFacts::default()
         }),
         ..Facts::bare(spec, lengths, 2)
     }
