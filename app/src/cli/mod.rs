@@ -25,7 +25,7 @@ pub mod verify;
 
 mod attach;
 mod completions;
-mod config;
+pub(crate) mod config;
 pub(crate) mod data;
 mod disk;
 mod errors;
@@ -39,7 +39,7 @@ mod presets;
 mod profiles;
 mod queue;
 mod run_compare;
-mod run_log;
+pub(crate) mod run_log;
 mod run_rows;
 mod runs;
 mod serve;
