@@ -191,14 +191,19 @@ pub fn write_model(
         }
         Ok(())
     });
-    written.map_err(|error| match (stopped, error.kind()) {
+    written.map_err(|error| not_written("write the model to", out, error, stopped))
+}
+
+/// Why the folder `out` was not written: `stopped`, where a tensor could not be produced.
+pub(crate) fn not_written(what: &str, out: &Path, error: io::Error, stopped: Option<Fault>) -> Fault {
+    match (stopped, error.kind()) {
         (Some(fault), _) => fault,
         (None, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => Fault::new(
             "PS-CFG-001",
             format!("`{}` already holds files. Give a folder that does not exist yet.", out.display()),
         ),
-        (None, _) => Fault::io("write the model to", out, error),
-    })
+        (None, _) => Fault::io(what, out, error),
+    }
 }
 
 fn expect_length(tensor: &OutTensor, bytes: Vec<u8>) -> Result<Vec<u8>> {

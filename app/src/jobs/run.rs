@@ -4,14 +4,14 @@ use super::answer::Wording;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
-use super::{disk, live, samples};
+use super::{disk, live};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
+use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, SamplePlan, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -324,7 +324,7 @@ fn execute(
         questions: &mut questions,
         samples: Some(Samples {
             prompts: &setup.samples,
-            tokens: samples::answer_tokens(&config),
+            tokens: SamplePlan::of_config(&config.evaluation, setup.validation.len()).tokens,
             stop_ids: wording.stop_ids(),
             tokenizer: setup.base.tokenizer(),
         }),

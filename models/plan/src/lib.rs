@@ -24,6 +24,7 @@ pub mod remedy;
 pub mod resolve;
 pub mod rope;
 pub mod run_view;
+pub mod samples;
 pub mod saved;
 pub mod schedule;
 pub mod spec;
@@ -43,6 +44,7 @@ pub use quality::{Quality, assess};
 pub use remedy::Remedy;
 pub use resolve::{GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
 pub use run_view::RunView;
+pub use samples::SamplePlan;
 pub use schedule::LrSchedule;
 pub use spec::{
     Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,

@@ -11,6 +11,7 @@ pub use crate::facts::Facts;
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::preference::{self, Objective, PreferencePlan};
+use crate::samples::SamplePlan;
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,9 @@ pub struct TrainingPlan {
     /// How often rows are drawn, by where they come from; empty where every row is drawn once an epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceWeight>,
+    /// What is answered at each evaluation.
+    #[serde(default)]
+    pub samples: SamplePlan,
 }
 
 /// How often the rows of one source are drawn in an epoch.
@@ -205,6 +209,12 @@ impl TrainingPlan {
     pub fn keeps_reference(&self) -> bool {
         let is_compared = self.preference.as_ref().is_some_and(PreferencePlan::has_reference);
         is_compared && self.init_from.is_some()
+    }
+
+    /// Steps between the states that a run can go back to: a twentieth of it, but only where it saves anyway.
+    pub fn anchor_every(&self) -> u64 {
+        let base = self.checkpoint_every_steps.unwrap_or(1).max(1);
+        base * self.total_steps.div_ceil(20).div_ceil(base).max(1)
     }
 
     /// The learning rate over time.
@@ -533,6 +543,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         preference: PreferencePlan::of(config),
         guards: GuardPlan::of_config(&config.guards),
         sources: Vec::new(),
+        samples: SamplePlan::of_config(&config.evaluation, facts.data.held_out.len()),
     })
 }
 

@@ -6,7 +6,7 @@
 use crate::base::BaseModel;
 use crate::engine::MergeOptions;
 use crate::merge::{Merger, dense};
-use crate::merge_writer::{OutTensor, narrow, out_type, write_tensors};
+use crate::merge_writer::{OutTensor, narrow, not_written, out_type, write_tensors};
 use crate::peft_format::AdapterFile;
 use durable::Manifest;
 use peft_kernels::{Backend, DType};
@@ -201,12 +201,5 @@ pub(crate) fn write<B: Backend>(
         }
         Ok(())
     });
-    written.map_err(|error| match (stopped, error.kind()) {
-        (Some(fault), _) => fault,
-        (None, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => Fault::new(
-            "PS-CFG-001",
-            format!("`{}` already holds files. Give a folder that does not exist yet.", out.display()),
-        ),
-        (None, _) => Fault::io("write the checkpoint to", out, error),
-    })
+    written.map_err(|error| not_written("write the checkpoint to", out, error, stopped))
 }

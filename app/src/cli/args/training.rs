@@ -15,13 +15,9 @@ pub struct QuickstartArgs {
     pub out: Option<PathBuf>,
 }
 
-/// `train`.
+/// What a run is to be: a run file, options, or both. `train` and `plan` understand the same.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-#[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
-                        peft-studio train run.json --set training.learning_rate=1e-4\n\n\
-                        What is not given is chosen for you.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct TrainArgs {
+pub struct RequestArgs {
     /// A run file, as stored with every run, or a specification; options change what it says
     #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
     pub run: Option<PathBuf>,
@@ -40,9 +36,6 @@ pub struct TrainArgs {
     /// Change any setting of the run file; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
-    /// Folder for the adapter, checkpoints and events of this run
-    #[arg(long, value_name = "DIR", alias = "output")]
-    pub out: Option<PathBuf>,
     /// A name to find the run by
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -73,6 +66,21 @@ pub struct TrainArgs {
     /// Size of each correction, such as 2e-4
     #[arg(long, value_name = "NUMBER")]
     pub learning_rate: Option<f64>,
+}
+
+/// `train`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
+                        peft-studio train run.json --set training.learning_rate=1e-4\n\n\
+                        What is not given is chosen for you.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct TrainArgs {
+    /// What the run is to be.
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Folder for the adapter, checkpoints and events of this run
+    #[arg(long, value_name = "DIR", alias = "output")]
+    pub out: Option<PathBuf>,
     /// Folder of an adapter, or of an earlier run, to continue from
     #[arg(long, value_name = "DIR")]
     pub resume_from: Option<PathBuf>,
