@@ -19,6 +19,9 @@ use eframe::egui::{Align, Key, Layout, Panel, Slider, TextEdit, Ui, WidgetInfo, 
 /// Below this width panels at the side would leave too little for answers.
 const NARROW: f32 = 860.0;
 
+/// Room for the slider of checkpoints with its words.
+const CHECKPOINT: f32 = 300.0;
+
 /// Draw it.
 pub fn playground_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
     let is_narrow = ui.available_width() < NARROW;
@@ -166,6 +169,10 @@ fn checkpoint_ui(ui: &mut Ui, ready: &Ready, at: &mut Option<usize>, is_busy: bo
     let t = of(ui);
     let last = steps.len() - 1;
     let mut index = at.unwrap_or(last).min(last);
+    // A slider is not broken over two lines; where it does not fit any more, it begins one.
+    if ui.available_size_before_wrap().x < CHECKPOINT {
+        ui.end_row();
+    }
     let name = ui.label(text::hint(t, "Checkpoint"));
     ui.spacing_mut().slider_width = 120.0;
     let shown = steps.clone();
