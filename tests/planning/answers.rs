@@ -238,6 +238,7 @@ fn a_change_is_worked_out_within_100_ms_s4_9_3() {
         dropout: false,
         points: vec![Point { tokens: 500, squares: 100_000.0, seconds: 0.1, forward_seconds: 0.04 }],
         head_row_seconds: 1e-3,
+        answer_seconds: 0.01,
         update_seconds: 1e-9,
         build_seconds: 0.01,
         sync_seconds: 0.003,

@@ -25,7 +25,7 @@ pub mod verify;
 
 mod attach;
 mod completions;
-mod config;
+pub(crate) mod config;
 pub(crate) mod data;
 mod data_chunk;
 mod data_embed;
@@ -44,7 +44,7 @@ mod profiles;
 mod queue;
 mod review;
 mod run_compare;
-mod run_log;
+pub(crate) mod run_log;
 mod run_rows;
 mod runs;
 mod serve;

@@ -10,7 +10,7 @@ use crate::jobs::teaching::local::teacher;
 use crate::jobs::teaching::{Opened, Wanted, generate, label, open_helper, read_text};
 use crate::jobs::{documents, library};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use peft_plan::Result;
+use peft_plan::{Fault, Result};
 use peft_plan::helper::{HelperModel, Service};
 use peft_teach::ask_again::judged;
 use peft_teach::engine::{End, Event, Pace};

@@ -101,7 +101,8 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
 /// before the model was here.
 pub(super) fn request(context: &Context, args: &TrainArgs) -> Result<Option<(RunRequest, Wishes)>> {
     let config = configuration(context, args)?;
-    if !fetch_model(context, &config)? {
+    // Who starts a run elsewhere hears of the download; else results on stdout are the events of the run.
+    if !fetch_model(context, &config, context.json && args.detach)? {
         return Ok(None);
     }
     if let Some(path) = &args.request.run
@@ -158,10 +159,9 @@ fn tell_launched(context: &Context, launched: &Launched) {
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
-fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
+fn fetch_model(context: &Context, config: &RunConfig, to_stdout: bool) -> Result<bool> {
     let name = spelled(&config.model);
-    // Results on stdout are the events of the run.
-    let mut view = TransferView::new(&name, false);
+    let mut view = TransferView::new(&name, to_stdout);
     let is_here = ensure(context, config, &mut |event| view.receive(event))?;
     drop(view);
     if !is_here {

@@ -4,12 +4,15 @@
 //! time. Runs are processes of their own.
 
 pub mod app;
+mod browsing;
 pub mod command;
 pub mod errand;
 pub mod export;
 pub mod feed;
 mod launch;
+pub mod log;
 pub mod logic;
+mod measure;
 mod outside;
 pub mod palette;
 mod picture;
@@ -23,7 +26,10 @@ pub mod shell;
 pub mod state;
 pub mod story;
 pub mod studio;
+mod talking;
+pub mod target;
 pub mod theme;
+pub mod tools;
 pub mod views;
 pub mod widgets;
 pub mod wizard;

@@ -28,6 +28,8 @@ pub enum Route {
     Export,
     /// The local server.
     Serve,
+    /// Measuring, waiting runs, chains, checks, the log.
+    Tools,
     /// How the window looks and where things are.
     Settings,
     /// Words, codes, shortcuts and where commands live.
@@ -35,7 +37,7 @@ pub enum Route {
 }
 
 /// What the rail shows: the page, its name, its icon.
-pub const RAIL: [(Route, &str, Icon); 12] = [
+pub const RAIL: [(Route, &str, Icon); 13] = [
     (Route::Home, "Home", Icon::Home),
     (Route::New, "New run", Icon::Plus),
     (Route::Runs, "Runs", Icon::List),
@@ -46,6 +48,7 @@ pub const RAIL: [(Route, &str, Icon); 12] = [
     (Route::Export, "Export", Icon::Upload),
     (Route::Serve, "Serve", Icon::Globe),
     (Route::Studio, "Data studio", Icon::Database),
+    (Route::Tools, "Tools", Icon::Pulse),
     (Route::Settings, "Settings", Icon::Gear),
     (Route::Help, "Help", Icon::Help),
 ];

@@ -3,11 +3,14 @@
 use super::errand::Said;
 use super::playground::ChatReply;
 use super::problem::Problem;
+use super::target::Target;
+use super::tools;
 use super::wizard::{SuitedList, data::Inspected};
 use crate::cli::context::Context;
 use crate::jobs::compare::Comparison;
 use crate::jobs::disk::Survey;
 use crate::jobs::export::sizes::Sizes;
+use crate::jobs::incoming::Incoming;
 use crate::jobs::library::LocalModel;
 use crate::jobs::notices::Preferences;
 use crate::jobs::plan::Answer;
@@ -45,6 +48,14 @@ pub enum Reply {
     Planned(Result<Box<Answer>, Problem>),
     /// Files were chosen.
     Picked(super::command::Purpose, Vec<PathBuf>),
+    /// A file or folder holds a model, and this is where it was wanted.
+    Opened(super::command::Slot, Target),
+    /// Settings that came in a file.
+    Incoming(Result<Box<Incoming>, Problem>),
+    /// The runs that wait.
+    Queue(Result<tools::Queue, Problem>),
+    /// The end of a log file.
+    LogFile(tools::log::Source, String),
     /// Something went well.
     Done(String),
     /// Something went wrong.
@@ -53,8 +64,8 @@ pub enum Reply {
     Errand(u64, Said),
     /// So many bytes of an export are written.
     Written(u64, u64),
-    /// What exports of a run will take.
-    Sizes(String, Result<Sizes, Problem>),
+    /// What exports will take.
+    Sizes(Target, Result<Sizes, Problem>),
     /// What takes room on the disk.
     Surveyed(Result<Survey, Problem>),
     /// What the desktop is told.

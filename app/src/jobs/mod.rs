@@ -24,6 +24,7 @@ pub mod facts;
 pub mod fit;
 pub mod hardware;
 pub mod hardware_watch;
+pub mod incoming;
 pub mod kept;
 pub mod library;
 pub mod live;

@@ -8,7 +8,7 @@ use crate::file::{TEMPORARY, is_unique, parent_of, temporary_in, unique};
 use crate::fs::{Fs, RealFs};
 use crate::hashed::{same_error, write_new};
 use crate::manifest::{Entry, MANIFEST_NAME, Manifest, is_plain_name};
-use crate::part::{Part, Sealed, lock, part_path};
+use crate::part::{JOURNAL, PART, Part, Sealed, lock, part_path};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ pub fn continue_directory(target: &Path, files: impl FnOnce(&mut Writer) -> io::
     }
     let held = File::options().read(true).write(true).create(true).truncate(false).open(&place_of_lock)?;
     lock(&held)?;
-    let done = tidy(&growing, |name| name == LOCK || name.ends_with(".part") || name.ends_with(".part.journal"))
+    let done = tidy(&growing, |name| name == LOCK || name.ends_with(PART) || name.ends_with(JOURNAL))
         .and_then(|()| fill(&RealFs, &growing, files));
     let manifest = match done {
         Ok(manifest) => manifest,

@@ -16,8 +16,8 @@ const HEAD: &str = "peft-studio/part 1 ";
 /// Some hundred thousand steps; a longer journal is not one of ours.
 const MAXIMUM_BYTES: u64 = 32 << 20;
 /// What the content is called until it is whole.
-const PART: &str = ".part";
-const JOURNAL: &str = ".part.journal";
+pub(crate) const PART: &str = ".part";
+pub(crate) const JOURNAL: &str = ".part.journal";
 
 /// The end of a step: so long is the content until there, with this hash.
 #[derive(Clone)]

@@ -236,6 +236,7 @@ impl Logic {
                 Job::Versions => {}
                 Job::Diff => page.diff = Some((page.asked_diff, value)),
             },
+            Said::Remark(_) => {}
             Said::Ended(ending) => {
                 page.jobs.retain(|(known, _)| *known != id);
                 match ending {
@@ -389,15 +390,6 @@ impl Logic {
             teller.tell(Reply::Studio(Found::Chunks(document, store.chunks_of(document, most)?)));
             Ok(())
         });
-    }
-}
-
-/// What a person chose in a dialog of the desktop.
-pub(super) fn chosen(purpose: Purpose, dialog: rfd::FileDialog) -> Vec<PathBuf> {
-    match purpose {
-        Purpose::Documents => dialog.set_title("Documents").pick_files().unwrap_or_default(),
-        Purpose::DocumentFolder => dialog.set_title("A folder of documents").pick_folder().into_iter().collect(),
-        _ => dialog.set_title("A file with rows").pick_file().into_iter().collect(),
     }
 }
 
