@@ -51,6 +51,7 @@ fn setting(name: &str, usual: usize) -> usize {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a campaign's counts are its result")]
 fn a_generation_survives_kills_and_a_helper_that_fails_s2_3() {
     let kills = setting("PEFT_STUDIO_TEACHING_KILLS", 4);
     let units = setting("PEFT_STUDIO_TEACHING_ROWS", 120) / PAIRS;

@@ -198,7 +198,7 @@ pub struct PersonaArgs {
     /// Port to listen at, with --serve; 0: any that is free
     #[arg(long, value_name = "N", default_value = "8000")]
     pub port: u16,
-    /// The token that must be sent, with --serve [default: PEFT_STUDIO_API_KEY]
+    /// The token that must be sent, with --serve [default: `PEFT_STUDIO_API_KEY`]
     #[arg(long, value_name = "TOKEN")]
     pub api_key: Option<String>,
 }
