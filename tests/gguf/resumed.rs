@@ -122,6 +122,8 @@ fn a_merge_goes_on_at_the_last_tensor_to_the_same_bytes_b5() {
         .expect("no fault");
     assert_eq!(produced.iter().sum::<usize>(), once, "every tensor was produced once");
     for file in &manifest.files {
-        assert!(std::fs::read(out.join(&file.name)).expect("read") == std::fs::read(whole.join(&file.name)).expect("read"));
+        assert!(
+            std::fs::read(out.join(&file.name)).expect("read") == std::fs::read(whole.join(&file.name)).expect("read")
+        );
     }
 }

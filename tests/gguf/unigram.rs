@@ -26,8 +26,7 @@ fn model(folder: &Path, change: impl FnOnce(&mut Value)) -> BaseModel {
     let mut tokenizer = json(&fixtures.join("gguf/unigram/tokenizer.json"));
     change(&mut tokenizer);
     put("tokenizer.json", &tokenizer);
-    let settings =
-        json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE});
+    let settings = json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": TEMPLATE});
     put("tokenizer_config.json", &settings);
     BaseModel::open("unigram", folder).expect("a model")
 }
@@ -46,7 +45,8 @@ fn a_unigram_tokenizer_makes_the_same_tokens_in_a_gguf_file_7() {
     assert!(said.bytes("tokenizer.ggml.precompiled_charsmap").is_some_and(|table| table.len() > 100));
 
     let again = BaseModel::open("again", &path).expect("a model");
-    let ids = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf/unigram/ids.json")).expect("read");
+    let ids =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf/unigram/ids.json")).expect("read");
     let ids: Vec<(String, Vec<u32>)> = serde_json::from_slice(&ids).expect("JSON");
     assert!(ids.len() > 8);
     for (text, wanted) in &ids {

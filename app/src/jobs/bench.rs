@@ -208,7 +208,8 @@ pub fn keep(report: &BenchReport, request: &BenchRequest, path: &Path) -> Result
     let name = Path::new(&request.model).file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().map(|c| if c == ',' || c == '"' || c.is_control() { '_' } else { c }).collect();
     let BenchReport { kind, device, threads, .. } = report;
-    let what = format!("{name},{kind},{device},{threads},{},{},", request.prompt_tokens.unwrap_or(PROMPT), request.generate);
+    let what =
+        format!("{name},{kind},{device},{threads},{},{},", request.prompt_tokens.unwrap_or(PROMPT), request.generate);
     let past = |line: &str| line.split_once(',')?.1.strip_prefix(&what)?.split(',').nth(1)?.parse::<f64>().ok();
     let past: Vec<f64> = text.lines().skip(1).filter_map(past).collect();
     let usual = (!past.is_empty()).then(|| Spread::of(past[past.len().saturating_sub(PAST)..].to_vec()).median);

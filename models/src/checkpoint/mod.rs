@@ -209,7 +209,8 @@ impl Checkpoint {
     pub(crate) fn sparing(&self) -> impl Fn(usize) + Send + Sync + use<> {
         let mut blocks: Vec<Vec<(Arc<Mmap>, Bytes)>> = self.spec.layers.iter().map(|_| Vec::new()).collect();
         for (name, tensor) in &self.tensors {
-            let number = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            let number =
+                name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             if let Some(block) = number.and_then(|number| blocks.get_mut(number))
                 && let Some(map) = self.maps.get(&tensor.file)
             {

@@ -20,12 +20,7 @@ impl Engine {
     }
 
     /// Bytes of the weights of base and adapter as one model.
-    pub fn merged_bytes(
-        &self,
-        base: &BaseModel,
-        adapter: Option<&AdapterFile>,
-        options: &MergeOptions,
-    ) -> Result<u64> {
+    pub fn merged_bytes(&self, base: &BaseModel, adapter: Option<&AdapterFile>, options: &MergeOptions) -> Result<u64> {
         match &self.device {
             Device::Cpu(cpu) => merged_bytes(cpu, base, adapter, options),
         }

@@ -548,9 +548,10 @@ fn stops(
             None => (true, format!("neither model nor file ended an answer within {room} tokens")),
             // Rounded weights answer in other words, some of them at greater length; how far they are from the model
             // is measured by the divergence. Here it counts that programs stop where the model does.
-            Some(end) if model.tokenizer().stop_ids().contains(&end) => {
-                (true, format!("the model ends its answer with a token that stops the file, which took over {room} tokens"))
-            }
+            Some(end) if model.tokenizer().stop_ids().contains(&end) => (
+                true,
+                format!("the model ends its answer with a token that stops the file, which took over {room} tokens"),
+            ),
             Some(_) => (false, "the model ends its answer with a token that does not stop the file".to_owned()),
         }
     };

@@ -20,7 +20,8 @@ mod manifest;
 mod part;
 
 pub use directory::{
-    Writer, commit_directory, commit_directory_on, continue_directory, remove_leftovers, replace_directory, replace_directory_on,
+    Writer, commit_directory, commit_directory_on, continue_directory, remove_leftovers, replace_directory,
+    replace_directory_on,
 };
 pub use file::{create_directories, rename_file, write_file, write_file_on, write_file_with};
 pub use fs::{DurableFile, Fs, RealFs};

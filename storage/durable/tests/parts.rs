@@ -128,7 +128,10 @@ fn a_directory_goes_on_where_it_was_stopped_and_is_gone_where_it_failed() {
     grow(&target, STEPS, ErrorKind::Interrupted, &mut found).unwrap();
     assert_eq!(found, [0, 0, STEPS, 3]);
     let manifest = verify_directory(&target).unwrap();
-    assert_eq!(manifest.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["a.bin", "b.bin", "config.json"]);
+    assert_eq!(
+        manifest.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        ["a.bin", "b.bin", "config.json"]
+    );
     assert_eq!(fs::read(target.join("b.bin")).unwrap(), whole());
     assert_eq!(fs::read_dir(&target).unwrap().count(), 4, "three files and their manifest");
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);

@@ -17,9 +17,9 @@ use crate::fault::device;
 use crate::merge::Merger;
 use crate::peft_format::AdapterFile;
 use durable::{Digest, Part, Sealed};
-use peft_kernels::{Backend, FrozenWeight};
 use peft_kernels::cpu::Cpu;
 use peft_kernels::quant::{self, GgmlType};
+use peft_kernels::{Backend, FrozenWeight};
 use peft_plan::{Fault, ModelSpec, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -167,7 +167,8 @@ impl<'a> Conversion<'a> {
     /// goes on with it. A fault leaves nothing.
     pub fn prepare(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Option<Vec<Unnamed>>> {
         assert_eq!(paths.len(), self.plans.len(), "a path for every file");
-        let mut made = MadeOf::new(&self.cpu.fingerprint(), self.source.base, self.source.adapter, self.source.quantize);
+        let mut made =
+            MadeOf::new(&self.cpu.fingerprint(), self.source.base, self.source.adapter, self.source.quantize);
         if let Some(importance) = self.source.importance {
             made.weighed(importance);
         }
@@ -389,7 +390,10 @@ fn begun(path: &Path, error: io::Error) -> Fault {
         io::ErrorKind::AlreadyExists => error.to_string(),
         _ => return Fault::io("write the model to", path.parent().unwrap_or(path), error),
     };
-    Fault::new("PS-CFG-001", format!("`{}` cannot be written: {why}; choose another folder or `--name`", path.display()))
+    Fault::new(
+        "PS-CFG-001",
+        format!("`{}` cannot be written: {why}; choose another folder or `--name`", path.display()),
+    )
 }
 
 fn failed(paths: &[PathBuf], error: io::Error) -> Fault {
