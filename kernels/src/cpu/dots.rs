@@ -84,9 +84,9 @@ fn add_decoded<const R: usize>(
             let mut scales = [0.0; DECODE / SMALLEST_BLOCK];
             let scales = &mut scales[..cols.len() / w.block];
             w.absmax.run(start / w.block, scales);
-            let codes = &w.codes.as_slice()[start / 2..(start + cols.len()) / 2];
+            let bytes = &w.codes.as_slice()[start / 2..][..cols.len() / 2];
             let values = code_table(w.kind);
-            isa.add_four_bit(&Codes { codes, scales, values, rounding: w.rounding, block: w.block }, x, sums);
+            isa.add_four_bit(&Codes { bytes, scales, values, rounding: w.rounding, block: w.block }, x, sums);
             true
         }
         FrozenWeight::Blocks { bytes, kind, .. } if is_whole(kind.block_len()) => {

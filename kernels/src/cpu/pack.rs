@@ -60,10 +60,10 @@ pub(super) fn pack_as(
     let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words);
     match along {
         Along::Lanes => {
-            let mut buffers = [[0.0; DECODE]; 9];
+            let (mut buffers, mut numbers) = ([[0.0; DECODE]; 8], [0.0; DECODE]);
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
                 let lanes = first..lanes.end.min(first + width);
-                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, &mut buffers);
+                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, (&mut buffers, &mut numbers));
             }
         }
         Along::Depth => {
@@ -88,12 +88,11 @@ fn lane_by_lane(
     depth: Range<usize>,
     width: usize,
     panel: &mut [f32],
-    buffers: &mut [[f32; DECODE]; 9],
+    (buffers, numbers): (&mut [[f32; DECODE]; 8], &mut [f32; DECODE]),
 ) {
     if lanes.len() < width {
         panel.fill(0.0);
     }
-    let [numbers, buffers @ ..] = buffers;
     for from in depth.clone().step_by(DECODE) {
         let run = from..depth.end.min(from + DECODE);
         // Runs begin at even steps, so no pair is torn.

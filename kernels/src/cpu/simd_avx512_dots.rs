@@ -25,7 +25,7 @@ type Group = [__m512; GROUP / LANES];
 /// Four-bit codes and what they stand for.
 pub(super) struct Codes<'a> {
     /// Of whole blocks, the first of two in the high half.
-    pub(super) codes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     /// One a block.
     pub(super) scales: &'a [f32],
     pub(super) values: &'a [f32; 16],
@@ -129,7 +129,7 @@ fn four_bit<const R: usize>(w: &Codes, x: &[&[f32]; R], sums: &mut [f32; R]) {
     let values = load(w.values);
     let mut lanes = Sums::new();
     let mut at = 0;
-    for (codes, &scale) in w.codes.chunks_exact(w.block / 2).zip(w.scales) {
+    for (codes, &scale) in w.bytes.chunks_exact(w.block / 2).zip(w.scales) {
         let values = round(_mm512_mul_ps(values, _mm512_set1_ps(scale)), w.rounding);
         for codes in codes.as_chunks::<{ GROUP / 2 }>().0 {
             let [first, second] = codes.as_chunks::<LANES>().0 else { continue };
