@@ -135,12 +135,11 @@ impl Runs {
 
 /// Hashes of the runs of words of what is asked and answered; a system prompt is that of many rows.
 fn runs(example: &Example) -> Vec<u64> {
-    let spoken: Vec<String> = match example {
-        Example::Text(_) => texts(example).map(std::borrow::Cow::into_owned).collect(),
-        _ => {
-            let turns = example.parts().into_iter().flatten().filter(|turn| turn.role != Role::System);
-            turns.map(|turn| Turn::as_text(turn).into_owned()).collect()
-        }
+    let spoken: Vec<String> = if let Example::Text(_) = example {
+        texts(example).map(std::borrow::Cow::into_owned).collect()
+    } else {
+        let turns = example.parts().into_iter().flatten().filter(|turn| turn.role != Role::System);
+        turns.map(|turn| Turn::as_text(turn).into_owned()).collect()
     };
     let words: Vec<String> = spoken
         .iter()

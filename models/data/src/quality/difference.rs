@@ -59,15 +59,12 @@ pub fn difference(before: &[Row], after: &[Row]) -> Difference {
     let rest = old.rest();
     let mut rest = Pool::new(rest.iter().copied(), fingerprint::of_prompt);
     for row in new {
-        match rest.take(fingerprint::of_prompt(&row.example)) {
-            Some(earlier) => {
-                difference.changed += 1;
-                keep(&mut difference.changes, || change(Some(earlier), Some(row)));
-            }
-            None => {
-                difference.added += 1;
-                keep(&mut difference.additions, || change(None, Some(row)));
-            }
+        if let Some(earlier) = rest.take(fingerprint::of_prompt(&row.example)) {
+            difference.changed += 1;
+            keep(&mut difference.changes, || change(Some(earlier), Some(row)));
+        } else {
+            difference.added += 1;
+            keep(&mut difference.additions, || change(None, Some(row)));
         }
     }
     for row in rest.rest() {
@@ -111,7 +108,9 @@ impl<'a> Pool<'a> {
         for row in rows {
             pool.entry(key(&row.example)).or_default().push(row);
         }
-        pool.values_mut().for_each(|rows| rows.reverse());
+        for rows in pool.values_mut() {
+            rows.reverse();
+        }
         Self { rows: pool }
     }
 

@@ -295,9 +295,8 @@ mod tests {
 
     #[test]
     fn an_answer_out_of_a_long_text_in_its_question_is_no_echo() {
-        let question =
-            format!("{} Who wrote it?", "The book was written by Ann Ox in the year of the flood. ".repeat(1));
-        assert!(codes(&talk(&question, "The book was written by Ann Ox.")).is_empty());
+        let question = "The book was written by Ann Ox in the year of the flood. Who wrote it?";
+        assert!(codes(&talk(question, "The book was written by Ann Ox.")).is_empty());
     }
 
     #[test]

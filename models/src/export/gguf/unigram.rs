@@ -160,7 +160,7 @@ mod tests {
     use crate::export::gguf::vocabulary::TokenizerFiles;
     use serde_json::{Value, json};
 
-    fn tokenizer(normalizers: Value, pre: Value) -> Value {
+    fn tokenizer(normalizers: &Value, pre: &Value) -> Value {
         json!({
             "normalizer": {"type": "Sequence", "normalizers": normalizers}, "pre_tokenizer": pre,
             "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["\u{2581}a", -1.0]], "byte_fallback": false},
@@ -183,7 +183,7 @@ mod tests {
             (json!([prepend, show]), Value::Null),
             (json!([show]), Value::Null),
         ] {
-            assert!(Normalizing::of(&tokenizer(steps.clone(), pre)).is_ok(), "{steps}");
+            assert!(Normalizing::of(&tokenizer(&steps, &pre)).is_ok(), "{steps}");
         }
         let damaged = json!({"type": "Precompiled", "precompiled_charsmap": "not base64!"});
         for (steps, pre, says) in [
@@ -195,10 +195,10 @@ mod tests {
             (json!([{"type": "Lowercase"}]), Value::Null, "Lowercase"),
             (json!([show]), json!({"type": "WhitespaceSplit"}), "WhitespaceSplit"),
         ] {
-            let fault = Normalizing::of(&tokenizer(steps, pre)).err().expect("refused");
+            let fault = Normalizing::of(&tokenizer(&steps, &pre)).err().expect("refused");
             assert!(fault.code == "PS-GGUF-001" && fault.detail.contains(says), "{} lacks {says}", fault.detail);
         }
-        let mut bytes = tokenizer(json!([show]), Value::Null);
+        let mut bytes = tokenizer(&json!([show]), &Value::Null);
         bytes["model"]["byte_fallback"] = json!(true);
         let files = TokenizerFiles { json: bytes, ..TokenizerFiles::default() };
         let fault = describe(&mut Metadata::default(), &files, 2).expect_err("refused");
