@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time that the passes may take together, about.
-const BUDGET: Duration = Duration::from_millis(2000);
+const BUDGET: Duration = Duration::from_secs(2);
 /// Rounds of passes, at most.
 const PASSES: usize = 15;
 /// Above so many parameters outside the blocks, training them too is counted instead of tried.

@@ -144,7 +144,7 @@ impl Here<'_> {
                 ChatAsk::Clear => self.forget(),
                 ChatAsk::Checkpoint(which) => {
                     let Self { partner, context, store, cell, voice, .. } = self;
-                    match partner.switch(context, Some(*store), *cell, voice, &which) {
+                    match partner.switch(context, Some(*store), cell, voice, &which) {
                         Ok(()) => self.tell_ready(),
                         Err(fault) => self.teller.tell(Reply::Failed(Problem::from(&fault))),
                     }
