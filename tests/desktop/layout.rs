@@ -42,7 +42,9 @@ fn collect(shape: &Shape, clip: Rect, into: &mut Vec<Painted>) {
 /// What is wrong with the texts of a window.
 fn faults(shapes: &[ClippedShape], window: Rect) -> Vec<String> {
     let mut texts = Vec::new();
-    shapes.iter().for_each(|ClippedShape { clip_rect, shape, .. }| collect(shape, *clip_rect, &mut texts));
+    for ClippedShape { clip_rect, shape, .. } in shapes {
+        collect(shape, *clip_rect, &mut texts);
+    }
     // Where pages end that are scrolled; what is cut there is seen after scrolling.
     let ends = texts.iter().map(|text| text.clip.bottom()).filter(|end| *end < window.bottom()).fold(0.0, f32::max);
     let mut found = Vec::new();

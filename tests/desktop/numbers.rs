@@ -115,6 +115,6 @@ fn a_hundred_thousand_steps_are_shown_and_followed() {
     let begun = Instant::now();
     frames(&mut window, 5);
     // Far above what is aimed at: a frame that goes through all points several times is noticed even here.
-    assert!(begun.elapsed() < Duration::from_millis(5 * 400), "{:?} for 5 frames", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?} for 5 frames", begun.elapsed());
     assert_eq!(window.state().data.stories[&id].curve(peft_studio::gui::story::Metric::Loss).len() as u64, STEPS);
 }

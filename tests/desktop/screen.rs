@@ -18,7 +18,7 @@ use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
 
 /// Longest that anything takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process that ends with the test.
 struct Ending(Child);
@@ -99,7 +99,7 @@ fn drop_on(x: &RustConnection, root: Window, window: Window, path: &Path) {
         x.flush().expect("flushed");
     };
     send("XdndEnter", [source, 5 << 24, list, 0, 0]);
-    send("XdndPosition", [source, 0, (640 << 16) | 400, 0, atom("XdndActionCopy")]);
+    send("XdndPosition", [source, 0, 640 * 0x1_0000 + 400, 0, atom("XdndActionCopy")]);
     let mut is_dropped = false;
     until("the file is taken", || match x.poll_for_event().expect("connected")? {
         Event::SelectionRequest(asked) => {

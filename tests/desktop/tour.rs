@@ -74,6 +74,9 @@ pub(crate) fn prepare(window: &mut Window) -> Vec<String> {
     runs
 }
 
+/// A name, and what brings the window there.
+type Place = (&'static str, fn(&mut Window));
+
 fn at(name: &str, commands: Vec<Command>) -> Stop {
     Stop { name: name.to_owned(), scrolls_sideways: false, commands, then: None }
 }
@@ -90,7 +93,7 @@ pub(crate) fn stops(runs: &[String]) -> Vec<Stop> {
         stop.then = Some(evaluates);
     }
     let last = Route::Run(runs[runs.len() - 1].clone());
-    let tabs: [(&str, fn(&mut Window)); 5] = [
+    let tabs: [Place; 5] = [
         ("run: charts", |window| window.state_mut().pages.run.tab = run::Tab::Charts),
         ("run: answers", |window| window.state_mut().pages.run.tab = run::Tab::Samples),
         ("run: events", |window| window.state_mut().pages.run.tab = run::Tab::Events),
@@ -101,7 +104,7 @@ pub(crate) fn stops(runs: &[String]) -> Vec<Stop> {
         ("run: settings", |window| window.state_mut().pages.run.tab = run::Tab::Config),
     ];
     all.extend(tabs.map(|(name, set)| then(name, last.clone(), set)));
-    let steps: [(&str, fn(&mut Window)); 5] = [
+    let steps: [Place; 5] = [
         ("wizard: goal", |window| window.state_mut().pages.wizard.step = Step::Goal),
         ("wizard: model", |window| window.state_mut().pages.wizard.step = Step::Model),
         ("wizard: examples", |window| window.state_mut().pages.wizard.step = Step::Data),
@@ -109,7 +112,7 @@ pub(crate) fn stops(runs: &[String]) -> Vec<Stop> {
         ("wizard: review", |window| window.state_mut().pages.wizard.step = Step::Review),
     ];
     all.extend(steps.map(|(name, set)| then(name, Route::New, set)));
-    let tools: [(&str, fn(&mut Window)); 4] = [
+    let tools: [Place; 4] = [
         ("tools: queue", |window| {
             window.state_mut().pages.tools.tab = tools::Tab::Queue;
             window.until("the queue is read", |window| window.state().pages.tools.queue.is_some());

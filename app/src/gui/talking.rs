@@ -140,7 +140,7 @@ fn answered(exchange: &mut Exchange, message: Message) {
     // Where two models answered, each answer says whose it is.
     if let Some(name) = message.details["model"].as_str() {
         let names = exchange.names.get_or_insert_default();
-        names[usize::from(message.side == Some(Side::Base))] = name.to_owned();
+        name.clone_into(&mut names[usize::from(message.side == Some(Side::Base))]);
     }
     let shown = Some(Shown { text: message.content, note: String::new() });
     match message.side {

@@ -143,8 +143,8 @@ impl Here<'_> {
                 }
                 ChatAsk::Clear => self.forget(),
                 ChatAsk::Checkpoint(which) => {
-                    let Self { partner, context, store, cell, voice, .. } = self;
-                    match partner.switch(context, Some(*store), *cell, voice, &which) {
+                    let cell = self.cell;
+                    match self.partner.switch(self.context, Some(store), cell, &mut self.voice, &which) {
                         Ok(()) => self.tell_ready(),
                         Err(fault) => self.teller.tell(Reply::Failed(Problem::from(&fault))),
                     }
