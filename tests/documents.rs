@@ -3,6 +3,7 @@
 use peft_tests::helper::{MockHelper, Way};
 use peft_tests::home::{Home, text};
 use serde_json::Value;
+use std::fmt::Write as _;
 
 const PAGE: &str =
     "# Opening hours\n\nThe shop opens at nine. It closes at six.\n\n## Holidays\n\nNobody is there on Sundays.\n";
@@ -85,7 +86,7 @@ fn pdf(pages: &[&str]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.7\n".to_vec();
     let mut table = format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
     for (index, object) in objects.iter().enumerate() {
-        table += &format!("{:010} 00000 n \n", bytes.len());
+        writeln!(table, "{:010} 00000 n ", bytes.len()).expect("a String takes everything");
         bytes.extend(format!("{} 0 obj\n{object}\nendobj\n", index + 1).bytes());
     }
     let place = bytes.len();

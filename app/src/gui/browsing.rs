@@ -21,7 +21,7 @@ impl Logic {
                 dialog = dialog.set_directory(folder);
             }
             let paths = match purpose {
-                Purpose::Data => dialog.pick_files().unwrap_or_default(),
+                Purpose::Data | Purpose::Documents => dialog.pick_files().unwrap_or_default(),
                 Purpose::File(_) => dialog.add_filter("GGUF", &["gguf"]).pick_file().into_iter().collect(),
                 Purpose::Preset => {
                     let endings = ["json", "yaml", "yml", "py", "ipynb"];
@@ -30,7 +30,6 @@ impl Logic {
                 Purpose::Pipeline | Purpose::Receipt => {
                     dialog.add_filter("JSON", &["json"]).pick_file().into_iter().collect()
                 }
-                Purpose::Documents => dialog.pick_files().unwrap_or_default(),
                 Purpose::Scored | Purpose::Rows | Purpose::Evaluation => dialog.pick_file().into_iter().collect(),
                 Purpose::Export | Purpose::Model | Purpose::DocumentFolder | Purpose::Folder(_) => {
                     dialog.pick_folder().into_iter().collect()

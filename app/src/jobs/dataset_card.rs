@@ -84,7 +84,9 @@ fn front(words: &Words<'_>, inspection: &Inspection, said: &Provenance) -> Strin
         inspection.languages.iter().filter(|share| share.share >= LEAST).map(|share| share.language).collect();
     if !languages.is_empty() {
         put(&mut front, "language:");
-        languages.iter().for_each(|language| put(&mut front, &format!("  - {language}")));
+        for language in languages {
+            put(&mut front, &format!("  - {language}"));
+        }
     }
     put(&mut front, "task_categories:\n  - text-generation");
     put(&mut front, &format!("size_categories:\n  - {}", size(inspection.rows)));
@@ -108,9 +110,9 @@ fn only_license(said: &Provenance) -> Option<&str> {
 fn size(rows: usize) -> &'static str {
     match rows {
         ..1_000 => "n<1K",
-        ..10_000 => "1K<n<10K",
-        ..100_000 => "10K<n<100K",
-        ..1_000_000 => "100K<n<1M",
+        1_000..10_000 => "1K<n<10K",
+        10_000..100_000 => "10K<n<100K",
+        100_000..1_000_000 => "100K<n<1M",
         _ => "n>1M",
     }
 }
@@ -233,7 +235,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("québec.jsonl");
         let row = |n: usize| {
-            let register = if n % 4 == 0 { "familier" } else { "soutenu" };
+            let register = if n.is_multiple_of(4) { "familier" } else { "soutenu" };
             let row = serde_json::json!({
                 "instruction": format!("What is the number {n} and which of the words are it?"),
                 "output": format!("It is the number {n}, and that is what it is."),

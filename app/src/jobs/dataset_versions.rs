@@ -82,7 +82,7 @@ impl Versions {
         {
             return Ok((newest.clone(), false));
         }
-        let rows = self.dataset(&self.rows)?.rows.len();
+        let rows = dataset(&self.rows)?.rows.len();
         let mut version = versions.last().map_or(1, |newest| newest.version + 1);
         durable::create_directories(&self.folder).map_err(|e| Fault::io("create", &self.folder, e))?;
         // A number whose description was lost is not given again.
@@ -102,7 +102,7 @@ impl Versions {
     pub fn take(&self, from: &Path) -> Result<()> {
         let (bytes, _) = self.read(from)?;
         // Whether it can be trained on is said before anything changes.
-        self.dataset(from)?;
+        dataset(from)?;
         self.keep_current("before other rows were taken")?;
         if let Some(folder) = self.rows.parent() {
             durable::create_directories(folder).map_err(|e| Fault::io("create", folder, e))?;
@@ -145,7 +145,7 @@ impl Versions {
             }
             None => self.rows.clone(),
         };
-        Ok(difference(&self.dataset(&self.file(before))?.rows, &self.dataset(&after)?.rows))
+        Ok(difference(&dataset(&self.file(before))?.rows, &dataset(&after)?.rows))
     }
 
     fn find(&self, version: u32) -> Result<DatasetVersion> {
@@ -170,11 +170,11 @@ impl Versions {
         let digest = durable::sha256_file(path).map_err(io)?;
         Ok((std::fs::read(path).map_err(io)?, digest.sha256))
     }
+}
 
-    fn dataset(&self, path: &Path) -> Result<Dataset> {
-        let options = ReadOptions { on_bad_line: BadLine::Skip, ..ReadOptions::default() };
-        peft_data::read(&sources::files_of(&[path.to_owned()])?, &options)
-    }
+fn dataset(path: &Path) -> Result<Dataset> {
+    let options = ReadOptions { on_bad_line: BadLine::Skip, ..ReadOptions::default() };
+    peft_data::read(&sources::files_of(&[path.to_owned()])?, &options)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

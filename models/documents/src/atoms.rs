@@ -72,13 +72,12 @@ fn split(
     while !rest.is_empty() {
         // Nearly every piece fits and is measured once; a very long one is never measured as a whole.
         let measured = (rest.len() <= longest.saturating_mul(BYTES_PER_UNIT)).then(|| ruler.length(rest));
-        let (length, units) = match measured.filter(|units| *units <= longest) {
-            Some(units) => (rest.len(), units),
-            None => {
-                let reach = ruler.head(rest, longest);
-                let length = if reach == rest.len() { reach } else { between_words(rest, reach) };
-                (length, ruler.length(&rest[..length]))
-            }
+        let (length, units) = if let Some(units) = measured.filter(|units| *units <= longest) {
+            (rest.len(), units)
+        } else {
+            let reach = ruler.head(rest, longest);
+            let length = if reach == rest.len() { reach } else { between_words(rest, reach) };
+            (length, ruler.length(&rest[..length]))
         };
         atoms.push(Atom { start: at, end: at + length, units, block, seam });
         at += length;

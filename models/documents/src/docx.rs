@@ -166,9 +166,8 @@ impl<'a> Reader<'a> {
             "t" => self.is_text = true,
             "tab" => self.add("\t"),
             "noBreakHyphen" => self.add("-"),
-            "cr" => self.add("\n"),
             "br" if tag.attribute("type").as_deref() == Some("page") => self.turn_page(),
-            "br" => self.add("\n"),
+            "br" | "cr" => self.add("\n"),
             "lastRenderedPageBreak" => self.turn_page(),
             "numPr" => {
                 if let Some(paragraph) = self.open.last_mut() {

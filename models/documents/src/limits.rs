@@ -39,7 +39,7 @@ impl Default for Limits {
             warnings: 20,
             piece: 8 << 20,
             memory: 1 << 30,
-            silence: Duration::from_secs(60),
+            silence: Duration::from_mins(1),
         }
     }
 }

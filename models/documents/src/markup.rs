@@ -144,7 +144,6 @@ fn end_of_attributes(text: &str) -> usize {
     for (at, byte) in text.bytes().enumerate() {
         match (quote, byte) {
             (Some(open), _) if open == byte => quote = None,
-            (Some(_), _) => {}
             (None, b'>') => return at,
             // A quote is one only where a value begins.
             (None, b'"' | b'\'') if after_equals => quote = Some(byte),

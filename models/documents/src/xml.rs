@@ -91,9 +91,10 @@ mod tests {
         let wrong = walk(xml, 8, &mut |node| {
             match node {
                 Node::Open(tag) => {
-                    out.push_str(&format!("<{}:{}>", tag.name, tag.attribute("val").unwrap_or_default()));
+                    let told = format!("<{}:{}>", tag.name, tag.attribute("val").unwrap_or_default());
+                    out.push_str(&told);
                 }
-                Node::Close(name) => out.push_str(&format!("</{name}>")),
+                Node::Close(name) => out.extend(["</", name, ">"]),
                 Node::Text(text) => out.push_str(text),
             }
             Ok(())

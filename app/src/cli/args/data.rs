@@ -119,7 +119,7 @@ pub struct EmbedArgs {
     /// The model that makes the vectors
     #[arg(long, value_name = "MODEL", default_value = "embeddinggemma:latest")]
     pub embedding_model: String,
-    /// Where it is, such as http://127.0.0.1:8080/v1 [default: the provider's own place]
+    /// Where it is, such as `http://127.0.0.1:8080/v1` [default: the provider's own place]
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
     /// Texts in a request

@@ -10,7 +10,7 @@ pub struct HelperArgs {
     /// Who runs the helper model; local is this program
     #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai", "local"], default_value = "ollama")]
     pub provider: String,
-    /// Where it is, such as http://127.0.0.1:8080/v1 [default: the provider's own place]
+    /// Where it is, such as `http://127.0.0.1:8080/v1` [default: the provider's own place]
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
 }

@@ -27,7 +27,7 @@ pub struct RequestArgs {
     /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
-    /// Train on the rows of this project: data/sft_data.jsonl in its folder
+    /// Train on the rows of this project: `data/sft_data.jsonl` in its folder
     #[arg(long, value_name = "NAME", conflicts_with = "data")]
     pub project: Option<String>,
     /// What the model is for: `peft-studio profiles` lists them

@@ -107,8 +107,11 @@ fn unit(sheet: &Sheet) -> String {
     format!("{} {}", sheet.line, Value::Object(fields))
 }
 
+/// Answered rows by their names in the store.
+type Answered = HashMap<String, Map<String, Value>>;
+
 /// The job, and the answers that an earlier call left in it. One that is whole begins anew.
-fn resumed(store: &Store, opened: &Opened, request: &Request) -> Result<(i64, HashMap<String, Map<String, Value>>)> {
+fn resumed(store: &Store, opened: &Opened, request: &Request) -> Result<(i64, Answered)> {
     let Style { temperature, max_new_tokens, seed } = request.style;
     let out = std::path::absolute(&request.out).unwrap_or_else(|_| request.out.clone());
     let settings = json!({

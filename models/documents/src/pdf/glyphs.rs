@@ -133,7 +133,9 @@ impl<'a> Device<'a> for Shown {
         let near = letters.first().map_or(0.0, |letter: &Letter| letter.size * SPACE);
         let is_again = self.last_run.as_ref().is_some_and(|(at, text)| *text == said && at.distance(begins) <= near);
         if !is_again {
-            letters.into_iter().for_each(|letter| self.take(letter));
+            for letter in letters {
+                self.take(letter);
+            }
         }
         self.last_run = Some((begins, said));
     }

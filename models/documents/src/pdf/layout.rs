@@ -161,7 +161,7 @@ fn joined(lines: &[Line]) -> String {
             && begins.is_some_and(char::is_lowercase)
         {
             text.truncate(word.len());
-        } else if !text.is_empty() && !(is_unspaced(text.chars().next_back()) && is_unspaced(begins)) {
+        } else if !(text.is_empty() || is_unspaced(text.chars().next_back()) && is_unspaced(begins)) {
             text.push(' ');
         }
         text.push_str(next);
