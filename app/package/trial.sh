@@ -25,7 +25,7 @@ chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq /packag
     exit 1
 }
 chroot "$root" peft-studio --version
-chroot "$root" peft-studio hardware --data-dir /tmp/studio >/dev/null
+chroot "$root" peft-studio hardware --data-dir studio >/dev/null
 # Without a display it explains itself instead of breaking.
 if chroot "$root" env -u DISPLAY -u WAYLAND_DISPLAY peft-studio >"$work/none.txt" 2>&1; then :; fi
 grep -q "peft-studio" "$work/none.txt"
@@ -40,7 +40,7 @@ Xvfb -displayfd 3 -screen 0 1280x800x24 -listen tcp -ac 3>"$work/display" 2>/dev
 screen=$!
 read -r number <"$work/display"
 chroot "$root" env DISPLAY="127.0.0.1:$number" LIBGL_ALWAYS_SOFTWARE=1 PEFT_STUDIO_MEASURE=3 \
-    peft-studio --data-dir /tmp/studio >"$work/window.txt" 2>&1 &
+    peft-studio --data-dir studio >"$work/window.txt" 2>&1 &
 window=$!
 if [ -n "$picture" ]; then
     sleep 5

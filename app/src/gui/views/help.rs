@@ -39,7 +39,7 @@ enum Tab {
 pub const GLOSSARY: &str = include_str!("glossary.txt");
 
 /// Where each command lives: its names and the page.
-pub const COMMANDS: [(&str, &str); 40] = [
+pub const COMMANDS: [(&str, &str); 39] = [
     ("quickstart", "Home: Try it now"),
     ("train", "New run; “Start training” on its last step"),
     ("plan, profiles", "New run: first, fourth and last step"),
@@ -48,7 +48,7 @@ pub const COMMANDS: [(&str, &str); 40] = [
     ("data chunk, data search, data score, data contamination, data card", "Data studio"),
     ("data versions save, data versions list, data versions diff, data versions restore", "Data studio"),
     (
-        "data generate, data review, data label, data persona, data helpers, data reference",
+        "data embed, data generate, data review, data label, data persona, data helpers, data reference, bench train",
         "For the command line only, so far",
     ),
     ("pause, resume, stop", "The page of a run"),
@@ -76,7 +76,6 @@ pub const COMMANDS: [(&str, &str); 40] = [
     ("evaluate", "Tools: Evaluate"),
     ("pipeline", "Tools: Pipeline"),
     ("hardware, selftest", "Tools: This computer"),
-    ("bench train", "New run, last step: time left from a measurement of this computer"),
     ("verify", "Tools: This computer, for receipts of runs"),
     ("bench generate", "Tools: This computer, Speed"),
     ("notifications list, notifications set, notifications test", "Settings: Notifications"),

@@ -77,7 +77,7 @@ impl Opened {
                 let names: Vec<&str> = models.iter().map(|known| known.name.as_str()).take(12).collect();
                 let detail = format!("{} has no model `{model}`; it has {}.", self.who, listed(&names));
                 Err(Fault::new("PS-OLL-002", detail)
-                    .action(format!("Download `{model}` with Ollama"), Some(format!("ollama pull {model}"))))
+                    .action(format!("Download it with Ollama: `ollama pull {model}`"), None))
             }
             (None, Service::OpenRouter) => {
                 Err(Fault::new("PS-HELP-002", format!("{} has no model `{model}`.", self.who)))

@@ -282,7 +282,7 @@ mod tests {
             ("Paris", &["one_word"]),
             ("…", &["no_words"]),
             ("The capital of France is a city that lies on the river and", &["cut_off"]),
-            ("Write to ann@example.org about the capital, which is Paris.", &["personal"]),
+            ("Write to ann@riverside-bakery.org about the capital, which is Paris.", &["personal"]),
             ("The key is sk-abcdefghijklmnopqrstuvwx, do not tell.", &["secret"]),
             ("It is Paris. <|im_end|>", &["chat_marker"]),
         ];
