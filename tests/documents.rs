@@ -77,11 +77,21 @@ fn pdf(pages: &[&str]) -> Vec<u8> {
         ));
         objects.push(format!("<< /Length {} >>\nstream\n{words}\nendstream", words.len()));
     }
-    // A form that draws itself twice: two to the power of its depth.
+    // Forms that draw the next one forty times each: forty to the power of eight.
+    let drawn = "/X Do\n".repeat(40);
+    for _ in 0..8 {
+        objects.push(format!(
+            "<< /Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources << /XObject << /X {} 0 R >> >> \
+             /Length {} >>\nstream\n{drawn}\nendstream",
+            objects.len() + 2,
+            drawn.len()
+        ));
+    }
+    let last = "BT /F 11 Tf 72 700 Td (End) Tj ET";
     objects.push(format!(
-        "<< /Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources << /XObject << /X {} 0 R >> >> /Length 11 >>\n\
-         stream\n/X Do /X Do\nendstream",
-        objects.len() + 1
+        "<< /Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources << /Font << /F 3 0 R >> >> /Length {} >>\n\
+         stream\n{last}\nendstream",
+        last.len()
     ));
     let mut bytes = b"%PDF-1.7\n".to_vec();
     let mut table = format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
@@ -254,8 +264,11 @@ fn s0_6_chunks_get_vectors_through_failures_and_are_found_by_meaning_with_their_
         (&"words".into(), Some(1)),
         "words are enough"
     );
-    let absent = ["data", "embed", "--project", "shop"];
-    assert_eq!(home.fault(5, &absent)["code"], "PS-OLL-001");
+    // How far it is is told before the service is found to be away.
+    let absent = home.run(&["data", "embed", "--project", "shop", "--json"]);
+    assert_eq!(absent.status.code(), Some(5));
+    let error: Value = serde_json::from_str(&text(&absent.stderr)).expect("one JSON document on stderr");
+    assert_eq!(error["error"]["code"], "PS-OLL-001");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! about them in [`metadata`] and [`vocabulary`]; [`mod@write`] takes a model through all of that.
 
 pub mod architecture;
+pub(crate) mod called;
 pub mod importance;
 mod layout;
 pub mod lora;

@@ -4,7 +4,7 @@
 //! same, the model is refused.
 
 use super::value::{Array, Metadata};
-use super::{splitting, unigram};
+use super::{called, splitting, unigram};
 use peft_plan::{Fault, Result};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -76,6 +76,7 @@ pub fn describe(
             )));
         }
     }
+    called::fit(metadata, &files.json);
     special_ids(metadata, files, rows, layout);
     let (bos, eos) = added_around(files);
     let begins = layout.and_then(|layout| layout.begins).unwrap_or(bos);

@@ -9,7 +9,7 @@ use super::architecture::{Architecture, Change, Named, source_row};
 use super::importance::Importance;
 use super::mix::{self, Choice, Facts, FileType};
 use super::vocabulary::{self, ChatLayout, TokenizerFiles};
-use super::{Layout, Metadata, Planned, metadata};
+use super::{Layout, Metadata, Planned, called, metadata};
 use crate::base::BaseModel;
 use crate::engine::Quantization;
 use crate::export::made_of::MadeOf;
@@ -415,6 +415,7 @@ fn describe_tokenizer(
     for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
         said.set(key, value.clone());
     }
+    called::follow(said, file.metadata());
     if let Some(layout) = layout {
         vocabulary::describe_layout(said, layout);
     }
