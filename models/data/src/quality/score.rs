@@ -283,7 +283,7 @@ mod tests {
             ("…", &["no_words"]),
             ("The capital of France is a city that lies on the river and", &["cut_off"]),
             ("Write to ann@riverside-bakery.org about the capital, which is Paris.", &["personal"]),
-            ("The key is sk-abcdefghijklmnopqrstuvwx, do not tell.", &["secret"]),
+            (concat!("The key is sk", "-ab1cdefgh2ijklmn3opqrstu, do not tell."), &["secret"]),
             ("It is Paris. <|im_end|>", &["chat_marker"]),
         ];
         for (answer, expected) in cases {
