@@ -188,8 +188,8 @@ fn two_models_answer_side_by_side_and_the_conversation_remembers_whose_is_whose_
     window.until("it is open again", |window| {
         window.state().pages.playground.exchanges.first().is_some_and(|e| e.names.as_ref() == Some(&names))
     });
+    window.until("nobody is beside any more", |window| window.state().pages.playground.beside.is_none());
     window.until("it can be talked to", |window| window.state().pages.playground.loading.is_none());
-    assert!(window.state().pages.playground.beside.is_none());
     // What cannot be loaded is told, and who was there stays.
     window.send(Command::Beside(Some(Target::Model("/no/such/model".to_owned(), None))));
     window.until("it is told", |window| window.state().toasts.iter().any(|toast| toast.problem.is_some()));
