@@ -6,6 +6,7 @@
 //! split, inspected and converted. Nothing here knows about tokens or models.
 
 mod bad_line;
+mod bounded;
 mod collect;
 mod columns;
 mod compressed;
@@ -39,6 +40,7 @@ mod text_file;
 mod tools;
 mod turns;
 
+pub use bounded::{Bounded, next_record};
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
 pub use delimited::{Dialect, sniff_table};

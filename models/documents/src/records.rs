@@ -7,7 +7,7 @@ use crate::block::{BlockKind, Builder, Outline};
 use crate::limits::Limits;
 use crate::read::{Notes, Sink};
 use csv::ReaderBuilder;
-use peft_data::{Dialect, TextFile, sniff_table};
+use peft_data::{Bounded, Dialect, TextFile, next_record, sniff_table};
 use peft_plan::{Fault, Result};
 use serde_json::Value;
 use std::io::{self, Read};
@@ -165,21 +165,16 @@ pub(crate) fn read_table(
         .delimiter(dialect.delimiter)
         .has_headers(false)
         .flexible(true)
-        .from_reader(Bounded { inner: Stream::new(file, limits.piece), left: LONGEST_ROW });
+        .from_reader(Bounded::new(Stream::new(file, limits.piece)));
     let mut record = csv::ByteRecord::new();
     let mut header = Header::new(dialect);
     let mut notes = Notes::new(limits.warnings);
     let mut builder = Builder::new(Outline::default());
     loop {
-        table.get_mut().left = LONGEST_ROW;
-        match table.read_byte_record(&mut record) {
+        match next_record(&mut table, &mut record, LONGEST_ROW) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                let error = match error.into_kind() {
-                    csv::ErrorKind::Io(error) => error,
-                    other => io::Error::other(format!("{other:?}")),
-                };
                 if error.kind() != io::ErrorKind::FileTooLarge {
                     return Err(Fault::io("read", path, error));
                 }
@@ -271,24 +266,6 @@ impl Read for Stream {
         let count = (self.piece.len() - self.at).min(out.len());
         out[..count].copy_from_slice(&self.piece[self.at..self.at + count]);
         self.at += count;
-        Ok(count)
-    }
-}
-
-/// A stream that ends with an error when too much is read at a time.
-struct Bounded<R> {
-    inner: R,
-    left: usize,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let room = out.len().min(self.left);
-        let count = self.inner.read(&mut out[..room])?;
-        self.left -= count;
         Ok(count)
     }
 }
