@@ -402,7 +402,7 @@ impl<B: Backend> Decoder<B> {
     fn project(&self, x: In<B>, pass: &Pass, is_answer: bool) -> Result<Vec<f32>> {
         let mut logits = self.be.zeros(x.at.rows, self.spec.vocab_size)?;
         let head = match &self.answering_head {
-            Some(head) if is_answer => Matrix::Frozen(head),
+            Some(head) if is_answer && self.saved.head.is_none() => Matrix::Frozen(head),
             _ => {
                 let head = self.head.as_ref().unwrap_or(&self.embedding);
                 self.saved.head_or(head, pass.is_tuned())
