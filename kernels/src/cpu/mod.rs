@@ -50,6 +50,8 @@ mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
+#[cfg(target_arch = "aarch64")]
+mod simd_neon;
 mod simd_portable;
 mod source;
 
