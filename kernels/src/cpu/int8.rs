@@ -297,7 +297,7 @@ mod tests {
                     // Independent errors of half a step of 1/127 each, and those of the rounding to bf16.
                     let size = terms().map(|term| term * term).sum::<f64>().sqrt();
                     let off = (f64::from(*y) - want).abs();
-                    assert!(off < 2.0 * 0.06 * size + 1e-4, "{} ({r}, {j}): {y}, not {want}", name(&w));
+                    assert!(off < 2.0 * 0.03 * size + 1e-4, "{} ({r}, {j}): {y}, not {want}", name(&w));
                 }
             }
         }

@@ -89,9 +89,11 @@ impl Pool {
             for _ in 0..helpers {
                 scope.spawn(|_| {
                     work();
-                    let calls = Arc::clone(&self.calls);
-                    // A task of its own, which begins when this one is over.
-                    threads.spawn(move || stay_awake(&calls, call));
+                    if self.busy.load(Ordering::Relaxed) == 0 {
+                        let calls = Arc::clone(&self.calls);
+                        // A task of its own, which begins when this one is over.
+                        threads.spawn(move || stay_awake(&calls, call));
+                    }
                     done.fetch_add(1, Ordering::Release);
                 });
             }
