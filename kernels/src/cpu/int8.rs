@@ -167,11 +167,14 @@ vectorized! {
             w.group(g, &mut group);
             for (lanes, x) in lanes.iter_mut().zip(x) {
                 let (rounded, scale) = (&x.groups[g], x.scales[g]);
+                // Two by two first: there are instructions for that.
+                let mut twos = [0; GROUP / 2];
+                let pairs = group.codes.as_chunks::<2>().0.iter().zip(rounded.codes.as_chunks::<2>().0);
+                for (sum, (w, x)) in twos.iter_mut().zip(pairs) {
+                    *sum = i32::from(w[0]) * i32::from(x[0]) + i32::from(w[1]) * i32::from(x[1]);
+                }
                 for i in 0..LANES {
-                    let four = 4 * i..4 * i + 4;
-                    let products = group.codes[four.clone()].iter().zip(&rounded.codes[four]);
-                    let sum: i32 = products.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                    let sum = sum + group.zero * rounded.fours[i];
+                    let sum = twos[2 * i] + twos[2 * i + 1];
                     let weighed = sum as f32 * group.scales[i] + rounded.fours[i] as f32 * group.mins[i];
                     lanes[i] += weighed * scale;
                 }

@@ -15,8 +15,8 @@ const STEPS: f32 = 32767.0;
 
 /// A group as plain numbers.
 pub(super) struct Group {
-    pub(super) codes: [u16; GROUP],
-    pub(super) zero: i32,
+    /// Less the zero.
+    pub(super) codes: [i16; GROUP],
     /// One for each four elements.
     pub(super) scales: [f32; LANES],
     pub(super) mins: [f32; LANES],
@@ -24,7 +24,7 @@ pub(super) struct Group {
 
 impl Default for Group {
     fn default() -> Self {
-        Self { codes: [0; GROUP], zero: 0, scales: [0.0; LANES], mins: [0.0; LANES] }
+        Self { codes: [0; GROUP], scales: [0.0; LANES], mins: [0.0; LANES] }
     }
 }
 
@@ -41,9 +41,9 @@ enum Layout<'a> {
     FourBit(&'a FourBit, Table),
 }
 
-/// The values of 4-bit codes as sixteen bits with a zero in the middle, and the two bytes of them.
+/// The values of 4-bit codes as sixteen bits, and the two bytes of them around a zero in the middle.
 pub(super) struct Table {
-    pub(super) values: [u16; 16],
+    pub(super) values: [i16; 16],
     pub(super) low: [u8; 16],
     pub(super) high: [u8; 16],
 }
@@ -51,8 +51,9 @@ pub(super) struct Table {
 impl Table {
     /// Of values between -1 and 1.
     fn of(values: &[f32; 16]) -> Self {
-        let values = values.map(|value| (32768 + (value * STEPS).round_ties_even() as i32) as u16);
-        let [low, high] = [0, 1].map(|byte| values.map(|value| value.to_le_bytes()[byte]));
+        let values = values.map(|value| (value * STEPS).round_ties_even() as i16);
+        let bytes = values.map(|value| (i32::from(value) + (1 << TABLE_ZERO)).to_le_bytes());
+        let [low, high] = [0, 1].map(|byte| bytes.map(|bytes| bytes[byte]));
         Self { values, low, high }
     }
 }
@@ -146,7 +147,7 @@ impl Codes<'_> {
                 }
             }
             Self::FourBit(bytes, scales, table) => {
-                (out.zero, out.mins, out.scales) = (1 << TABLE_ZERO, [0.0; LANES], [scales[g]; LANES]);
+                (out.mins, out.scales) = ([0.0; LANES], [scales[g]; LANES]);
                 let bytes = &bytes[g * GROUP / 2..][..GROUP / 2];
                 for (codes, byte) in out.codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
                     *codes = [byte >> 4, byte & 15].map(|code| table.values[usize::from(code)]);
@@ -173,18 +174,13 @@ fn thirty_two(kind: GgmlType, block: &[u8], half: usize, out: &mut Group) {
     let codes = &mut out.codes[32 * half..][..32];
     for (j, code) in codes.iter_mut().enumerate() {
         let nibble = |at: usize| block[at + j % 16] >> (4 * (j / 16)) & 15;
-        *code = u16::from(match kind {
-            GgmlType::Q8_0 => block[2 + j] ^ 128,
-            GgmlType::Q5_0 => nibble(6) | (block[2 + j / 8] >> (j % 8) & 1) << 4,
-            GgmlType::Iq4Nl => iq4_nl()[usize::from(nibble(2))],
-            _ => nibble(2),
-        });
+        *code = match kind {
+            GgmlType::Q8_0 => i16::from(block[2 + j] as i8),
+            GgmlType::Q5_0 => i16::from(nibble(6) | (block[2 + j / 8] >> (j % 8) & 1) << 4) - 16,
+            GgmlType::Iq4Nl => IQ4_NL[usize::from(nibble(2))] as i16,
+            _ => i16::from(nibble(2)) - 8,
+        };
     }
-    out.zero = match kind {
-        GgmlType::Q5_0 => 16,
-        GgmlType::Q4_0 => 8,
-        _ => 128,
-    };
     out.scales[8 * half..][..8].fill(half_at(block, 0));
     out.mins = [0.0; LANES];
 }
@@ -197,12 +193,12 @@ fn of_256(kind: GgmlType, block: &[u8], g: usize, out: &mut Group) {
         for (j, code) in out.codes.iter_mut().enumerate() {
             let low = block[64 * half + j] >> (4 * upper) & 15;
             let high = block[128 + 32 * half + j % 32] >> (4 * upper + 2 * (j / 32)) & 3;
-            *code = u16::from(low | high << 4);
+            *code = i16::from(low | high << 4) - 32;
         }
         for (i, scale) in out.scales.iter_mut().enumerate() {
             *scale = half_at(block, 208) * f32::from(block[192 + 4 * g + i / 4] as i8);
         }
-        (out.zero, out.mins) = (32, [0.0; LANES]);
+        out.mins = [0.0; LANES];
         return;
     }
     let (scales, mins) = six_bit_pairs(&block[4..16]);
@@ -210,12 +206,11 @@ fn of_256(kind: GgmlType, block: &[u8], g: usize, out: &mut Group) {
     for (j, code) in out.codes.iter_mut().enumerate() {
         let low = block[nibbles + 32 * g + j % 32] >> (4 * (j / 32)) & 15;
         let fifth = if kind == GgmlType::Q5K { block[16 + j % 32] >> (2 * g + j / 32) & 1 } else { 0 };
-        *code = u16::from(low | fifth << 4);
+        *code = i16::from(low | fifth << 4);
     }
     for i in 0..LANES {
         let part = 2 * g + i / 8;
         out.scales[i] = half_at(block, 0) * f32::from(scales[part]);
         out.mins[i] = half_at(block, 2) * f32::from(mins[part]);
     }
-    out.zero = 0;
 }
