@@ -180,6 +180,17 @@ impl Store {
         })
     }
 
+    /// Another number than before wherever chunks or vectors of a project have come or gone since.
+    pub fn project_changes(&self, id: i64) -> Result<u64> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT changes FROM projects WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))
+                .optional()
+                .map(|changes| changes.map_or(0, count))
+        })
+    }
+
     /// The documents of a project by path.
     pub fn documents(&self, project: i64) -> Result<Vec<StoredDocument>> {
         self.read(|connection| {
@@ -209,13 +220,23 @@ impl Store {
                 params![project, path, title, format, sha256, chunking, warnings, now()],
                 |row| row.get(0),
             )?;
-            replace_chunks(transaction, document, chunks)
+            let replaced = replace_chunks(transaction, document, chunks)?;
+            if replaced.added + replaced.removed > 0 {
+                changed(transaction, project)?;
+            }
+            Ok(replaced)
         })
     }
 
     /// Forgets a document and its chunks. One that is not there is no error.
     pub fn delete_document(&self, id: i64) -> Result<()> {
         self.write(Durability::Committed, |transaction| {
+            let project = transaction
+                .query_row("SELECT project FROM documents WHERE id = ?1", [id], |row| row.get(0))
+                .optional()?;
+            if let Some(project) = project {
+                changed(transaction, project)?;
+            }
             transaction.execute("DELETE FROM chunks WHERE document = ?1", [id])?;
             transaction.execute("DELETE FROM documents WHERE id = ?1", [id]).map(drop)
         })
@@ -265,6 +286,14 @@ impl Store {
                 .collect()
         })
     }
+}
+
+/// Chunks or vectors of the project are others now.
+pub(crate) fn changed(transaction: &Transaction, project: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE projects SET changes = changes + 1 WHERE id = ?1")?
+        .execute([project])
+        .map(|_| ())
 }
 
 fn project(row: &Row) -> rusqlite::Result<Project> {

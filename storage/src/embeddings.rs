@@ -1,5 +1,6 @@
 //! Vectors of chunks, by what the chunks say: the same words are asked about once (S0.7).
 
+use crate::documents::changed;
 use crate::store::{Durability, Store, count, integer};
 use peft_plan::Result;
 use rusqlite::{OptionalExtension, params};
@@ -42,7 +43,7 @@ impl Store {
                 let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
                 statement.execute(params![project, model, hash, bytes])?;
             }
-            Ok(())
+            changed(transaction, project)
         })
     }
 
@@ -77,17 +78,18 @@ impl Store {
         })
     }
 
-    /// How many chunks of a project have a vector of `model`.
-    pub fn vector_count(&self, project: i64, model: &str) -> Result<usize> {
+    /// Chunks of a project that have a vector of `model`, by id: all of them, or those of the first `limit`.
+    pub fn chunks_with_vectors(&self, project: i64, model: &str, limit: usize) -> Result<Vec<i64>> {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document
-                     JOIN embeddings e ON e.project = d.project AND e.model = ?2 AND e.hash = c.hash
-                     WHERE d.project = ?1",
+                    "SELECT c.id FROM chunks c JOIN documents d ON d.id = c.document
+                     WHERE d.project = ?1 AND EXISTS
+                         (SELECT 1 FROM embeddings e WHERE e.project = ?1 AND e.model = ?2 AND e.hash = c.hash)
+                     ORDER BY c.id LIMIT ?3",
                 )?
-                .query_row(params![project, model], |row| row.get(0))
-                .map(|chunks| count(chunks) as usize)
+                .query_map(params![project, model, integer(limit as u64)], |row| row.get(0))?
+                .collect()
         })
     }
 
@@ -96,10 +98,35 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT model FROM embeddings WHERE project = ?1 GROUP BY model ORDER BY count(*) DESC",
+                    // From one name to the next: most projects have one, and counting reads a million vectors.
+                    "WITH RECURSIVE names (model) AS (
+                         SELECT min(model) FROM embeddings WHERE project = ?1
+                         UNION ALL
+                         SELECT (SELECT min(e.model) FROM embeddings e WHERE e.project = ?1 AND e.model > names.model)
+                         FROM names WHERE names.model IS NOT NULL
+                     )
+                     SELECT model FROM names WHERE model IS NOT NULL",
                 )?
                 .query_map([project], |row| row.get(0))?
-                .collect()
+                .collect::<rusqlite::Result<Vec<String>>>()
+        })
+        .and_then(|names| self.most_first(project, names))
+    }
+
+    /// These models by how many vectors of a project are theirs.
+    fn most_first(&self, project: i64, names: Vec<String>) -> Result<Vec<String>> {
+        if names.len() < 2 {
+            return Ok(names);
+        }
+        self.read(|connection| {
+            let mut counted =
+                connection.prepare_cached("SELECT count(*) FROM embeddings WHERE project = ?1 AND model = ?2")?;
+            let mut names = names
+                .iter()
+                .map(|name| Ok((counted.query_row(params![project, name], |row| row.get(0))?, name.clone())))
+                .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+            names.sort_by_key(|(vectors, _)| std::cmp::Reverse(*vectors));
+            Ok(names.into_iter().map(|(_, name)| name).collect())
         })
     }
 
@@ -131,11 +158,15 @@ impl Store {
     /// Forgets vectors of words that no chunk of the project has any more; returns how many.
     pub fn sweep_vectors(&self, project: i64) -> Result<usize> {
         self.write(Durability::Committed, |transaction| {
-            transaction.execute(
+            let swept = transaction.execute(
                 "DELETE FROM embeddings WHERE project = ?1 AND hash NOT IN
                      (SELECT c.hash FROM chunks c JOIN documents d ON d.id = c.document WHERE d.project = ?1)",
                 [project],
-            )
+            )?;
+            if swept > 0 {
+                changed(transaction, project)?;
+            }
+            Ok(swept)
         })
     }
 }

@@ -103,8 +103,8 @@ fn meaning(
     args: &SearchChunksArgs,
     base_url: Option<&str>,
 ) -> Result<Option<Vec<StoredChunk>>> {
-    let project = store.project(&args.project)?.id;
-    let models = store.vector_models(project)?;
+    let project = store.project(&args.project)?;
+    let models = store.vector_models(project.id)?;
     let Some((key, (provider, model))) = models.first().and_then(|key| Some((key, parts(key)?))) else {
         return Ok(None);
     };
@@ -120,8 +120,8 @@ fn meaning(
         Ok(vectors) => vectors.into_iter().next().unwrap_or_default(),
         Err(why) => return only_words(&why.into_fault(&opened.who, opened.helper.service())),
     };
-    let Some(index) = document_search::index(store, project, key)? else { return Ok(None) };
-    document_search::by_both(store, project, key, &index, &args.query, &question, args.top_k).map(Some)
+    let Some(index) = document_search::index(store, &project, key)? else { return Ok(None) };
+    document_search::by_both(store, &project, key, &index, &args.query, &question, args.top_k).map(Some)
 }
 
 /// Where a chunk is from.
