@@ -31,18 +31,16 @@ pub fn by_words(store: &Store, project: &str, query: &str, count: usize) -> Resu
 /// Where there are many, the index is a file in the project's folder, which is brought up to date when the project has
 /// changed since.
 pub fn index(store: &Store, project: &Project, model: &str) -> Result<Option<VectorIndex>> {
-    if store.chunks_with_vectors(project.id, model, FEW + 1)?.len() <= FEW {
+    if !store.has_more_vectors_than(FEW, project.id, model)? {
         return in_memory(store, project.id, model);
     }
     let path = file_of(store, project, model);
     // Read before anything else: what changes meanwhile is seen the next time.
     let stamp = format!("{} {} {model}", project.id, store.project_changes(project.id)?);
-    let old = kept(&path);
-    if let Some((index, was)) = &old
-        && *was == stamp
-    {
-        return Ok(old.map(|(index, _)| index));
-    }
+    let old = match kept(&path) {
+        Some((index, was)) if was == stamp => return Ok(Some(index)),
+        old => old,
+    };
     // One of another project or model has nothing to go on from.
     let (of_this, by_this) = (format!("{} ", project.id), format!(" {model}"));
     let length = store.dimensions(project.id, model)?;
@@ -125,7 +123,7 @@ fn anew(store: &Store, project: i64, model: &str, out: &mut dyn Write, stamp: &s
 
 /// A chunk keeps its id as long as its words, so that a vector that was taken in stays as it is.
 fn go_on(store: &Store, project: i64, model: &str, old: &VectorIndex, out: &mut dyn Write, stamp: &str) -> Result<()> {
-    let wanted = store.chunks_with_vectors(project, model, usize::MAX)?;
+    let wanted = store.chunks_with_vectors(project, model)?;
     let known: HashSet<i64> = old.ids().iter().copied().collect();
     let mut writer = VectorWriter::from(old, &|id| wanted.binary_search(&id).is_ok(), out)?;
     for id in wanted.iter().filter(|id| !known.contains(id)) {

@@ -119,7 +119,8 @@ fn s0_7_an_index_in_a_file_finds_what_one_in_memory_finds() {
     writer.finish("next").expect("written");
     let (longer, _) = opened(&longer).expect("an index");
     assert_eq!(longer.len(), all.len().div_ceil(2) + 1);
-    let hits = longer.search(&all[1], 1, &mut |_| Ok(Some(all[1].clone()))).expect("found");
+    let mut exact = |id: i64| Ok(Some(all[if id == 90_000 { 1 } else { id as usize }].clone()));
+    let hits = longer.search(&all[1], 1, &mut exact).expect("found");
     assert_eq!(hits[0].id, 90_000);
     let mut refuses = found;
     assert_eq!(refuses.add(1, &all[0]).expect_err("only read").code, "PS-DISK-004");
