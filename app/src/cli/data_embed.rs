@@ -38,7 +38,8 @@ pub(super) fn run(context: &Context, args: &EmbedArgs) -> Result<u8> {
     let request = EmbedRequest { project, provider, model: embedding_model, batch: *batch_size };
     interrupt::install();
     let mut told = Instant::now();
-    let report = embed(&context.store()?, &opened, &request, &interrupt::requested, &mut |progress| {
+    let store = context.store()?;
+    let report = embed(&store, &opened, &request, &interrupt::requested, &mut |progress| {
         let Embedding { done, total } = progress;
         if context.json {
             output::print_json(&json!({"event": "embedding", "done": done, "total": total}));
@@ -47,6 +48,10 @@ pub(super) fn run(context: &Context, args: &EmbedArgs) -> Result<u8> {
             note(&format!("{} of {} texts have a vector", count(done as u64), count(total as u64)));
         }
     })?;
+    if !report.is_stopped {
+        // The first search need not wait for it. What is wrong with it, a search will say.
+        document_search::index(&store, &store.project(project)?, &report.model).ok();
+    }
     if context.json {
         output::print_json(&json!(report));
     } else {

@@ -153,7 +153,7 @@ fn a_million_vectors_are_searched_within_the_limits() {
     const LENGTH: usize = 768;
     let count = std::env::var("PEFT_VECTORS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000_u64);
     let sample: Vec<Vec<f32>> = (0..100).map(|seed| vector(seed, LENGTH)).collect();
-    let questions: Vec<Vec<f32>> = (0..20).map(|seed| vector(9_000_000_000 + seed, LENGTH)).collect();
+    let questions: Vec<Vec<f32>> = (0..10).map(|seed| vector(9_000_000_000 + seed, LENGTH)).collect();
     let mut truth: Vec<Vec<(f32, i64)>> = vec![Vec::new(); questions.len()];
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     let mut out = std::io::BufWriter::new(&mut file);
