@@ -15,6 +15,8 @@ mod pictures;
 #[path = "desktop/screen.rs"]
 #[cfg(target_os = "linux")]
 mod screen;
+#[path = "desktop/staged.rs"]
+mod staged;
 #[path = "desktop/studio.rs"]
 mod studio;
 #[path = "desktop/tools.rs"]
@@ -25,6 +27,7 @@ mod tour;
 mod trial;
 
 use eframe::egui::{self, Event, Key, Modifiers};
+use egui_kittest::kittest::Queryable;
 use peft_storage::Status;
 use peft_studio::gui::command::Command;
 use peft_studio::gui::route::{RAIL, Route};
@@ -54,6 +57,28 @@ fn every_page_opens_from_the_rail_in_every_theme_and_names_everything() {
             assert_eq!(window.state().route, *route);
             assert!(window.state().broken.is_none(), "{name} broke");
             window.all_named();
+        }
+    }
+}
+
+#[test]
+fn the_whole_rail_is_seen_in_a_small_window() {
+    let window = Window::new([960.0, 600.0]);
+    for (_, name, _) in &RAIL {
+        let found = window.harness.query_all_by_label(name).find(|node| node.rect().left() < 60.0);
+        let rect = found.unwrap_or_else(|| panic!("{name} is not in the rail")).rect();
+        assert!(rect.bottom() <= 600.0 && rect.height() >= 28.0, "{name}: {rect:?}");
+    }
+}
+
+#[test]
+fn signs_of_feelings_are_no_boxes() {
+    let window = Window::new([960.0, 600.0]);
+    for family in [egui::FontFamily::Proportional, egui::FontFamily::Monospace] {
+        let font = egui::FontId::new(14.0, family);
+        for sign in ['🎉', '✨', '👍', 'é', 'Ж', 'Ω'] {
+            let has = window.harness.ctx.fonts_mut(|fonts| fonts.has_glyph(&font, sign));
+            assert!(has, "{sign} in {font:?}");
         }
     }
 }

@@ -31,6 +31,9 @@ fill() {
     for licence in LICENSE-MIT LICENSE-APACHE; do
         place "$1" 644 "$root/$licence" "share/doc/peft-studio/$licence"
     done
+    for licence in "$root"/app/fonts/*-LICENSE.txt; do
+        place "$1" 644 "$licence" "share/doc/peft-studio/fonts/${licence##*/}"
+    done
     place "$1" 644 "$root/README.md" share/doc/peft-studio/README.md
 }
 

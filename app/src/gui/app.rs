@@ -47,7 +47,7 @@ impl App {
         for command in std::mem::take(&mut self.out) {
             self.logic.act(ctx, &mut self.state, command);
         }
-        self.logic.hear(&mut self.state);
+        self.logic.hear(ctx, &mut self.state);
         self.logic.want(&mut self.state);
         shell::toasts::forget(&mut self.state, ctx);
         if ctx.input(|input| input.viewport().close_requested())

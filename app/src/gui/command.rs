@@ -23,6 +23,8 @@ pub enum Command {
     TryItNow,
     /// Start a run of one's own.
     Launch(Box<RunConfig>),
+    /// Say how good the curve of a run is.
+    Judge(String),
     /// Ask a live run for something.
     Ask(String, CommandKind),
     /// Go on with a run.

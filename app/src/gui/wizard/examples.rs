@@ -90,11 +90,23 @@ fn drop_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
     });
 }
 
+/// Files that are shown one by one.
+const FILES: usize = 8;
+
+/// "1 row", "2 rows".
+fn count_of(number: usize, what: &str) -> String {
+    format!("{} {what}{}", count(number as u64), if number == 1 { "" } else { "s" })
+}
+
+fn rows_of(rows: usize) -> String {
+    count_of(rows, "row")
+}
+
 fn found_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) {
     let t = of(ui);
     let i = &found.inspection;
     card(ui, |ui| {
-        for file in &i.files {
+        for file in i.files.iter().take(FILES) {
             ui.horizontal(|ui| {
                 icon_label(ui, Icon::File, t.accent, 18.0);
                 let name = file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -102,12 +114,16 @@ fn found_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) 
             });
             let sure = 100.0 * file.confidence;
             let line = format!(
-                "{} with rows like {}  ·  {} rows  ·  {sure:.0} % sure",
+                "{} with rows like {}  ·  {}  ·  {sure:.0} % sure",
                 file.format,
                 file.shape,
-                count(file.rows as u64)
+                rows_of(file.rows)
             );
             ui.label(text::hint(t, line));
+        }
+        if let Some(more) = i.files.get(FILES..).filter(|more| !more.is_empty()) {
+            let rows = more.iter().map(|file| file.rows).sum();
+            ui.label(text::body(t, format!("and {} more with {}", count_of(more.len(), "file"), rows_of(rows))));
         }
         columns_ui(ui, wizard, found, out);
     });
@@ -172,7 +188,7 @@ fn quality_ui(ui: &mut Ui, found: &Inspected, out: &mut Out) {
                 t.bad
             };
             ui.label(text::toned_strong(tone.fg, format!("Quality {} of 100", i.score)));
-            let rows = format!("{} usable rows, {} left out", count(i.rows as u64), count(i.rejected as u64));
+            let rows = format!("{}, {} left out", count_of(i.rows, "usable row"), count(i.rejected as u64));
             ui.label(text::body(t, rows));
         });
         if i.issues.is_empty() {

@@ -90,8 +90,10 @@ pub struct Wizard {
     changed: Option<(Instant, RunConfig, Rates)>,
     /// What electricity costs.
     pub rates: Rates,
-    /// A path that is being typed.
+    /// A path of examples that is being typed.
     pub path: String,
+    /// The name or folder of a model that is being typed.
+    pub model: String,
     /// Text that is being pasted.
     pub pasted: String,
     shows_paste: bool,

@@ -17,11 +17,11 @@ pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut 
     let t = of(ui);
     ui.horizontal_wrapped(|ui| {
         let width = (ui.available_width() - 330.0).clamp(120.0, 420.0);
-        let response = field::line(ui, "Folder or name", &mut wizard.path, "/models/my-model or owner/name", width);
+        let response = field::line(ui, "Folder or name", &mut wizard.model, "/models/my-model or owner/name", width);
         let is_entered = response.lost_focus() && ui.input(|input| input.key_pressed(eframe::egui::Key::Enter));
-        let can = !wizard.path.trim().is_empty();
+        let can = !wizard.model.trim().is_empty();
         if (button::secondary("Use it").named("Use this model").enabled(can).ui(ui).clicked() || is_entered) && can {
-            wizard.choose_model(wizard.path.trim().to_owned().as_str());
+            wizard.choose_model(wizard.model.trim().to_owned().as_str());
         }
         if button::quiet("Browse…").named("Browse for a model").icon(Icon::Folder).ui(ui).clicked() {
             out.push(Command::Browse(Purpose::Model));

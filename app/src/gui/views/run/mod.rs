@@ -8,6 +8,8 @@ mod head;
 mod rows;
 mod tabs;
 
+pub use charts::{Judged, judge};
+
 use crate::gui::command::Out;
 use crate::gui::problem::Problem;
 use crate::gui::state::Data;
@@ -45,13 +47,23 @@ pub struct State {
     /// What the lower half shows.
     pub tab: Tab,
     /// How good the curve is that was drawn last.
-    pub judged: Option<charts::Judged>,
+    pub judged: Option<Judged>,
+    /// That is being worked out.
+    pub is_judging: bool,
     /// Findings that were closed: run, step and kind.
     pub closed: HashSet<(String, u64, String)>,
     /// The rows that a run found hardest: whose, and what was found; none while that is looked up.
     pub rows: Option<(String, Option<Result<Value, Problem>>)>,
     /// Words of settings.
     pub words: String,
+}
+
+impl State {
+    /// How good a curve is was worked out.
+    pub fn judged(&mut self, judged: Judged) {
+        self.is_judging = false;
+        self.judged = Some(judged);
+    }
 }
 
 /// Draw it.
@@ -74,7 +86,8 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
         done::done_ui(ui, run, finished, out);
     }
     ui.add_space(space::S);
-    charts::main_ui(ui, run, story, state, out);
+    // What a chart remembers is of this run alone.
+    ui.push_id(id, |ui| charts::main_ui(ui, run, story, state, out));
     ui.add_space(space::M);
     let all = [
         (Tab::Charts, "More charts"),
@@ -86,7 +99,7 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     field::tabs(ui, &mut state.tab, &all);
     ui.add_space(space::S);
     match state.tab {
-        Tab::Charts => charts::more_ui(ui, story, state.look),
+        Tab::Charts => ui.push_id(id, |ui| charts::more_ui(ui, story, state.look)).inner,
         Tab::Samples => tabs::samples_ui(ui, story, out),
         Tab::Events => tabs::events_ui(ui, story),
         Tab::Rows => rows::rows_ui(ui, run, state, out),
