@@ -116,7 +116,7 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
     let State { data, pages, settings, route, log, .. } = state;
     match route {
         Route::Home => views::home::home_ui(ui, data, out),
-        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, out),
+        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, &pages.models.discover, out),
         Route::Runs => views::runs::runs_ui(ui, data, &mut pages.runs, &pages.compare, out),
         Route::Run(id) => views::run::run_ui(ui, data, id, &mut pages.run, out),
         Route::Compare => views::compare::compare_ui(ui, data, &mut pages.compare, out),

@@ -13,6 +13,7 @@ use super::state::State;
 use super::target::Target;
 use super::tools::{self, Tool};
 use super::views::models::discover::Download;
+use super::wizard;
 use super::worker::{Reply, spawn};
 use crate::cli::export::{Source, source_of_run};
 use crate::jobs;
@@ -252,6 +253,12 @@ impl Logic {
                 {
                     state.pages.exports.sizes.push((target.clone(), None));
                     self.sizes(target);
+                }
+            }
+            // Models worth a try: known without a network.
+            Route::New if state.pages.wizard.step == wizard::Step::Model => {
+                if !std::mem::replace(&mut state.pages.models.discover.is_asked, true) {
+                    self.search_models(state, "");
                 }
             }
             Route::Tools => self.want_tools(state),

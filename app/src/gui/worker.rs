@@ -170,6 +170,13 @@ fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
         match context.store() {
             Ok(store) => break store,
             Err(fault) => {
+                let fault = match fault.code {
+                    "PS-DISK-004" => {
+                        let command = "peft-studio --data-dir FOLDER".to_owned();
+                        fault.action("Keep everything in a folder of your own", Some(command))
+                    }
+                    _ => fault,
+                };
                 teller.tell(Reply::Runs(Err(Problem::from(&fault))));
                 std::thread::sleep(IDLE);
                 // What was asked for meanwhile fails with the same reason, which is shown.

@@ -27,35 +27,19 @@ pub struct Limits {
     pub acceptable: f64,
 }
 
-/// An exponential moving average without the pull to zero at the start. Values that are not finite are passed over and
-/// take the average before them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Average {
-    weight: f64,
-    sum: f64,
-    total: f64,
-}
-
-impl Average {
-    /// Of nothing yet. `weight` is 0 (none) to 0.99.
-    pub fn new(weight: f64) -> Self {
-        Self { weight: weight.clamp(0.0, 0.99), ..Self::default() }
-    }
-
-    /// One value more, and the average with it.
-    pub fn push(&mut self, value: f64) -> f64 {
-        if value.is_finite() {
-            self.sum = self.sum * self.weight + (1.0 - self.weight) * value;
-            self.total = self.total * self.weight + (1.0 - self.weight);
-        }
-        if self.total > 0.0 { self.sum / self.total } else { f64::NAN }
-    }
-}
-
-/// The [`Average`] up to each of `values`.
+/// An exponential moving average without the pull to zero at the start. `weight` is 0 (none) to 0.99. Values that are
+/// not finite are passed over and take the average before them.
 pub fn smoothed(values: impl IntoIterator<Item = f64>, weight: f64) -> Vec<f64> {
-    let mut average = Average::new(weight);
-    values.into_iter().map(|value| average.push(value)).collect()
+    let weight = weight.clamp(0.0, 0.99);
+    let (mut sum, mut total) = (0.0, 0.0);
+    let one = |value: f64| {
+        if value.is_finite() {
+            sum = sum * weight + (1.0 - weight) * value;
+            total = total * weight + (1.0 - weight);
+        }
+        if total > 0.0 { sum / total } else { f64::NAN }
+    };
+    values.into_iter().map(one).collect()
 }
 
 /// The zones of a curve of `(step, loss)`.
@@ -82,8 +66,8 @@ const FEW: usize = 10;
 fn noise(curve: &[(f64, f64)], smooth: &[f64]) -> f64 {
     let mut distances: Vec<f64> =
         curve.iter().zip(smooth).map(|(p, s)| (p.1 - s).abs()).filter(|d| d.is_finite()).collect();
-    let middle = distances.len() / 2;
-    if distances.is_empty() { 0.0 } else { *distances.select_nth_unstable_by(middle, f64::total_cmp).1 }
+    distances.sort_unstable_by(f64::total_cmp);
+    distances.get(distances.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// What is said of a curve.

@@ -53,6 +53,7 @@ pub fn apply(ctx: &Context, t: &'static Tokens) {
         style.spacing.interact_size = vec2(40.0, 28.0);
         style.spacing.window_margin = Margin::same(20);
         style.spacing.menu_margin = Margin::same(6);
+        style.spacing.icon_spacing = 8.0;
         style.spacing.icon_width = 18.0;
         style.spacing.icon_width_inner = 10.0;
         style.spacing.scroll = ScrollStyle::thin();

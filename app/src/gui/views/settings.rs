@@ -18,6 +18,7 @@ pub fn settings_ui(ui: &mut Ui, data: &Data, settings: &mut Settings, out: &mut 
         ui.add_space(space::XS);
         ui.label(text::hint(t, "Theme"));
         ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = space::L;
             for (choice, name) in ThemeChoice::ALL {
                 if ui.radio(settings.theme == choice, name).clicked() {
                     out.push(Command::Theme(choice));

@@ -174,7 +174,7 @@ fn zone_areas(
     let bands = [(flat(low), good.clone()), (good, acceptable.clone()), (acceptable, flat(high))];
     let words = ["Good", "Acceptable", "Needs attention"];
     for (i, (bottom, top)) in bands.iter().enumerate() {
-        let area = FilledArea::new("", &xs, bottom, top).fill_color(t.zones[i]).allow_hover(false);
+        let area = FilledArea::new("", &xs, bottom, top).fill_color(tokens::faded(t.zones[i], 0.75)).allow_hover(false);
         plot.add(area);
         let (Some(x), Some(b), Some(u)) = (xs.last(), bottom.last(), top.last()) else { continue };
         // A word needs room.

@@ -1,7 +1,5 @@
 //! A curve as it is painted, kept from frame to frame: one step more costs one step, not all of them.
 
-use peft_plan::zones::Average;
-
 /// Most points of a curve that are handed to the painter.
 const DRAWN: usize = 1200;
 
@@ -87,6 +85,23 @@ impl Stretches {
     }
 }
 
+/// The average of `peft_plan::zones::smoothed`, value by value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average {
+    sum: f64,
+    total: f64,
+}
+
+impl Average {
+    fn push(&mut self, value: f64, weight: f64) -> f64 {
+        if value.is_finite() {
+            self.sum = self.sum * weight + (1.0 - weight) * value;
+            self.total = self.total * weight + (1.0 - weight);
+        }
+        if self.total > 0.0 { self.sum / self.total } else { f64::NAN }
+    }
+}
+
 /// The points between two steps, with one more on either side.
 fn within(points: &[Point], from: f64, to: f64) -> &[Point] {
     let begin = points.partition_point(|p| p[0] < from).saturating_sub(1);
@@ -136,7 +151,7 @@ impl Kept {
                 (Some(_), None) => false,
             };
         if !goes_on {
-            *self = Self { smoothing, average: Average::new(smoothing), ..Self::default() };
+            *self = Self { smoothing, ..Self::default() };
         }
         for point in &points[self.count..] {
             self.push(*point);
@@ -150,7 +165,7 @@ impl Kept {
         self.count += 1;
         self.thin.push(point);
         if self.smoothing > 0.0 {
-            let smooth = [point[0], self.average.push(point[1])];
+            let smooth = [point[0], self.average.push(point[1], self.smoothing.min(0.99))];
             self.smooth.push(smooth);
             self.thin_smooth.push(smooth);
         }

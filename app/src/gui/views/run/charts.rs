@@ -28,8 +28,8 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
                 is_kept = button::quiet("As picture").icon(Icon::Camera).small().enabled(!is_empty).ui(ui).clicked();
                 ui.checkbox(&mut state.look.log, text::hint(t, "Log scale"));
                 ui.spacing_mut().slider_width = 110.0;
-                let name = ui.label(text::hint(t, "Smoothing"));
-                ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false)).labelled_by(name.id);
+                let slider = ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false));
+                slider.labelled_by(ui.label(text::hint(t, "Smoothing")).id);
             });
         });
         if !story.has_steps() {
