@@ -190,6 +190,21 @@ fn files_that_are_dropped_are_looked_at_or_explained() {
         let found = wizard.found.take();
         assert_eq!(found.as_ref().is_some_and(Result::is_ok), is_good, "{name}: {found:?}");
     }
+    // S4.4.4: what cannot be told by itself is asked.
+    let row = r#"{"xq":"What is one and one?","yq":"It is two."}"#;
+    let odd = window.file("odd.jsonl", &format!("{row}\n").repeat(3));
+    window.drop_file(&odd);
+    window.until("its columns are not known", |window| matches!(window.state().pages.wizard.found, Some(Err(_))));
+    window.settle();
+    for (part, column) in [("Column for Question", "xq"), ("Column for Answer", "yq")] {
+        window.press(part);
+        window.press(column);
+    }
+    window.until(
+        "they are",
+        |window| matches!(&window.state().pages.wizard.found, Some(Ok(found)) if found.inspection.rows == 3),
+    );
+    window.settle();
     let gone = window.file("gone.jsonl", "x");
     std::fs::remove_file(&gone).expect("removed");
     window.drop_file(&gone);

@@ -14,6 +14,7 @@ use crate::cli::context::Context;
 use eframe::egui::{self, CentralPanel, Frame, Margin, ScrollArea, Ui};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// The window.
 pub struct App {
@@ -137,11 +138,19 @@ impl eframe::App for App {
         if let Some(measure) = &mut self.measure {
             measure.frame(ctx);
         }
+        let begun = Instant::now();
         self.think(ctx);
+        if let Some(measure) = &mut self.measure {
+            measure.thought(begun.elapsed());
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        let begun = Instant::now();
         self.paint(ui);
+        if let Some(measure) = &mut self.measure {
+            measure.painted(begun.elapsed());
+        }
         if !self.out.is_empty() {
             // What was asked for happens at the beginning of the next frame.
             ui.ctx().request_repaint();

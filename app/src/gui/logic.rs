@@ -266,8 +266,8 @@ impl Logic {
 
     pub(super) fn inspect(&self, state: &mut State, paths: Vec<PathBuf>) {
         let model = state.pages.wizard.model_id();
+        let look = state.pages.wizard.look_at(&paths);
         let columns = state.pages.wizard.columns.clone();
-        let look = state.pages.wizard.look();
         self.go(state, Route::New);
         state.pages.wizard.step = wizard::Step::Data;
         self.workers.apart("inspect", move |teller| {

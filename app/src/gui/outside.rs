@@ -379,8 +379,8 @@ impl Logic {
     fn changed(&self, state: &mut State, config: RunConfig) {
         state.pages.wizard.config = config;
         // What is wrong with examples may be right with other settings.
-        if state.pages.wizard.found.as_ref().is_some_and(Result::is_err) && !state.pages.wizard.paths.is_empty() {
-            let paths = state.pages.wizard.paths.clone();
+        if state.pages.wizard.found.as_ref().is_some_and(Result::is_err) && !state.pages.wizard.tried.is_empty() {
+            let paths = state.pages.wizard.tried.clone();
             self.inspect(state, paths);
         }
     }

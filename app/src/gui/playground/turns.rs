@@ -11,14 +11,14 @@ struct Who {
 
 /// The turns of number 0 and number 1.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub(super) struct Turns {
     who: Mutex<Who>,
     changed: Condvar,
 }
 
 impl Turns {
     /// Wait for the turn of `me`, which lasts until the answer is dropped.
-    pub fn begin(&self, me: usize) -> Turn<'_> {
+    pub(super) fn begin(&self, me: usize) -> Turn<'_> {
         self.wait(self.who(), me);
         Turn { turns: self, me }
     }
@@ -39,14 +39,14 @@ impl Turns {
 
 /// A turn.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub(super) struct Turn<'a> {
     turns: &'a Turns,
     me: usize,
 }
 
 impl Turn<'_> {
     /// A token is done: if the other one waits, it is its turn, and this one waits.
-    pub fn pass(&self) {
+    pub(super) fn pass(&self) {
         let (turns, other) = (self.turns, 1 - self.me);
         let mut who = turns.who();
         if who.waiting[other] {
