@@ -1,4 +1,5 @@
-//! Pictures of every page, to be looked at: `PEFT_PICTURES=DIR [PEFT_HOME=DIR] cargo test --test desktop -- --ignored pictures`.
+//! Pictures of every page, to be looked at: `PEFT_PICTURES=DIR [PEFT_HOME=DIR] [PEFT_WIDTHS=960,1280,2560] cargo test
+//! --test desktop -- --ignored pictures`.
 
 use crate::paint::Painter;
 use crate::staged;
@@ -124,7 +125,9 @@ fn pictures() {
     let home = std::env::var_os("PEFT_HOME").map_or(own.path().to_owned(), PathBuf::from);
     let themes =
         [(ThemeChoice::Dark, "dark"), (ThemeChoice::Light, "light"), (ThemeChoice::HighContrast, "high-contrast")];
-    for size in [[960.0, 600.0], [1280.0, 800.0], [2560.0, 1440.0]] {
+    let widths = std::env::var("PEFT_WIDTHS").unwrap_or_default();
+    let is_wanted = |size: &[f32; 2]| widths.is_empty() || widths.split(',').any(|width| width == size[0].to_string());
+    for size in [[960.0, 600.0], [1280.0, 800.0], [2560.0, 1440.0]].into_iter().filter(is_wanted) {
         for (theme, word) in themes {
             let painter = Painter::default();
             let harness = open(&home, size, painter.clone());

@@ -20,6 +20,8 @@ use crate::gui::widgets::chart::Look;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{empty, field};
 use eframe::egui::Ui;
+use peft_plan::Fault;
+use peft_storage::Status;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -80,6 +82,12 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     head::head_ui(ui, run, story, out);
     if let Some(problem) = run.error.as_ref().and_then(Problem::of_json) {
         problem_card(ui, &problem.of_run(id), false, out);
+    }
+    if run.status == Status::Interrupted && run.error.is_none() {
+        let detail = "It was ended from outside, the computer was switched off, or the disk is full. What it learned up to \
+                      its last checkpoint is kept, and it goes on from there.";
+        let problem = Problem::from(&Fault::new("PS-RUN-006", detail)).of_run(id).as_warning();
+        problem_card(ui, &problem, false, out);
     }
     banner::banners_ui(ui, run, story, state, out);
     if let Some(finished) = &story.finished {
