@@ -99,6 +99,11 @@ fn keys_open_pages_the_palette_and_change_the_size() {
     window.keys(Modifiers::COMMAND, Key::Num0);
     window.keys(Modifiers::ALT, Key::ArrowLeft);
     assert_eq!(window.state().route, Route::Runs);
+    let was_wide = window.state().settings.wide_rail;
+    window.keys(Modifiers::COMMAND, Key::B);
+    assert_ne!(window.state().settings.wide_rail, was_wide);
+    window.keys(Modifiers::COMMAND | Modifiers::SHIFT, Key::N);
+    assert_eq!(window.state().route, Route::Playground);
 }
 
 #[test]

@@ -101,6 +101,10 @@ pub enum Command {
     Theme(ThemeChoice),
     /// Another size.
     Scale(f32),
+    /// Names beside the icons at the left.
+    WideRail(bool),
+    /// The whole screen, or a window again.
+    FullScreen,
     /// Open or close the palette.
     Palette(bool),
     /// Export something in a form.

@@ -401,6 +401,14 @@ impl Logic {
                 self.look(ctx, state);
                 self.remember(state);
             }
+            Command::WideRail(is_wide) => {
+                state.settings.wide_rail = is_wide;
+                self.remember(state);
+            }
+            Command::FullScreen => {
+                let is_full = ctx.input(|input| input.viewport().fullscreen.unwrap_or(false));
+                ctx.send_viewport_cmd(egui::ViewportCommand::Fullscreen(!is_full));
+            }
             Command::Palette(is_open) => state.palette = is_open.then(super::palette::State::default),
             Command::Dismiss(id) => state.toasts.retain(|toast| toast.id != id),
             Command::Quit => {
