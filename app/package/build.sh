@@ -63,6 +63,7 @@ Priority: optional
 Installed-Size: $(du -sk "$deb/usr" | cut -f1)
 Depends: libc6, libgcc-s1
 Recommends: libx11-6, libx11-xcb1, libxcursor1, libxi6, libxkbcommon-x11-0, libgl1, libegl1
+Suggests: fonts-noto-cjk
 Description: Teach language models from your own examples
  PEFT Studio fine-tunes language models on this computer: a window and a
  command line, without Python and without anything that is downloaded behind
