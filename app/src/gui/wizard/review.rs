@@ -31,7 +31,7 @@ pub(super) fn review_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
 fn answer_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
     let t = of(ui);
     for fault in &answer.problems {
-        problem_card(ui, &Problem::from(fault), false, out);
+        problem_card(ui, &Problem::from(fault).as_warning(), false, out);
     }
     card(ui, |ui| {
         estimate_ui(ui, wizard, answer);

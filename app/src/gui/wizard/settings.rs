@@ -7,6 +7,7 @@ use crate::gui::problem::Problem;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::card;
+use crate::gui::widgets::chart::plain;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
 use eframe::egui::{Align, CollapsingHeader, Grid, Label, Layout, RichText, Slider, SliderClamping, TextEdit, Ui};
@@ -73,7 +74,8 @@ fn sliders_ui(ui: &mut Ui, wizard: &mut Wizard, values: &[Reasoned]) {
             let what = "The size of each correction (the learning rate). Too big is wild, too small is endless.";
             let slider = Slider::new(&mut power, -6.0..=-2.0)
                 .step_by(0.1)
-                .custom_formatter(|value, _| format!("{:.1e}", 10_f64.powf(value)));
+                .custom_formatter(|value, _| plain(10_f64.powf(value)))
+                .custom_parser(|typed| typed.trim().parse().ok().filter(|rate: &f64| *rate > 0.0).map(f64::log10));
             if slider_ui(ui, name, what, "gently", "strongly", slider) {
                 // Two digits: more would be a precision that nobody has.
                 let rounded = format!("{:.1e}", 10_f64.powf(power)).parse().unwrap_or(rate);
