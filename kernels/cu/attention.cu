@@ -1,32 +1,6 @@
-// Causal grouped-query attention, forward: scores of 16 queries by 16 keys at a time, softmax as they pass
-// (Milakov & Gimelshein 2018, Dao et al. 2022); nothing of the size of the scores is ever stored.
-//
-// The host cuts every sequence into tiles of queries. A tile says where its queries are (`row`, `count`), which
-// position of the sequence its first one has, and which row of the key matrix has position 0. A block has a tile
-// and a head; `SIDE` threads and more share a query and have every `SIDE`-th column of its output.
-#include "device.cuh"
-
-constexpr int ATTENTION_THREADS = 128;
-
-struct Tile {
-  i64 row, count, position, key_row;
-};
-
-DEVICE Tile tile_at(Ptr<const i64> tiles, i64 index) {
-  Tile tile = {tiles[4 * index], tiles[4 * index + 1], tiles[4 * index + 2], tiles[4 * index + 3]};
-  return tile;
-}
-
-// `cols` columns of `count` rows into `to[row][column]`, rows of `width`; zeros where there is no row.
-DEVICE void load_rows(Ptr<float> to, Ptr<const float> from, i64 ld, i64 first, i64 count, int rows, int cols, int width) {
-  for (int e = threadIdx.x; e < rows * cols; e += ATTENTION_THREADS) {
-    int i = e / cols, j = e % cols;
-    to[i * width + j] = i < count ? (float)from[(first + i) * ld + j] : 0.0f;
-  }
-}
-
-// Whether a query sees a key: not ahead of it, and not `window` or more behind it.
-DEVICE bool sees(i64 query, i64 key, i64 window) { return key <= query && key > query - window; }
+// Causal grouped-query attention, forward: scores of a tile of queries by as many keys at a time, softmax as they
+// pass (Milakov & Gimelshein 2018, Dao et al. 2022); nothing of the size of the scores is ever stored.
+#include "attention.cuh"
 
 // WIDTH: the most columns of a head. SIDE: queries, and keys, of a tile.
 template <int WIDTH, int SIDE>

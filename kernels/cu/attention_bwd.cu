@@ -2,7 +2,7 @@
 // over the keys of a tile of queries and makes dq, the other over the queries of a tile of keys, through all heads
 // that share it, and makes dk and dv. With p = exp(s - lse) and D = dy·y:
 //   dv += p·dy, ds = p·(dy·v - D)·ds/du·scale, dq += ds·k, dk += ds·q.
-#include "attention.cu"
+#include "attention.cuh"
 
 // dots[row, head] = dy·y. A warp has a row and a head.
 KERNEL(attention_dots, THREADS)

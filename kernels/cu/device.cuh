@@ -58,6 +58,6 @@ template <class T, class Op> DEVICE T block_reduce(Ptr<T> scratch, T value, Op o
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
   T all = scratch[0];
-  for (int warp = 1; warp < (int)blockDim.x / 32; warp++) all = op(all, scratch[warp]);
+  for (int warp = 1; warp < (int)blockDim.x / 32; warp++) all = op(all, (T)scratch[warp]);
   return all;
 }

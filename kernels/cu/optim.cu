@@ -29,6 +29,7 @@ KERNEL(adamw, THREADS)
 
 // The code of `x`, in units of its block's largest: `[-1, 1]` is cut into 65536 cells, `cells` has their codes.
 DEVICE u8 nearest_code(Ptr<const u8> cells, float unit) {
+  if (!(unit == unit)) return cells[0];
   unit = add(fminf(fmaxf(unit, -1.0f), 1.0f), 1.0f) * 0.5f;
   float cell = fmaf(unit, 65535.0f, 0.5f);
   return cells[(i64)cell];
@@ -70,14 +71,11 @@ KERNEL(adamw_8bit, THREADS)
     float m_largest = block_reduce(scratch, fabsf(first) > 0.0f ? fabsf(first) : 0.0f, Max());
     float v_largest = block_reduce(scratch, fabsf(second) > 0.0f ? fabsf(second) : 0.0f, Max());
     if (e < n) {
-      float inverse = 1.0f / m_largest, of = mul(first, inverse);
-      m[e] = m_largest == 0.0f || !(of == of) ? (u8)(m_largest == 0.0f ? 0 : (int)signed_cells[0])
-                                               : nearest_code(signed_cells, of);
-      inverse = 1.0f / v_largest;
-      of = mul(second, inverse);
+      m[e] = m_largest == 0.0f ? (u8)0 : nearest_code(signed_cells, mul(first, 1.0f / m_largest));
+      float share = mul(second, 1.0f / v_largest);
       if (v_largest == 0.0f) v[e] = (u8)0;
-      else if (is_dithered) v[e] = dithered_code(unsigned_values, of, (u32)e, step_number);
-      else v[e] = of == of ? nearest_code(unsigned_cells, of) : (u8)unsigned_cells[0];
+      else if (is_dithered) v[e] = dithered_code(unsigned_values, share, (u32)e, step_number);
+      else v[e] = nearest_code(unsigned_cells, share);
     }
     if (threadIdx.x == 0) {
       m_absmax[block] = m_largest;
