@@ -16,6 +16,7 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 mod host;
 pub mod philox;
