@@ -15,6 +15,11 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
+    /// Few enough rows for a test that runs it many times.
+    pub(crate) fn is_small(&self) -> bool {
+        self.rows <= 33
+    }
+
     fn params(&self) -> AttentionParams {
         let (n_heads, n_kv_heads, head_dim) = self.heads;
         AttentionParams {

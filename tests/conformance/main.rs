@@ -16,6 +16,7 @@ mod gated_clamped;
 mod harness;
 mod linear;
 mod loss;
+mod mutants;
 mod norm;
 mod optim;
 mod refusals;
@@ -26,6 +27,7 @@ mod weights;
 use peft_kernels::Backend;
 use peft_kernels::cpu::{Cpu, Path};
 use peft_kernels::reference::Reference;
+use peft_tests::emulated::{Schedule, gpu};
 
 /// What the tests of a backend do when this machine lacks it.
 #[expect(clippy::print_stderr, reason = "a skipped test must say so")]
@@ -88,6 +90,10 @@ backends! {
     cpu: Cpu::new(2);
     avx2: Cpu::with_path(1, Path::Avx2);
     portable: Cpu::with_path(3, Path::Portable);
+    emulated: gpu(Schedule::Forward);
+    emulated_backward: gpu(Schedule::Backward);
+    emulated_warps: gpu(Schedule::Warps);
+    emulated_shuffled: gpu(Schedule::Shuffled(1));
 }
 
 /// How many threads share the work is no part of a result (G2).
