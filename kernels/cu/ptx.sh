@@ -19,8 +19,8 @@ chips="80 86 89 90"
 if [ ! -x "$tools/bin/pip" ]; then
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check \
-    nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
-    nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+    nvidia-cuda-nvcc==13.5.37 nvidia-nvvm==13.5.37 nvidia-cuda-crt==13.5.37 \
+    nvidia-cuda-runtime==13.5.37 nvidia-cuda-cccl==13.3.5.0.6
   # The assembler of CUDA 12.4 stands for the drivers: what it takes, they take.
   "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$tools/old" nvidia-cuda-nvcc-cu12==12.4.131
 fi

@@ -44,9 +44,9 @@ fn wrong<C: Case, B: Backend>(case: &C, be: &B) -> Option<String> {
     match case.run(be) {
         Err(e) => Some(e.to_string()),
         Ok(got) => {
-            let errors = expected.iter().zip(&got).map(|((_, want), (_, got))| nmse(got, want));
+            let mut errors = expected.iter().zip(&got).map(|((_, want), (_, got))| nmse(got, want));
             // A number that is none is no small error.
-            errors.into_iter().find(|e| e.is_nan() || *e > TOLERANCE).map(|e| format!("an error of {e:e}"))
+            errors.find(|e| e.is_nan() || *e > TOLERANCE).map(|e| format!("an error of {e:e}"))
         }
     }
 }

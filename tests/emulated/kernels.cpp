@@ -63,7 +63,14 @@ struct Machine {
   uint32_t serial = 0;
   size_t capacity = 0, used = 0;
   std::map<uint64_t, std::unique_ptr<emu::Region>> regions;  // by first address
+  std::vector<char> stacks;
+  std::string message;
 
+  // Null where there is nothing to say; otherwise a text that lasts until the next one.
+  const char* report(std::string text) {
+    message = std::move(text);
+    return message.empty() ? nullptr : message.c_str();
+  }
   emu::Region* at(uint64_t address) {
     auto next = regions.upper_bound(address);
     if (next == regions.begin()) return nullptr;
@@ -76,12 +83,6 @@ struct Machine {
     return region != nullptr && address - (uint64_t)region->base + bytes <= region->bytes;
   }
 };
-
-thread_local std::string message;
-const char* report(std::string text) {
-  message = std::move(text);
-  return message.empty() ? nullptr : message.c_str();
-}
 
 // An argument as the kernel takes it. The kinds were compared before.
 template <class T> struct Take {
@@ -110,7 +111,7 @@ template <class... A, void (*F)(A...)> struct Entry<F> {
       if (args[i].kind != kinds[i]) return "argument " + std::to_string(i) + " is of another kind";
     }
     auto body = [&] { call(machine, args, std::index_sequence_for<A...>()); };
-    return emu::launch(++machine.serial, grid, block, machine.schedule, body);
+    return emu::launch(++machine.serial, grid, block, machine.schedule, machine.stacks, body);
   }
 };
 
@@ -196,7 +197,7 @@ uint64_t emu_alloc(void* machine, uint64_t bytes) {
 const char* emu_release(void* machine, uint64_t address) {
   Machine& m = *(Machine*)machine;
   auto found = m.regions.find(address);
-  if (found == m.regions.end()) return report("releases what is no allocation");
+  if (found == m.regions.end()) return m.report("releases what is no allocation");
   m.used -= found->second->bytes;
   free(found->second->base);
   m.regions.erase(found);
@@ -204,24 +205,25 @@ const char* emu_release(void* machine, uint64_t address) {
 }
 
 const char* emu_write(void* machine, uint64_t address, const void* from, uint64_t bytes) {
-  if (!((Machine*)machine)->holds(address, bytes)) return report("uploads outside of an allocation");
+  if (!((Machine*)machine)->holds(address, bytes)) return ((Machine*)machine)->report("uploads outside of an allocation");
   memcpy((void*)address, from, bytes);
   return nullptr;
 }
 
 const char* emu_read(void* machine, void* to, uint64_t address, uint64_t bytes) {
-  if (!((Machine*)machine)->holds(address, bytes)) return report("downloads from outside of an allocation");
+  if (!((Machine*)machine)->holds(address, bytes)) return ((Machine*)machine)->report("downloads from outside of an allocation");
   memcpy(to, (const void*)address, bytes);
   return nullptr;
 }
 
 const char* emu_launch(void* machine, const char* name, const uint32_t* grid, const uint32_t* block, const Arg* args,
                        uint64_t count) {
+  Machine& m = *(Machine*)machine;
   auto entry = table().find(name);
-  if (entry == table().end()) return report(std::string("no kernel ") + name);
+  if (entry == table().end()) return m.report(std::string("no kernel ") + name);
   emu::Index g = {grid[0], grid[1], grid[2]}, b = {block[0], block[1], block[2]};
-  std::string error = entry->second(*(Machine*)machine, g, b, args, count);
-  return report(error.empty() ? error : std::string(name) + ": " + error);
+  std::string error = entry->second(m, g, b, args, count);
+  return m.report(error.empty() ? error : std::string(name) + ": " + error);
 }
 
 // 1 where the kernel is there.

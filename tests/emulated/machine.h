@@ -301,13 +301,13 @@ inline void run_block(Launch& l, std::vector<char>& stacks, int schedule) {
 }
 
 // All blocks of a launch, one after the other. Empty: it went well.
-inline std::string launch(uint32_t serial, Index grid, Index block, int schedule, const std::function<void()>& body) {
-  static thread_local std::vector<char> stacks;
+inline std::string launch(uint32_t serial, Index grid, Index block, int schedule, std::vector<char>& stacks,
+                          const std::function<void()>& body) {
   Launch l;
   const uint32_t threads = block.x * block.y * block.z;
   if (threads == 0 || threads % 32 != 0 || threads > 1024) return "a block of " + std::to_string(threads) + " threads";
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return "a grid of no blocks";
-  stacks.resize((threads + 1) * STACK);
+  if (stacks.size() < (threads + 1) * STACK) stacks.resize((threads + 1) * STACK);
   l.fibers.resize(threads);
   l.warps.resize(threads / 32);
   l.serial = serial;

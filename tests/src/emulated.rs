@@ -149,7 +149,8 @@ fn build(folder: &Path, only: &[&str], to: &Path) -> Result<()> {
     let mut command = Command::new(&compiler);
     // Nothing is fused that a kernel did not fuse; an access of `now` is one instruction.
     command.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-ftls-model=initial-exec"]);
-    command.args(["-DHOST_EMU", "-w"]).arg("-I").arg(folder).arg("-I").arg(&emulated);
+    // Damaged kernels are loaded beside whole ones: each library keeps its own.
+    command.args(["-fno-gnu-unique", "-DHOST_EMU", "-w"]).arg("-I").arg(folder).arg("-I").arg(&emulated);
     if !only.is_empty() {
         command.arg("-DONLY").args(only.iter().map(|name| format!("-DONLY_{name}")));
     }

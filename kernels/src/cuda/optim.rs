@@ -27,7 +27,7 @@ struct Map<D: Device> {
 
 impl<D: Device> Maps<D> {
     pub(super) fn new(device: &Arc<D>) -> Result<Self> {
-        let map = |map: &DynamicMap| {
+        let map = |map: &DynamicMap| -> Result<Map<D>> {
             let cells = nearest_codes(&map.values);
             Ok(Map {
                 values: Memory::of(device, "maps", &map.values)?,
