@@ -12,20 +12,14 @@ DEVICE float from_f16(u32 h) {
 
 DEVICE float from_bf16(u32 h) { return __uint_as_float(h << 16); }
 
-// `x` to the nearest number whose significand has `dropped` bits less, ties to even.
-DEVICE float round_bits(float x, u32 dropped) {
-  u32 bits = __float_as_uint(x), last = bits >> dropped & 1u;
-  return __uint_as_float((bits + (1u << (dropped - 1)) - 1u + last) >> dropped << dropped);
-}
-
 // `x` rounded to a type and back: 0 stays, 1 is binary16, 2 is bfloat16.
 DEVICE float round_to(float x, int type) {
-  if (type == 0 || !(fabsf(x) <= 3.402823466e38f)) return x;  // neither infinities nor what is no number
-  if (type == 2) return round_bits(x, 16);
+  if (type == 0 || !is_finite(x)) return x;  // neither infinities nor what is no number
+  if (type == 2) return __uint_as_float(rounded_bits(x, 16));
   if (fabsf(x) >= 65520.0f) return copysignf(__uint_as_float(0x7f800000u), x);
   // Below the normal range the numbers are 2^-24 apart, as those from 0.5 to 1 of f32 are.
   if (fabsf(x) < 6.103515625e-5f) return copysignf(add(add(fabsf(x), 0.75f), -0.75f), x);
-  return round_bits(x, 13);
+  return __uint_as_float(rounded_bits(x, 13));
 }
 
 // Dense numbers: type 0 is f32, 1 is binary16, 2 is bfloat16; `words` are their 16-bit halves, low half first.

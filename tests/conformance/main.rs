@@ -22,6 +22,7 @@ mod optim;
 mod refusals;
 mod rope;
 mod rows;
+mod tensor_cores;
 mod weights;
 
 use peft_kernels::Backend;

@@ -30,6 +30,9 @@
 #if WITH(gemm)
 #include "gemm.cu"
 #endif
+#if WITH(gemm_bf16)
+#include "gemm_bf16.cu"
+#endif
 #if WITH(weights)
 #include "weights.cu"
 #endif
@@ -139,6 +142,9 @@ const std::map<std::string, Run>& table() {
 #endif
 #if WITH(gemm)
       ENTRY(gemm_f32),
+#endif
+#if WITH(gemm_bf16)
+      ENTRY(pack_bf16), ENTRY(gemm_bf16),
 #endif
 #if WITH(weights)
       ENTRY(decode_dense), ENTRY(decode_four_bit),

@@ -59,6 +59,13 @@ struct Fiber {
 struct Warp {
   uint32_t arrived = 0, epoch = 0;
   uint64_t slots[2][32];
+  uint32_t operands[2][32][6];
+};
+// A copy to shared memory that was asked for and not waited for.
+struct Copy {
+  uint16_t* to;
+  const uint16_t* from;
+  Region *to_region, *from_region;
 };
 struct Index {
   unsigned x = 0, y = 0, z = 0;
@@ -75,6 +82,9 @@ struct Launch {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   std::vector<SharedArray> arrays;
+  // For each thread its groups of copies, the oldest first; the last one is still open.
+  std::vector<std::vector<std::vector<Copy>>> copies;
+  bool copies_at_once = false;
   uint32_t serial = 0, block = 0, arrived = 0, epoch = 0, current = 0;
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
@@ -232,6 +242,67 @@ template <class T> T shuffle(T value, unsigned source) {
   return got;
 }
 
+// Copies 16 bytes now; the thread that asked for them is the one that writes.
+inline void carry_out(const Copy& copy) {
+  if ((uintptr_t)copy.to % 16 != 0 || (uintptr_t)copy.from % 16 != 0) fail("copies 16 bytes at an address that is not a multiple");
+  for (int i = 0; i < 8; i++) Ref<uint16_t>{copy.to + i, copy.to_region} = (uint16_t)Ref<const uint16_t>{copy.from + i, copy.from_region};
+}
+
+inline std::vector<std::vector<Copy>>& my_copies() {
+  auto& groups = now->copies[now->current];
+  if (groups.empty()) groups.emplace_back();
+  return groups;
+}
+
+inline void start_copy(Ptr<uint16_t> to, Ptr<const uint16_t> from) {
+  Copy copy = {to.at, from.at, to.region, from.region};
+  if (now->copies_at_once) carry_out(copy);
+  else my_copies().back().push_back(copy);
+}
+
+inline void finish_copies(size_t left) {
+  auto& groups = my_copies();
+  while (groups.size() > left + 1) {
+    for (const Copy& copy : groups.front()) carry_out(copy);
+    groups.erase(groups.begin());
+  }
+}
+
+inline void load_matrices(uint32_t (&to)[4], Ptr<const uint16_t> row) {
+  if ((uintptr_t)row.at % 16 != 0) fail("loads a matrix at an address that is not a multiple of 16");
+  uint32_t lane = now->current % 32;
+  for (uint32_t m = 0; m < 4; m++) {
+    uint32_t from = m * 8 + lane / 4;
+    Ptr<const uint16_t> at = {shuffle(row.at, from), shuffle(row.region, from)};
+    to[m] = (uint32_t)(uint16_t)at[lane % 4 * 2] | (uint32_t)(uint16_t)at[lane % 4 * 2 + 1] << 16;
+  }
+}
+
+inline float bf16_half(uint32_t word, int high) {
+  uint32_t bits = high ? word & 0xffff0000u : word << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void multiply_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  Warp& warp = now->warps[now->current / 32];
+  auto& operands = warp.operands[warp.epoch % 2];
+  uint32_t lane = now->current % 32;
+  memcpy(operands[lane], a, 16);
+  operands[lane][4] = b0;
+  operands[lane][5] = b1;
+  warp_barrier();
+  for (int out = 0; out < 4; out++) {
+    int row = lane / 4 + out / 2 * 8, col = lane % 4 * 2 + out % 2;
+    for (int k = 0; k < 16; k++) {
+      float left = bf16_half(operands[row % 8 * 4 + k % 8 / 2][k / 8 * 2 + row / 8], k % 2);
+      float right = bf16_half(operands[col * 4 + k % 8 / 2][4 + k / 8], k % 2);
+      d[out] += left * right;
+    }
+  }
+}
+
 inline void enter() {
   (*now->body)();
   now->fibers[now->current].state = Done;
@@ -266,6 +337,7 @@ inline void run_block(Launch& l, std::vector<char>& stacks, int schedule) {
   l.arrays.clear();
   l.arrived = l.epoch = 0;
   for (Warp& warp : l.warps) warp.arrived = warp.epoch = 0;
+  l.copies.assign(n, {});
   for (uint32_t t = 0; t < n; t++) {
     void** sp = (void**)(((uintptr_t)stacks.data() + (t + 1) * STACK) & ~(uintptr_t)63);
     *--sp = nullptr;
@@ -314,6 +386,8 @@ inline std::string launch(uint32_t serial, Index grid, Index block, int schedule
   l.body = &body;
   l.block_size = block;
   l.grid_size = grid;
+  // Both of what a GPU may do: the copy is there at once, or as late as it is waited for.
+  l.copies_at_once = (schedule & 1) || schedule >= 4;
   now = &l;
   const uint32_t blocks = grid.x * grid.y * grid.z;
   for (uint32_t i = 0; i < blocks && l.error.empty(); i++) {
@@ -337,6 +411,13 @@ using emu::Ptr;
 #define blockDim (emu::now->block_size)
 #define gridDim (emu::now->grid_size)
 static inline void __syncthreads() { emu::block_barrier(); }
+static inline void copy_16_bytes(emu::Ptr<uint16_t> to, emu::Ptr<const uint16_t> from) { emu::start_copy(to, from); }
+static inline void copy_group() { emu::my_copies().emplace_back(); }
+template <int left> static inline void wait_copies() { emu::finish_copies(left); }
+static inline void load_matrices(unsigned (&to)[4], emu::Ptr<const uint16_t> row) { emu::load_matrices(to, row); }
+static inline void multiply_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  emu::multiply_bf16(d, a, b0, b1);
+}
 static inline void __syncwarp() { emu::warp_barrier(); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {
   return emu::shuffle(value, emu::now->current % 32 ^ (unsigned)mask);

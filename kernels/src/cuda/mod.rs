@@ -38,15 +38,25 @@ use std::sync::Arc;
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
 const THREADS: u32 = 256;
 
+/// What the factors of a product are rounded to. Sums are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// To nothing: the numbers of the processor.
+    Single,
+    /// To bfloat16, for the tensor cores.
+    Bf16,
+}
+
 /// A GPU, or what stands in for one.
 pub struct Cuda<D: Device> {
     device: Arc<D>,
     maps: Arc<Maps<D>>,
+    precision: Precision,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        Self { device: Arc::clone(&self.device), maps: Arc::clone(&self.maps) }
+        Self { device: Arc::clone(&self.device), maps: Arc::clone(&self.maps), precision: self.precision }
     }
 }
 
@@ -55,7 +65,12 @@ impl<D: Device> Cuda<D> {
     pub fn new(device: D) -> Result<Self> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
-        Ok(Self { device, maps })
+        Ok(Self { device, maps, precision: Precision::Single })
+    }
+
+    /// The same with products in this precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     fn call(&self, kernel: &'static str) -> Call<'_, D> {
@@ -105,7 +120,7 @@ impl<D: Device> Backend for Cuda<D> {
     const NAME: &'static str = "cuda";
 
     fn fingerprint(&self) -> String {
-        format!("cuda, {}", self.device.name())
+        format!("cuda, {}, {:?}", self.device.name(), self.precision)
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {

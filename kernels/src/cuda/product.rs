@@ -3,13 +3,17 @@
 use super::call::{Call, Place, element};
 use super::device::Device;
 use super::memory::Memory;
-use super::{Cuda, THREADS};
+use super::{Cuda, Precision, THREADS};
 use crate::backend::Write;
 use crate::error::Result;
 use crate::weight::Matrix;
 
 /// Rows and columns that one block makes, as in `gemm.cu`.
 const TILE: usize = 64;
+
+/// Steps along the sum that a block of `gemm_bf16.cu` takes at once, and its threads.
+const DEPTH_BF16: usize = 32;
+const THREADS_BF16: u32 = 128;
 
 /// Elements of a weight that are decoded at once.
 const PANEL: usize = 64 << 20;
@@ -55,10 +59,39 @@ impl<D: Device> Cuda<D> {
         alpha: f32,
         write: Write,
     ) -> Result<()> {
+        if self.precision == Precision::Bf16 && shape[2] > 0 {
+            return self.product_bf16(y, (a, b), bias, shape, alpha, write);
+        }
         let call = Call::new(&*self.device, "gemm_f32").window(&y);
         let call = [a, b].into_iter().fold(call, |call, s| call.address(s.address).sizes([s.outer, s.inner]));
         let call = call.address(bias.unwrap_or(0)).sizes(shape).number(alpha).flag(bias.is_some()).write(write);
         call.run(shape[0].div_ceil(TILE) * shape[1].div_ceil(TILE), THREADS)
+    }
+
+    /// As [`Cuda::product`], on tensor cores: both sides are rounded to bfloat16, sums are f32.
+    fn product_bf16(
+        &self,
+        y: Place,
+        (a, b): (Side, Side),
+        bias: Option<u64>,
+        [m, n, k]: [usize; 3],
+        alpha: f32,
+        write: Write,
+    ) -> Result<()> {
+        let depth = k.next_multiple_of(DEPTH_BF16);
+        let pack = |side: Side, rows: usize| -> Result<Memory<D>> {
+            let padded = rows.next_multiple_of(TILE);
+            let packed = Memory::uninit(&self.device, "gemm", padded.saturating_mul(depth), 2)?;
+            let call = Call::new(&*self.device, "pack_bf16").memory(&packed).address(side.address);
+            let call = call.sizes([side.outer, side.inner, rows, k, padded, depth]);
+            call.elements(padded * depth)?;
+            Ok(packed)
+        };
+        let (left, right) = (pack(a, m)?, pack(b, n)?);
+        let call = Call::new(&*self.device, "gemm_bf16").window(&y).memory(&left).memory(&right);
+        let call = call.address(bias.unwrap_or(0)).sizes([m, n, depth]).number(alpha);
+        let call = call.flag(bias.is_some()).write(write);
+        call.run(m.div_ceil(TILE) * n.div_ceil(TILE), THREADS_BF16)
     }
 
     /// Do something with every row of `w`, a panel at a time; at least once.
