@@ -414,10 +414,8 @@ static inline void __syncthreads() { emu::block_barrier(); }
 static inline void copy_16_bytes(emu::Ptr<uint16_t> to, emu::Ptr<const uint16_t> from) { emu::start_copy(to, from); }
 static inline void copy_group() { emu::my_copies().emplace_back(); }
 template <int left> static inline void wait_copies() { emu::finish_copies(left); }
-static inline void load_matrices(unsigned (&to)[4], emu::Ptr<const uint16_t> row) { emu::load_matrices(to, row); }
-static inline void multiply_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  emu::multiply_bf16(d, a, b0, b1);
-}
+using emu::load_matrices;
+using emu::multiply_bf16;
 static inline void __syncwarp() { emu::warp_barrier(); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {
   return emu::shuffle(value, emu::now->current % 32 ^ (unsigned)mask);
