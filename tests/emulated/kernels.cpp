@@ -33,6 +33,9 @@
 #if WITH(gemm_bf16)
 #include "gemm_bf16.cu"
 #endif
+#if WITH(gemv)
+#include "gemv.cu"
+#endif
 #if WITH(weights)
 #include "weights.cu"
 #endif
@@ -145,6 +148,9 @@ const std::map<std::string, Run>& table() {
 #endif
 #if WITH(gemm_bf16)
       ENTRY(pack_bf16), ENTRY(gemm_bf16),
+#endif
+#if WITH(gemv)
+      ENTRY(gemv_four_bit),
 #endif
 #if WITH(weights)
       ENTRY(decode_dense), ENTRY(decode_four_bit),

@@ -129,6 +129,13 @@ impl<D: Device> Cuda<D> {
         rows: usize,
         write: Write,
     ) -> Result<()> {
+        let few = match w {
+            Matrix::Frozen(w) => w.times_few(&self.device, (y, x), bias, rows, write),
+            Matrix::Dense(_) => None,
+        };
+        if let Some(done) = few {
+            return done;
+        }
         let inputs = super::dims(w).1;
         self.panels(w, |panel| {
             let bias = bias.map(|bias| element(bias, panel.first));

@@ -5,11 +5,15 @@
 use super::call::{Call, Place};
 use super::device::Device;
 use super::memory::Memory;
+use crate::backend::Write;
 use crate::error::Result;
 use crate::quant;
 use crate::quant::decode::code_table;
 use crate::weight::{Absmax, DType, FourBit, FrozenWeight};
 use std::sync::Arc;
+
+/// Rows that `gemv.cu` takes at most.
+const FEW: usize = 8;
 
 /// A frozen weight.
 pub struct CudaWeight<D: Device> {
@@ -110,6 +114,25 @@ impl<D: Device> CudaWeight<D> {
         self.run(device, to, &Rows { chosen: Some(chosen), first: 0, count, scale })
     }
 
+    /// `y (=|+=) x·wᵀ + bias` of few rows without decoding the weight first; `None` where there is no such kernel.
+    pub(super) fn times_few(
+        &self,
+        device: &Arc<D>,
+        (y, x): (Place, Place),
+        bias: Option<u64>,
+        rows: usize,
+        write: Write,
+    ) -> Option<Result<()>> {
+        let Stored::FourBit(w) = &*self.stored else { return None };
+        if rows == 0 || rows > FEW {
+            return None;
+        }
+        let call = w.parts(Call::new(&**device, "gemv_four_bit").window(&y).window(&x));
+        let call = call.address(bias.unwrap_or(0)).word(rows as u32).sizes([self.rows, self.cols]);
+        // A warp has an output.
+        Some(call.flag(bias.is_some()).write(write).elements(self.rows * 32))
+    }
+
     fn run(&self, device: &Arc<D>, to: Place, rows: &Rows<D>) -> Result<()> {
         match &*self.stored {
             Stored::Dense { words, dtype } => decode_dense(device, to, words.address(), *dtype, rows, self.cols),
@@ -168,14 +191,18 @@ impl<D: Device> Codes<D> {
         })
     }
 
-    fn decode(&self, device: &Arc<D>, to: Place, rows: &Rows<D>, cols: usize) -> Result<()> {
+    /// The parameters of all kernels that read 4-bit codes, in their order.
+    fn parts<'a>(&self, call: Call<'a, D>) -> Call<'a, D> {
         let nested = self.nested.as_ref();
-        let call = Call::new(&**device, "decode_four_bit").window(&to);
         let call = call.memory(&self.codes).memory(&self.table).memory(&self.scales);
         let call = call.maybe(nested.map(|n| &n.codes)).maybe(nested.map(|n| &n.map));
         let call = call.number(nested.map_or(0.0, |n| n.offset));
         let call = call.sizes([self.block, nested.map_or(1, |n| n.group)]).flag(nested.is_some());
-        let call = call.flag(self.low_first).word(number_of(self.rounding)).maybe(rows.chosen);
+        call.flag(self.low_first).word(number_of(self.rounding))
+    }
+
+    fn decode(&self, device: &Arc<D>, to: Place, rows: &Rows<D>, cols: usize) -> Result<()> {
+        let call = self.parts(Call::new(&**device, "decode_four_bit").window(&to)).maybe(rows.chosen);
         let call = call.flag(rows.chosen.is_some()).sizes([rows.first, rows.count, cols]);
         call.number(rows.scale).elements(rows.count * cols)
     }
