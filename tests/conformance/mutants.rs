@@ -130,7 +130,7 @@ fn everything_without_a_barrier_is_caught() {
     let few: Vec<_> = cases.into_iter().filter(attention::Attention::is_small).collect();
     all_caught(&["move", "attention", "attention_bwd"], &few, &without_barriers("attention.cu"));
     all_caught(&["move", "attention", "attention_bwd"], &few, &without_barriers("attention_bwd.cu"));
-    all_caught(&["move", "gemm", "weights", "loss"], &loss::head(), &without_barriers("loss.cu"));
+    all_caught(&["move", "gemm", "gemv", "weights", "loss"], &loss::head(), &without_barriers("loss.cu"));
 }
 
 #[test]
