@@ -21,27 +21,9 @@ struct Kernels {
 }
 
 const KERNELS: [Kernels; 3] = [
-    Kernels {
-        columns: 64,
-        side: 16,
-        forward: "attention_64",
-        dq: "attention_dq_64",
-        dkv: "attention_dkv_64",
-    },
-    Kernels {
-        columns: 128,
-        side: 16,
-        forward: "attention_128",
-        dq: "attention_dq_128",
-        dkv: "attention_dkv_128",
-    },
-    Kernels {
-        columns: 256,
-        side: 8,
-        forward: "attention_256",
-        dq: "attention_dq_256",
-        dkv: "attention_dkv_256",
-    },
+    Kernels { columns: 64, side: 16, forward: "attention_64", dq: "attention_dq_64", dkv: "attention_dkv_64" },
+    Kernels { columns: 128, side: 16, forward: "attention_128", dq: "attention_dq_128", dkv: "attention_dkv_128" },
+    Kernels { columns: 256, side: 8, forward: "attention_256", dq: "attention_dq_256", dkv: "attention_dkv_256" },
 ];
 
 fn kernels(heads: &Heads) -> Result<&'static Kernels> {

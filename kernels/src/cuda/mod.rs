@@ -200,9 +200,7 @@ impl<D: Device> Backend for Cuda<D> {
         let chosen = self.small("embed", tokens)?;
         match table {
             Matrix::Frozen(w) => w.look_up(&self.device, y.place(), &chosen, tokens.len(), scale),
-            Matrix::Dense(t) => {
-                weight::look_up_dense(&self.device, y.place(), t.place(), &chosen, tokens.len(), scale)
-            }
+            Matrix::Dense(t) => weight::look_up_dense(&self.device, y.place(), t.place(), &chosen, tokens.len(), scale),
         }
     }
 
