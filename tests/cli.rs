@@ -238,7 +238,7 @@ fn conversion_cleans_splits_and_adds_a_system_prompt() {
 #[test]
 fn an_empty_store_has_no_runs() {
     let home = Home::new();
-    assert_eq!(home.json(&["runs", "list"]), serde_json::json!({"runs": []}));
+    assert_eq!(home.json(&["runs", "list"]), serde_json::json!({"runs": [], "total": 0}));
     let output = home.run(&["runs", "list"]);
     assert!(output.stdout.is_empty() && text(&output.stderr).contains("no runs yet"));
     assert!(Path::new(&home.path("home/studio.sqlite")).is_file());

@@ -1,11 +1,26 @@
 //! The desktop app, driven through its accessible names with the real engine: no display, no graphics card.
 
+#[path = "desktop/hostile.rs"]
+mod hostile;
+#[path = "desktop/layout.rs"]
+mod layout;
+#[path = "desktop/numbers.rs"]
+mod numbers;
 #[path = "desktop/outside.rs"]
 mod outside;
 #[path = "desktop/paint.rs"]
 mod paint;
 #[path = "desktop/pictures.rs"]
 mod pictures;
+#[path = "desktop/screen.rs"]
+#[cfg(target_os = "linux")]
+mod screen;
+#[path = "desktop/studio.rs"]
+mod studio;
+#[path = "desktop/tools.rs"]
+mod tools;
+#[path = "desktop/tour.rs"]
+mod tour;
 #[path = "desktop/trial.rs"]
 mod trial;
 

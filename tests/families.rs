@@ -189,7 +189,7 @@ fn stacked_experts_are_the_same_model() {
 fn copy_of(base: &Checkpoint, out: &Path, dtype: DType) {
     let be = Cpu::new(1).expect("a thread");
     let merger = Merger::new(&be, base, None, None).expect("a merger");
-    let options = Options { dtype, shard_bytes: None, extra_files: Vec::new() };
+    let options = Options { dtype, shard_bytes: None, extra_files: Vec::new(), made_of: None };
     let produce = |t: &_| -> Result<Vec<u8>> {
         let t: &peft_models::merge_writer::OutTensor = t;
         match merger.tensor(&t.canonical)? {

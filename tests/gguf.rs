@@ -11,7 +11,11 @@ mod ends;
 mod faults;
 #[path = "gguf/program.rs"]
 mod program;
+#[path = "gguf/resumed.rs"]
+mod resumed;
 #[path = "gguf/targets.rs"]
 mod targets;
+#[path = "gguf/unigram.rs"]
+mod unigram;
 #[path = "gguf/world.rs"]
 mod world;

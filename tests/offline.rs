@@ -70,6 +70,11 @@ fn commands_that_need_no_network_open_no_socket_b13() {
     let steps = r#"[{"command": "data inspect", "arguments": ["rows.jsonl"]}]"#;
     let chain = home.write("chain.json", format!(r#"{{"schema": "peft-studio/pipeline", "steps": {steps}}}"#));
     let quick = home.path("quick");
+    let questions = home.write("questions.jsonl", "{\"user\":\"Is it open?\"}\n");
+    let chat = home.write("chat.txt", "31.12.23, 21:05 - Ana: Where?\n31.12.23, 21:06 - Me: Here.\n");
+    let (labelled, twin, tasks) = (home.path("labelled.jsonl"), home.path("twin.jsonl"), home.path("tasks.jsonl"));
+    let page = home.write("page.html", "<h1>The shop</h1><p>It opens at nine.");
+    let card = home.path("README.md");
     let commands: &[&[&str]] = &[
         &[],
         &["--help"],
@@ -79,7 +84,21 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["models", "show", "starter"],
         &["models", "show", &model],
         &["data", "inspect", &data, "--model", "starter"],
+        &["data", "chunk", &page, "--project", "notes"],
+        &["data", "search", "--project", "notes", "shop"],
+        &["data", "embed", "--project", "notes", "--provider", "local", "--embedding-model", "starter"],
+        &["data", "search", "--project", "notes", "when is it open"],
+        &["data", "score", &data],
+        &["data", "contamination", &data, "--evaluation", &data],
+        &["data", "versions", "save", "--project", "notes", "--from", &data],
+        &["data", "versions", "list", "--project", "notes"],
+        &["data", "card", &data, "--out", &card],
         &["data", "convert", &data, "--to", "messages", "--out", &clean],
+        &["data", "helpers", "--provider", "local"],
+        &["data", "label", &questions, "--out", &labelled, "--teacher", "starter", "--max-new-tokens", "4"],
+        &["data", "persona", "--memories", &chat, "--me", "Me", "--out", &twin],
+        &["data", "reference", "--out", &tasks],
+        &["data", "review", "--list"],
         &[
             "train",
             "--model",
@@ -102,6 +121,7 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["chat", "--run", "one", "--prompt", "Hi", "--max-new-tokens", "2", "--threads", "1"],
         &["export", "one", "--to", "merged", "--out", &merged],
         &["bench", "generate", "--model", "starter", "--prompt-tokens", "8", "--generate", "4", "--repeats", "1"],
+        &["bench", "train", "--model", "starter", "--sequence-length", "16", "--steps", "1", "--threads", "1"],
         &["completions", "bash"],
         &["plan", "--model", "starter", "--data", &data, "--threads", "1"],
         &["profiles"],
@@ -150,6 +170,17 @@ fn offline_opens_no_socket_where_a_command_would_b13() {
         let (calls, code, stderr) = sockets(&home, &[command, &["--offline"][..]].concat(), &[]);
         assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
         let (calls, code, stderr) = sockets(&home, command, &[("HF_HUB_OFFLINE", "1")]);
+        assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
+    }
+    let (out, questions) = (home.path("out.jsonl"), home.write("q.jsonl", "{\"user\":\"Is it open?\"}\n"));
+    let generate = ["data", "generate", "--prompt", "sums", "--out", &out, "--helper-model", "a/b"];
+    let commands: &[&[&str]] = &[
+        &["data", "helpers", "--provider", "openrouter"],
+        &[&generate[..], &["--provider", "openrouter"]].concat(),
+        &["data", "label", &questions, "--out", &out, "--teacher", "openai:gpt"],
+    ];
+    for command in commands {
+        let (calls, code, stderr) = sockets(&home, &[command, &["--offline"][..]].concat(), &[]);
         assert_eq!((code, calls), (Some(5), vec![]), "{command:?}: {stderr}");
     }
     // The watch sees a socket where there is one.

@@ -253,7 +253,7 @@ fn a_merged_model_answers_like_base_and_adapter() {
         let out = home.path().join("merged");
         let merger = Merger::new(&be, &checkpoint, Some(&file), None).expect("a merger");
         let tensors = tensors_of(&checkpoint, DType::F32).expect("a list");
-        let options = Options { dtype: DType::F32, shard_bytes: Some(100_000), extra_files: Vec::new() };
+        let options = Options { dtype: DType::F32, shard_bytes: Some(100_000), extra_files: Vec::new(), made_of: None };
         write_model(&out, &checkpoint, &tensors, &options, |t| match merger.tensor(&t.canonical)? {
             Some(merged) => Ok(narrow(DType::F32, &merged)),
             None => base_bytes(&checkpoint, t),

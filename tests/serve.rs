@@ -2,6 +2,8 @@
 
 #[path = "serve/client.rs"]
 mod client;
+#[path = "serve/exports.rs"]
+mod exports;
 #[path = "serve/program.rs"]
 mod program;
 #[path = "serve/protocol.rs"]

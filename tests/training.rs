@@ -13,6 +13,8 @@ mod merged;
 mod options;
 #[path = "training/resumed.rs"]
 mod resumed;
+#[path = "training/rounded.rs"]
+mod rounded;
 #[path = "training/sampled.rs"]
 mod sampled;
 #[path = "training/steps.rs"]

@@ -17,6 +17,7 @@
 #![allow(clippy::float_cmp)]
 
 pub mod backend;
+pub mod codes;
 pub mod cpu;
 pub mod cuda;
 pub mod error;

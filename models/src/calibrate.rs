@@ -6,18 +6,23 @@ use crate::checkpoint::Checkpoint;
 use crate::decoder::{Activations, Batch, BuildOptions, Decoder, build_first};
 use crate::engine::Quantization;
 use crate::fault::device;
+use crate::generate::{GenerateOptions, Prompt, generate};
 use peft_kernels::{AdamW, Backend};
 use peft_plan::estimate::{Calibration, Point};
-use peft_plan::{Fault, Method, Result, TrainingPlan};
+use peft_plan::{Fault, Method, ModelSpec, Result, TrainingPlan};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time that the passes may take together, about.
-const BUDGET: Duration = Duration::from_millis(1500);
+const BUDGET: Duration = Duration::from_secs(2);
 /// Rounds of passes, at most.
 const PASSES: usize = 15;
 /// Above so many parameters outside the blocks, training them too is counted instead of tried.
 const LARGE: usize = 40_000_000;
+/// Tokens of the prompts that are answered, and of their answers.
+const ANSWER_PROMPT: u32 = 32;
+const ANSWER_TOKENS: usize = 6;
 /// A file that is large enough to show the speed of the disk.
 const FILE_BYTES: usize = 8 << 20;
 
@@ -66,6 +71,7 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
     let points = timed.points(&decoder, blocks);
     let head_row_seconds = timed.head_row_seconds();
     let update_seconds = update(&mut decoder)?;
+    let answer_seconds = answers(&mut decoder, blocks)?;
     let seconds = begun.elapsed().as_secs_f64();
     let watts = match (energy, (sample.joules)()) {
         // Too short a time says nothing.
@@ -80,6 +86,7 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
         points,
         head_row_seconds,
         update_seconds,
+        answer_seconds,
         build_seconds,
         sync_seconds,
         write_seconds_per_byte,
@@ -90,7 +97,7 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
 }
 
 /// A batch of sequences of these lengths, of which the last `share` of each is learnt.
-fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
+pub(crate) fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
     let mut batch = Batch::default();
     let mut next = 1_usize;
     for &length in lengths {
@@ -108,21 +115,22 @@ fn batch(vocabulary: usize, lengths: &[usize], share: f64) -> Batch {
     batch
 }
 
-/// What takes about so long when nothing else wants the processor: the lower quartile.
-fn undisturbed(seconds: &mut [f64]) -> f64 {
+/// The median: what disturbs a calibration now and then will disturb the run, too.
+fn typical(seconds: &mut [f64]) -> f64 {
     seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 4).copied().unwrap_or(0.0)
+    seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The micro-batches that are timed, and their times.
 struct Timed {
-    /// Lengths, small and large, and those of a part of the small one that is short enough for a wide head.
-    lengths: [Vec<usize>; 3],
-    /// Forward and backward of the three, without the head.
-    both: [f64; 3],
-    /// Forward of the first two.
-    forward: [f64; 2],
-    /// The third with the head, and its trained rows.
+    /// Lengths: one example, a small and a large micro-batch, and a part of the small one that is short enough for a
+    /// wide head.
+    lengths: [Vec<usize>; 4],
+    /// Forward and backward of the four, without the head.
+    both: [f64; 4],
+    /// Forward of the first three.
+    forward: [f64; 3],
+    /// The last with the head, and its trained rows.
     with_head: f64,
     rows: f64,
 }
@@ -145,11 +153,12 @@ fn passes<B: Backend>(
         taken
     };
     let short: Vec<usize> = small.iter().map(|&l| take(l)).filter(|&l| l > 1).collect();
-    let lengths = [small.to_vec(), large.to_vec(), short];
+    let one = small.iter().take(1).copied().collect();
+    let lengths = [one, small.to_vec(), large.to_vec(), short];
     // Where nothing is learnt the head has nothing to do.
     let silent: Vec<Batch> = lengths.iter().map(|lengths| batch(vocabulary, lengths, 0.0)).collect();
-    let loud = batch(vocabulary, &lengths[2], share);
-    let mut times: [Vec<f64>; 6] = Default::default();
+    let loud = batch(vocabulary, &lengths[3], share);
+    let mut times: [Vec<f64>; 8] = Default::default();
     let begun = Instant::now();
     let mut round = Duration::ZERO;
     for number in 0..=PASSES {
@@ -161,9 +170,9 @@ fn passes<B: Backend>(
         for (kind, times) in times.iter_mut().enumerate() {
             let begun = Instant::now();
             match kind {
-                0..=2 => drop(decoder.train_pass(acts, &silent[kind], 1.0, (1, 1)).map_err(device)?),
-                3 => drop(decoder.train_pass(acts, &loud, 1.0, (1, 1)).map_err(device)?),
-                _ => drop(decoder.score(acts, &silent[kind - 4], true).map_err(device)?),
+                0..=3 => drop(decoder.train_pass(acts, &silent[kind], 1.0, (1, 1)).map_err(device)?),
+                4 => drop(decoder.train_pass(acts, &loud, 1.0, (1, 1)).map_err(device)?),
+                _ => drop(decoder.score(acts, &silent[kind - 5], true).map_err(device)?),
             }
             if number > 0 {
                 times.push(begun.elapsed().as_secs_f64());
@@ -171,9 +180,9 @@ fn passes<B: Backend>(
         }
         round = round_begun.elapsed();
     }
-    let [a, b, c, d, e, f] = times.each_mut().map(|times| undisturbed(times));
+    let [a, b, c, d, with_head, e, f, g] = times.each_mut().map(|times| typical(times));
     let rows = loud.trained_tokens().max(1) as f64;
-    Ok(Timed { lengths, both: [a, b, c], forward: [e, f], with_head: d, rows })
+    Ok(Timed { lengths, both: [a, b, c, d], forward: [e, f, g], with_head, rows })
 }
 
 impl Timed {
@@ -186,7 +195,7 @@ impl Timed {
             modules.map(|m| (m.in_features * m.out_features) as f64).sum()
         };
         let skipped = 0.5 * size(true) / size(false).max(1.0);
-        let mut points: Vec<Point> = (0..2)
+        let mut points: Vec<Point> = (0..3)
             .map(|i| Point {
                 tokens: self.lengths[i].iter().sum(),
                 squares: self.lengths[i].iter().map(|&l| (l * l) as f64).sum(),
@@ -201,11 +210,11 @@ impl Timed {
 
     /// What a trained row adds to a pass.
     fn head_row_seconds(&self) -> f64 {
-        (self.with_head - self.both[2]).max(0.0) / self.rows
+        (self.with_head - self.both[3]).max(0.0) / self.rows
     }
 }
 
-/// What the optimizer takes for each trained parameter.
+/// What the optimizer, and what a step does once, takes for each trained parameter.
 fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
     let be = decoder.be.clone();
     let count: usize = decoder.params_mut().iter().map(|p| p.value.len()).sum();
@@ -221,6 +230,8 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..4 {
         let begun = Instant::now();
+        // DoRA's norms follow from the adapters' values, and are made anew with them.
+        decoder.prepare().map_err(device)?;
         for p in decoder.params_mut() {
             p.zero_grad(&be).map_err(device)?;
             if let Some(grad) = p.grad() {
@@ -230,13 +241,46 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
         }
         times.push(begun.elapsed().as_secs_f64());
     }
-    let seconds = undisturbed(&mut times);
+    let seconds = typical(&mut times);
     Ok(seconds / count.max(1) as f64)
+}
+
+/// What one more token of a few answers takes, through the whole model.
+fn answers<B: Backend>(decoder: &mut Decoder<B>, blocks: usize) -> Result<f64> {
+    decoder.prepare().map_err(device)?;
+    let mut acts = decoder.activations(true).map_err(device)?;
+    let vocabulary = decoder.spec.vocab_size as u32;
+    let length = ANSWER_PROMPT.min(decoder.spec.max_positions as u32 / 2).max(1);
+    let prompt = |n: u32| Prompt { ids: (0..length).map(|i| (i * 131 + n) % vocabulary).collect(), adapter: true };
+    let prompts: Vec<Prompt> = (0..3).map(prompt).collect();
+    let options = GenerateOptions { max_new_tokens: ANSWER_TOKENS, ..GenerateOptions::default() };
+    let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
+    // The same rows through the blocks alone: what is left is the head.
+    let rows = batch(decoder.spec.vocab_size, &[1; 3], 0.0);
+    let (mut whole, mut within) = (Vec::new(), Vec::new());
+    for round in 0..6 {
+        let generated = generate(decoder, &mut acts, &prompts, &options, &mut quiet)?;
+        let begun = Instant::now();
+        drop(decoder.score(&mut acts, &rows, true).map_err(device)?);
+        if round > 0 {
+            whole.push(generated.decode_seconds / (ANSWER_TOKENS - 1) as f64);
+            within.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let (whole, within) = (typical(&mut whole), typical(&mut within));
+    let head = (whole - within).max(0.0);
+    Ok(head + (whole - head) / blocks as f64 * decoder.spec.layers.len() as f64)
+}
+
+/// Weights that a pass of one token reads: those of so many blocks, and those of a head for so many tokens.
+pub fn weights_read(spec: &ModelSpec, blocks: usize, vocabulary: usize) -> f64 {
+    let block: usize = spec.modules.iter().map(|m| m.in_features * m.out_features).sum();
+    (blocks * block + vocabulary * spec.hidden_size) as f64
 }
 
 /// Seconds of a small file that is safe on disk, and of every byte of a large one.
 fn disk(directory: &Path) -> Result<(f64, f64)> {
-    let path = directory.join("calibration.tmp");
+    let path = directory.join(format!("calibration.{}.tmp", std::process::id()));
     let io = |e| Fault::io("write", &path, e);
     let time = |bytes: &[u8]| {
         let begun = Instant::now();

@@ -1,10 +1,11 @@
 //! A whole model as a folder that other programs read: safetensors written tensor by tensor.
 //!
 //! Only one tensor is in memory at a time, however large the model. The folder appears whole, with
-//! a manifest of hashes, or not at all: a source that turns out damaged halfway leaves nothing.
+//! a manifest of hashes, or not at all: a source that turns out damaged halfway leaves nothing. Where it is known what
+//! the tensors are made of, a process that died is gone on with at the tensor it had come to.
 
 use crate::checkpoint::{Checkpoint, PACKED, StoredTensor};
-use durable::Manifest;
+use durable::{Manifest, Part};
 use peft_kernels::{DType, FrozenWeight, quant};
 use peft_plan::{Fault, Result};
 use safetensors::Dtype;
@@ -60,7 +61,8 @@ pub struct OutTensor {
 }
 
 impl OutTensor {
-    fn bytes(&self) -> Option<u64> {
+    /// Bytes of its content.
+    pub fn bytes(&self) -> Option<u64> {
         let elements = self.shape.iter().try_fold(1u64, |n, dim| n.checked_mul(*dim as u64))?;
         Some(elements.checked_mul(self.dtype.bitsize() as u64)? / 8)
     }
@@ -75,6 +77,8 @@ pub struct Options {
     pub shard_bytes: Option<u64>,
     /// Further files by plain name; one that the base model has too is taken from here.
     pub extra_files: Vec<(String, Vec<u8>)>,
+    /// One word for everything that decides the bytes of the tensors: with it an interrupted attempt is gone on with.
+    pub made_of: Option<String>,
 }
 
 /// The tensors of `base` once its weights are in `dtype`: names as in its files, 4-bit weights
@@ -158,21 +162,45 @@ pub fn write_model(
     options: &Options,
     mut produce: impl FnMut(&OutTensor) -> Result<Vec<u8>>,
 ) -> Result<Manifest> {
+    let written = write_model_unless(out, base, tensors, options, |tensor| produce(tensor).map(Some))?;
+    written.ok_or_else(|| Fault::new("PS-EXP-002", "The model was not written, though nobody stopped it."))
+}
+
+/// [`write_model`], until `produce` gives nothing any more: the person had enough. What is done stays for the next
+/// attempt, where it is known what the tensors are made of.
+pub fn write_model_unless(
+    out: &Path,
+    base: &Checkpoint,
+    tensors: &[OutTensor],
+    options: &Options,
+    mut produce: impl FnMut(&OutTensor) -> Result<Option<Vec<u8>>>,
+) -> Result<Option<Manifest>> {
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     durable::create_directories(parent).map_err(|error| Fault::io("create the folder", parent, error))?;
     let shards = shards(tensors, options.shard_bytes)?;
-    let mut stopped = None;
-    let written = durable::commit_directory(out, |folder| {
+    let (mut stopped, mut cancelled) = (None, false);
+    let fill = |folder: &mut durable::Writer| {
         let count = shards.len();
         for (i, shard) in shards.iter().enumerate() {
-            folder.file(&shard_name(i, count), |file| {
-                write_tensors(file, shard, |tensor| {
-                    produce(tensor).and_then(|bytes| expect_length(tensor, bytes)).map_err(|fault| {
-                        stopped = Some(fault);
-                        io::Error::other("a tensor could not be produced")
-                    })
-                })
-            })?;
+            let mut produce = |tensor: &OutTensor| match produce(tensor) {
+                Ok(Some(bytes)) => expect_length(tensor, bytes).map_err(|fault| {
+                    stopped = Some(fault);
+                    io::Error::other("a tensor could not be produced")
+                }),
+                Ok(None) => {
+                    cancelled = true;
+                    Err(io::ErrorKind::Interrupted.into())
+                }
+                Err(fault) => {
+                    stopped = Some(fault);
+                    Err(io::Error::other("a tensor could not be produced"))
+                }
+            };
+            let name = shard_name(i, count);
+            match &options.made_of {
+                Some(word) => folder.part(&name, word, |part| write_part(part, shard, &mut produce))?,
+                None => folder.file(&name, |file| write_tensors(file, shard, &mut produce))?,
+            }
         }
         if count > 1 {
             folder.file("model.safetensors.index.json", |file| file.write_all(index(&shards).as_bytes()))?;
@@ -190,15 +218,29 @@ pub fn write_model(
             copy(base.dir(), name, folder)?;
         }
         Ok(())
-    });
-    written.map_err(|error| match (stopped, error.kind()) {
-        (Some(fault), _) => fault,
-        (None, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => Fault::new(
-            "PS-CFG-001",
-            format!("`{}` already holds files. Give a folder that does not exist yet.", out.display()),
-        ),
-        (None, _) => Fault::io("write the model to", out, error),
-    })
+    };
+    let written = match &options.made_of {
+        Some(_) => durable::continue_directory(out, fill),
+        None => durable::commit_directory(out, fill),
+    };
+    match written {
+        Err(_) if cancelled => Ok(None),
+        Err(error) => Err(stopped.unwrap_or_else(|| not_written(out, error))),
+        Ok(manifest) => Ok(Some(manifest)),
+    }
+}
+
+/// Why the folder `out` could not be written.
+pub(crate) fn not_written(out: &Path, error: io::Error) -> Fault {
+    let why = match error.kind() {
+        io::ErrorKind::AlreadyExists if error.to_string().contains(".part") => error.to_string(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            format!("`{}` already holds files. Give a folder that does not exist yet.", out.display())
+        }
+        io::ErrorKind::WouldBlock => format!("Another export is writing `{}` at this moment.", out.display()),
+        _ => return Fault::io("write the model to", out, error),
+    };
+    Fault::new("PS-CFG-001", why)
 }
 
 fn expect_length(tensor: &OutTensor, bytes: Vec<u8>) -> Result<Vec<u8>> {
@@ -306,6 +348,34 @@ pub(crate) fn write_tensors<'a>(
     tensors: &[&'a OutTensor],
     mut produce: impl FnMut(&'a OutTensor) -> io::Result<Vec<u8>>,
 ) -> io::Result<()> {
+    let (header, order) = laid_out(tensors)?;
+    file.write_all(&header)?;
+    for tensor in order {
+        file.write_all(&produce(tensor)?)?;
+    }
+    Ok(())
+}
+
+/// [`write_tensors`], behind what is there already.
+pub(crate) fn write_part<'a>(
+    part: &mut Part,
+    tensors: &[&'a OutTensor],
+    mut produce: impl FnMut(&'a OutTensor) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    let (header, order) = laid_out(tensors)?;
+    if part.steps() == 0 {
+        part.write_all(&header)?;
+        part.step()?;
+    }
+    for tensor in order.into_iter().skip(part.steps() - 1) {
+        part.write_all(&produce(tensor)?)?;
+        part.step()?;
+    }
+    Ok(())
+}
+
+/// Everything before the tensors, and the tensors in the order in which they come.
+fn laid_out<'a>(tensors: &[&'a OutTensor]) -> io::Result<(Vec<u8>, Vec<&'a OutTensor>)> {
     let mut order = tensors.to_vec();
     order.sort_by(|a, b| (b.dtype.bitsize(), &a.name).cmp(&(a.dtype.bitsize(), &b.name)));
     let mut header = json!({"__metadata__": {"format": "pt"}});
@@ -319,12 +389,9 @@ pub(crate) fn write_tensors<'a>(
     }
     let mut header = header.to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(&header)?;
-    for tensor in order {
-        file.write_all(&produce(tensor)?)?;
-    }
-    Ok(())
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut header);
+    Ok((bytes, order))
 }
 
 /// Cut `tensors` into files of at most `most` bytes; a tensor above that has a file of its own.

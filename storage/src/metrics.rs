@@ -47,7 +47,7 @@ fn number(row: &Row, column: &str) -> rusqlite::Result<f64> {
 }
 
 impl StepMetrics {
-    fn from_row(row: &Row) -> rusqlite::Result<Self> {
+    pub(crate) fn from_row(row: &Row) -> rusqlite::Result<Self> {
         Ok(Self {
             step: count(row.get("step")?),
             epoch: number(row, "epoch")?,
@@ -168,8 +168,10 @@ impl Store {
     /// own figures back. Returns the checkpoints that were forgotten, whose directories are the
     /// caller's to remove.
     pub fn truncate_after(&self, run: &str, step: u64) -> Result<Vec<Checkpoint>> {
-        let step = integer(step);
+        let last = step;
+        let step = integer(last);
         let (changed, dropped) = self.write(Durability::Committed, |transaction| {
+            Self::forget_outlines(transaction, run, last)?;
             for table in ["metrics", "evaluations", "events"] {
                 let statement = format!("DELETE FROM {table} WHERE run = ?1 AND step > ?2");
                 transaction.execute(&statement, params![run, step])?;

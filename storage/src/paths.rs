@@ -50,6 +50,16 @@ impl DataDir {
         self.root.join("exports")
     }
 
+    /// What belongs to the project `name`, which [`crate::Store::open_project`] has found fit for a folder.
+    pub fn project(&self, name: &str) -> PathBuf {
+        self.root.join("projects").join(name)
+    }
+
+    /// The rows that a project trains on: made here, or put here by hand (S2.8).
+    pub fn project_data(&self, name: &str) -> PathBuf {
+        self.project(name).join("data").join("sft_data.jsonl")
+    }
+
     /// Log files.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
@@ -70,6 +80,7 @@ mod tests {
             layout.run("0123"),
             layout.exports(),
             layout.logs(),
+            layout.project_data("p"),
         ];
         for path in paths {
             assert!(path.is_absolute(), "{}", path.display());

@@ -56,7 +56,33 @@ pub struct RunFilter {
     pub limit: Option<usize>,
 }
 
+/// The runs that a filter means, before any process is looked for.
+const CHOSEN: &str = "(:status IS NULL OR status IN (:status, :other_status))
+    AND (:project IS NULL OR project = :project)
+    AND (:name IS NULL OR instr(lower(name), lower(:name)) > 0)";
+
 impl Store {
+    /// How many runs `filter` lets through, whatever its limit. Whether processes live is not looked at: where the
+    /// status depends on it, there is no number.
+    pub fn count_runs(&self, filter: &RunFilter) -> Result<Option<usize>> {
+        if matches!(filter.status, Some(Status::Running | Status::Interrupted)) {
+            return Ok(None);
+        }
+        let status = filter.status.map(Status::as_str);
+        let count: i64 = self.read(|connection| {
+            connection.prepare_cached(&format!("SELECT count(*) FROM runs WHERE {CHOSEN}"))?.query_row(
+                named_params! {
+                    ":status": status,
+                    ":other_status": status,
+                    ":project": filter.project,
+                    ":name": filter.name_contains,
+                },
+                |row| row.get(0),
+            )
+        })?;
+        Ok(usize::try_from(count).ok())
+    }
+
     /// The runs that `filter` lets through.
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<Run>> {
         // Whether a process lives is not in the table, so for these two the rest is done below.
@@ -71,18 +97,17 @@ impl Store {
         };
         let column = filter.sort.column();
         let direction = if filter.ascending { "ASC" } else { "DESC" };
-        let statement = format!(
-            "SELECT * FROM runs
-             WHERE (:status IS NULL OR status IN (:status, :other_status))
-               AND (:project IS NULL OR project = :project)
-               AND (:name IS NULL OR instr(lower(name), lower(:name)) > 0)
-             ORDER BY {column} IS NULL, {column} {direction}, id {direction}
-             LIMIT :limit"
-        );
+        // Every run has a time, which an index keeps in order.
+        let order = match filter.sort {
+            RunSort::Created => format!("created {direction}, id {direction}"),
+            _ => format!("{column} IS NULL, {column} {direction}, id {direction}"),
+        };
+        // First which: an index has all that it takes. The settings beside it are many times as large.
+        let statement = format!("SELECT id FROM runs WHERE {CHOSEN} ORDER BY {order} LIMIT :limit");
         // All rows are read before the first process is looked for: an open statement would hold
         // on to the state of the table at its start.
         let rows: Vec<Run> = self.read(|connection| {
-            connection
+            let ids: Vec<String> = connection
                 .prepare_cached(&statement)?
                 .query_map(
                     named_params! {
@@ -92,9 +117,11 @@ impl Store {
                         ":name": filter.name_contains,
                         ":limit": limit,
                     },
-                    Run::from_row,
+                    |row| row.get(0),
                 )?
-                .collect()
+                .collect::<rusqlite::Result<_>>()?;
+            let mut one = connection.prepare_cached("SELECT * FROM runs WHERE id = ?1")?;
+            ids.iter().map(|id| one.query_row([id], Run::from_row)).collect()
         })?;
         let mut runs = Vec::with_capacity(rows.len());
         for run in rows {

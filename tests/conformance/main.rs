@@ -21,12 +21,13 @@ mod norm;
 mod optim;
 mod refusals;
 mod rope;
+mod rounded;
 mod rows;
 mod tensor_cores;
 mod weights;
 
 use peft_kernels::Backend;
-use peft_kernels::cpu::{Cpu, Path};
+use peft_kernels::cpu::{Cpu, Factors, Path};
 use peft_kernels::reference::Reference;
 use peft_tests::emulated::{Schedule, gpu};
 
@@ -89,12 +90,42 @@ macro_rules! backends {
 backends! {
     reference: Ok(Reference);
     cpu: Cpu::new(2);
+    avx512: Cpu::with_path(2, Path::Avx512);
     avx2: Cpu::with_path(1, Path::Avx2);
     portable: Cpu::with_path(3, Path::Portable);
     emulated: gpu(Schedule::Forward);
     emulated_backward: gpu(Schedule::Backward);
     emulated_warps: gpu(Schedule::Warps);
     emulated_shuffled: gpu(Schedule::Shuffled(1));
+}
+
+/// With factors rounded to bf16, on a processor with an instruction for it and on others.
+#[test]
+fn products_of_rounded_factors_conform_on_every_path() {
+    for path in [Path::Avx512Bf16, Path::Avx512, Path::Avx2, Path::Portable] {
+        with(Cpu::with_path(2, path), |be| {
+            let be = be.with_factors(Factors::Bf16);
+            rounded::exact_factors(&be, path == Path::best());
+            if path == Path::best() {
+                rounded::any_factors(&be);
+                rounded::head(&be);
+            }
+        });
+    }
+}
+
+/// bf16 adds nothing where factors are not rounded: runs of before it was known go on.
+#[test]
+fn the_best_path_computes_the_bits_of_the_one_below_it_in_f32() {
+    with(Cpu::with_path(2, Path::Avx512Bf16), |best| {
+        let below = Cpu::with_path(2, Path::Avx512).expect("a part of the best path");
+        assert_eq!(best.fingerprint(), below.fingerprint());
+        harness::same_bits(best, &below, &linear::linear());
+        harness::same_bits(best, &below, &linear::gemm());
+        harness::same_bits(best, &below, &loss::head());
+        let rounded = best.with_factors(Factors::Bf16);
+        assert!(rounded.fingerprint() != best.fingerprint(), "{}", rounded.fingerprint());
+    });
 }
 
 /// How many threads share the work is no part of a result (G2).
@@ -113,6 +144,10 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &rows::rows());
         harness::same_bits(&one, &more, &optim::steps());
         harness::same_bits(&one, &more, &optim::steps_8bit());
+        let [one, more] = [&one, &more].map(|be| be.with_factors(Factors::Bf16));
+        harness::same_bits(&one, &more, &linear::linear());
+        harness::same_bits(&one, &more, &linear::gemm());
+        harness::same_bits(&one, &more, &loss::head());
     }
 }
 

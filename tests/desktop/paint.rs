@@ -50,12 +50,21 @@ impl TestRenderer for Painter {
 impl Painter {
     /// What a window shows.
     pub(crate) fn paint(&self, ctx: &egui::Context, output: &egui::FullOutput) -> Picture {
-        let scale = output.pixels_per_point;
+        self.paint_at(ctx, output, output.pixels_per_point)
+    }
+
+    /// The same at half the size, which takes a quarter of the time.
+    pub(crate) fn paint_small(&self, ctx: &egui::Context, output: &egui::FullOutput) -> Picture {
+        self.paint_at(ctx, output, output.pixels_per_point / 2.0)
+    }
+
+    fn paint_at(&self, ctx: &egui::Context, output: &egui::FullOutput, scale: f32) -> Picture {
         let size = ctx.content_rect().size() * scale;
         let (width, height) = (size.x.round() as usize, size.y.round() as usize);
         let mut picture = Picture { width, height, pixels: vec![Color32::BLACK; width * height] };
         let textures = self.0.lock().expect("nobody panics while holding it");
-        for ClippedPrimitive { clip_rect, primitive } in ctx.tessellate(output.shapes.clone(), scale) {
+        for ClippedPrimitive { clip_rect, primitive } in ctx.tessellate(output.shapes.clone(), output.pixels_per_point)
+        {
             let Primitive::Mesh(mesh) = primitive else { continue };
             let Some(texture) = textures.get(&mesh.texture_id) else { continue };
             let clip = egui::Rect::from_min_max(

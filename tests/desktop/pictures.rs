@@ -3,14 +3,14 @@
 use crate::paint::Painter;
 use crate::trial::open;
 use peft_studio::gui::command::Command;
-use peft_studio::gui::playground::Target;
 use peft_studio::gui::route::{RAIL, Route};
+use peft_studio::gui::target::Target;
 use peft_studio::gui::theme::ThemeChoice;
 use peft_studio::gui::wizard::Step;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-fn write(path: &Path, picture: &crate::paint::Picture) {
+pub(crate) fn write(path: &Path, picture: &crate::paint::Picture) {
     let file = std::fs::File::create(path).expect("created");
     let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), picture.width as u32, picture.height as u32);
     encoder.set_color(png::ColorType::Rgba);

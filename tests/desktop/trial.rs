@@ -48,6 +48,13 @@ impl Window {
         Self { harness, home }
     }
 
+    /// A new one whose pictures are kept.
+    pub(crate) fn painted(size: [f32; 2], painter: super::paint::Painter) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        let harness = open(home.path(), size, painter);
+        Self { harness, home }
+    }
+
     /// What it knows.
     pub(crate) fn state(&self) -> &State {
         &self.harness.state().as_ref().expect("it was drawn").state

@@ -392,6 +392,28 @@ fn speed_is_measured_kept_and_judged_s1_24_s1_25() {
     assert_eq!(fault["code"], "PS-CFG-001");
 }
 
+#[test]
+fn the_speed_of_training_is_measured_in_either_precision() {
+    let home = Home::new();
+    let plain = ["bench", "train", "--model", "starter", "--sequence-length", "32", "--batch", "2", "--steps", "3"];
+    let rounds = home.json(&["hardware"])["backend"]["fastest_precision"] == "bf16";
+    for precision in ["auto", "f32", "bf16"] {
+        let report = home.json(&[&plain[..], &["--precision", precision]].concat());
+        let median = report.pointer("/tokens_per_second/median").and_then(Value::as_f64).unwrap_or(f64::NAN);
+        assert!(median > 0.0, "{report}");
+        assert_eq!(report["step_seconds"].as_array().map(Vec::len), Some(3), "{report}");
+        assert_eq!(report["tokens_per_step"], 64);
+        let device = report["device"].as_str().unwrap_or_default();
+        assert_eq!(device.contains("bf16"), precision == "bf16" || (precision == "auto" && rounds), "{device}");
+    }
+    let slow = home.json(&[&plain[..], &["--backend", "cpu:portable"]].concat());
+    assert!(slow["device"].as_str().is_some_and(|device| device.contains("portable")), "{slow}");
+    for wrong in [["--steps", "0"], ["--batch", "0"], ["--sequence-length", "999999999999"], ["--batch", "99999999"]] {
+        let fault = home.fault(3, &[&plain[..4], &["--method", "lora"], &wrong].concat());
+        assert_eq!(fault["code"], "PS-CFG-001", "{wrong:?}");
+    }
+}
+
 trait Speed {
     fn fault_of_speed(&self, arguments: &[&str]) -> Value;
 }

@@ -158,3 +158,33 @@ fn interrupted_training_goes_on_as_the_same_run() {
     assert_eq!(started["resumed_run"], id.as_str(), "{started}");
     assert_eq!(home.json(&["runs", "list"])["runs"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn a_chain_begins_with_labels_of_a_local_teacher_and_ends_with_a_measurement_s1_28() {
+    let home = Home::new();
+    let rows: Vec<String> =
+        (0..6).map(|n| format!(r#"{{"system_hint":"Answer shortly.","user":"When does shop {n} open?"}}"#)).collect();
+    home.write("questions.jsonl", rows.join("\n"));
+    let document = json!({
+        "schema": "peft-studio/pipeline", "version": 1,
+        "steps": [
+            {"name": "label", "command": "label", "arguments": ["questions.jsonl"],
+             "options": {"out": "labelled.jsonl", "teacher": "starter", "max_new_tokens": 8, "threads": 1}},
+            {"name": "train", "command": "train",
+             "options": {"model": "starter", "data": "labelled.jsonl", "set": ["training.max_steps=2"], "threads": 1}},
+            {"name": "evaluate", "command": "evaluate",
+             "options": {"run": "${train.run}", "data": "labelled.jsonl", "threads": 1}},
+            {"name": "export", "command": "export", "arguments": ["${train.run}"],
+             "options": {"to": "gguf", "quant": "q8_0", "out": "gguf"}},
+            {"name": "bench", "command": "bench generate",
+             "options": {"model": "starter", "generate": 4, "repeats": 1, "prompt_tokens": 8, "threads": 1}}]});
+    let file = home.write("whole.json", document.to_string());
+    let output = home.run(&["pipeline", &file, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = events(&output);
+    assert_eq!(steps(&told, "step_finished"), ["label", "train", "evaluate", "export", "bench"]);
+    let labelled = fs::read_to_string(home.path("labelled.jsonl")).expect("written");
+    assert_eq!(labelled.lines().count(), 6);
+    let files: Vec<_> = fs::read_dir(home.path("gguf")).expect("exported").flatten().collect();
+    assert!(files.iter().any(|file| file.path().extension().is_some_and(|ending| ending == "gguf")));
+}

@@ -223,7 +223,13 @@ fn a_change_is_worked_out_within_100_ms_s4_9_3() {
     let memory_bytes = 64_000_000_000;
     let facts = Facts {
         data: DataFacts { rows: 50_500, held_out: vec![200; 500], learnt_share: 0.5, ..DataFacts::default() },
-        machine: Some(MachineFacts { memory_bytes, available_bytes: memory_bytes, cores: 8, disk_free_bytes: 1 << 40 }),
+        machine: Some(MachineFacts {
+            memory_bytes,
+            available_bytes: memory_bytes,
+            cores: 8,
+            disk_free_bytes: 1 << 40,
+            ..MachineFacts::default()
+        }),
         ..Facts::bare(&spec, &lengths, 8)
     };
     let calibration = Calibration {
@@ -232,6 +238,7 @@ fn a_change_is_worked_out_within_100_ms_s4_9_3() {
         dropout: false,
         points: vec![Point { tokens: 500, squares: 100_000.0, seconds: 0.1, forward_seconds: 0.04 }],
         head_row_seconds: 1e-3,
+        answer_seconds: 0.01,
         update_seconds: 1e-9,
         build_seconds: 0.01,
         sync_seconds: 0.003,

@@ -92,7 +92,9 @@ fn data(home: &Home, (rows, low, high): (usize, usize, usize), settings: &[&str]
     for i in 0..rows {
         let count = low + random.below(high - low + 1);
         let words: Vec<&str> = (0..count).map(|_| WORDS[random.below(WORDS.len())]).collect();
-        let (question, answer) = (format!("Describe item {i} in about {count} words."), words.join(" "));
+        // Of the same things, or the run asks the base whether the rows are mixed up.
+        let topic = words[..words.len().min(4)].join(", ");
+        let (question, answer) = (format!("Write about {topic}, item {i}, in {count} words."), words.join(" "));
         let row = if settings.iter().any(|s| s.starts_with("training.objective=")) {
             let other: Vec<&str> = words.iter().rev().copied().collect();
             json!({"prompt": question, "chosen": answer, "rejected": other.join(" ")})

@@ -15,6 +15,24 @@ pub(crate) const KEY: &str = "models/owner/model";
 /// The token of most trials, and what must never be seen elsewhere.
 pub(crate) const TOKEN: &str = "hf_verysecrettoken";
 
+/// Settings of a trial: the hub at `endpoint`, the cache in `folder`, the token, and little patience.
+pub(crate) fn settings(endpoint: &str, folder: &Path) -> Settings {
+    let variables = |name: &str| match name {
+        "HF_ENDPOINT" => Some(endpoint.into()),
+        "HF_HUB_CACHE" => Some(folder.into()),
+        _ => None,
+    };
+    let mut settings = Settings::read(variables, None).expect("settings");
+    settings.token = Token::new(TOKEN);
+    settings.patience = Patience {
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(5),
+        stall: Duration::from_millis(500),
+        ..Patience::default()
+    };
+    settings
+}
+
 /// A hub and an empty cache.
 pub(crate) struct Trial {
     pub(crate) hub: MockHub,
@@ -34,19 +52,7 @@ impl Trial {
     pub(crate) fn empty() -> Self {
         let hub = MockHub::new();
         let cache = tempfile::tempdir().expect("a directory");
-        let variables = |name: &str| match name {
-            "HF_ENDPOINT" => Some(hub.endpoint().into()),
-            "HF_HUB_CACHE" => Some(cache.path().into()),
-            _ => None,
-        };
-        let mut settings = Settings::read(variables, None).expect("settings");
-        settings.token = Token::new(TOKEN);
-        settings.patience = Patience {
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(5),
-            stall: Duration::from_millis(500),
-            ..Patience::default()
-        };
+        let settings = settings(&hub.endpoint(), cache.path());
         Self { hub, cache, settings }
     }
 

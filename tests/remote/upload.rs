@@ -1,11 +1,10 @@
 //! Uploads to a hub that behaves and to hubs that do not.
 
-use super::trial::TOKEN;
+use super::trial::{self, TOKEN};
 use peft_remote::upload::{LocalFile, Upload, Uploaded};
-use peft_remote::{Hub, Patience, RepositoryId, Settings, Token};
+use peft_remote::{Hub, RepositoryId, Settings};
 use peft_tests::uploads::{LARGE, Manner, MockUploads, PART};
 use std::ops::ControlFlow;
-use std::time::Duration;
 use tempfile::TempDir;
 
 const WRITE: Manner = Manner { exists: None, role: "write", first: Vec::new(), in_parts: false, leaks: false };
@@ -21,19 +20,7 @@ impl Trial {
     fn new(manner: Manner) -> Self {
         let hub = MockUploads::new(manner);
         let folder = tempfile::tempdir().expect("a folder");
-        let variables = |name: &str| match name {
-            "HF_ENDPOINT" => Some(hub.endpoint().into()),
-            "HF_HUB_CACHE" => Some(folder.path().into()),
-            _ => None,
-        };
-        let mut settings = Settings::read(variables, None).expect("settings");
-        settings.token = Token::new(TOKEN);
-        settings.patience = Patience {
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(5),
-            stall: Duration::from_millis(500),
-            ..Patience::default()
-        };
+        let settings = trial::settings(&hub.endpoint(), folder.path());
         let large: Vec<u8> = (0..LARGE * 3 + 17).map(|i| (i * 7 % 251) as u8).collect();
         let files = [("README.md", b"# card".to_vec()), ("empty.txt", Vec::new()), ("more/weights.gguf", large)];
         let files = files.into_iter().map(|(path, content)| {
@@ -116,6 +103,19 @@ fn what_breaks_on_the_way_is_tried_again_and_what_was_sent_is_kept() {
     assert!(fault.code == "PS-EXP-003" && fault.detail.contains("goes on"), "{fault:?}");
     trial.hub.script(Vec::new());
     assert_eq!(trial.send().expect("goes on").sent_bytes, 0);
+}
+
+#[test]
+fn a_part_that_broke_is_sent_again_and_the_others_are_not() {
+    let trial = Trial::new(Manner { in_parts: true, ..WRITE });
+    let fourth: &'static str = format!("PUT /part/{}/4", trial.upload.files[2].sha256).leak();
+    trial.hub.script(vec![(fourth, 0, ""), (fourth, 503, "busy")]);
+    assert_eq!(trial.send().expect("uploaded").sent_bytes, trial.upload.files[2].bytes);
+    let (_, foreign) = trial.hub.take_logs();
+    let puts = foreign.iter().filter(|heard| heard.method == "PUT");
+    let numbers: Vec<&str> = puts.filter_map(|heard| heard.path.rsplit('/').next()).collect();
+    assert_eq!(numbers, ["1", "2", "3", "4", "4", "4", "5", "6", "7"]);
+    trial.check();
 }
 
 #[test]

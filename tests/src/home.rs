@@ -54,6 +54,11 @@ impl Home {
         Self(tempfile::tempdir().expect("a directory"))
     }
 
+    /// The program that is tested.
+    pub fn program(&self) -> PathBuf {
+        program().to_owned()
+    }
+
     /// A path in it, as it is typed.
     pub fn path(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()

@@ -1,6 +1,7 @@
 //! Tests that see everything: conformance, parity, the command line, the layering.
 
 pub mod emulated;
+pub mod helper;
 pub mod home;
 pub mod hub;
 pub mod listener;

@@ -33,6 +33,8 @@ impl Heard {
 pub enum Reply {
     /// Status, header fields, body.
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// Header fields, then pieces of the body with a pause before each, then the end of the connection.
+    Pieces(Vec<(&'static str, String)>, Vec<(Duration, Vec<u8>)>),
     /// Nothing for so long, then the end of the connection.
     Silence(Duration),
     /// The end of the connection.
@@ -120,6 +122,18 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&Heard) -> Reply, log: &Mutex<Ve
             }
             stream.write_all(format!("{head}\r\n").as_bytes())?;
             if is_head { Ok(()) } else { stream.write_all(&body) }
+        }
+        Reply::Pieces(headers, pieces) => {
+            let mut head = "HTTP/1.1 200 X\r\nconnection: close\r\n".to_owned();
+            for (name, value) in headers {
+                write!(head, "{name}: {value}\r\n").expect("a String takes everything");
+            }
+            stream.write_all(format!("{head}\r\n").as_bytes())?;
+            for (pause, piece) in pieces {
+                sleep(pause);
+                stream.write_all(&piece)?;
+            }
+            Ok(())
         }
         Reply::Silence(time) => {
             sleep(time);

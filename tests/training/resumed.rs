@@ -15,6 +15,7 @@ const CASES: &[(&str, &[&str])] = &[
         &["adapter.method=dora", "adapter.dropout=0.2", "training.packing=true", "training.max_sequence_length=24"],
     ),
     ("mistral", &["adapter.method=qlora", "training.activation_checkpointing=true"]),
+    ("mistral", &["adapter.method=qlora", "training.precision=bf16"]),
     ("gemma3", &["adapter.method=qdora", "adapter.lora_plus_ratio=8"]),
     ("qwen2", &["adapter.method=full", "training.scheduler=wsd"]),
     (

@@ -1,17 +1,58 @@
 //! `bench`: how fast a model is here.
 
-use super::args::{BenchCommand, BenchGenerateArgs};
+use super::args::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
 use super::context::Context;
+use super::evaluate::arithmetic_of;
 use super::output;
 use crate::jobs::bench::{BenchRequest, generate, keep};
+use crate::jobs::bench_train::{TrainBenchRequest, train};
 use peft_models::engine::Engine;
 use peft_plan::{Fault, Result};
 
-/// Measure, tell, keep, judge.
 pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<u8> {
-    let BenchCommand::Generate(args) = command;
+    match command {
+        BenchCommand::Generate(args) => run_generate(context, args),
+        BenchCommand::Train(args) => run_train(context, args),
+    }
+}
+
+/// Measure and tell.
+fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
+    let BenchTrainArgs { model, method, precision, rank, sequence_length, batch, steps, warmup, .. } = args;
+    let mut settings = vec![
+        format!("adapter.method={method}"),
+        format!("training.precision={precision}"),
+        format!("training.activation_checkpointing={}", args.activation_checkpointing),
+        "training.gradient_accumulation=1".to_owned(),
+    ];
+    if method != "full" {
+        settings.push(format!("adapter.rank={rank}"));
+    }
+    let request = TrainBenchRequest {
+        model: model.clone(),
+        batch: *batch,
+        sequence_length: *sequence_length,
+        steps: *steps,
+        warmup: *warmup,
+        settings,
+    };
+    let engine = Engine::open(&context.backend, context.threads)?;
+    let report = train(&engine, &request)?;
+    if context.json {
+        output::print_json(&report);
+        return Ok(0);
+    }
+    let speed = report.tokens_per_second;
+    output::line(&format!("trained {:>10.1} tokens/s ({:.1} to {:.1})", speed.median, speed.min, speed.max));
+    output::line(&format!("memory  {:>12}", output::bytes(report.peak_memory_bytes)));
+    output::line(&format!("device  {}", report.device));
+    Ok(0)
+}
+
+/// Measure, tell, keep, judge.
+fn run_generate(context: &Context, args: &BenchGenerateArgs) -> Result<u8> {
     let BenchGenerateArgs { model, adapter, quant, prompt_tokens, repeats, csv, .. } = args;
-    let request = BenchRequest {
+    let mut request = BenchRequest {
         model: model.clone(),
         adapter: adapter.clone(),
         quant: quant.clone(),
@@ -25,8 +66,8 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<u8> {
     {
         return Err(Fault::new("PS-CFG-001", format!("`--{name} {value}` is no speed")));
     }
-    let engine = Engine::open(&context.backend, context.threads)?;
-    let report = generate(&engine, &request, &context.data_dir.join("exports"))?;
+    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(arithmetic_of(&args.precision));
+    let report = generate(&engine, &mut request, &context.data_dir.join("exports"))?;
     let usual = csv.as_deref().map(|path| keep(&report, &request, path)).transpose()?.flatten();
     if context.json {
         output::print_json(&report);

@@ -77,7 +77,7 @@ fn tell(imported: &Imported) {
     }
 }
 
-fn read(path: &Path) -> Result<Value> {
+pub(crate) fn read(path: &Path) -> Result<Value> {
     let size = std::fs::metadata(path).map_err(|e| Fault::io("read", path, e))?.len();
     if size > LARGEST_FILE {
         return Err(Fault::new("PS-PRE-001", format!("`{}` is too large to be a configuration", path.display())));
@@ -119,7 +119,7 @@ fn code_of(notebook: &Value) -> String {
 }
 
 /// LLaMA-Factory's list of datasets, where it usually is.
-fn dataset_info(file: &Path, document: &Value) -> Option<Value> {
+pub(crate) fn dataset_info(file: &Path, document: &Value) -> Option<Value> {
     let named = document.get("dataset_dir").and_then(Value::as_str).unwrap_or("data");
     let beside = file.parent().unwrap_or(Path::new("."));
     let mut places = vec![Path::new(named).join("dataset_info.json"), beside.join("dataset_info.json")];

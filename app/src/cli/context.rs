@@ -46,6 +46,7 @@ impl Context {
         match self.backend.as_str() {
             "auto" => Ok("training on graphics cards comes later; the processor is used"),
             "cpu" => Ok("the processor was asked for"),
+            kernels if kernels.starts_with("cpu:") => Ok("the processor was asked for, with these kernels"),
             card => {
                 let detail = format!(
                     "`--backend {card}` asks for a graphics card; this version computes on the processor only."
@@ -88,6 +89,7 @@ mod tests {
             offline: false,
         };
         assert!(context("auto").require_processor().is_ok());
+        assert!(context("cpu:portable").require_processor().is_ok());
         let fault = context("cuda:1").require_processor().expect_err("refused");
         assert_eq!(fault.code, "PS-HW-001");
         assert!(fault.detail.contains("cuda:1"), "{}", fault.detail);

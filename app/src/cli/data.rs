@@ -23,7 +23,21 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
     match command {
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
+        DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
+        DataCommand::Embed(args) => return super::data_embed::run(context, args),
+        DataCommand::Search(args) => super::data_embed::search(context, args)?,
+        DataCommand::Score(args) => super::data_quality::score(context, args)?,
+        DataCommand::Contamination(args) => super::data_quality::contamination(context, args)?,
+        DataCommand::Versions(command) => super::data_quality::versions(context, command)?,
+        DataCommand::Card(args) => super::data_quality::card(context, args)?,
+        DataCommand::ReadFiles => crate::jobs::document_reader::serve()?,
         DataCommand::Download { id, file } => return super::models::fetch_data(context, id, file),
+        DataCommand::Helpers(args) => super::teaching::helpers(context, args)?,
+        DataCommand::Generate(args) => return super::teaching::generate(context, args),
+        DataCommand::Review(args) => super::review::run(context, args)?,
+        DataCommand::Label(args) => return super::teaching::label(context, args),
+        DataCommand::Persona(args) => return super::persona::run(context, args),
+        DataCommand::Reference { out } => super::persona::reference(context, out)?,
     }
     Ok(0)
 }
@@ -261,6 +275,11 @@ fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
         repair,
         redact,
         max_characters,
+        min_characters,
+        languages,
+        drop,
+        min_score,
+        evaluation,
         quality_filter,
         include_system,
         columns,
@@ -274,12 +293,24 @@ fn convert(context: &Context, args: &ConvertArgs) -> Result<(), Fault> {
         on_bad_line: BadLine::Skip,
     };
     let dataset = peft_data::read(&sources::files_of(files)?, &options)?;
+    let evaluation = match evaluation.as_slice() {
+        [] => Vec::new(),
+        files => {
+            let options = ReadOptions { on_bad_line: BadLine::Skip, ..ReadOptions::default() };
+            peft_data::read(&sources::files_of(files)?, &options)?.rows
+        }
+    };
     let options = ConvertOptions {
         deduplicate: *deduplicate,
         deduplicate_near: *deduplicate_near,
         repair: *repair,
         redact: *redact,
         max_characters: *max_characters,
+        min_characters: *min_characters,
+        languages: languages.clone(),
+        drop: drop.clone(),
+        min_score: *min_score,
+        evaluation,
         quality_filter: *quality_filter,
         include_system: include_system.clone(),
         validation_split: validation_split.unwrap_or(0.0),

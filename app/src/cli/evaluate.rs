@@ -10,7 +10,7 @@ use crate::jobs::run::find;
 use crate::jobs::sources::files_of;
 use peft_data::{BadLine, ReadOptions};
 use peft_models::engine::Engine;
-use peft_plan::{Fault, Result, RunConfig};
+use peft_plan::{Arithmetic, Fault, Result, RunConfig};
 use serde_json::Value;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
     if let Some(objective) = evaluate_preference::objective_of(&dataset) {
         return evaluate_preference::run(context, &request, &open_model(&request.model)?, &dataset, objective);
     }
-    let engine = Engine::open(&context.backend, context.threads)?;
+    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(arithmetic_of(&args.precision));
     let mut rows: Vec<RowReport> = Vec::new();
     let mut keep = |row: &RowReport| {
         if args.per_row.is_some() {
@@ -44,6 +44,11 @@ pub fn run(context: &Context, args: &EvaluateArgs) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// What `--precision` asks for; `auto` is what results are compared in.
+pub(super) fn arithmetic_of(precision: &str) -> Arithmetic {
+    if precision == "bf16" { Arithmetic::Bf16 } else { Arithmetic::F32 }
 }
 
 fn request(context: &Context, args: &EvaluateArgs) -> Result<EvaluateRequest> {

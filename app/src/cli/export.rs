@@ -61,7 +61,10 @@ fn as_safetensors(context: &Context, args: &ExportArgs) -> Result<u8> {
         ["adapter_model.safetensors", "adapter_config.json"].map(|n| out.join(n)).to_vec()
     } else {
         let options = merge_options(&base, args.dtype.as_deref(), args.max_shard_size, source.quantize)?;
-        merge(context, &base, adapter.as_ref(), &options, out)?
+        match merge(context, &base, adapter.as_ref(), &options, out)? {
+            Some(files) => files,
+            None => return Ok(stopped()),
+        }
     };
     let described = files.iter().map(|f| describe(f, &args.to)).collect::<Result<Vec<_>>>()?;
     show(context, &described, &[], &[]);
@@ -119,8 +122,7 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
         return Ok(super::interrupt::EXIT_CODE);
     }
     let Some(files) = export::gguf(&engine, &origin, &types, &folder)? else {
-        output::note("Stopped; nothing was written");
-        return Ok(super::interrupt::EXIT_CODE);
+        return Ok(stopped());
     };
     let mut steps = match (&layout, args.to.as_str()) {
         (Some(layout), _) => export::ollama(&origin, layout, &files, &folder)?,
@@ -151,6 +153,12 @@ fn as_gguf(context: &Context, args: &ExportArgs) -> Result<u8> {
         Some(Registered::Stopped) => Ok(super::interrupt::EXIT_CODE),
         _ => Ok(0),
     }
+}
+
+/// The person had enough of an export that can go on.
+pub(super) fn stopped() -> u8 {
+    output::note("Stopped; the same command goes on from here. What is done has `.part` in its name");
+    super::interrupt::EXIT_CODE
 }
 
 /// Find out which columns matter, where that was asked for; `false`: the person had enough.
@@ -255,8 +263,14 @@ pub fn merge_run(context: &Context, run: &Run, out: &Path) -> Result<()> {
     let base = open_model(&source.model)?;
     let adapter = source.adapter.as_deref().map(read_adapter).transpose()?;
     let options = merge_options(&base, None, None, source.quantize)?;
-    merge(context, &base, adapter.as_ref(), &options, out)?;
-    output::note(&format!("Merged model: {}", out.display()));
+    match merge(context, &base, adapter.as_ref(), &options, out)? {
+        Some(_) => output::note(&format!("Merged model: {}", out.display())),
+        None => output::note(&format!(
+            "Stopped; this goes on: peft-studio export {} --to merged --out {}",
+            run.id.as_str(),
+            out.display()
+        )),
+    }
     Ok(())
 }
 
@@ -302,16 +316,17 @@ pub(super) fn merge_options(
     Ok(MergeOptions { dtype, shard_bytes, quantize })
 }
 
+/// `None`: the person had enough.
 pub(super) fn merge(
     context: &Context,
     base: &BaseModel,
     adapter: Option<&AdapterFile>,
     options: &MergeOptions,
     out: &Path,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Option<Vec<PathBuf>>> {
     let engine = Engine::open(&context.backend, context.threads)?;
-    let manifest = engine.merge(base, adapter, options, out)?;
-    Ok(manifest.files.iter().map(|f| out.join(&f.name)).collect())
+    let manifest = export::merged(&engine, base, adapter, options, out)?;
+    Ok(manifest.map(|manifest| manifest.files.iter().map(|f| out.join(&f.name)).collect()))
 }
 
 pub(super) fn describe(path: &Path, kind: &str) -> Result<Value> {

@@ -2,7 +2,7 @@
 
 use super::args::ExportArgs;
 use super::context::Context;
-use super::export::{describe, described, list, merge, merge_options, origin_of, out_of, weigh};
+use super::export::{describe, described, list, merge, merge_options, origin_of, out_of, stopped, weigh};
 use super::output;
 use super::transfer::TransferView;
 use crate::jobs::export::card::Form;
@@ -30,8 +30,7 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<u8> {
     } else if let Some(files) = make(context, args, folder)? {
         (record(&asked, folder)?, files)
     } else {
-        output::note("Stopped; nothing was written");
-        return Ok(super::interrupt::EXIT_CODE);
+        return Ok(stopped());
     };
     let Some(id) = repository else {
         output::note("Not uploaded: name a repository with `--repo OWNER/NAME`");
@@ -106,7 +105,9 @@ fn make(context: &Context, args: &ExportArgs, folder: &Path) -> Result<Option<Ve
         }
         (Form::Peft | Form::Merged, adapter) => {
             let options = merge_options(&origin.base, args.dtype.as_deref(), args.max_shard_size, origin.quantize)?;
-            merge(context, &origin.base, adapter.as_ref(), &options, folder)?;
+            if merge(context, &origin.base, adapter.as_ref(), &options, folder)?.is_none() {
+                return Ok(None);
+            }
         }
     }
     complete(&origin, &files, form, folder)?;

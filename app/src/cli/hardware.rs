@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &HardwareArgs) -> Result<u8, Fault> {
         watch(context);
         return Ok(0);
     }
-    let (hardware, faults) = probe(&context.data_dir, why, context.threads)?;
+    let (hardware, faults) = probe(&context.data_dir, why, &context.backend, context.threads)?;
     if context.json {
         output::print_json(&hardware);
     } else {
@@ -86,6 +86,7 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         format!("Free disk       {} in {}", bytes(*disk_free_bytes), data_dir.display()),
         format!("Graphics cards  {cards}"),
         format!("Used            {} with {} threads: {}", backend.name, backend.threads, backend.reason),
+        format!("Kernels         {}, fastest in {}", backend.kernels, backend.fastest_precision),
     ];
     for fault in faults {
         lines.push(format!("Note            {} ({}): {}", fault.entry().title, fault.code, fault.detail));

@@ -1,6 +1,6 @@
 //! `plan`: what a run would be, before it is one.
 
-use super::args::PlanArgs;
+use super::args::{PlanArgs, TrainArgs};
 use super::context::Context;
 use super::quantity::{bytes, duration};
 use super::{output, table, train};
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub(super) fn run(context: &Context, args: &PlanArgs) -> Result<u8> {
-    let config = train::configuration(context, &args.as_train())?;
+    let same = TrainArgs { request: args.request.clone(), ..TrainArgs::default() };
+    let config = train::configuration(context, &same)?;
     let rates = rates(args)?;
     let answer = plan(context, config, &rates)?;
     if let Some(out) = &args.out {

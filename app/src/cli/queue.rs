@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, command: &QueueCommand) -> Result<u8> {
 
 fn add(context: &Context, args: &QueueAddArgs) -> Result<u8> {
     let store = context.store()?;
-    let known = args.train.run.as_ref().filter(|path| !path.is_file()).and_then(|path| path.to_str());
+    let known = args.train.request.run.as_ref().filter(|path| !path.is_file()).and_then(|path| path.to_str());
     let run = if let Some(name) = known {
         queue::add_again(&store, name, &super::train::again(context, &args.train)?)?
     } else {

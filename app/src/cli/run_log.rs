@@ -39,7 +39,8 @@ fn tell(context: &Context, line: &str) {
     }
 }
 
-fn for_people(event: &RunEvent) -> Option<String> {
+/// An event as a line; none for what is no line of a log.
+pub(crate) fn for_people(event: &RunEvent) -> Option<String> {
     Some(match event {
         RunEvent::Started(started) => format!(
             "Started {}: {} steps, {} examples, {} held out",

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault>
         RunsCommand::Compare { runs, points } => super::run_compare::run(context, runs, *points)?,
         RunsCommand::Log { run, follow } => super::run_log::run(context, run, *follow)?,
         RunsCommand::Delete { run, keep_adapter } => delete(context, run, *keep_adapter)?,
-        RunsCommand::Show { run } => show(context, run)?,
+        RunsCommand::Show { run, every_step } => show(context, run, *every_step)?,
         RunsCommand::Rows { run, limit } => super::run_rows::run(context, run, *limit)?,
         RunsCommand::Attach(args) => return super::attach::run(context, args),
         RunsCommand::Queue(command) => return super::queue::run(context, command),
@@ -35,14 +35,23 @@ pub(super) fn run(context: &Context, command: &RunsCommand) -> Result<u8, Fault>
 
 fn list(context: &Context, args: &ListArgs) -> Result<(), Fault> {
     let (sort, ascending) = args.sort.order();
-    let filter =
-        RunFilter { status: args.status.map(Status::from), sort, ascending, limit: args.limit, ..RunFilter::default() };
-    let runs = context.store()?.list_runs(&filter)?;
+    let filter = RunFilter {
+        status: args.status.map(Status::from),
+        sort,
+        ascending,
+        limit: (args.limit > 0).then_some(args.limit),
+        name_contains: args.search.clone(),
+        ..RunFilter::default()
+    };
+    let store = context.store()?;
+    let runs = store.list_runs(&filter)?;
+    let total = store.count_runs(&filter)?;
     if context.json {
-        output::print_json(&json!({ "runs": runs }));
+        output::print_json(&json!({ "runs": runs, "total": total }));
     } else if runs.is_empty() {
         note(match args.status {
             Some(_) => "No run has this status.",
+            None if args.search.is_some() => "No run has such a name.",
             None => "There are no runs yet. `peft-studio quickstart` makes a first one.",
         });
     } else {
@@ -50,6 +59,10 @@ fn list(context: &Context, args: &ListArgs) -> Result<(), Fault> {
         for run in runs.iter().filter(|run| run.status == Status::Interrupted) {
             let name = printable(&run.name);
             note(&format!("The process of `{name}` ended unexpectedly. Go on with: peft-studio resume {}", run.id));
+        }
+        let others = total.unwrap_or(0).saturating_sub(runs.len());
+        if others > 0 {
+            note(&format!("{others} more are not shown: --limit 0 shows all, --search TEXT those with such a name."));
         }
     }
     Ok(())
@@ -81,7 +94,7 @@ pub(super) fn shortened(name: &str) -> String {
     name.chars().take(NAME_WIDTH - 1).chain(['…']).collect()
 }
 
-fn show(context: &Context, name: &str) -> Result<(), Fault> {
+fn show(context: &Context, name: &str, every_step: bool) -> Result<(), Fault> {
     let store = context.store()?;
     let run = find(&store, name)?;
     let evaluations = store.evaluations(&run.id)?;
@@ -91,7 +104,7 @@ fn show(context: &Context, name: &str) -> Result<(), Fault> {
         document["evaluations"] = json!(evaluations);
         document["checkpoints"] = json!(checkpoints);
         document["standing"] = json!(standing(&store, &run)?);
-        document["metrics"] = json!(store.metrics(&run.id)?);
+        document["metrics"] = json!(if every_step { store.metrics(&run.id)? } else { store.curve(&run.id)? });
         let events = store.events(&run.id, 0)?;
         // What came out stands on top, too.
         if let Some(end) = events.iter().rfind(|event| event.kind == "finished") {

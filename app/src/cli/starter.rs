@@ -148,8 +148,8 @@ fn build(context: &Context, args: &StarterBuildArgs) -> Result<u8> {
     let mut run_config = RunConfig::from_value(recipe["run"].clone())?;
     run_config.model.id = Some(init.display().to_string());
     run_config.dataset.path = Some(data.display().to_string());
-    let setup = prepare(&run_config, context.threads, None)?;
-    let engine = Engine::open(&context.backend, context.threads)?;
+    let setup = prepare(&run_config, context, None)?;
+    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(setup.plan.arithmetic);
     interrupt::install();
     let mut request = || interrupt::requested().then_some(Request::Interrupt);
     let total = setup.plan.total_steps;

@@ -1,10 +1,11 @@
 //! `train` and `resume`.
 
-use super::args::{ResumeArgs, TrainArgs};
+use super::args::{RequestArgs, ResumeArgs, TrainArgs};
 use super::context::Context;
 use super::output;
 use super::transfer::TransferView;
 use crate::jobs::background::{self, Launched, Wishes};
+use crate::jobs::dataset_versions;
 use crate::jobs::download::ensure;
 use crate::jobs::model::spelled;
 use crate::jobs::remedy::{apply, next_change};
@@ -74,7 +75,7 @@ fn newest_run(context: &Context) -> Result<Option<RunId>> {
 
 /// What the command line asks for: the run file, changed by the flags.
 pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
-    let mut config = match &args.run {
+    let mut config = match &args.request.run {
         Some(path) => {
             if let Some(specification) = specification::read(path)? {
                 specification.config()?
@@ -83,11 +84,15 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
                 RunConfig::from_json(&text)?
             }
         }
-        None => match &args.preset {
+        None => match &args.request.preset {
             Some(name) => crate::jobs::presets::find(&context.store()?, name)?.config,
             None => RunConfig::default(),
         },
     };
+    if let Some(project) = &args.request.project {
+        config.dataset.path = Some(dataset_versions::rows_of(&context.data_dir, project)?.display().to_string());
+        config.dataset.sources = Vec::new();
+    }
     apply_flags(&mut config, args)?;
     Ok(config)
 }
@@ -96,10 +101,11 @@ pub fn configuration(context: &Context, args: &TrainArgs) -> Result<RunConfig> {
 /// before the model was here.
 pub(super) fn request(context: &Context, args: &TrainArgs) -> Result<Option<(RunRequest, Wishes)>> {
     let config = configuration(context, args)?;
-    if !fetch_model(context, &config)? {
+    // Who starts a run elsewhere hears of the download; else results on stdout are the events of the run.
+    if !fetch_model(context, &config, context.json && args.detach)? {
         return Ok(None);
     }
-    if let Some(path) = &args.run
+    if let Some(path) = &args.request.run
         && let Some(specification) = specification::read(path)?
     {
         specification.check_inputs(&config)?;
@@ -111,21 +117,23 @@ pub(super) fn request(context: &Context, args: &TrainArgs) -> Result<Option<(Run
 /// What the process of a run that goes on is to be told. Only what can change by then may be given.
 pub(super) fn again(context: &Context, args: &TrainArgs) -> Result<Wishes> {
     let plain = TrainArgs {
-        run: args.run.clone(),
-        set: args.set.clone(),
+        request: RequestArgs { run: args.request.run.clone(), set: args.request.set.clone(), ..Default::default() },
         merge: args.merge,
         notify: args.notify,
         no_notify: args.no_notify,
         ..TrainArgs::default()
     };
     if *args != plain {
-        let name = args.run.as_deref().unwrap_or(Path::new("")).display();
+        let name = args.request.run.as_deref().unwrap_or(Path::new("")).display();
         let detail =
             format!("`{name}` is no run file, and a run that goes on only takes `--set`, `--merge` and `--notify`");
         return Err(Fault::new("PS-CFG-001", detail));
     }
-    let changes =
-        ResumeChanges { set: args.set.clone(), notify: wish(args.notify, args.no_notify), ..Default::default() };
+    let changes = ResumeChanges {
+        set: args.request.set.clone(),
+        notify: wish(args.notify, args.no_notify),
+        ..Default::default()
+    };
     Ok(Wishes { changes, merge: args.merge, backend: Some(context.backend.clone()) })
 }
 
@@ -151,10 +159,9 @@ fn tell_launched(context: &Context, launched: &Launched) {
 }
 
 /// A model that is not on this computer yet is downloaded first. `false`: Ctrl-C came before it was here.
-fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
+fn fetch_model(context: &Context, config: &RunConfig, to_stdout: bool) -> Result<bool> {
     let name = spelled(&config.model);
-    // Results on stdout are the events of the run.
-    let mut view = TransferView::new(&name, false);
+    let mut view = TransferView::new(&name, to_stdout);
     let is_here = ensure(context, config, &mut |event| view.receive(event))?;
     drop(view);
     if !is_here {
@@ -164,36 +171,36 @@ fn fetch_model(context: &Context, config: &RunConfig) -> Result<bool> {
 }
 
 fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
-    if let Some(profile) = &args.profile {
+    if let Some(profile) = &args.request.profile {
         config.use_case = Some(profile::find(profile)?.id.clone());
     }
-    if let Some(model) = &args.model {
+    if let Some(model) = &args.request.model {
         config.model.id = Some(model.clone());
     }
-    if let Some((first, rest)) = args.data.split_first() {
+    if let Some((first, rest)) = args.request.data.split_first() {
         config.dataset.path = Some(first.display().to_string());
         config.dataset.sources = rest
             .iter()
             .map(|p| peft_plan::config::SourceRef { path: Some(p.display().to_string()), ..Default::default() })
             .collect();
     }
-    if let Some(name) = &args.name {
+    if let Some(name) = &args.request.name {
         config.name = Some(name.clone());
     }
     let mut set = |key: &str, value: Option<String>| match value {
         Some(value) => config.set(&format!("{key}={value}")),
         None => Ok(()),
     };
-    set("adapter.method", args.method.clone())?;
-    set("training.objective", args.objective.clone())?;
-    set("adapter.rank", args.rank.map(|v| v.to_string()))?;
-    set("adapter.alpha", args.alpha.map(|v| v.to_string()))?;
-    set("adapter.dropout", args.dropout.map(|v| v.to_string()))?;
-    set("training.epochs", args.epochs.map(|v| v.to_string()))?;
-    set("training.learning_rate", args.learning_rate.map(|v| v.to_string()))?;
-    set("training.micro_batch_size", args.batch_size.map(|v| v.to_string()))?;
-    if !args.target_modules.is_empty() {
-        config.adapter.target_modules = Some(target_modules(&args.target_modules));
+    set("adapter.method", args.request.method.clone())?;
+    set("training.objective", args.request.objective.clone())?;
+    set("adapter.rank", args.request.rank.map(|v| v.to_string()))?;
+    set("adapter.alpha", args.request.alpha.map(|v| v.to_string()))?;
+    set("adapter.dropout", args.request.dropout.map(|v| v.to_string()))?;
+    set("training.epochs", args.request.epochs.map(|v| v.to_string()))?;
+    set("training.learning_rate", args.request.learning_rate.map(|v| v.to_string()))?;
+    set("training.micro_batch_size", args.request.batch_size.map(|v| v.to_string()))?;
+    if !args.request.target_modules.is_empty() {
+        config.adapter.target_modules = Some(target_modules(&args.request.target_modules));
     }
     if let Some(folder) = &args.tensorboard {
         config.logging.tensorboard = Some(match folder.as_str() {
@@ -207,7 +214,7 @@ fn apply_flags(config: &mut RunConfig, args: &TrainArgs) -> Result<()> {
     if let Some(notify) = wish(args.notify, args.no_notify) {
         config.logging.notify = Some(notify);
     }
-    for assignment in &args.set {
+    for assignment in &args.request.set {
         config.set(assignment)?;
     }
     Ok(())

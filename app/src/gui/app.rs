@@ -2,6 +2,7 @@
 
 use super::command::{Command, Out};
 use super::logic::Logic;
+use super::measure::Measure;
 use super::route::Route;
 use super::settings::Settings;
 use super::shell;
@@ -21,6 +22,8 @@ pub struct App {
     logic: Logic,
     /// Commands of the last frame.
     out: Out,
+    /// What it costs, where somebody asks.
+    measure: Option<Measure>,
 }
 
 impl App {
@@ -36,7 +39,7 @@ impl App {
         let state = State { settings: Settings::load(&context.data_dir), ..State::default() };
         let logic = Logic { workers: Workers::new(context, window), program };
         logic.look(window, &state);
-        Self { state, logic, out: Vec::new() }
+        Self { state, logic, out: Vec::new(), measure: Measure::wanted() }
     }
 
     /// Everything that is not painting.
@@ -49,7 +52,7 @@ impl App {
         shell::toasts::forget(&mut self.state, ctx);
         if ctx.input(|input| input.viewport().close_requested())
             && !self.state.may_close
-            && self.state.data.live().is_some()
+            && (self.state.data.live().is_some() || !self.state.pending().is_empty())
         {
             ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
             self.state.asks_to_close = true;
@@ -60,7 +63,7 @@ impl App {
     pub fn paint(&mut self, ui: &mut Ui) {
         let Self { state, out, .. } = self;
         shell::shortcuts::read(ui, state, out);
-        shell::drops::read(ui, out);
+        shell::drops::read(ui, &state.route, out);
         shell::rail::rail_ui(ui, state, out);
         shell::top_bar::top_bar_ui(ui, state, out);
         shell::run_strip::run_strip_ui(ui, state, out);
@@ -69,6 +72,7 @@ impl App {
         CentralPanel::default().frame(frame).show(ui, |ui| page_ui(ui, state, out));
         shell::drops::overlay(ui);
         shell::closing::closing_ui(ui, state, out);
+        shell::confirm::confirm_ui(ui, state, out);
         palette::palette_ui(ui, state, out);
         shell::toasts::toasts_ui(ui, state, out);
     }
@@ -109,7 +113,7 @@ fn page_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
 }
 
 fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
-    let State { data, pages, settings, route, .. } = state;
+    let State { data, pages, settings, route, log, .. } = state;
     match route {
         Route::Home => views::home::home_ui(ui, data, out),
         Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, out),
@@ -117,8 +121,10 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
         Route::Run(id) => views::run::run_ui(ui, data, id, &mut pages.run, out),
         Route::Compare => views::compare::compare_ui(ui, data, &mut pages.compare, out),
         Route::Models => views::models::models_ui(ui, data, &mut pages.models, out),
+        Route::Studio => super::studio::view::studio_ui(ui, &mut pages.studio, out),
         Route::Export => super::export::view::export_ui(ui, data, &mut pages.exports, out),
         Route::Serve => super::serve::serve_ui(ui, data, &mut pages.server, out),
+        Route::Tools => super::tools::view::tools_ui(ui, data, log, &mut pages.tools, out),
         Route::Presets => views::presets::presets_ui(ui, data, &mut pages.presets, out),
         Route::Settings => views::settings::settings_ui(ui, data, settings, out),
         Route::Help => views::help::help_ui(ui, &mut pages.help, out),
@@ -128,6 +134,9 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
 
 impl eframe::App for App {
     fn logic(&mut self, ctx: &egui::Context, _: &mut eframe::Frame) {
+        if let Some(measure) = &mut self.measure {
+            measure.frame(ctx);
+        }
         self.think(ctx);
     }
 

@@ -1,11 +1,14 @@
 //! What a view can ask for. Views only send; `logic` acts, once a frame.
 
-use super::playground::Target;
 use super::route::Route;
+use super::shell::confirm::Question;
+use super::target::Target;
 use super::theme::ThemeChoice;
+use super::tools::Tool;
 use crate::jobs::disk::Kind;
 use eframe::egui::Rect;
 use peft_plan::RunConfig;
+use peft_plan::preset::Preset;
 use peft_storage::{Choice, CommandKind};
 use std::path::PathBuf;
 
@@ -34,6 +37,10 @@ pub enum Command {
     NewFrom(String),
     /// Talk to something.
     Talk(Target),
+    /// Talk to what lies there: a GGUF file, or a folder with a model or an adapter.
+    TalkTo(PathBuf),
+    /// Another one answers beside who is talked to, or nobody does.
+    Beside(Option<Target>),
     /// Put a question.
     Say(String),
     /// Stop the answer.
@@ -68,12 +75,20 @@ pub enum Command {
     SavePreset(String, Box<RunConfig>),
     /// Forget a preset.
     DeletePreset(String),
+    /// Fill the wizard with these settings.
+    UseSettings(Box<RunConfig>),
+    /// Read a file with settings, and show how they suit.
+    TakeIn(PathBuf),
+    /// Keep settings that came in a file.
+    Keep(Box<Preset>),
     /// Fill the wizard with a preset.
     UsePreset(String),
     /// Look again at what is on the disk.
     Reload(Shelf),
     /// Write a file.
     Write(PathBuf, Vec<u8>),
+    /// Ask the desktop where to write a file with this name.
+    SaveAs(String, Vec<u8>),
     /// Keep a part of the window as a picture.
     Picture(PathBuf, Rect),
     /// Put text on the clipboard.
@@ -86,8 +101,20 @@ pub enum Command {
     Scale(f32),
     /// Open or close the palette.
     Palette(bool),
-    /// Export a run in a form.
-    Export(String, &'static str),
+    /// Export something in a form.
+    Export(Target, &'static str),
+    /// Ask before something is done that cannot be taken back.
+    Question(Question),
+    /// The answer.
+    Answer(bool),
+    /// Which rows a run found hardest.
+    HardRows(String),
+    /// A command in a process beside the window, and what is told when it is done.
+    Deed(Vec<String>, String),
+    /// Measure, check, or carry out a chain.
+    Tool(Tool),
+    /// Let a run wait for its turn.
+    Enqueue(Box<RunConfig>),
     /// Show an export no more.
     ForgetExport(u64),
     /// Ask what runs beside the window to stop.
@@ -96,6 +123,10 @@ pub enum Command {
     SearchModels(String),
     /// Download a model.
     Download(String),
+    /// What the data studio asks for.
+    Studio(super::studio::Ask),
+    /// Use the rows of the data studio's project in the wizard.
+    TrainOnProject,
     /// Start the local server.
     Serve(Target, u16),
     /// Look at what takes room on the disk.
@@ -139,8 +170,41 @@ pub enum Purpose {
     Preset,
     /// A folder to export to.
     Export,
-    /// A GGUF file to talk to.
+    /// A pipeline.
+    Pipeline,
+    /// A receipt of a run.
+    Receipt,
+    /// Examples that a model is measured with.
+    Scored,
+    /// Documents.
+    Documents,
+    /// A folder of documents.
+    DocumentFolder,
+    /// Rows of a project.
+    Rows,
+    /// Rows that are asked afterwards.
+    Evaluation,
+    /// A GGUF file, for this.
+    File(Slot),
+    /// A folder with a model or an adapter, for this.
+    Folder(Slot),
+}
+
+/// Where a model that is opened goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// It is talked to.
     Talk,
+    /// It answers beside who is talked to.
+    Beside,
+    /// It is exported.
+    Export,
+    /// It is served.
+    Serve,
+    /// Its answers are measured.
+    Evaluate,
+    /// Its speed is measured.
+    Speed,
 }
 
 /// Lists that are read on demand.

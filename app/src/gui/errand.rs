@@ -23,6 +23,8 @@ const STOPPED: i32 = 130;
 pub enum Said {
     /// A line of its results.
     Line(Value),
+    /// A remark.
+    Remark(String),
     /// It is over.
     Ended(Ending),
 }
@@ -62,7 +64,9 @@ impl Errand {
         let child = Arc::new(Mutex::new(child));
         let ended = child.clone();
         spawn("errand", move || {
-            let said = std::thread::spawn(move || remarks.map(|pipe| remarks_of(BufReader::new(pipe))));
+            let live = teller.clone();
+            let tell = move |line: &str| live.tell(Reply::Errand(id, Said::Remark(line.to_owned())));
+            let said = std::thread::spawn(move || remarks.map(|pipe| remarks_of(BufReader::new(pipe), &tell)));
             for line in results.into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok)) {
                 if let Ok(value) = serde_json::from_str(&line) {
                     teller.tell(Reply::Errand(id, Said::Line(value)));
@@ -117,9 +121,13 @@ fn exit_code(child: &Mutex<Child>) -> Option<i32> {
     }
 }
 
-fn remarks_of(pipe: impl BufRead) -> Vec<String> {
+/// The latest remarks; each is told as it comes, but for the one that says why a command failed.
+fn remarks_of(pipe: impl BufRead, tell: &dyn Fn(&str)) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for line in pipe.lines().map_while(std::io::Result::ok) {
+        if !line.starts_with("{\"error\"") {
+            tell(&line);
+        }
         kept.push(line);
         if kept.len() > REMARKS {
             kept.remove(0);
@@ -162,7 +170,7 @@ mod tests {
     #[test]
     fn the_latest_remarks_are_kept() {
         let text: String = (0..500).map(|i| i.to_string() + "\n").collect();
-        let kept = remarks_of(text.as_bytes());
+        let kept = remarks_of(text.as_bytes(), &|_| {});
         assert_eq!((kept.len(), kept[0].as_str(), kept[199].as_str()), (200, "300", "499"));
     }
 }

@@ -22,6 +22,25 @@ pub struct Launch {
 }
 
 impl Logic {
+    /// Let a run wait for its turn.
+    pub(super) fn enqueue(&self, state: &mut State, config: &RunConfig) {
+        if std::mem::replace(&mut state.data.is_launching, true) {
+            return;
+        }
+        let begun = write(&self.workers.context.data_dir, config).map(|file| {
+            let words = ["runs", "queue", "add", &file.display().to_string()].map(str::to_owned);
+            self.errand(state, Whose::Enqueue(file), &words)
+        });
+        match begun {
+            Ok(Some(_)) => {}
+            Ok(None) => state.data.is_launching = false,
+            Err(fault) => {
+                state.data.is_launching = false;
+                state.toast(String::new(), Some(Problem::from(&fault)));
+            }
+        }
+    }
+
     /// Begin a run.
     pub(super) fn launch(&self, state: &mut State, config: RunConfig) {
         if std::mem::replace(&mut state.data.is_launching, true) {
@@ -56,6 +75,15 @@ impl Logic {
     /// The command that begins a run said something.
     pub(super) fn hear_launch(&self, state: &mut State, launch: &mut Launch, said: Said) {
         let ending = match said {
+            // A model that is not here yet is downloaded first.
+            Said::Line(value) if value["run"].is_null() => {
+                let (before, whole) = state.data.fetching.unwrap_or_default();
+                let here = value["done_bytes"].as_u64().or(value["present_bytes"].as_u64()).unwrap_or(before);
+                let whole = value["total_bytes"].as_u64().unwrap_or(whole);
+                state.data.fetching = (whole > 0).then_some((here, whole));
+                return;
+            }
+            Said::Remark(_) => return,
             Said::Line(value) => {
                 launch.run = value["run"].as_str().map(str::to_owned).or(launch.run.take());
                 return;
@@ -63,6 +91,7 @@ impl Logic {
             Said::Ended(ending) => ending,
         };
         state.data.is_launching = false;
+        state.data.fetching = None;
         // Nobody needs it any more, and a file that stays harms nobody.
         let _removed = std::fs::remove_file(&launch.file);
         match (ending, launch.run.take()) {

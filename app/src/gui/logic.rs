@@ -1,28 +1,31 @@
 //! What happens: replies of threads are taken in, commands are carried out. Nothing is painted here.
 
-use super::command::{Command, Purpose, Shelf};
+use super::command::{Command, Shelf};
 use super::feed::Feed;
-use super::playground::{ChatAsk, ChatReply, Exchange, Shown, Target, answerer};
+use super::log::Level;
+use super::playground::ChatReply;
 use super::problem::Problem;
 use super::route::Route;
 use super::state::State;
 use super::story::Story;
+use super::studio::Ask;
+use super::target::Target;
 use super::theme;
 use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
 use crate::jobs;
 use eframe::egui;
-use peft_plan::preset::Preset;
-use peft_plan::{Fault, Role, RunConfig};
-use peft_storage::{CommandKind, Side, Status};
+use peft_plan::RunConfig;
+use peft_storage::{CommandKind, Status};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Replies taken in at one frame.
 const REPLIES: usize = 64;
+/// Events of a run that go into the log at once.
+const NARRATED: usize = 100;
 /// Points of a curve in a comparison.
 const POINTS: usize = 4000;
 
@@ -54,8 +57,15 @@ impl Logic {
                     self.finished(state, run);
                 }
             }
-            Reply::Runs(Err(problem)) => state.data.store_problem = Some(problem),
+            Reply::Runs(Err(problem)) => {
+                if state.data.store_problem.as_ref() != Some(&problem) {
+                    let text = format!("{} {}: {}", problem.code, problem.title, problem.detail);
+                    state.log.push(state.data.now, Level::Error, "store", &text);
+                }
+                state.data.store_problem = Some(problem);
+            }
             Reply::Events(run, is_anew, events) => {
+                narrate(state, &run, &events);
                 let story = state.data.stories.entry(run).or_default();
                 if is_anew {
                     *story = Story::default();
@@ -80,19 +90,34 @@ impl Logic {
                     job.written = bytes;
                 }
             }
-            Reply::Sizes(run, sizes) => drop(state.pages.exports.sizes.insert(run, Some(sizes))),
+            Reply::Sizes(target, sizes) => {
+                let known = state.pages.exports.sizes.iter_mut().find(|(of, _)| *of == target);
+                if let Some((_, known)) = known {
+                    *known = Some(sizes);
+                }
+            }
+            Reply::Opened(slot, target) => self.opened(state, slot, target),
+            Reply::Incoming(read) => state.pages.presets.arrived(read),
+            Reply::Queue(queue) => state.pages.tools.queue = Some(queue),
+            Reply::LogFile(source, text) => state.pages.tools.log.file = Some((source, text)),
             Reply::Surveyed(survey) => state.pages.models.disk.found = Some(survey),
+            Reply::Studio(found) => self.hear_studio(state, found),
             Reply::Notices(preferences) => state.data.notices = Some(preferences),
             Reply::Diagnosed(path) => {
                 state.toast(format!("Written: {}", path.display()), None);
                 state.data.diagnostics = Some(path);
             }
             Reply::Done(text) => {
+                state.log.push(state.data.now, Level::Info, "window", &text);
                 state.toast(text, None);
                 state.data.presets = None;
                 state.data.versions = None;
             }
-            Reply::Failed(problem) => state.toast(String::new(), Some(problem)),
+            Reply::Failed(problem) => {
+                let text = format!("{} {}: {}", problem.code, problem.title, problem.detail);
+                state.log.push(state.data.now, Level::Error, "window", &text);
+                state.toast(String::new(), Some(problem));
+            }
             Reply::Chat(reply) => {
                 if let ChatReply::Ready(ready) = &reply
                     && state.pages.playground.loading.is_some()
@@ -143,7 +168,9 @@ impl Logic {
         }
         state.broken = None;
         match &state.route {
-            Route::Models | Route::New | Route::Playground | Route::Serve if state.data.models.is_none() => {
+            Route::Models | Route::New | Route::Playground | Route::Serve | Route::Export | Route::Tools
+                if state.data.models.is_none() =>
+            {
                 self.reload(Shelf::Models);
             }
             _ => {}
@@ -210,14 +237,6 @@ impl Logic {
         });
     }
 
-    fn talks(&self, search: &str) {
-        let search = (!search.trim().is_empty()).then(|| search.to_owned());
-        self.workers.with_store(move |store, teller| {
-            teller.tell(Reply::Talks(store.conversations(search.as_deref(), 100)?));
-            Ok(())
-        });
-    }
-
     pub(super) fn reload(&self, shelf: Shelf) {
         match shelf {
             Shelf::Models => self.workers.apart("models", |teller| {
@@ -233,86 +252,6 @@ impl Logic {
             Shelf::Discover | Shelf::Disk => {}
             Shelf::Versions => self.workers.with_store(|store, teller| {
                 teller.tell(Reply::Versions(store.versions(None)?));
-                Ok(())
-            }),
-        }
-    }
-
-    fn ask_chat(&self, state: &mut State, ask: ChatAsk) {
-        let page = &mut state.pages.playground;
-        let asks = page.asks.get_or_insert_with(|| {
-            let (sender, receiver) = std::sync::mpsc::channel();
-            let (context, hush, teller) = (self.workers.context.clone(), page.hush.clone(), self.workers.teller());
-            spawn("answers", move || answerer::run(&context, &receiver, &hush, &teller));
-            sender
-        });
-        // The thread lives as long as the window.
-        let _sent = asks.send(ask);
-    }
-
-    fn open_talk(&self, state: &mut State, target: Target, earlier: Option<i64>) {
-        let page = &mut state.pages.playground;
-        page.hush.store(true, Ordering::Relaxed);
-        if earlier.is_none() {
-            page.exchanges.clear();
-        }
-        page.is_busy = false;
-        page.loading = Some(target.clone());
-        self.ask_chat(state, ChatAsk::Open(target, earlier));
-    }
-
-    fn restore(&self, state: &mut State, (talk, messages): (peft_storage::Conversation, Vec<peft_storage::Message>)) {
-        let mut exchanges: Vec<Exchange> = Vec::new();
-        for message in messages {
-            match (message.role, exchanges.last_mut()) {
-                (Role::User, _) => exchanges.push(Exchange {
-                    question: message.content,
-                    kept: Some((talk.id, message.sequence)),
-                    vote: message.vote,
-                    ..Exchange::default()
-                }),
-                (Role::Assistant, Some(last)) => {
-                    let shown = Some(Shown { text: message.content, note: String::new() });
-                    match message.side {
-                        Some(Side::Base) => last.base = shown,
-                        _ => last.tuned = shown,
-                    }
-                }
-                _ => {}
-            }
-        }
-        state.pages.playground.exchanges = exchanges;
-        let target = match talk.run {
-            Some(run) => Target::Run(run),
-            None => Target::Model(talk.model, talk.adapter.map(PathBuf::from)),
-        };
-        self.open_talk(state, target, Some(talk.id));
-    }
-
-    fn picked(&self, state: &mut State, purpose: Purpose, paths: Vec<PathBuf>) {
-        let Some(first) = paths.first().cloned() else { return };
-        if let Some(folder) = first.parent() {
-            state.settings.folder = Some(folder.display().to_string());
-            state.settings.save(&self.workers.context.data_dir);
-        }
-        match purpose {
-            Purpose::Data => self.inspect(state, paths),
-            Purpose::Talk => {
-                self.go(state, Route::Playground);
-                self.open_talk(state, Target::Model(first.display().to_string(), None), None);
-            }
-            Purpose::Export => state.pages.exports.folder = first.display().to_string(),
-            Purpose::Model => state.pages.wizard.choose_model(&first.display().to_string()),
-            Purpose::Preset => self.workers.with_store(move |store, teller| {
-                let text = std::fs::read_to_string(&first).map_err(|e| Fault::io("read the preset", &first, e))?;
-                let name = first.file_stem().and_then(|stem| stem.to_str()).unwrap_or("Preset").to_owned();
-                let value = serde_json::from_str(&text)
-                    .map_err(|e| Fault::new("PS-CFG-001", format!("`{}` is no preset: {e}", first.display())))?;
-                let read = Preset::from_value(&value, &name)?;
-                store.save_preset(&read.preset, false)?;
-                let left = read.left_out.len();
-                let note = if left == 0 { String::new() } else { format!("; {left} settings were not understood") };
-                teller.tell(Reply::Done(format!("`{}` is in your presets{note}", read.preset.name)));
                 Ok(())
             }),
         }
@@ -382,30 +321,8 @@ impl Logic {
                     self.go(state, Route::New);
                 }
             }
-            Command::Talk(target) => {
-                self.go(state, Route::Playground);
-                self.open_talk(state, target, None);
-            }
-            Command::Say(question) => self.say(state, question),
-            Command::Hush => state.pages.playground.hush.store(true, Ordering::Relaxed),
-            Command::Checkpoint(which) => self.ask_chat(state, ChatAsk::Checkpoint(which)),
-            Command::NewTalk => {
-                state.pages.playground.exchanges.clear();
-                state.data.talks = None;
-                self.ask_chat(state, ChatAsk::Clear);
-            }
-            Command::OpenTalk(id) => self.workers.with_store(move |store, teller| {
-                teller.tell(Reply::Talk(Box::new(store.conversation(id)?)));
-                Ok(())
-            }),
-            Command::DeleteTalk(id) => {
-                state.data.talks = None;
-                self.workers.with_store(move |store, _| store.delete_conversation(id).map(drop));
-            }
-            Command::Vote((talk, sequence), choice) => {
-                self.workers.with_store(move |store, _| store.vote(talk, sequence, choice));
-            }
-            Command::SearchTalks(words) => self.talks(&words),
+            // Files that are dropped on that page are documents.
+            Command::Inspect(paths) if state.route == Route::Studio => self.act_studio(state, Ask::Add(paths)),
             Command::Inspect(paths) => self.inspect(state, paths),
             Command::SampleData => match jobs::starter::sample_data(&self.workers.context.data_dir) {
                 Ok(path) => self.inspect(state, vec![path]),
@@ -427,7 +344,6 @@ impl Logic {
                 Ok(path) => self.inspect(state, vec![path]),
                 Err(fault) => state.toast(String::new(), Some(Problem::from(&fault))),
             },
-            Command::Browse(purpose) => self.browse(state, purpose),
             Command::UseModel(id) => {
                 state.pages.wizard.choose_model(&id);
                 self.go(state, Route::New);
@@ -435,17 +351,6 @@ impl Logic {
             Command::Activate(version) => self.workers.with_store(move |store, teller| {
                 store.activate_version(version)?;
                 teller.tell(Reply::Done(format!("Version {version} is the one in use")));
-                Ok(())
-            }),
-            Command::SavePreset(name, config) => self.workers.with_store(move |store, teller| {
-                let preset = Preset { name, description: String::new(), tags: Vec::new(), config: *config };
-                store.save_preset(&preset, false)?;
-                teller.tell(Reply::Done(format!("Kept as the preset `{}`", preset.name)));
-                Ok(())
-            }),
-            Command::DeletePreset(name) => self.workers.with_store(move |store, teller| {
-                store.delete_preset(&name)?;
-                teller.tell(Reply::Done(format!("The preset `{name}` is gone")));
                 Ok(())
             }),
             Command::UsePreset(name) => {
@@ -461,11 +366,6 @@ impl Logic {
                 }
                 self.reload(shelf);
             }
-            Command::Write(path, bytes) => self.workers.apart("write", move |teller| {
-                durable::write_file(&path, &bytes).map_err(|e| Fault::io("write", &path, e))?;
-                teller.tell(Reply::Done(format!("Written: {}", path.display())));
-                Ok(())
-            }),
             Command::Picture(path, part) => super::picture::keep(ctx, path, part, self.workers.teller()),
             Command::Copy(text) => {
                 ctx.copy_text(text);
@@ -506,52 +406,16 @@ impl Logic {
                 });
             }
             Command::StayOpen => state.asks_to_close = false,
-            other => self.act_outside(state, other),
-        }
-    }
-
-    fn say(&self, state: &mut State, question: String) {
-        let page = &mut state.pages.playground;
-        if page.is_busy || page.ready.is_none() || question.trim().is_empty() {
-            return;
-        }
-        let options = page.drawer.options();
-        if let Err(fault) = options.check() {
-            page.problem = Some(Problem::from(&fault));
-            return;
-        }
-        let system = (!page.drawer.system.trim().is_empty()).then(|| page.drawer.system.clone());
-        page.is_busy = true;
-        page.problem = None;
-        page.exchanges.push(Exchange { question: question.clone(), ..Exchange::default() });
-        let compare = page.compare;
-        self.ask_chat(state, ChatAsk::Say { question, options: Box::new(options), system, compare });
-    }
-
-    fn browse(&self, state: &State, purpose: Purpose) {
-        let folder = state.settings.folder.clone();
-        self.workers.apart("browse", move |teller| {
-            let mut dialog = rfd::FileDialog::new();
-            if let Some(folder) = folder {
-                dialog = dialog.set_directory(folder);
+            Command::Answer(is_yes) => {
+                if let Some(question) = state.question.take().filter(|_| is_yes) {
+                    self.act(ctx, state, *question.then);
+                }
             }
-            let paths = match purpose {
-                Purpose::Data => dialog.set_title("Examples").pick_files().unwrap_or_default(),
-                Purpose::Talk => {
-                    dialog.set_title("A model").add_filter("GGUF", &["gguf"]).pick_file().into_iter().collect()
-                }
-                Purpose::Export => dialog.set_title("A folder to export to").pick_folder().into_iter().collect(),
-                Purpose::Model => dialog.set_title("A folder with a model").pick_folder().into_iter().collect(),
-                Purpose::Preset => {
-                    dialog.set_title("A preset").add_filter("Presets", &["json"]).pick_file().into_iter().collect()
-                }
-            };
-            teller.tell(Reply::Picked(purpose, paths));
-            Ok(())
-        });
+            other => self.act_files(state, other),
+        }
     }
 
-    fn remember(&self, state: &State) {
+    pub(super) fn remember(&self, state: &State) {
         let (settings, data_dir) = (state.settings.clone(), self.workers.context.data_dir.clone());
         spawn("settings", move || settings.save(&data_dir));
     }
@@ -569,6 +433,21 @@ fn newly_finished(state: &State, runs: &[peft_storage::Run]) -> Option<String> {
     let was_live = |id: &str| state.data.run(id).is_some_and(|run| run.status == Status::Running);
     let run = runs.iter().find(|run| run.status == Status::Finished && was_live(run.id.as_str()))?;
     Some(run.id.to_string())
+}
+
+/// What a run says goes into the log, the latest of much.
+fn narrate(state: &mut State, run: &str, events: &[peft_plan::RunEvent]) {
+    let name = state.data.run(run).map_or_else(|| run.to_owned(), |run| run.name.clone());
+    for event in &events[events.len().saturating_sub(NARRATED)..] {
+        let level = match event {
+            peft_plan::RunEvent::Failed { .. } => Level::Error,
+            peft_plan::RunEvent::Anomaly { .. } => Level::Warning,
+            _ => Level::Info,
+        };
+        if let Some(text) = crate::cli::run_log::for_people(event) {
+            state.log.push(state.data.now, level, &name, &text);
+        }
+    }
 }
 
 fn asked(kind: CommandKind) -> &'static str {

@@ -4,12 +4,15 @@
 //! time. Runs are processes of their own.
 
 pub mod app;
+mod browsing;
 pub mod command;
 pub mod errand;
 pub mod export;
 pub mod feed;
 mod launch;
+pub mod log;
 pub mod logic;
+mod measure;
 mod outside;
 pub mod palette;
 mod picture;
@@ -22,7 +25,11 @@ pub mod settings;
 pub mod shell;
 pub mod state;
 pub mod story;
+pub mod studio;
+mod talking;
+pub mod target;
 pub mod theme;
+pub mod tools;
 pub mod views;
 pub mod widgets;
 pub mod wizard;

@@ -4,14 +4,17 @@ use super::command::{Command, Shelf};
 use super::errand::{Ending, Errand, Said};
 use super::export::{self, FORMS, Job};
 use super::launch::Launch;
+use super::log::Level;
 use super::logic::Logic;
-use super::playground::Target;
 use super::problem::Problem;
 use super::route::Route;
 use super::serve::Server;
 use super::state::State;
+use super::target::Target;
+use super::tools::{self, Tool};
 use super::views::models::discover::Download;
 use super::worker::{Reply, spawn};
+use crate::cli::export::{Source, source_of_run};
 use crate::jobs;
 use crate::jobs::notices::Preferences;
 use peft_models::engine::Engine;
@@ -23,6 +26,9 @@ use std::time::Duration;
 
 /// How often it is looked how much of an export is there.
 const LOOK: Duration = Duration::from_millis(400);
+
+/// How often the queue and log files are looked at, in seconds.
+const AGAIN: i64 = 2;
 
 /// Whom an errand is for.
 #[derive(Debug)]
@@ -37,14 +43,54 @@ pub enum Whose {
     Download,
     /// The server.
     Server,
+    /// The data studio.
+    Studio(super::studio::Job),
     /// Something that is told when it is done.
     Deed(String),
+    /// A measurement, a check, or a chain of commands.
+    Tool,
+    /// A run is put behind those that wait; its run file.
+    Enqueue(PathBuf),
+    /// Which rows this run found hardest.
+    HardRows(String),
+}
+
+impl Whose {
+    /// Who it is, in a word.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Launch(_) => "new run",
+            Self::Export(_) => "export",
+            Self::Search => "search",
+            Self::Download => "download",
+            Self::Server => "server",
+            Self::Deed(_) => "command",
+            Self::Studio(_) => "data studio",
+            Self::Tool => "tools",
+            Self::Enqueue(_) => "queue",
+            Self::HardRows(_) => "rows",
+        }
+    }
+
+    /// What would be lost with the window; none for what is over in a moment.
+    pub(super) fn pending(&self) -> Option<&'static str> {
+        match self {
+            Self::Launch(_) => Some("A run is starting"),
+            Self::Export(_) => Some("An export is being written"),
+            Self::Download => Some("A model is being downloaded"),
+            Self::Server => Some("The local server answers other programs"),
+            Self::Tool => Some("A measurement, a check or a pipeline is under way"),
+            Self::Studio(_) => Some("The data studio is at work"),
+            Self::Search | Self::Deed(_) | Self::Enqueue(_) | Self::HardRows(_) => None,
+        }
+    }
 }
 
 impl Logic {
     pub(super) fn errand(&self, state: &mut State, whose: Whose, words: &[String]) -> Option<u64> {
         state.next_errand += 1;
         let id = state.next_errand;
+        state.log.push(state.data.now, Level::Info, whose.word(), &format!("peft-studio {}", words.join(" ")));
         match Errand::start(&self.workers.context, &self.program, words, id, self.workers.teller()) {
             Ok(errand) => {
                 state.errands.insert(id, (errand, whose));
@@ -61,6 +107,7 @@ impl Logic {
     pub(super) fn hear_errand(&self, state: &mut State, id: u64, said: Said) {
         let Some((errand, mut whose)) = state.errands.remove(&id) else { return };
         let is_over = matches!(said, Said::Ended(_));
+        note(state, &whose, &said);
         match &mut whose {
             Whose::Launch(launch) => self.hear_launch(state, launch, said),
             Whose::Export(over) => {
@@ -76,10 +123,52 @@ impl Logic {
                 }
             }
             Whose::Server => state.pages.server.hear(said),
+            Whose::Studio(job) => self.hear_studio_job(state, id, *job, said),
+            Whose::Tool => state.pages.tools.hear(id, said),
+            Whose::HardRows(run) => {
+                let found = match said {
+                    Said::Line(value) => Some(Ok(value)),
+                    Said::Ended(Ending::Failed(problem)) => Some(Err(problem)),
+                    _ => None,
+                };
+                if let Some(found) = found {
+                    state.pages.run.rows = Some((run.clone(), Some(found)));
+                }
+            }
+            Whose::Enqueue(file) => {
+                if is_over {
+                    state.data.is_launching = false;
+                    // Nobody needs it any more, and a file that stays harms nobody.
+                    let _removed = std::fs::remove_file(file);
+                }
+                match said {
+                    Said::Ended(Ending::Done(_)) => {
+                        state.pages.tools.tab = tools::Tab::Queue;
+                        self.go(state, Route::Tools);
+                        state.toast("The run waits for its turn", None);
+                    }
+                    Said::Ended(Ending::Failed(problem)) => state.toast(String::new(), Some(problem)),
+                    _ => {}
+                }
+                state.pages.tools.looked = 0;
+            }
             Whose::Deed(word) => match said {
-                Said::Ended(Ending::Done(_)) => state.toast(std::mem::take(word), None),
-                Said::Ended(Ending::Failed(problem)) => state.toast(String::new(), Some(problem)),
-                Said::Ended(Ending::Stopped) | Said::Line(_) => {}
+                Said::Ended(ending) => {
+                    state.pages.tools.looked = 0;
+                    match ending {
+                        Ending::Done(_) => {
+                            state.toast(std::mem::take(word), None);
+                            // Whatever it was: these lists may not be what they were.
+                            state.data.versions = None;
+                            if state.route == Route::Models {
+                                self.reload(Shelf::Models);
+                            }
+                        }
+                        Ending::Failed(problem) => state.toast(String::new(), Some(problem)),
+                        Ending::Stopped => {}
+                    }
+                }
+                Said::Line(_) | Said::Remark(_) => {}
             },
         }
         if !is_over {
@@ -90,7 +179,15 @@ impl Logic {
     /// Carry out a command that reaches beyond the window.
     pub(super) fn act_outside(&self, state: &mut State, command: Command) {
         match command {
-            Command::Export(run, key) => self.export(state, &run, key),
+            Command::Export(target, key) => self.export(state, &target, key),
+            Command::HardRows(run) => {
+                state.pages.run.rows = Some((run.clone(), None));
+                let words = ["runs", "rows", run.as_str(), "--limit", "30"].map(str::to_owned);
+                self.errand(state, Whose::HardRows(run), &words);
+            }
+            Command::Deed(words, said) => drop(self.errand(state, Whose::Deed(said), &words)),
+            Command::Tool(tool) => self.tool(state, tool),
+            Command::Enqueue(config) => self.enqueue(state, &config),
             Command::ForgetExport(id) => state.pages.exports.jobs.retain(|job| job.id != id),
             Command::StopErrand(id) => {
                 if let Some((errand, _)) = state.errands.get(&id) {
@@ -105,6 +202,8 @@ impl Logic {
                     state.pages.models.discover.downloads.push(Download::new(id, model));
                 }
             }
+            Command::Studio(ask) => self.act_studio(state, ask),
+            Command::TrainOnProject => self.train_on_project(state),
             Command::Serve(target, port) => self.serve(state, target, port),
             Command::Survey => {
                 state.pages.models.disk.found = None;
@@ -148,13 +247,14 @@ impl Logic {
     pub(super) fn want_outside(&self, state: &mut State) {
         match &state.route {
             Route::Export => {
-                if let Some(run) = export::view::chosen(&state.data, &state.pages.exports).map(|run| run.id.to_string())
-                    && !state.pages.exports.sizes.contains_key(&run)
+                if let Some(target) = export::view::chosen(&state.data, &state.pages.exports)
+                    && state.pages.exports.sizes_of(&target).is_none()
                 {
-                    state.pages.exports.sizes.insert(run.clone(), None);
-                    self.sizes(run);
+                    state.pages.exports.sizes.push((target.clone(), None));
+                    self.sizes(target);
                 }
             }
+            Route::Tools => self.want_tools(state),
             Route::Models => {
                 let page = &mut state.pages.models;
                 if page.shows_discover() && !std::mem::replace(&mut page.discover.is_asked, true) {
@@ -163,6 +263,7 @@ impl Logic {
                     self.survey();
                 }
             }
+            Route::Studio => self.want_studio(state),
             Route::Settings if !std::mem::replace(&mut state.data.asked_notices, true) => {
                 self.workers.with_store(|store, teller| {
                     teller.tell(Reply::Notices(Preferences::chosen(store)?));
@@ -188,22 +289,25 @@ impl Logic {
         });
     }
 
-    fn sizes(&self, run: String) {
+    fn sizes(&self, target: Target) {
         let context = self.workers.context.clone();
         self.workers.apart("sizes", move |teller| {
+            let source = || match &target {
+                Target::Run(run) => source_of_run(&context.store()?.get_run(run)?),
+                Target::Model(model, adapter) => {
+                    Ok(Source { model: model.clone(), adapter: adapter.clone(), quantize: None })
+                }
+            };
             let found = Engine::open(&context.backend, context.threads)
-                .and_then(|engine| jobs::export::sizes::sizes(&engine, &context.store()?.get_run(&run)?));
-            teller.tell(Reply::Sizes(run, found.map_err(|fault| Problem::from(&fault))));
+                .and_then(|engine| jobs::export::sizes::sizes(&engine, &source()?));
+            teller.tell(Reply::Sizes(target, found.map_err(|fault| Problem::from(&fault))));
             Ok(())
         });
     }
 
-    fn export(&self, state: &mut State, run: &str, key: &str) {
-        let (Some(form), Some(name)) =
-            (FORMS.iter().find(|form| form.key == key), state.data.run(run).map(|run| run.name.clone()))
-        else {
-            return;
-        };
+    fn export(&self, state: &mut State, target: &Target, key: &str) {
+        let Some(form) = FORMS.iter().find(|form| form.key == key) else { return };
+        let name = target.name(&state.data);
         let page = &state.pages.exports;
         let typed = page.folder.trim();
         let folder = match (typed.is_empty(), form.key) {
@@ -211,20 +315,14 @@ impl Logic {
             (true, "lmstudio") => None,
             (true, _) => Some(export::usual_folder(&self.workers.context.data_dir, &name, form)),
         };
-        let mut words: Vec<String> = ["export", run, "--to", form.key].map(str::to_owned).to_vec();
-        if let Some(folder) = &folder {
-            words.extend(["--out".to_owned(), folder.display().to_string()]);
-        }
-        if form.has_types {
-            words.extend(["--quant".to_owned(), page.chosen_types().join(","), "--test".to_owned()]);
-        }
-        let expected = page.expected(run, form);
+        let words = page.words(target, form, folder.as_deref());
+        let expected = page.expected(target, form);
         let over = Arc::new(AtomicBool::new(false));
         let Some(id) = self.errand(state, Whose::Export(over.clone()), &words) else { return };
         if let Some(folder) = folder.clone() {
             self.watch(id, folder, over);
         }
-        let job = Job { id, form, name, folder, expected, written: 0, result: None, ending: None };
+        let job = Job { id, form, name, folder, expected, written: 0, result: None, remark: None, ending: None };
         state.pages.exports.jobs.push(job);
     }
 
@@ -280,6 +378,51 @@ impl Logic {
         }
     }
 
+    fn tool(&self, state: &mut State, tool: Tool) {
+        if state.pages.tools.is_busy(tool) {
+            return;
+        }
+        let Some(words) = state.pages.tools.words(tool, &state.data) else { return };
+        if let Some(id) = self.errand(state, Whose::Tool, &words) {
+            let job = tools::Job { id, tool, lines: Vec::new(), remark: None, ending: None };
+            state.pages.tools.jobs.retain(|other| other.tool != tool);
+            state.pages.tools.jobs.push(job);
+        }
+    }
+
+    /// What the page of tools shows and what changes without it.
+    fn want_tools(&self, state: &mut State) {
+        let (now, page) = (state.data.now, &mut state.pages.tools);
+        match page.tab {
+            tools::Tab::Queue if now - page.looked >= AGAIN => {
+                page.looked = now;
+                let context = self.workers.context.clone();
+                self.workers.with_store(move |store, teller| {
+                    let waiting = store.queue().map_err(|fault| Problem::from(&fault));
+                    let worker = jobs::queue::worker(&context);
+                    teller.tell(Reply::Queue(waiting.map(|waiting| tools::Queue { waiting, worker })));
+                    Ok(())
+                });
+            }
+            tools::Tab::Log if now - page.log.looked >= AGAIN && page.log.source != tools::log::Source::Window => {
+                page.log.looked = now;
+                let source = page.log.source.clone();
+                let path = match &source {
+                    tools::log::Source::Run(id) => {
+                        state.data.run(id).map(|run| run.directory.join(jobs::background::LOG))
+                    }
+                    _ => Some(self.workers.context.data_dir.join("logs").join("queue.log")),
+                };
+                self.workers.apart("log", move |teller| {
+                    let text = path.map(|path| jobs::diagnostics::tail(&path)).unwrap_or_default();
+                    teller.tell(Reply::LogFile(source, jobs::diagnostics::Redactor::new().clean(&text)));
+                    Ok(())
+                });
+            }
+            _ => {}
+        }
+    }
+
     fn diagnose(&self) {
         let context = self.workers.context.clone();
         self.workers.apart("diagnostics", move |teller| {
@@ -287,6 +430,21 @@ impl Logic {
             teller.tell(Reply::Diagnosed(path));
             Ok(())
         });
+    }
+}
+
+/// What an errand says goes into the log.
+fn note(state: &mut State, whose: &Whose, said: &Said) {
+    let (now, word) = (state.data.now, whose.word());
+    match said {
+        Said::Remark(remark) => state.log.push(now, Level::Info, word, remark),
+        Said::Ended(Ending::Failed(problem)) => {
+            let text = format!("{} {}: {}", problem.code, problem.title, problem.detail);
+            state.log.push(now, Level::Error, word, &text);
+        }
+        Said::Ended(Ending::Stopped) => state.log.push(now, Level::Warning, word, "stopped"),
+        Said::Ended(Ending::Done(_)) => state.log.push(now, Level::Info, word, "done"),
+        Said::Line(_) => {}
     }
 }
 

@@ -1,9 +1,9 @@
 //! The palette: pages, runs and actions by a few letters.
 
 use super::command::{Command, Out};
-use super::playground::Target;
 use super::route::{RAIL, Route};
 use super::state::State as Window;
+use super::target::Target;
 use super::theme::icons::Icon;
 use super::theme::{ThemeChoice, of, space, text};
 use super::widgets::field;

@@ -22,10 +22,14 @@ pub enum Route {
     Models,
     /// Settings kept under a name.
     Presets,
+    /// From documents to rows to train on.
+    Studio,
     /// Take models to other programs.
     Export,
     /// The local server.
     Serve,
+    /// Measuring, waiting runs, chains, checks, the log.
+    Tools,
     /// How the window looks and where things are.
     Settings,
     /// Words, codes, shortcuts and where commands live.
@@ -33,7 +37,7 @@ pub enum Route {
 }
 
 /// What the rail shows: the page, its name, its icon.
-pub const RAIL: [(Route, &str, Icon); 11] = [
+pub const RAIL: [(Route, &str, Icon); 13] = [
     (Route::Home, "Home", Icon::Home),
     (Route::New, "New run", Icon::Plus),
     (Route::Runs, "Runs", Icon::List),
@@ -43,6 +47,8 @@ pub const RAIL: [(Route, &str, Icon); 11] = [
     (Route::Presets, "Presets", Icon::Sliders),
     (Route::Export, "Export", Icon::Upload),
     (Route::Serve, "Serve", Icon::Globe),
+    (Route::Studio, "Data studio", Icon::Database),
+    (Route::Tools, "Tools", Icon::Pulse),
     (Route::Settings, "Settings", Icon::Gear),
     (Route::Help, "Help", Icon::Help),
 ];

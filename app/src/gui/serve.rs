@@ -1,17 +1,17 @@
 //! The local server's page: one press makes a model answer the programs of this computer.
 
-use super::command::{Command, Out};
+use super::command::{Command, Out, Slot};
 use super::errand::{Ending, Said};
-use super::playground::Target;
 use super::problem::Problem;
 use super::state::Data;
+use super::target::Target;
 use super::theme::icons::Icon;
 use super::theme::{of, space, text};
 use super::widgets::card::{card, chip, heading, row};
+use super::widgets::chooser::{Chooser, Runs, chooser_ui};
 use super::widgets::problem_card::problem_card;
 use super::widgets::{button, empty, field};
-use eframe::egui::{ComboBox, DragValue, Role, Ui, WidgetInfo};
-use peft_storage::Status;
+use eframe::egui::{DragValue, Ui};
 
 /// The port that is offered first, as on the command line.
 const PORT: u16 = 8080;
@@ -43,21 +43,14 @@ impl Server {
     /// The words of the command.
     pub fn words(target: &Target, port: u16) -> Vec<String> {
         let mut words = vec!["serve".to_owned(), "--port".to_owned(), port.to_string()];
-        match target {
-            Target::Run(run) => words.extend(["--run".to_owned(), run.clone()]),
-            Target::Model(model, adapter) => {
-                words.extend(["--model".to_owned(), model.clone()]);
-                if let Some(adapter) = adapter {
-                    words.extend(["--adapter".to_owned(), adapter.display().to_string()]);
-                }
-            }
-        }
+        words.extend(target.words());
         words
     }
 
     /// It said something.
     pub fn hear(&mut self, said: Said) {
         match said {
+            Said::Remark(_) => {}
             Said::Line(value) => {
                 self.url = value["url"].as_str().map(str::to_owned);
                 let names = value["models"].as_array().into_iter().flatten();
@@ -104,35 +97,18 @@ pub fn serve_ui(ui: &mut Ui, data: &Data, page: &mut Server, out: &mut Out) {
 
 fn offer_ui(ui: &mut Ui, data: &Data, page: &mut Server, out: &mut Out) {
     let t = of(ui);
-    let starter = || Target::Model("starter".to_owned(), None);
-    let trained = || data.runs.iter().flatten().filter(|run| run.last_step > 0 && run.status != Status::Running);
+    let trained = || data.runs.iter().flatten().find(|run| Runs::Over.has(run));
     let target = page
         .target
         .clone()
-        .or_else(|| trained().next().map(|run| Target::Run(run.id.to_string())))
-        .unwrap_or_else(starter);
-    let shown = match &target {
-        Target::Run(id) => data.run(id).map_or_else(|| "A run that is gone".to_owned(), |run| run.name.clone()),
-        Target::Model(model, _) => model.clone(),
-    };
+        .or_else(|| trained().map(|run| Target::Run(run.id.to_string())))
+        .unwrap_or_else(Target::starter);
     ui.horizontal_wrapped(|ui| {
         ui.label(text::hint(t, "What"));
-        let short: String = shown.chars().take(40).collect();
-        let combo = ComboBox::from_id_salt("served").selected_text(short).width(240.0).show_ui(ui, |ui| {
-            let mut offer = |ui: &mut Ui, name: &str, one: Target| {
-                if ui.selectable_label(one == target, name).clicked() {
-                    page.target = Some(one);
-                }
-            };
-            for run in trained().take(40) {
-                offer(ui, &run.name, Target::Run(run.id.to_string()));
-            }
-            offer(ui, "Built-in starter model", starter());
-            for model in data.models.iter().flatten().filter(|model| model.supported && model.id != "starter") {
-                offer(ui, &model.id, Target::Model(model.id.clone(), None));
-            }
-        });
-        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "What is served"));
+        let what = Chooser { name: "What is served", slot: Slot::Serve, runs: Runs::Over, nothing: "", width: 240.0 };
+        if let Some(other) = chooser_ui(ui, data, Some(&target), &what, out, |_| {}) {
+            page.target = Some(other);
+        }
         let name = ui.label(text::hint(t, "Port"));
         ui.add(DragValue::new(&mut page.port).range(1024..=65535)).labelled_by(name.id);
         field::explain(

@@ -3,13 +3,17 @@
 use super::errand::Errand;
 use super::export::Exports;
 use super::feed::Feed;
+use super::log::Log;
 use super::outside::Whose;
 use super::playground::Playground;
 use super::problem::Problem;
 use super::route::Route;
 use super::serve::Server;
 use super::settings::Settings;
+use super::shell::confirm::Question;
 use super::story::Story;
+use super::studio::Studio;
+use super::tools::Tools;
 use super::views::{compare, help, models, presets, run, runs};
 use super::{palette, wizard};
 use crate::jobs::library::LocalModel;
@@ -47,6 +51,8 @@ pub struct Data {
     pub asked_notices: bool,
     /// A run was asked for and has not begun yet.
     pub is_launching: bool,
+    /// Its model is being downloaded: bytes that are here, and all of them.
+    pub fetching: Option<(u64, u64)>,
     /// Seconds since 1970.
     pub now: i64,
 }
@@ -99,6 +105,10 @@ pub struct Pages {
     pub exports: Exports,
     /// The local server.
     pub server: Server,
+    /// Documents, chunks, rows.
+    pub studio: Studio,
+    /// Tools.
+    pub tools: Tools,
 }
 
 /// Everything.
@@ -126,6 +136,10 @@ pub struct State {
     pub errands: HashMap<u64, (Errand, Whose)>,
     /// Number of the latest.
     pub next_errand: u64,
+    /// What happened.
+    pub log: Log,
+    /// What has to be confirmed before it happens.
+    pub question: Option<Question>,
     /// The question before closing is shown.
     pub asks_to_close: bool,
     /// Closing was confirmed.
@@ -135,6 +149,15 @@ pub struct State {
 }
 
 impl State {
+    /// What ends with the window, in words.
+    pub fn pending(&self) -> Vec<String> {
+        let words = self.errands.values().filter_map(|(_, whose)| whose.pending());
+        let mut all: Vec<String> = words.map(str::to_owned).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Say something in the corner.
     pub fn toast(&mut self, text: impl Into<String>, problem: Option<Problem>) {
         self.next_toast += 1;

@@ -3,15 +3,6 @@
 use peft_plan::{Action, Evaluation, Finished, Interval, Reading, RunEvent, Started};
 use std::fmt::Write as _;
 
-/// Numbers of one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    /// From 1.
-    pub step: u64,
-    /// Loss, learning rate, gradient norm, tokens a second, memory in bytes: in the order of [`Metric`].
-    pub values: [f64; 5],
-}
-
 /// What is drawn over steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -73,8 +64,10 @@ pub struct Note {
 pub struct Story {
     /// How it began.
     pub started: Option<Started>,
-    /// Its steps.
-    pub points: Vec<Point>,
+    /// Steps and values of each [`Metric`], in its order; all are of one length.
+    curves: [Vec<[f64; 2]>; 5],
+    /// Counts up whenever the curves or the evaluations change.
+    pub revision: u64,
     /// Its evaluations; 0 is the base.
     pub evaluations: Vec<Evaluation>,
     /// Its answers.
@@ -100,17 +93,18 @@ impl Story {
     pub fn fold(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Started(started) => {
-                *self = Self { started: Some(started.clone()), ..Self::default() };
+                *self = Self { started: Some(started.clone()), revision: self.revision + 1, ..Self::default() };
                 self.note(0, "started", format!("Started on {}", started.device.split(" | ").next().unwrap_or("")));
             }
             RunEvent::Step(s) => {
-                while self.points.last().is_some_and(|last| last.step >= s.step) {
-                    self.points.pop();
+                let values = [s.loss, s.learning_rate, s.gradient_norm, s.tokens_per_second, s.memory_bytes as f64];
+                for (curve, value) in self.curves.iter_mut().zip(values) {
+                    while curve.last().is_some_and(|last| last[0] >= s.step as f64) {
+                        curve.pop();
+                    }
+                    curve.push([s.step as f64, value]);
                 }
-                self.points.push(Point {
-                    step: s.step,
-                    values: [s.loss, s.learning_rate, s.gradient_norm, s.tokens_per_second, s.memory_bytes as f64],
-                });
+                self.revision += 1;
                 self.epoch = s.epoch;
                 self.eta = Some(s.eta_seconds);
                 self.paused = None;
@@ -119,6 +113,7 @@ impl Story {
             RunEvent::Evaluation(evaluation) => {
                 self.evaluations.retain(|other| other.step != evaluation.step);
                 self.evaluations.push(evaluation.clone());
+                self.revision += 1;
                 let loss = evaluation.loss;
                 self.note(evaluation.step, "evaluation", format!("Held-out loss {loss:.3}"));
             }
@@ -153,7 +148,7 @@ impl Story {
                 self.finished = Some(finished.clone());
             }
             RunEvent::Failed { error } => {
-                let step = self.points.last().map_or(0, |p| p.step);
+                let step = self.step();
                 let detail = error["detail"].as_str().unwrap_or("The run ended with an error");
                 self.note(step, "failed", detail.to_owned());
             }
@@ -162,7 +157,8 @@ impl Story {
     }
 
     fn go_back(&mut self, step: u64) {
-        self.points.retain(|p| p.step <= step);
+        self.curves.iter_mut().for_each(|curve| curve.retain(|p| p[0] <= step as f64));
+        self.revision += 1;
         self.evaluations.retain(|e| e.step <= step);
         self.samples.retain(|s| s.step <= step);
         self.findings.retain(|f| f.step <= step);
@@ -176,18 +172,23 @@ impl Story {
     }
 
     /// A curve.
-    pub fn curve(&self, metric: Metric) -> Vec<[f64; 2]> {
-        self.points.iter().map(|p| [p.step as f64, p.values[metric as usize]]).collect()
+    pub fn curve(&self, metric: Metric) -> &[[f64; 2]] {
+        &self.curves[metric as usize]
+    }
+
+    /// Whether a step was made.
+    pub fn has_steps(&self) -> bool {
+        !self.curves[0].is_empty()
     }
 
     /// The last step.
     pub fn step(&self) -> u64 {
-        self.points.last().map_or(0, |p| p.step)
+        self.curves[0].last().map_or(0, |p| p[0] as u64)
     }
 
     /// The latest value of `metric`.
     pub fn latest(&self, metric: Metric) -> Option<f64> {
-        self.points.last().map(|p| p.values[metric as usize])
+        self.curve(metric).last().map(|p| p[1])
     }
 
     /// The evaluation with the lowest loss, after training began.
@@ -201,14 +202,14 @@ impl Story {
         let mut text =
             String::from("step,loss,learning_rate,gradient_norm,tokens_per_second,memory_bytes,held_out_loss\n");
         let mut evaluations = self.evaluations.iter().peekable();
-        for p in &self.points {
-            while evaluations.peek().is_some_and(|e| e.step < p.step) {
+        for (i, p) in self.curves[0].iter().enumerate() {
+            let step = p[0] as u64;
+            while evaluations.peek().is_some_and(|e| e.step < step) {
                 evaluations.next();
             }
-            let held_out = evaluations.peek().filter(|e| e.step == p.step).map(|e| e.loss.to_string());
-            let values: Vec<String> = p.values.iter().map(ToString::to_string).collect();
-            writeln!(text, "{},{},{}", p.step, values.join(","), held_out.unwrap_or_default())
-                .expect("writing to memory");
+            let held_out = evaluations.peek().filter(|e| e.step == step).map(|e| e.loss.to_string());
+            let values: Vec<String> = self.curves.iter().map(|curve| curve[i][1].to_string()).collect();
+            writeln!(text, "{step},{},{}", values.join(","), held_out.unwrap_or_default()).expect("writing to memory");
         }
         text
     }

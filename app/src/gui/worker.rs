@@ -3,11 +3,14 @@
 use super::errand::Said;
 use super::playground::ChatReply;
 use super::problem::Problem;
+use super::target::Target;
+use super::tools;
 use super::wizard::{SuitedList, data::Inspected};
 use crate::cli::context::Context;
 use crate::jobs::compare::Comparison;
 use crate::jobs::disk::Survey;
 use crate::jobs::export::sizes::Sizes;
+use crate::jobs::incoming::Incoming;
 use crate::jobs::library::LocalModel;
 use crate::jobs::notices::Preferences;
 use crate::jobs::plan::Answer;
@@ -45,6 +48,14 @@ pub enum Reply {
     Planned(Result<Box<Answer>, Problem>),
     /// Files were chosen.
     Picked(super::command::Purpose, Vec<PathBuf>),
+    /// A file or folder holds a model, and this is where it was wanted.
+    Opened(super::command::Slot, Target),
+    /// Settings that came in a file.
+    Incoming(Result<Box<Incoming>, Problem>),
+    /// The runs that wait.
+    Queue(Result<tools::Queue, Problem>),
+    /// The end of a log file.
+    LogFile(tools::log::Source, String),
     /// Something went well.
     Done(String),
     /// Something went wrong.
@@ -53,14 +64,16 @@ pub enum Reply {
     Errand(u64, Said),
     /// So many bytes of an export are written.
     Written(u64, u64),
-    /// What exports of a run will take.
-    Sizes(String, Result<Sizes, Problem>),
+    /// What exports will take.
+    Sizes(Target, Result<Sizes, Problem>),
     /// What takes room on the disk.
     Surveyed(Result<Survey, Problem>),
     /// What the desktop is told.
     Notices(Preferences),
     /// Where the file is that helps to find out what went wrong.
     Diagnosed(PathBuf),
+    /// What the data studio asked the store for.
+    Studio(super::studio::Found),
     /// From whoever answers.
     Chat(ChatReply),
 }
@@ -140,6 +153,9 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     let _thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
 }
 
+/// The newest runs that the window knows of; the command line lists any number.
+const SHOWN_RUNS: usize = 1000;
+
 /// One connection to the store, the list of runs kept fresh, and jobs in between.
 fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
     let store = loop {
@@ -164,7 +180,7 @@ fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
                 next = Instant::now();
             }
             Err(RecvTimeoutError::Timeout) => {
-                let is_live = match store.list_runs(&RunFilter::default()) {
+                let is_live = match store.list_runs(&RunFilter { limit: Some(SHOWN_RUNS), ..RunFilter::default() }) {
                     Ok(runs) => {
                         let is_live = runs.iter().any(|run| run.status == peft_storage::Status::Running);
                         if known.as_ref() != Some(&runs) {

@@ -21,6 +21,8 @@ const MOST: usize = 1 << 16;
 const PAST: usize = 10;
 /// Largest file of measurements that is read.
 const HISTORY_BYTES: u64 = 64 << 20;
+/// Tokens that are read where nobody says how many.
+const PROMPT: usize = 512;
 /// Its columns.
 const COLUMNS: &str = "time,model,type,device,threads,prompt_tokens,generated_tokens,prompt_tokens_per_second,decode_tokens_per_second,peak_memory_bytes,weights_bytes,version";
 
@@ -32,8 +34,8 @@ pub struct BenchRequest {
     pub adapter: Option<PathBuf>,
     /// Type of the weights.
     pub quant: Option<String>,
-    /// Tokens that are read.
-    pub prompt_tokens: usize,
+    /// Tokens that are read; none: as many as is usual and the model has room for.
+    pub prompt_tokens: Option<usize>,
     /// Tokens that are written.
     pub generate: usize,
     /// How often.
@@ -52,7 +54,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut all: Vec<f64>) -> Self {
+    pub(super) fn of(mut all: Vec<f64>) -> Self {
         all.sort_by(f64::total_cmp);
         let last = all.len().saturating_sub(1);
         let at = |i: usize| all.get(i).copied().unwrap_or(0.0);
@@ -80,15 +82,20 @@ pub struct BenchReport {
     pub threads: usize,
 }
 
-/// Measure. A type of GGUF files is written to `scratch` first, which is removed again.
-pub fn generate(engine: &Engine, request: &BenchRequest, scratch: &Path) -> Result<BenchReport> {
-    let counts =
-        [("prompt-tokens", request.prompt_tokens), ("generate", request.generate), ("repeats", request.repeats)];
+/// Measure. A type of GGUF files is written to `scratch` first, which is removed again. What the request leaves open is
+/// settled in it.
+pub fn generate(engine: &Engine, request: &mut BenchRequest, scratch: &Path) -> Result<BenchReport> {
+    let prompt = request.prompt_tokens.unwrap_or(PROMPT);
+    let counts = [("prompt-tokens", prompt), ("generate", request.generate), ("repeats", request.repeats)];
     if let Some((name, given)) = counts.iter().find(|(_, given)| !(1..=MOST).contains(given)) {
         return Err(Fault::new("PS-CFG-001", format!("`--{name} {given}` cannot be measured; it can be 1 to {MOST}")));
     }
     let base = open_model(&request.model)?;
-    let (needed, most) = (request.prompt_tokens + request.generate, base.spec().max_positions);
+    let most = base.spec().max_positions;
+    let room = most.saturating_sub(request.generate).max(1);
+    let prompt = request.prompt_tokens.unwrap_or(prompt.min(room));
+    request.prompt_tokens = Some(prompt);
+    let (request, needed) = (&*request, prompt + request.generate);
     if needed > most {
         let detail = format!("{needed} tokens are more than the {most} that the model reads; measure fewer");
         return Err(Fault::new("PS-CFG-001", detail));
@@ -151,7 +158,8 @@ fn measure(
 ) -> Result<BenchReport> {
     let vocabulary = base.spec().vocab_size as u32;
     // Any tokens: how long a product takes does not depend on them.
-    let ids = (0..request.prompt_tokens as u32).map(|i| (i.wrapping_mul(7919) + 11) % vocabulary).collect();
+    let prompt = request.prompt_tokens.unwrap_or(PROMPT);
+    let ids = (0..prompt as u32).map(|i| (i.wrapping_mul(7919) + 11) % vocabulary).collect();
     let prompts =
         [Prompt { ids, adapter: request.adapter.is_some() && request.quant.as_deref().is_none_or(|q| q == "nf4") }];
     let options = GenerateOptions { max_new_tokens: request.generate, ..GenerateOptions::default() };
@@ -161,7 +169,7 @@ fn measure(
         let done = session.generate(&prompts, &options, &mut |_, _| ControlFlow::Continue(()))?;
         if round > 0 {
             let tokens = done.answers.first().map_or(0, |answer| answer.ids.len());
-            read.push(request.prompt_tokens as f64 / done.first_token_seconds.max(1e-9));
+            read.push(prompt as f64 / done.first_token_seconds.max(1e-9));
             written.push(tokens as f64 / done.decode_seconds.max(1e-9));
         }
     }
@@ -200,7 +208,8 @@ pub fn keep(report: &BenchReport, request: &BenchRequest, path: &Path) -> Result
     let name = Path::new(&request.model).file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().map(|c| if c == ',' || c == '"' || c.is_control() { '_' } else { c }).collect();
     let BenchReport { kind, device, threads, .. } = report;
-    let what = format!("{name},{kind},{device},{threads},{},{},", request.prompt_tokens, request.generate);
+    let what =
+        format!("{name},{kind},{device},{threads},{},{},", request.prompt_tokens.unwrap_or(PROMPT), request.generate);
     let past = |line: &str| line.split_once(',')?.1.strip_prefix(&what)?.split(',').nth(1)?.parse::<f64>().ok();
     let past: Vec<f64> = text.lines().skip(1).filter_map(past).collect();
     let usual = (!past.is_empty()).then(|| Spread::of(past[past.len().saturating_sub(PAST)..].to_vec()).median);

@@ -59,7 +59,7 @@ pub fn compare(store: &Store, runs: Vec<Run>, points: usize) -> Result<Compariso
     let mut metrics: BTreeMap<&'static str, Vec<Option<f64>>> = BTreeMap::new();
     let mut series: BTreeMap<&'static str, Vec<Vec<(u64, f64)>>> = BTreeMap::new();
     for run in &runs {
-        let steps = store.metrics(&run.id)?;
+        let steps = store.curve(&run.id)?;
         let evaluations = store.evaluations(&run.id)?;
         for (name, _) in METRICS {
             metrics.entry(name).or_default().push(value_of(name, run, &steps, &evaluations).filter(|v| v.is_finite()));

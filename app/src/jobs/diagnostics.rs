@@ -24,7 +24,7 @@ pub fn write(context: &Context) -> Result<PathBuf> {
     let folder = context.data_dir.join("logs");
     durable::create_directories(&folder).map_err(|e| Fault::io("create", &folder, e))?;
     let path = folder.join("diagnostics.txt");
-    let text = redact(&collect(context), &secrets());
+    let text = Redactor::new().clean(&collect(context));
     durable::write_file(&path, text.as_bytes()).map_err(|e| Fault::io("write", &path, e))?;
     Ok(path)
 }
@@ -39,7 +39,7 @@ fn collect(context: &Context) -> String {
         context.threads,
         context.offline
     );
-    let machine = match hardware::probe(&context.data_dir, "diagnostics", context.threads) {
+    let machine = match hardware::probe(&context.data_dir, "diagnostics", &context.backend, context.threads) {
         Ok((machine, _)) => serde_json::to_string_pretty(&machine).unwrap_or_default(),
         Err(fault) => format!("{}: {}", fault.code, fault.detail),
     };
@@ -75,7 +75,8 @@ fn describe(text: &mut String, number: usize, run: &Run) {
     }
 }
 
-fn tail(log: &Path) -> String {
+/// The end of a log.
+pub fn tail(log: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
         let from = file.metadata()?.len().saturating_sub(TAIL);
@@ -86,6 +87,22 @@ fn tail(log: &Path) -> String {
     };
     // A run without a log has nothing to say.
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// Takes names, keys and the home folder out of texts.
+pub struct Redactor(Vec<(String, String)>);
+
+impl Redactor {
+    /// What the environment says must not be given away.
+    #[expect(clippy::new_without_default, reason = "it depends on the environment")]
+    pub fn new() -> Self {
+        Self(secrets())
+    }
+
+    /// `text` without it.
+    pub fn clean(&self, text: &str) -> String {
+        redact(text, &self.0)
+    }
 }
 
 /// What must not be in the file, and what stands there instead; the longest first.

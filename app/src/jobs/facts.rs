@@ -111,7 +111,7 @@ pub fn gather(context: &Context, config: &RunConfig) -> Result<(RunFacts, Vec<St
     {
         return Ok((kept.facts, Vec::new()));
     }
-    let setup = prepare(config, context.threads, None)?;
+    let setup = prepare(config, context, None)?;
     let Some(facts) = setup.facts else { unreachable!("a run that is not resumed has facts") };
     let kept = Kept { key, facts };
     // What cannot be kept is gathered again next time.
@@ -164,5 +164,5 @@ fn stamp(path: &Path) -> Value {
 
 /// What this machine has, for plans made in `context`.
 pub fn machine(context: &Context) -> MachineFacts {
-    machine_facts(&context.data_dir)
+    machine_facts(&context.data_dir, &context.backend)
 }

@@ -6,7 +6,7 @@ use super::model::spelled;
 use super::open_model;
 use super::run::{absolute_paths, default_name};
 use crate::cli::context::Context;
-use peft_models::calibrate::Sample;
+use peft_models::calibrate::{Sample, weights_read};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::engine::{Engine, model_facts};
 use peft_plan::alternatives::{Alternative, Planned, alternatives, planned};
@@ -96,7 +96,8 @@ fn calibrated(
 ) -> Result<Calibration> {
     let engine = Engine::open(&context.backend, context.threads)?;
     let micro_batches = typical(known, plan);
-    let key = calibration_key(&engine.fingerprint(), &known.model_hash, plan);
+    let fingerprint = engine.with_arithmetic(plan.arithmetic).fingerprint();
+    let key = calibration_key(&fingerprint, &known.model_hash, plan);
     let path = kept_at(context);
     let mut kept = read_kept(&path);
     if let Some(found) = kept.get(&key)
@@ -287,5 +288,7 @@ fn on_reference(context: &Context, spec: &ModelSpec) -> Result<Calibration> {
     let plan = peft_plan::resolve::resolve(&config, &known.facts(context.threads, machine(context)))?;
     let found = calibrated(context, &known, &plan, |engine, sample| engine.calibrate(&checkpoint, sample))?;
     let wider = spec.vocab_size as f64 / HEAD_ROWS as f64;
-    Ok(Calibration { head_row_seconds: found.head_row_seconds * wider, ..found })
+    let answer = weights_read(spec, spec.layers.len(), spec.vocab_size) / weights_read(spec, 1, HEAD_ROWS);
+    let answer_seconds = found.answer_seconds * answer;
+    Ok(Calibration { head_row_seconds: found.head_row_seconds * wider, answer_seconds, ..found })
 }

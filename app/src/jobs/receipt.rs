@@ -265,7 +265,7 @@ pub fn verify(context: &Context, request: &VerifyRequest) -> Result<Verdict> {
     let first = receipt.segments.first().ok_or_else(|| unusable(request, "it does not say how the run began"))?;
     let plan: TrainingPlan = serde_json::from_value(first.plan.clone())
         .map_err(|e| unusable(request, "this version cannot read its settings").caused_by(e))?;
-    let setup = prepare(&config, first.threads, Some(plan))?;
+    let setup = prepare(&config, context, Some(plan))?;
     let mut compare = |what: &str, same: bool| {
         if !same {
             differs.push(what.to_owned());
@@ -285,7 +285,7 @@ pub fn verify(context: &Context, request: &VerifyRequest) -> Result<Verdict> {
     compare("result", result.is_empty() || result == receipt.result);
     let required = differs.clone();
 
-    let engine = Engine::open(&context.backend, first.threads)?;
+    let engine = Engine::open(&context.backend, first.threads)?.with_arithmetic(setup.plan.arithmetic);
     let same_program = program()?.sha256 == receipt.program.sha256;
     let same_backend = engine.fingerprint() == first.backend;
     if !same_program {

@@ -4,14 +4,14 @@ use super::answer::Wording;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
-use super::{disk, live, samples};
+use super::{disk, live};
 use crate::cli::context::Context;
 use crate::cli::memory::{memory_reading, peak_memory, total_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
 use peft_plan::config::TensorboardPlace;
-use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, TrainingPlan};
+use peft_plan::{Fault, MemoryPlan, Result, RunConfig, RunEvent, SamplePlan, TrainingPlan};
 use peft_storage::{CommandKind, NewRun, Outcome, Run, RunLock, Start, Status, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -72,9 +72,9 @@ pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> 
     peft_plan::resolve::check(&config)?;
     super::sources::pin(&mut config)?;
     absolute_paths(&mut config)?;
-    let setup = prepare(&config, context.threads, None)?;
+    let setup = prepare(&config, context, None)?;
     config = setup.config.clone();
-    let engine = Engine::open(&context.backend, context.threads)?;
+    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(setup.plan.arithmetic);
     for note in &setup.notes {
         output::note(note);
     }
@@ -170,20 +170,20 @@ pub fn resume(context: &Context, id_or_name: &str, changes: &ResumeChanges) -> R
             config.set(change)?;
         }
         // Whatever was not changed stays as it was, also where today's default would differ.
-        let fresh = prepare(&config, frozen.threads, None)?.plan;
+        let fresh = prepare(&config, context, None)?.plan;
         let mut guards = fresh.guards.clone();
         guards.exclude_rows.extend(&frozen.guards.exclude_rows);
         frozen = TrainingPlan { threads: frozen.threads, guards, ..fresh };
     }
     config.guards.exclude_rows.extend(changes.exclude_rows.iter().cloned());
-    let setup = prepare(&config, frozen.threads, Some(frozen))?;
+    let setup = prepare(&config, context, Some(frozen))?;
     if run.dataset_hash.as_deref().is_some_and(|hash| hash != setup.dataset_hash) && changes.is_none() {
         return Err(Fault::new(
             "PS-DATA-013",
             "The training data is not the same as when this run started, so it cannot go on where it was",
         ));
     }
-    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    let engine = Engine::open(&context.backend, setup.plan.threads)?.with_arithmetic(setup.plan.arithmetic);
     let begin = match run.status {
         Status::Queued => Begin::Fresh,
         _ if changes.is_none() => Begin::Resume,
@@ -212,8 +212,8 @@ pub fn stop(context: &Context, run: &Run) -> Result<RunEnd> {
     let store = context.store()?;
     let config = RunConfig::from_value(run.config.clone())?;
     let frozen = frozen_plan(run)?;
-    let setup = prepare(&config, frozen.threads, Some(frozen))?;
-    let engine = Engine::open(&context.backend, setup.plan.threads)?;
+    let setup = prepare(&config, context, Some(frozen))?;
+    let engine = Engine::open(&context.backend, setup.plan.threads)?.with_arithmetic(setup.plan.arithmetic);
     execute(context, &engine, &store, run, &setup, Begin::Stop, Some(false))
 }
 
@@ -324,7 +324,7 @@ fn execute(
         questions: &mut questions,
         samples: Some(Samples {
             prompts: &setup.samples,
-            tokens: samples::answer_tokens(&config),
+            tokens: SamplePlan::of_config(&config.evaluation, setup.validation.len()).tokens,
             stop_ids: wording.stop_ids(),
             tokenizer: setup.base.tokenizer(),
         }),

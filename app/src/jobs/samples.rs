@@ -4,28 +4,18 @@ use super::answer::Wording;
 use peft_models::base::BaseModel;
 use peft_models::train::SamplePrompt;
 use peft_plan::config::SampleRef;
-use peft_plan::{Example, Fault, Result, Role, Row, RunConfig, Turn};
-
-/// Held-out examples that are asked where nothing else is said.
-const USUAL: usize = 3;
-/// Longest answer where nothing else is said, tokens.
-const USUAL_TOKENS: usize = 64;
-
-/// Longest answer to a sample prompt, tokens.
-pub fn answer_tokens(config: &RunConfig) -> usize {
-    config.evaluation.sample_tokens.unwrap_or(USUAL_TOKENS)
-}
+use peft_plan::{Example, Fault, Result, Role, Row, RunConfig, SamplePlan, Turn};
 
 /// The prompts of a run. `held_out`: indices of the held-out rows, in their order.
 pub fn prompts(config: &RunConfig, base: &BaseModel, rows: &[Row], held_out: &[usize]) -> Result<Vec<SamplePrompt>> {
     let evaluation = &config.evaluation;
-    let most = evaluation.samples.unwrap_or(if evaluation.sample_prompts.is_some() { usize::MAX } else { USUAL });
+    let SamplePlan { prompts: most, tokens } = SamplePlan::of_config(evaluation, held_out.len());
     if most == 0 {
         return Ok(Vec::new());
     }
     let system = config.dataset.system_prompt.as_deref();
     let wording = Wording::new(base, config.dataset.chat_template.as_deref(), system)?;
-    let room = base.spec().max_positions.saturating_sub(answer_tokens(config));
+    let room = base.spec().max_positions.saturating_sub(tokens);
     if let Some(given) = &evaluation.sample_prompts {
         let prompt = |(i, prompt): (usize, &SampleRef)| {
             let turns = match prompt {

@@ -5,8 +5,10 @@ use super::memory::{available_memory, total_memory};
 use super::model::spelled;
 use super::open_model;
 use super::sources::{self, Sourced};
+use crate::cli::context::Context;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
+use peft_models::engine::Engine;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
@@ -84,7 +86,7 @@ pub fn render_options(
 }
 
 /// Open, read, render and resolve. `frozen`: the plan of a run that is resumed; it is taken as it is.
-pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>) -> Result<Setup> {
+pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPlan>) -> Result<Setup> {
     resolve::check(config)?;
     let base = open_model(&spelled(&config.model))?;
     let Sourced { dataset, weights: sources, notes: found } = read_data(config)?;
@@ -134,9 +136,10 @@ pub fn prepare(config: &RunConfig, threads: usize, frozen: Option<TrainingPlan>)
         let machine = MachineFacts {
             memory_bytes: total_memory(),
             available_bytes: available_memory(),
+            fastest: Engine::fastest(&context.backend),
             ..MachineFacts::default()
         };
-        let facts = known.facts(threads, machine);
+        let facts = known.facts(context.threads, machine);
         completed = defaults::fill(config, &facts)?.config;
         let plan = TrainingPlan { sources, ..resolve::build(&completed, &facts)? };
         gathered = Some(known);

@@ -1,7 +1,7 @@
 //! Copies, sums and scales by row and column.
 
+use super::dots::dot;
 use super::exp;
-use super::linear::dot;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;

@@ -25,12 +25,12 @@ pub(super) fn exp(x: f32) -> f32 {
     // 2^n as two factors, since n alone may lie outside of what an exponent holds.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
-    y * power_of_two(half) * power_of_two(n - half)
+    y * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) << 23) as u32)
+    f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
 /// `tanh x`: a polynomial near zero, where the quotient would lose digits.

@@ -1,5 +1,6 @@
 //! The register tile and the table look-up of each instruction set, behind one face.
 
+use super::factors::{Factors, halves, widen};
 use super::simd_dispatch::Isa;
 use super::simd_portable;
 use super::source::scaled_table;
@@ -9,6 +10,9 @@ use crate::weight::DType;
 
 /// Room for the sums of any register tile: the largest is 14 x 32.
 pub(super) type Sums = [f32; 448];
+
+/// Words of the depth that are widened together.
+const WIDENED: usize = 32;
 
 impl Isa {
     /// Rows of the register tile; the width of a packed panel of the left operand.
@@ -45,6 +49,35 @@ impl Isa {
         }
     }
 
+    /// The tile of panels whose words are what `factors` packs.
+    pub(super) fn tile_of(self, factors: Factors, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
+        if factors == Factors::F32 {
+            return self.tile(a, b, rows, cols, sums);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self
+            && let Some(isa) = isa.bf16()
+        {
+            return isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums));
+        }
+        self.tile_widened(a, b, rows, cols, sums);
+    }
+
+    /// Panels of pairs where there is no instruction for them: some steps at a time become numbers again.
+    fn tile_widened(self, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
+        let (mr, nr) = (self.mr(), self.nr());
+        let (mut a_wide, mut b_wide) = ([0.0; 2 * WIDENED * 14], [0.0; 2 * WIDENED * 32]);
+        let mut part: Sums = [0.0; 448];
+        sums.fill(0.0);
+        for (a, b) in a.chunks(WIDENED * mr).zip(b.chunks(WIDENED * nr)) {
+            let (a_wide, b_wide) = (&mut a_wide[..2 * a.len()], &mut b_wide[..2 * b.len()]);
+            widen(self, a_wide, a, mr);
+            widen(self, b_wide, b, nr);
+            self.tile(a_wide, b_wide, rows, cols, &mut part);
+            sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
+        }
+    }
+
     /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
     pub(super) fn transpose(self, rows: &[&[f32]; 8], width: usize, at: usize, panel: &mut [f32]) {
         match self {
@@ -78,6 +111,29 @@ impl Isa {
         }
     }
 
+    /// The same as pairs of bf16: a byte of two codes becomes a word.
+    pub(super) fn decode_pairs(
+        self,
+        codes: &[u8],
+        scales: &[f32],
+        values: &[f32; 16],
+        rounding: DType,
+        block: usize,
+        out: &mut [f32],
+    ) {
+        assert!(block.is_multiple_of(2) && codes.len() == scales.len() * block / 2 && codes.len() == out.len());
+        let (mut table, mut low, mut high) = ([0.0; 16], [0.0; 16], [0.0; 16]);
+        for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block / 2)).zip(scales) {
+            scaled_table(self, &mut table, values, scale, rounding);
+            halves(self, &mut low, &mut high, &table);
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512(isa) => isa.look_up_pairs(codes, &low, &high, out),
+                _ => simd_portable::look_up_pairs(codes, &low, &high, out),
+            }
+        }
+    }
+
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
     pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
         assert_eq!(codes.len(), out.len().div_ceil(2), "two codes a byte");
@@ -99,8 +155,36 @@ fn rectangle<const M: usize, const N: usize>(sums: &mut Sums) -> &mut [[f32; N];
 
 #[cfg(test)]
 mod tests {
-    use super::Sums;
-    use crate::cpu::path::Path;
+    use super::{Factors, Sums};
+    use crate::cpu::factors::pair_rows;
+    use crate::cpu::path::{PATHS, Path};
+
+    #[test]
+    fn every_tile_of_pairs_agrees_with_a_loop() {
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            // Words of the depth: more than are widened together.
+            let (mr, nr, words) = (isa.mr(), isa.nr(), 37);
+            // Small whole numbers: bf16 holds them, and their sums are exact in any order.
+            let a: Vec<f32> = (0..2 * words * mr).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
+            let b: Vec<f32> = (0..2 * words * nr).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
+            let packed = |x: &[f32], width: usize| -> Vec<f32> {
+                let mut out = vec![f32::NAN; words * width];
+                for (out, steps) in out.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
+                    pair_rows(isa, out, &steps[..width], &steps[width..]);
+                }
+                out
+            };
+            let (a_pairs, b_pairs) = (packed(&a, mr), packed(&b, nr));
+            for (rows, cols) in (1..=mr).flat_map(|rows| (1..=nr).map(move |cols| (rows, cols))) {
+                let mut sums: Sums = [f32::NAN; 448];
+                isa.tile_of(Factors::Bf16, &a_pairs, &b_pairs, rows, cols, &mut sums);
+                for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
+                    let want: f32 = (0..2 * words).map(|d| a[d * mr + r] * b[d * nr + c]).sum();
+                    assert_eq!(sums[r * nr + c], want, "{isa:?} {rows}x{cols} at ({r}, {c})");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_tile_and_look_up_agrees_with_a_loop() {

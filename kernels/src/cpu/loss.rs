@@ -6,6 +6,7 @@
 
 use super::attention::{largest, total};
 use super::exp::{exp, tanh};
+use super::factors::Factors;
 use super::gemm::{Epilogue, Side, gemm, steps};
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
@@ -25,6 +26,7 @@ const WIDEST: usize = 8192;
 struct Chunk<'a> {
     pool: &'a Pool,
     isa: Isa,
+    factors: Factors,
     /// Their inputs, gathered.
     x: View<'a>,
     w: Source<'a>,
@@ -49,6 +51,7 @@ struct Softmax {
 pub(super) fn head_loss(
     pool: &Pool,
     isa: Isa,
+    factors: Factors,
     loss: &mut [f32],
     correct: &mut [f32],
     dx: Option<ViewMut>,
@@ -75,6 +78,7 @@ pub(super) fn head_loss(
         let chunk = Chunk {
             pool,
             isa,
+            factors,
             x: View::dense(&gathered, rows.len(), d),
             w,
             targets: rows.iter().map(|row| row.1).collect(),
@@ -117,7 +121,7 @@ impl Chunk<'_> {
         let w = self.w.rows_from(block.start, block.len());
         let (a, b) = (Side { source: Source::Dense(self.x), transposed: false }, Side { source: w, transposed: true });
         let out = ViewMut::dense(out, self.rows(), block.len());
-        gemm(self.pool, self.isa, out, a, b, self.x.cols(), Epilogue::plain(Write::Set));
+        gemm(self.pool, self.isa, self.factors, out, a, b, self.x.cols(), Epilogue::plain(Write::Set));
     }
 
     /// `dx += dz·w` for one block of the vocabulary.
@@ -126,7 +130,7 @@ impl Chunk<'_> {
         let dz = Source::Dense(View::dense(dz, self.rows(), block.len()));
         let (a, b) = (Side { source: dz, transposed: false }, Side { source: w, transposed: false });
         let dx = ViewMut::dense(dx, self.rows(), self.x.cols());
-        gemm(self.pool, self.isa, dx, a, b, block.len(), Epilogue::plain(Write::Add));
+        gemm(self.pool, self.isa, self.factors, dx, a, b, block.len(), Epilogue::plain(Write::Add));
     }
 
     /// The softmax of every row; `dx` becomes `Σ exp(z - max)·slope·w`.
@@ -169,7 +173,9 @@ impl Chunk<'_> {
             let mut buffer = self.pool.scratch(d);
             let w = self.w.read(self.isa, target, 0..d, &mut buffer);
             let share = 1.0 / softmax.sum;
-            dx.iter_mut().zip(w).for_each(|(dx, w)| *dx = scale * (*dx * share - softmax.target.1 * w));
+            // The target's row as the products saw it, or the two would not cancel where the model is sure.
+            let row = |w: f32| softmax.target.1 * self.factors.rounded(w);
+            dx.iter_mut().zip(w).for_each(|(dx, w)| *dx = scale * (*dx * share - row(*w)));
         });
     }
 
@@ -192,7 +198,7 @@ impl Chunk<'_> {
             let (a, b) =
                 (Side { source: turned, transposed: true }, Side { source: Source::Dense(self.x), transposed: false });
             let dw = dw.reborrow().rows_from(block.start, block.len());
-            gemm(self.pool, self.isa, dw, a, b, rows, Epilogue::plain(Write::Add));
+            gemm(self.pool, self.isa, self.factors, dw, a, b, rows, Epilogue::plain(Write::Add));
             if let Some(dx) = &mut dx {
                 self.input_gradient(&block, dz, dx);
             }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `path.rs` | which kernels a processor runs |
+//! | `factors.rs` | what the factors of large products are rounded to; pairs of bf16 |
 //! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
@@ -16,10 +17,13 @@
 mod attention;
 mod attention_bwd;
 mod blocks;
+mod ceiling;
 mod columns;
+mod dots;
 mod dropout;
 mod embed;
 mod exp;
+mod factors;
 mod gated;
 mod gated_clamped;
 mod gemm;
@@ -37,10 +41,15 @@ mod rows;
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512_dots;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
 mod simd_portable;
 mod source;
 
+pub use factors::Factors;
 pub use path::Path;
 
 use self::gemm::{Epilogue, Side};
@@ -62,12 +71,17 @@ use std::sync::Arc;
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
 const KERNELS: u32 = 1;
 
+/// Dense products of which every dimension is at least this are rounded where products with weights are; the
+/// narrow ones of adapters stay f32, since packing them is most of their work.
+const LARGE: usize = 64;
+
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     pool: Arc<Pool>,
     path: Path,
     isa: Isa,
+    factors: Factors,
 }
 
 impl Cpu {
@@ -81,7 +95,18 @@ impl Cpu {
         let isa = path.isa().ok_or_else(|| Error::Unavailable {
             reason: format!("this processor cannot run the {} kernels", path.name()),
         })?;
-        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa })
+        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa, factors: Factors::F32 })
+    }
+
+    /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
+    #[must_use]
+    pub fn with_factors(&self, factors: Factors) -> Self {
+        Self { factors, ..self.clone() }
+    }
+
+    /// What the factors of large products are rounded to.
+    pub fn factors(&self) -> Factors {
+        self.factors
     }
 
     /// The vector features of this processor that matter here.
@@ -107,7 +132,12 @@ impl Backend for Cpu {
     const NAME: &'static str = "cpu";
 
     fn fingerprint(&self) -> String {
-        format!("cpu {} threads={} kernels={KERNELS}", self.path.name(), self.pool.count())
+        let path = self.path.for_factors(self.factors).name();
+        let factors = match self.factors {
+            Factors::F32 => String::new(),
+            rounded @ Factors::Bf16 => format!(" factors={}", rounded.name()),
+        };
+        format!("cpu {path} threads={} kernels={KERNELS}{factors}", self.pool.count())
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
@@ -184,13 +214,15 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        linear::linear(&self.pool, self.isa, ViewMut::of(y), View::of(x), Source::of(w), epilogue);
+        let (y, x) = (ViewMut::of(y), View::of(x));
+        linear::linear(&self.pool, self.isa, self.factors, y, x, Source::of(w), epilogue);
         Ok(())
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
         shapes::linear_bwd_input(&dx, &dy, Source::of(w).dims())?;
-        linear::linear_bwd_input(&self.pool, self.isa, ViewMut::of(dx), View::of(dy), Source::of(w), write);
+        let (dx, dy) = (ViewMut::of(dx), View::of(dy));
+        linear::linear_bwd_input(&self.pool, self.isa, self.factors, dx, dy, Source::of(w), write);
         Ok(())
     }
 
@@ -198,12 +230,14 @@ impl Backend for Cpu {
         let k = shapes::gemm(&y, &a, &b)?;
         let (left, right) = (View::of(a.x), Source::Dense(View::of(b.x)));
         let epilogue = Epilogue { alpha, ..Epilogue::plain(write) };
+        let is_large = y.at.rows.min(y.at.cols).min(k) >= LARGE;
+        let factors = if is_large { self.factors } else { Factors::F32 };
         if b.transposed && !a.transposed {
-            linear::linear(&self.pool, self.isa, ViewMut::of(y), left, right, epilogue);
+            linear::linear(&self.pool, self.isa, factors, ViewMut::of(y), left, right, epilogue);
         } else {
             let a = Side { source: Source::Dense(left), transposed: a.transposed };
             let b = Side { source: right, transposed: b.transposed };
-            gemm::gemm(&self.pool, self.isa, ViewMut::of(y), a, b, k, epilogue);
+            gemm::gemm(&self.pool, self.isa, factors, ViewMut::of(y), a, b, k, epilogue);
         }
         Ok(())
     }
@@ -433,6 +467,7 @@ impl Backend for Cpu {
         loss::head_loss(
             &self.pool,
             self.isa,
+            self.factors,
             &mut loss.buf,
             &mut correct.buf,
             dx,

@@ -1,14 +1,19 @@
 //! Operands rearranged into panels that the register tile reads from front to back.
 //!
 //! A panel is `width` lanes wide (rows of the left operand, columns of the right one) and `depth`
-//! long: element `(d, lane)` lies at `d·width + lane`. Lanes beyond the operand are zero.
+//! long: element `(d, lane)` lies at `d·width + lane`. Lanes beyond the operand are zero. A panel of bf16 holds a
+//! pair of steps in each word and is half as long: see `factors.rs`.
 
-use super::simd_dispatch::Isa;
+use super::factors::Factors;
+use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
 use std::ops::Range;
 
 /// Longest run of elements that is decoded at once.
 pub(super) const DECODE: usize = 512;
+
+/// The width of panels that has a loop of its own: that of the widest register tile.
+const WIDEST: usize = 32;
 
 /// How the source lies to the panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +24,7 @@ pub(super) enum Along {
     Depth,
 }
 
-/// Length of the panels that cover `lanes` lanes.
+/// Length of the panels that cover `lanes` lanes, `depth` words long.
 pub(super) fn packed_len(lanes: usize, width: usize, depth: usize) -> usize {
     lanes.next_multiple_of(width) * depth
 }
@@ -34,14 +39,31 @@ pub(super) fn pack(
     width: usize,
     out: &mut [f32],
 ) {
+    pack_as(Factors::F32, isa, source, along, lanes, depth, width, out);
+}
+
+/// The same with words of what `factors` says.
+pub(super) fn pack_as(
+    factors: Factors,
+    isa: Isa,
+    source: Source,
+    along: Along,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    out: &mut [f32],
+) {
     if depth.is_empty() {
         return;
     }
-    let panels = out[..packed_len(lanes.len(), width, depth.len())].chunks_exact_mut(width * depth.len());
+    let words = factors.words(depth.len());
+    let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words);
     match along {
         Along::Lanes => {
+            let (mut buffers, mut numbers) = ([[0.0; DECODE]; 8], [0.0; DECODE]);
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
-                lane_by_lane(isa, source, first..lanes.end.min(first + width), depth.clone(), width, panel);
+                let lanes = first..lanes.end.min(first + width);
+                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, (&mut buffers, &mut numbers));
             }
         }
         Along::Depth => {
@@ -51,26 +73,40 @@ pub(super) fn pack(
             for from in lanes.clone().step_by(step) {
                 let run = from..lanes.end.min(from + step);
                 let first = (from - lanes.start) / width;
-                step_by_step(isa, source, run, depth.clone(), width, &mut panels[first..]);
+                step_by_step(factors, isa, source, run, depth.clone(), width, &mut panels[first..]);
             }
         }
     }
 }
 
 /// Eight lanes at a time through a small square, so that neither side is read or written with gaps for long.
-fn lane_by_lane(isa: Isa, source: Source, lanes: Range<usize>, depth: Range<usize>, width: usize, panel: &mut [f32]) {
+fn lane_by_lane(
+    factors: Factors,
+    isa: Isa,
+    source: Source,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    panel: &mut [f32],
+    (buffers, numbers): (&mut [[f32; DECODE]; 8], &mut [f32; DECODE]),
+) {
     if lanes.len() < width {
         panel.fill(0.0);
     }
-    let mut buffers = [[0.0; DECODE]; 8];
     for from in depth.clone().step_by(DECODE) {
         let run = from..depth.end.min(from + DECODE);
-        let panel = &mut panel[(from - depth.start) * width..][..run.len() * width];
+        // Runs begin at even steps, so no pair is torn.
+        let panel = &mut panel[factors.words(from - depth.start) * width..][..factors.words(run.len()) * width];
         for first in lanes.clone().step_by(8) {
+            // The last eight may be some of those before them once more, which is less work than one by one.
+            let first = first.min(lanes.end.saturating_sub(8)).max(lanes.start);
             let count = (lanes.end - first).min(8);
             let mut rows: [&[f32]; 8] = [&[]; 8];
-            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
-                *row = source.read(isa, lane, run.clone(), buffer);
+            for ((row, buffer), lane) in rows.iter_mut().zip(&mut *buffers).zip(first..first + count) {
+                *row = match factors {
+                    Factors::F32 => source.read(isa, lane, run.clone(), buffer),
+                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), numbers, buffer),
+                };
             }
             if count == 8 {
                 isa.transpose(&rows, width, first - lanes.start, panel);
@@ -86,6 +122,7 @@ fn lane_by_lane(isa: Isa, source: Source, lanes: Range<usize>, depth: Range<usiz
 }
 
 fn step_by_step(
+    factors: Factors,
     isa: Isa,
     source: Source,
     lanes: Range<usize>,
@@ -93,21 +130,76 @@ fn step_by_step(
     width: usize,
     panels: &mut [&mut [f32]],
 ) {
-    let mut buffer = [0.0; DECODE];
-    for (d, row) in depth.enumerate() {
-        let row = source.read(isa, row, lanes.clone(), &mut buffer);
-        for (panel, part) in panels.iter_mut().zip(row.chunks(width)) {
-            let step = &mut panel[d * width..][..width];
-            step[..part.len()].copy_from_slice(part);
-            step[part.len()..].fill(0.0);
+    let mut buffers = [[0.0; DECODE]; 3];
+    for (d, row) in depth.clone().step_by(factors.steps()).enumerate() {
+        let row = step(factors, isa, source, row..depth.end, lanes.clone(), &mut buffers);
+        if width == WIDEST {
+            spread(isa, panels, row, d);
+        } else {
+            spread_any(panels, row, d, width);
         }
     }
 }
 
+vectorized! {
+    /// `row` is step `d` of the panels.
+    fn spread(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+        let (whole, rest) = row.as_chunks::<WIDEST>();
+        for (panel, part) in panels.iter_mut().zip(whole) {
+            if let Some(step) = panel.as_chunks_mut::<WIDEST>().0.get_mut(d) {
+                *step = *part;
+            }
+        }
+        if !rest.is_empty() {
+            spread_any(&mut panels[whole.len()..], rest, d, WIDEST);
+        }
+    }
+}
+
+/// The same for panels of any width.
+fn spread_any(panels: &mut [&mut [f32]], row: &[f32], d: usize, width: usize) {
+    for (panel, part) in panels.iter_mut().zip(row.chunks(width)) {
+        let step = &mut panel[d * width..][..width];
+        step[..part.len()].copy_from_slice(part);
+        step[part.len()..].fill(0.0);
+    }
+}
+
+/// The words of one step of the depth, the first of `rows`: with pairs, of the two first.
+fn step<'b>(
+    factors: Factors,
+    isa: Isa,
+    source: Source<'b>,
+    rows: Range<usize>,
+    lanes: Range<usize>,
+    buffers: &'b mut [[f32; DECODE]; 3],
+) -> &'b [f32] {
+    let [first, second, pairs] = buffers;
+    if factors == Factors::Bf16
+        && rows.len() > 1
+        && source.join_stored(isa, &mut pairs[..lanes.len()], rows.start, &lanes)
+    {
+        return &pairs[..lanes.len()];
+    }
+    let low = source.read(isa, rows.start, lanes.clone(), first);
+    if factors == Factors::F32 {
+        return low;
+    }
+    let pairs = &mut pairs[..lanes.len()];
+    if rows.len() > 1 {
+        source.pair(isa, pairs, low, source.read(isa, rows.start + 1, lanes, second));
+    } else {
+        second[..lanes.len()].fill(0.0);
+        source.pair(isa, pairs, low, &second[..lanes.len()]);
+    }
+    pairs
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Along, pack, packed_len};
-    use crate::cpu::path::Path;
+    use super::{Along, pack, pack_as, packed_len};
+    use crate::cpu::factors::{Factors, pair_up};
+    use crate::cpu::path::{PATHS, Path};
     use crate::cpu::source::Source;
     use crate::host::View;
 
@@ -125,12 +217,38 @@ mod tests {
             for (source, along) in sources {
                 let mut out = vec![f32::NAN; packed_len(lanes, width, depth)];
                 pack(isa, source, along, 0..lanes, 0..depth, width, &mut out);
+                pairs_are_the_same_numbers(&out, source, along, (lanes, depth, width));
                 for (i, &x) in out.iter().enumerate() {
                     let (panel, d, lane) = (i / (width * depth), i / width % depth, i % width);
                     let lane = panel * width + lane;
                     let want = if lane < lanes { value(lane, d) } else { 0.0 };
                     assert_eq!(x, want, "{along:?} {lanes}x{depth} width {width}: lane {lane}, step {d}");
                 }
+            }
+        }
+    }
+
+    /// Panels of pairs hold what panels of numbers hold, two steps a word.
+    fn pairs_are_the_same_numbers(
+        panels: &[f32],
+        source: Source,
+        along: Along,
+        (lanes, depth, width): (usize, usize, usize),
+    ) {
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            let words = depth.div_ceil(2);
+            let mut out = vec![f32::NAN; packed_len(lanes, width, words)];
+            pack_as(Factors::Bf16, isa, source, along, 0..lanes, 0..depth, width, &mut out);
+            for (i, word) in out.iter().enumerate() {
+                let (panel, d, lane) = (i / (width * words), i / width % words, i % width);
+                let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };
+                let mut want = [f32::NAN];
+                pair_up(isa, &mut want, &[at(2 * d), at(2 * d + 1)]);
+                assert_eq!(
+                    word.to_bits(),
+                    want[0].to_bits(),
+                    "{isa:?} {along:?} {lanes}x{depth} lane {lane}, pair {d}"
+                );
             }
         }
     }

@@ -1,10 +1,13 @@
 //! Which kernels this processor runs: chosen by its features, never by a timing.
 
+use super::factors::Factors;
 use super::simd_dispatch::Isa;
 
 /// A set of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
+    /// 512-bit vectors, and products of pairs of bf16.
+    Avx512Bf16,
     /// 512-bit vectors.
     Avx512,
     /// 256-bit vectors with fused multiply-add.
@@ -14,7 +17,8 @@ pub enum Path {
 }
 
 /// The paths, best first, with what each needs.
-const PATHS: [(Path, &str, &[&str]); 3] = [
+pub(super) const PATHS: [(Path, &str, &[&str]); 4] = [
+    (Path::Avx512Bf16, "avx512bf16", &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"]),
     (Path::Avx512, "avx512", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
     (Path::Avx2, "avx2", &["avx2", "fma"]),
     (Path::Portable, "portable", &[]),
@@ -31,6 +35,11 @@ impl Path {
         PATHS.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
+    /// All paths, best first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PATHS.iter().map(|row| row.0)
+    }
+
     /// Its name in fingerprints and on the command line.
     pub fn name(self) -> &'static str {
         self.row().1
@@ -43,17 +52,33 @@ impl Path {
     }
 
     fn row(self) -> &'static (Self, &'static str, &'static [&'static str]) {
-        let [avx512, avx2, portable] = &PATHS;
+        let [avx512_bf16, avx512, avx2, portable] = &PATHS;
         match self {
+            Self::Avx512Bf16 => avx512_bf16,
             Self::Avx512 => avx512,
             Self::Avx2 => avx2,
             Self::Portable => portable,
         }
     }
 
+    /// The path that computes the same where no factor is rounded: bf16 adds nothing there.
+    pub(super) fn for_factors(self, factors: Factors) -> Self {
+        match (self, factors) {
+            (Self::Avx512Bf16, Factors::F32) => Self::Avx512,
+            (path, _) => path,
+        }
+    }
+
+    /// The factors with which its large products are fastest.
+    pub fn fastest_factors(self) -> Factors {
+        // Elsewhere pairs are widened first, and f32 has less to do.
+        if self == Self::Avx512Bf16 { Factors::Bf16 } else { Factors::F32 }
+    }
+
     /// The proof that it can run, if it can.
     pub(super) fn isa(self) -> Option<Isa> {
         match self {
+            Self::Avx512Bf16 => Isa::avx512_bf16(),
             Self::Avx512 => Isa::avx512(),
             Self::Avx2 => Isa::avx2(),
             Self::Portable => Some(Isa::Portable),

@@ -2,25 +2,37 @@
 //!
 //! Work is cut into pieces by its size alone, never by the number of threads, and no sum is split
 //! between pieces: which thread runs what cannot change a bit.
+//!
+//! The caller is one of the threads: it begins with the pieces at once, instead of sleeping until others have done
+//! them, and the others join in when they are awake. A step of a small model is thousands of such calls.
 
 use crate::error::{Error, Result};
 use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Elements that one task of an element-wise operation takes: small enough to share, large enough to be worth it.
 const ELEMENTS_PER_TASK: usize = 1 << 15;
+
+/// Turns of waiting awake for the other threads at the end of a call, some ten microseconds.
+const TURNS: usize = 1000;
+/// Calls that do not wait awake after one that did in vain.
+const CALLS_ASLEEP: usize = 200;
+/// Turns until a thread that has said that it is done is heard of by the pool.
+const TURNS_AFTER: usize = 4;
 
 /// Unused buffers kept for the next call.
 const KEPT_BUFFERS: usize = 64;
 
 /// A thread pool of its own, and buffers that calls borrow.
 pub(crate) struct Pool {
-    /// `None` with a single thread: the caller's.
+    /// All threads but the caller's; `None` where that is the only one.
     threads: Option<ThreadPool>,
     count: usize,
     free: Mutex<Vec<Vec<f32>>>,
+    /// Calls that are not to wait awake.
+    busy: AtomicUsize,
 }
 
 impl std::fmt::Debug for Pool {
@@ -36,12 +48,12 @@ impl Pool {
             0 => return Err(unavailable("at least one thread is needed to compute".into())),
             1 => None,
             _ => {
-                let builder = rayon::ThreadPoolBuilder::new().num_threads(count);
+                let builder = rayon::ThreadPoolBuilder::new().num_threads(count - 1);
                 let pool = builder.thread_name(|i| format!("kernels-{i}")).build();
                 Some(pool.map_err(|e| unavailable(format!("{count} threads could not be started: {e}")))?)
             }
         };
-        Ok(Self { threads, count, free: Mutex::new(Vec::new()) })
+        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy: AtomicUsize::new(0) })
     }
 
     /// How many threads compute.
@@ -51,12 +63,45 @@ impl Pool {
 
     /// `task` on every item, in any order.
     pub(crate) fn each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Send + Sync) {
-        match &self.threads {
-            Some(threads) if items.len() > 1 => {
-                threads.install(|| items.into_par_iter().with_max_len(1).for_each(task));
+        let Some(threads) = self.threads.as_ref().filter(|_| items.len() > 1) else {
+            return items.into_iter().for_each(task);
+        };
+        let helpers = (self.count - 1).min(items.len() - 1);
+        let queue = Mutex::new(items.into_iter());
+        let work = || {
+            while let Some(item) = next(&queue) {
+                task(item);
             }
-            _ => items.into_iter().for_each(task),
+        };
+        let done = AtomicUsize::new(0);
+        threads.in_place_scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|_| {
+                    work();
+                    done.fetch_add(1, Ordering::Release);
+                });
+            }
+            work();
+            self.wait_awake(|| done.load(Ordering::Acquire) == helpers);
+        });
+    }
+
+    /// The others are at their last items, and waiting for those is shorter than falling asleep and waking up. Where
+    /// another program has taken their core it is not, and keeps them from it: then it is not tried for a while.
+    fn wait_awake(&self, is_done: impl Fn() -> bool) {
+        if let Some(fewer) = self.busy.load(Ordering::Relaxed).checked_sub(1) {
+            return self.busy.store(fewer, Ordering::Relaxed);
         }
+        let mut turns = 0;
+        while !is_done() {
+            turns += 1;
+            if turns > TURNS {
+                return self.busy.store(CALLS_ASLEEP, Ordering::Relaxed);
+            }
+            std::hint::spin_loop();
+        }
+        // From the last word of a helper to the end of its task.
+        (0..TURNS_AFTER).for_each(|_| std::hint::spin_loop());
     }
 
     /// Borrow `len` floats. What they hold is anything.
@@ -73,6 +118,11 @@ impl Pool {
         }
         Scratch { pool: self, buffer, len }
     }
+}
+
+/// The next item. A function of its own, so that the queue is free again while the item is worked on.
+fn next<T>(queue: &Mutex<std::vec::IntoIter<T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 /// Rows of `cols` columns that one task of an element-wise operation takes.
@@ -124,6 +174,38 @@ mod tests {
             });
             assert_eq!(sum.into_inner(), 5050);
         }
+    }
+
+    #[test]
+    fn every_thread_takes_part_and_a_call_within_a_call_ends() {
+        let pool = Pool::new(3).expect("threads");
+        let here = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        // Nobody goes on before all three have come.
+        let all = std::sync::Barrier::new(3);
+        pool.each(vec![(); 3], |()| {
+            here.lock().expect("no panic").insert(format!("{:?}", std::thread::current().id()));
+            all.wait();
+        });
+        assert_eq!(here.into_inner().expect("no panic").len(), 3);
+        let sum = AtomicUsize::new(0);
+        pool.each((0..8).collect(), |i| {
+            pool.each((0..8).collect(), |j| {
+                sum.fetch_add(i * j, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(sum.into_inner(), 28 * 28);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(2).expect("threads");
+        let call = || pool.each((0..100).collect(), |i| assert_ne!(i, 50, "the fiftieth"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err());
+        let sum = AtomicUsize::new(0);
+        pool.each((1..=100).collect(), |i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 5050);
     }
 
     #[test]

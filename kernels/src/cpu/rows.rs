@@ -1,7 +1,7 @@
 //! Scales and sums by row.
 
 use super::columns::each_row;
-use super::linear::dot;
+use super::dots::dot;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::Isa;
 use crate::backend::Write;

@@ -1,23 +1,27 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
 use super::simd_avx2::Avx2;
+use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
 use std::arch::x86_64::{
-    __m512, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
+    __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_permutex2var_ps,
-    _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_slli_epi32,
-    _mm512_srli_epi32, _mm512_storeu_ps,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
+    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
 };
 
-/// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below.
+/// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below, and perhaps beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(Avx2);
+pub(crate) struct Avx512 {
+    narrow: Avx2,
+    bf16: Option<Avx512Bf16>,
+}
 
 /// Rows and columns of the tile, 28 of the 32 registers.
 pub(super) const MR: usize = 14;
 pub(super) const NR: usize = 32;
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 #[expect(clippy::unused_self, reason = "the receiver is the proof")]
 impl Avx512 {
@@ -26,12 +30,22 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        Avx2::detect().filter(|_| found).map(Self)
+        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None })
     }
 
     /// The narrower instruction set, which every such processor has too.
     pub(super) fn avx2(self) -> Avx2 {
-        self.0
+        self.narrow
+    }
+
+    /// The same with the instruction for pairs of bf16, if there is one.
+    pub(super) fn with_bf16(self) -> Option<Self> {
+        Avx512Bf16::detect().map(|bf16| Self { bf16: Some(bf16), ..self })
+    }
+
+    /// The instruction for pairs of bf16, where this path uses it.
+    pub(super) fn bf16(self) -> Option<Avx512Bf16> {
+        self.bf16
     }
 
     /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.
@@ -65,6 +79,12 @@ impl Avx512 {
         unsafe { decode_blocks(codes, scales, values, rounding, block, out) }
     }
 
+    /// A word for each byte of two codes: the first's value in the low half, the second's in the high one.
+    pub(super) fn look_up_pairs(self, codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { look_up_pairs(codes, low, high, out) }
+    }
+
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
     pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.
@@ -72,14 +92,16 @@ impl Avx512 {
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[f32; LANES]) -> __m512 {
+pub(super) fn load(from: &[f32; LANES]) -> __m512 {
     // SAFETY: the reference covers the 16 floats that an unaligned load reads.
     unsafe { _mm512_loadu_ps(from.as_ptr()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn store(to: &mut [f32; LANES], x: __m512) {
+pub(super) fn store(to: &mut [f32; LANES], x: __m512) {
     // SAFETY: the reference covers the 16 floats that an unaligned store writes.
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
 }
@@ -117,8 +139,9 @@ fn decode_blocks(codes: &[u8], scales: &[f32], values: &[f32; 16], rounding: DTy
 }
 
 /// `x` rounded to the nearest number of `dtype`, ties to even.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn round(x: __m512, dtype: DType) -> __m512 {
+pub(super) fn round(x: __m512, dtype: DType) -> __m512 {
     match dtype {
         DType::F32 => x,
         DType::F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)),
@@ -137,23 +160,54 @@ fn look_up(codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
     spread(codes, load(table), out);
 }
 
-/// `out[i] = values[code i]`
 #[target_feature(enable = "avx512f")]
-fn spread(codes: &[u8], values: __m512, out: &mut [f32]) {
+fn look_up_pairs(codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
+    let (lows, highs) = (load(low), load(high));
+    let (bytes, odd_bytes) = codes.as_chunks::<LANES>();
+    let (words, odd) = out.as_chunks_mut::<LANES>();
+    for (bytes, words) in bytes.iter().zip(words) {
+        // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
+        let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        // The permutation reads the low four bits of each index and ignores the others.
+        let first = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), lows);
+        let second = _mm512_permutexvar_ps(codes, highs);
+        let both = _mm512_or_si512(_mm512_castps_si512(first), _mm512_castps_si512(second));
+        store(words, _mm512_castsi512_ps(both));
+    }
+    super::simd_portable::look_up_pairs(odd_bytes, low, high, odd);
+}
+
+/// The values of 16 bytes of two codes each, the first in the high half.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn table(codes: __m512i, values: __m512) -> [__m512; 2] {
     // Element by element from the first operand (0..16) and the second (16..32).
     let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    // The permutation reads the low four bits of each index and ignores the others.
+    let odd = _mm512_permutexvar_ps(codes, values);
+    let even = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), values);
+    [_mm512_permutex2var_ps(even, first, odd), _mm512_permutex2var_ps(even, second, odd)]
+}
+
+/// The low and the high half of 16 bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn nibbles(bytes: __m512i) -> [__m512i; 2] {
+    [_mm512_and_si512(bytes, _mm512_set1_epi32(15)), _mm512_srli_epi32::<4>(bytes)]
+}
+
+/// `out[i] = values[code i]`
+#[target_feature(enable = "avx512f")]
+fn spread(codes: &[u8], values: __m512, out: &mut [f32]) {
     let (runs, odd) = out.as_chunks_mut::<{ 2 * LANES }>();
     let (bytes, odd_bytes) = codes.split_at(runs.len() * LANES);
     for (bytes, run) in bytes.as_chunks::<LANES>().0.iter().zip(runs) {
         // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
-        let low = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-        // The permutation reads the low four bits of each index and ignores the others.
-        let odd = _mm512_permutexvar_ps(low, values);
-        let even = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(low), values);
-        let run = run.as_chunks_mut().0;
-        store(&mut run[0], _mm512_permutex2var_ps(even, first, odd));
-        store(&mut run[1], _mm512_permutex2var_ps(even, second, odd));
+        let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+        for (run, x) in run.as_chunks_mut().0.iter_mut().zip(table(codes, values)) {
+            store(run, x);
+        }
     }
     if !odd.is_empty() {
         let mut table = [0.0; LANES];

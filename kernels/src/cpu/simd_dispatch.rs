@@ -22,6 +22,10 @@ impl Isa {
         Avx512::detect().map(Self::Avx512)
     }
 
+    pub(super) fn avx512_bf16() -> Option<Self> {
+        Avx512::detect()?.with_bf16().map(Self::Avx512)
+    }
+
     pub(super) fn avx2() -> Option<Self> {
         Avx2::detect().map(Self::Avx2)
     }
@@ -30,6 +34,10 @@ impl Isa {
 #[cfg(not(target_arch = "x86_64"))]
 impl Isa {
     pub(super) fn avx512() -> Option<Self> {
+        None
+    }
+
+    pub(super) fn avx512_bf16() -> Option<Self> {
         None
     }
 

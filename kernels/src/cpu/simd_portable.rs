@@ -27,6 +27,14 @@ pub(super) fn transpose(rows: &[&[f32]; 8], width: usize, at: usize, panel: &mut
     }
 }
 
+/// A word for each byte of two codes: the first's value in the low half, the second's in the high one.
+pub(super) fn look_up_pairs(codes: &[u8], low: &[f32; 16], high: &[f32; 16], out: &mut [f32]) {
+    for (word, &byte) in out.iter_mut().zip(codes) {
+        let (first, second) = (low[usize::from(byte >> 4)], high[usize::from(byte & 15)]);
+        *word = f32::from_bits(first.to_bits() | second.to_bits());
+    }
+}
+
 /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
 pub(super) fn look_up(codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
     for (pair, &byte) in out.chunks_mut(2).zip(codes) {

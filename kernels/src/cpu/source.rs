@@ -1,6 +1,7 @@
 //! Where a product reads its operands: dense tensors, or frozen weights decoded on the way.
 
 use super::Cpu;
+use super::factors::{join_rows, join_stored, pair_rows, pair_up, stored_pairs};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
@@ -70,6 +71,63 @@ impl<'a> Source<'a> {
     }
 }
 
+impl<'a> Source<'a> {
+    /// Part of row `row` as pairs of bf16, in `buffer`.
+    pub(super) fn read_pairs<'b>(
+        &self,
+        isa: Isa,
+        row: usize,
+        cols: Range<usize>,
+        numbers: &mut [f32],
+        buffer: &'b mut [f32],
+    ) -> &'b [f32] {
+        let buffer = &mut buffer[..cols.len().div_ceil(2)];
+        if let Some(bytes) = self.stored_bf16(row, &cols) {
+            stored_pairs(isa, buffer, bytes);
+        } else if let Some((w, first)) = self.whole_blocks(row, &cols) {
+            four_bit_pairs(isa, w, first, buffer);
+        } else {
+            pair_up(isa, buffer, self.read(isa, row, cols, numbers));
+        }
+        buffer
+    }
+
+    /// Rows of it, element by element, as pairs of bf16 in `out`.
+    pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
+        let is_bf16 = match self {
+            Self::Stored(FrozenWeight::Dense { dtype, .. }, ..) => *dtype == DType::BF16,
+            Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
+            _ => false,
+        };
+        if is_bf16 { join_rows(isa, out, low, high) } else { pair_rows(isa, out, low, high) }
+    }
+
+    /// Row `row` and the one behind it as pairs in `out`, where they are stored as bf16.
+    pub(super) fn join_stored(&self, isa: Isa, out: &mut [f32], row: usize, cols: &Range<usize>) -> bool {
+        let rows = (self.stored_bf16(row, cols), self.stored_bf16(row + 1, cols));
+        let (Some(low), Some(high)) = rows else { return false };
+        join_stored(isa, out, low, high);
+        true
+    }
+
+    /// The weight and the first block of a run of whole 4-bit blocks whose even elements are in the high halves.
+    fn whole_blocks(&self, row: usize, cols: &Range<usize>) -> Option<(&'a FourBit, usize)> {
+        let Self::Stored(FrozenWeight::FourBit(w), first, _) = *self else { return None };
+        let start = (first + row) * w.cols + cols.start;
+        let whole = w.block.is_multiple_of(2) && start.is_multiple_of(w.block) && cols.len().is_multiple_of(w.block);
+        (whole && !w.kind.low_half_first()).then_some((w, start / w.block))
+    }
+
+    /// Part of a row that is stored as bf16.
+    fn stored_bf16(&self, row: usize, cols: &Range<usize>) -> Option<&'a [u8]> {
+        let Self::Stored(FrozenWeight::Dense { bytes, dtype: DType::BF16, cols: all, .. }, first, _) = *self else {
+            return None;
+        };
+        let start = (first + row) * all + cols.start;
+        Some(&bytes.as_slice()[2 * start..2 * (start + cols.len())])
+    }
+}
+
 /// Elements `start .. start + out.len()` of `w`; the same numbers as [`crate::quant::decode`].
 pub(super) fn decode(isa: Isa, w: &FrozenWeight, start: usize, out: &mut [f32]) {
     match w {
@@ -84,7 +142,7 @@ pub(super) fn decode(isa: Isa, w: &FrozenWeight, start: usize, out: &mut [f32]) 
 
 /// An f16 without tables or branches: the exponent moves by a product, which also makes subnormals right.
 #[inline(always)]
-fn widen_f16(bits: u16) -> f32 {
+pub(super) fn widen_f16(bits: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
     let magnitude = u32::from(bits & 0x7FFF);
     let finite = (f32::from_bits(magnitude << 13) * TWO_TO_112).to_bits();
@@ -199,13 +257,26 @@ fn four_bit(isa: Isa, w: &FourBit, mut at: usize, mut out: &mut [f32]) {
     }
 }
 
+/// Whole blocks from `first` as pairs, a word for each byte of codes.
+fn four_bit_pairs(isa: Isa, w: &FourBit, first: usize, out: &mut [f32]) {
+    let (values, bytes) = (code_table(w.kind), w.block / 2);
+    let codes = w.codes.as_slice()[first * bytes..][..out.len()].chunks(BLOCKS * bytes);
+    for ((codes, out), first) in codes.zip(out.chunks_mut(BLOCKS * bytes)).zip((first..).step_by(BLOCKS)) {
+        let mut scales = [0.0; BLOCKS];
+        let scales = &mut scales[..codes.len() / bytes];
+        w.absmax.run(first, scales);
+        isa.decode_pairs(codes, scales, values, w.rounding, w.block, out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{decode, round_to_bf16, round_to_f16, widen_f16};
-    use crate::cpu::path::Path;
+    use super::{Source, decode, round_to_bf16, round_to_f16, widen_f16};
+    use crate::cpu::factors::pair_up;
+    use crate::cpu::path::{PATHS, Path};
     use crate::quant;
     use crate::quant::decode::round_to;
-    use crate::weight::{DType, FourBitKind, FrozenWeight};
+    use crate::weight::{Bytes, DType, FourBitKind, FrozenWeight};
     use half::f16;
 
     #[test]
@@ -252,6 +323,42 @@ mod tests {
                         got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())),
                         "{isa:?} block {block} {rounding:?} {start}+{len}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_those_of_the_decoded_numbers_in_every_storage() {
+        let (rows, cols) = (3, 640);
+        let data: Vec<f32> = (0..rows * cols).map(|i| ((i * 7919) % 1013) as f32 / 500.0 - 1.0).collect();
+        let quantize = |kind, block, rounding| {
+            FrozenWeight::FourBit(quant::quantize(&data, rows, cols, kind, block, true, rounding))
+        };
+        let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(2)).collect();
+        let weights = [
+            FrozenWeight::Dense { bytes: Bytes::from_vec(bytes), dtype: DType::BF16, rows, cols },
+            quantize(FourBitKind::Nf4, 64, DType::BF16),
+            quantize(FourBitKind::Nf4, 2, DType::F32),
+            quantize(FourBitKind::Fp4, 32, DType::F16),
+            quantize(FourBitKind::Mxfp4, 32, DType::F32),
+            quantize(FourBitKind::Nf4, 7, DType::BF16),
+        ];
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            for (at, w) in weights.iter().enumerate() {
+                let source = Source::Stored(w, 1, 2);
+                for run in [0..512, 512..640, 64..67, 1..64, 0..1] {
+                    let (mut numbers, mut buffer, mut want) = ([0.0; 512], [0.0; 512], [0.0; 512]);
+                    let got = source.read_pairs(isa, 1, run.clone(), &mut numbers, &mut buffer);
+                    let n = run.len();
+                    let plain = source.read(isa, 1, run.clone(), &mut numbers);
+                    pair_up(isa, &mut want[..n.div_ceil(2)], plain);
+                    let same = got.iter().map(|w| w.to_bits()).eq(want[..n.div_ceil(2)].iter().map(|w| w.to_bits()));
+                    assert!(same, "{isa:?}, weight {at}, {run:?}");
+                    let (mut across, mut rounded) = ([0.0; 512], [0.0; 512]);
+                    source.pair(isa, &mut across[..n], plain, plain);
+                    super::pair_rows(isa, &mut rounded[..n], plain, plain);
+                    assert!(across.map(f32::to_bits) == rounded.map(f32::to_bits), "{isa:?}, weight {at}, {run:?}");
                 }
             }
         }

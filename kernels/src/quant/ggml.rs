@@ -13,7 +13,7 @@
 // Bodies that are compiled for an instruction set must be inlined into it: see `cpu/mod.rs`.
 #![allow(clippy::inline_always)]
 
-mod blocks256;
+pub(crate) mod blocks256;
 mod blocks32;
 pub(crate) mod decode;
 pub(crate) mod encode;

@@ -4,11 +4,12 @@
 
 use crate::dataset::{Dataset, RejectedKind, path_as_text};
 use crate::split::split_prompts;
-use crate::{duplicates, fingerprint, private_data, row_defects};
+use crate::{duplicates, fingerprint, private_data, quality, row_defects};
 use peft_plan::{Example, Fault, Result, Role, Row, Turn};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -59,6 +60,16 @@ pub struct ConvertOptions {
     pub redact: bool,
     /// Leave out rows with more characters.
     pub max_characters: Option<usize>,
+    /// Leave out rows with fewer characters.
+    pub min_characters: Option<usize>,
+    /// Leave out rows in other languages; those whose language cannot be told stay.
+    pub languages: Vec<String>,
+    /// Leave out rows that lose points for one of these reasons (`quality::REASONS`).
+    pub drop: Vec<String>,
+    /// Leave out rows with a lower score.
+    pub min_score: Option<u32>,
+    /// Leave out rows that give one of these away.
+    pub evaluation: Vec<Row>,
     /// Leave out garbled text, leaked chat markers, disordered conversations and wordless answers.
     pub quality_filter: bool,
     /// System prompt for conversations that have none.
@@ -130,6 +141,7 @@ pub fn convert(dataset: &Dataset, to: Target, out: &Path, options: &ConvertOptio
     refuse_overwriting_input(dataset, out)?;
     let mut aside: Vec<(usize, RejectedKind, String)> = Vec::new();
     let copies = copies(&dataset.rows, options);
+    let leaks = leaks(&dataset.rows, options);
     let mut kept: Vec<Cow<'_, Example>> = Vec::new();
     let (mut lost_flags, mut repaired, mut redacted) = (0, 0, 0);
     for (index, row) in dataset.rows.iter().enumerate() {
@@ -152,8 +164,9 @@ pub fn convert(dataset: &Dataset, to: Target, out: &Path, options: &ConvertOptio
             example = Cow::Owned(better);
         }
         let long = options.max_characters.and_then(|most| too_long(&example, most));
+        let poor = leaks.get(&index).cloned().or_else(|| poor(&example, options));
         let unfit = if options.quality_filter { row_defects::filter_reason(&example) } else { None };
-        if let Some(reason) = long.or(unfit).or_else(|| does_not_fit(to, &example)) {
+        if let Some(reason) = long.or(unfit).or(poor).or_else(|| does_not_fit(to, &example)) {
             aside.push((index, RejectedKind::Filtered, reason));
             continue;
         }
@@ -256,6 +269,49 @@ fn strings(value: &mut Value, each: &mut impl FnMut(&mut String)) {
         Value::Object(fields) => fields.values_mut().for_each(|item| strings(item, each)),
         _ => {}
     }
+}
+
+/// Rows that give an evaluation row away, and how.
+fn leaks(rows: &[Row], options: &ConvertOptions) -> HashMap<usize, String> {
+    let said = |leak: quality::Leak| {
+        let how = match leak.kind {
+            quality::LeakKind::SameRow => "it is line",
+            quality::LeakKind::SameQuestion => "it asks what is asked in line",
+            quality::LeakKind::SharedText => "it shares most of its text with line",
+        };
+        (leak.training_row, format!("{how} {} of the evaluation", leak.evaluation.line))
+    };
+    if options.evaluation.is_empty() {
+        return HashMap::new();
+    }
+    quality::contamination(rows, &options.evaluation).into_iter().map(said).collect()
+}
+
+/// Why a row is too short, in another language or too bad.
+fn poor(example: &Example, options: &ConvertOptions) -> Option<String> {
+    let ConvertOptions { min_characters, languages, drop, min_score, .. } = options;
+    if let Some(least) = min_characters {
+        let count: usize = row_defects::texts(example).map(|text| text.chars().count()).sum();
+        if count < *least {
+            return Some(format!("it has {count} characters, fewer than {least}"));
+        }
+    }
+    if !languages.is_empty()
+        && let Some(language) = quality::language_of(example)
+        && !languages.iter().any(|wanted| wanted == language)
+    {
+        return Some(format!("its language is `{language}`"));
+    }
+    if drop.is_empty() && min_score.is_none() {
+        return None;
+    }
+    let reasons = quality::reasons_of(example);
+    if let Some(reason) = reasons.iter().find(|reason| drop.iter().any(|code| code == reason.code)) {
+        return Some(reason.text.clone());
+    }
+    let score = 100_u32.saturating_sub(reasons.iter().map(|reason| reason.points).sum());
+    let texts: Vec<&str> = reasons.iter().map(|reason| reason.text.as_str()).collect();
+    min_score.filter(|least| score < *least).map(|_| format!("its score is {score}: {}", texts.join("; ")))
 }
 
 /// Why a row is too long.

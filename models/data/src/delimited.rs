@@ -4,16 +4,17 @@
 //! closed would swallow the rest of the file; the budget on each record stops that.
 
 use crate::bad_line::{self, BadLine};
+use crate::bounded::{Bounded, next_record};
 use crate::collect::Collector;
 use crate::columns::canonical;
 use crate::encoding::decode_line;
 use crate::lines::LONGEST_LINE;
 use crate::shape;
 use crate::turns::TURN_LISTS;
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use csv::{ByteRecord, ReaderBuilder};
 use peft_plan::{Fault, Result};
 use serde_json::{Map, Value};
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 /// How much of the file decides the delimiter.
 const SNIFFED: usize = 64 << 10;
@@ -29,12 +30,13 @@ const MOST_COLUMNS: usize = 4_096;
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Dialect {
-    pub(crate) delimiter: u8,
+pub struct Dialect {
+    /// What stands between two cells.
+    pub delimiter: u8,
     /// Whether the first record names the columns.
-    pub(crate) header: bool,
+    pub header: bool,
     /// Whether the first line is `sep=;`, as spreadsheets write it.
-    pub(crate) separator_line: bool,
+    pub separator_line: bool,
 }
 
 impl Dialect {
@@ -65,6 +67,11 @@ impl Dialect {
         let (_, body, _) = prepare(sample, true);
         records(body, self.delimiter, 1).into_iter().next().unwrap_or_default()
     }
+}
+
+/// How the table that begins with `sample` is most plausibly written, for who reads the records without their meaning.
+pub fn sniff_table(sample: &str, expected: Option<u8>) -> Dialect {
+    Dialect::sniff(sample, false, expected)
 }
 
 /// The declared separator, the text after that line, and whether it is whole.
@@ -159,12 +166,12 @@ pub(crate) fn read(mut reader: impl BufRead, dialect: Dialect, out: &mut Collect
         reader.skip_until(b'\n').map_err(|error| out.io(error))?;
         skipped_lines = 1;
     }
-    let mut table = builder(dialect.delimiter).from_reader(Budget { inner: reader, left: 0 });
+    let mut table = builder(dialect.delimiter).from_reader(Bounded::new(reader));
     let mut record = ByteRecord::new();
     let mut names: Option<Vec<String>> = None;
     loop {
         let start = table.position().line() as usize + skipped_lines;
-        match next_record(&mut table, &mut record) {
+        match next_record(&mut table, &mut record, LONGEST_LINE) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
@@ -253,32 +260,6 @@ fn value_of(name: &str, mut cell: String, out: &mut Collector<'_>) -> Value {
         return value;
     }
     Value::String(cell)
-}
-
-fn next_record<R: Read>(table: &mut Reader<Budget<R>>, record: &mut ByteRecord) -> io::Result<bool> {
-    table.get_mut().left = LONGEST_LINE;
-    table.read_byte_record(record).map_err(|error| match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    })
-}
-
-/// A reader that gives out a limited number of bytes until the limit is renewed.
-struct Budget<R> {
-    inner: R,
-    left: usize,
-}
-
-impl<R: Read> Read for Budget<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let room = out.len().min(self.left);
-        let count = self.inner.read(&mut out[..room])?;
-        self.left -= count;
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

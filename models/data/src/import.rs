@@ -173,6 +173,16 @@ fn labelled(mut fields: Fields) -> Example {
     conversation(take_system(&mut fields), exchange(user, assistant))
 }
 
+/// What a teacher is shown of a row with `system_hint`, `user` and `requires_json` (S1.1): exactly the turns that a
+/// student will be shown before the answer (S1.2).
+pub fn labelling_turns(fields: &Fields) -> Vec<Turn> {
+    let mut fields = fields.clone();
+    fields.remove("assistant");
+    let Example::Messages(mut turns) = labelled(fields) else { return Vec::new() };
+    turns.pop();
+    turns
+}
+
 /// Only the completion is learnt, also where the prompt is a conversation with answers in it.
 fn prompt_completion(mut fields: Fields) -> Result<Example, Refusal> {
     let is_bad = match fields.get("label") {

@@ -6,6 +6,7 @@
 //! split, inspected and converted. Nothing here knows about tokens or models.
 
 mod bad_line;
+mod bounded;
 mod collect;
 mod columns;
 mod compressed;
@@ -26,6 +27,7 @@ mod lines;
 mod preference;
 mod private_data;
 mod prose;
+mod quality;
 mod read;
 mod row_defects;
 mod shape;
@@ -33,16 +35,26 @@ mod signature;
 mod source;
 mod split;
 mod table;
+mod text_copies;
+mod text_file;
 mod tools;
 mod turns;
 
+pub use bounded::{Bounded, next_record};
 pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
+pub use delimited::{Dialect, sniff_table};
 pub use duplicates::copies;
 pub use hub::{HubDataset, Located};
-pub use import::json_instruction;
+pub use import::{json_instruction, labelling_turns};
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};
 pub use preference::{Selected, select};
+pub use quality::{
+    Change, Counted, Difference, Leak, LeakKind, Provenance, REASONS, Reason, RowPlace, RowScore, contamination,
+    difference, language_of, provenance, reasons_of, score_rows,
+};
 pub use read::{BadLine, ReadOptions, read};
 pub use split::{Split, split};
 pub use table::is_guarded;
+pub use text_copies::{Copies, TextCopies};
+pub use text_file::TextFile;

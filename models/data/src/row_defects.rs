@@ -74,10 +74,11 @@ pub(crate) fn texts(example: &Example) -> impl Iterator<Item = Cow<'_, str>> {
 
 /// The last answer of a conversation.
 pub(crate) fn answer(row: &Row) -> Option<Cow<'_, str>> {
-    last_answer(&row.example)
+    answer_of(&row.example)
 }
 
-fn last_answer(example: &Example) -> Option<Cow<'_, str>> {
+/// The last answer of an example.
+pub(crate) fn answer_of(example: &Example) -> Option<Cow<'_, str>> {
     // Of a pair the better one.
     let turns = match example {
         Example::Text(_) => return None,
@@ -164,14 +165,18 @@ pub(crate) fn filter_reason(example: &Example) -> Option<String> {
     if let Some(disorder) = role_order(example) {
         return Some(format!("the conversation {disorder}"));
     }
+    is_wordless(example).then(|| "there are no words to learn".to_owned())
+}
+
+/// Whether what is to be learnt has neither letter nor digit.
+pub(crate) fn is_wordless(example: &Example) -> bool {
     let silent = |text: &str| !text.chars().any(char::is_alphanumeric);
-    let empty = match example {
+    match example {
         Example::Text(text) => silent(text),
         Example::Messages(_) | Example::Preference { .. } | Example::Rated { .. } => {
-            last_answer(example).is_some_and(|answer| silent(&answer))
+            answer_of(example).is_some_and(|answer| silent(&answer))
         }
-    };
-    empty.then(|| "there are no words to learn".to_owned())
+    }
 }
 
 #[cfg(test)]

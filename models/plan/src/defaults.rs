@@ -10,7 +10,7 @@ use crate::facts::Facts;
 use crate::fault::Result;
 use crate::preference::Objective;
 use crate::profile::{self, Profile};
-use crate::resolve::{build, default_sequence_length, default_validation_split};
+use crate::resolve::{Arithmetic, build, default_sequence_length, default_validation_split};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -130,6 +130,17 @@ pub fn fill(config: &RunConfig, facts: &Facts) -> Result<Defaults> {
     fit::reduce(&mut f)?;
     cadence(&mut f)?;
     Ok(Defaults { config: f.config, values: f.values })
+}
+
+/// What products are rounded to, where they are computed fastest like that.
+fn precision(fastest: Arithmetic) -> (&'static str, &'static str) {
+    match fastest {
+        Arithmetic::F32 => ("f32", "This processor computes fastest in 32 bits, which needs no scaling of the loss."),
+        Arithmetic::Bf16 => (
+            "bf16",
+            "This processor multiplies pairs of bf16 faster than 32 bits; sums and everything else keep 32 bits.",
+        ),
+    }
 }
 
 fn data(f: &mut Filler) {
@@ -343,6 +354,7 @@ fn batch(f: &mut Filler) {
 
 fn rates(f: &mut Filler) {
     let rows = f.facts.data.rows;
+    let fastest = f.facts.machine.map_or(Arithmetic::F32, |machine| machine.fastest);
     let copies = f.facts.data.duplicates;
     let epochs = f.pick(
         "training.epochs",
@@ -413,8 +425,8 @@ fn rates(f: &mut Filler) {
         "training.precision",
         |c| &mut c.training.precision,
         || {
-            let reason = "The processor computes in 32 bits, which needs no scaling of the loss.";
-            ("f32".to_owned(), Source::Hardware, reason.to_owned())
+            let (precision, reason) = precision(fastest);
+            (precision.to_owned(), Source::Hardware, reason.to_owned())
         },
     );
     f.pick(

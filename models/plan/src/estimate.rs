@@ -4,14 +4,16 @@
 //! The calibration holds seconds that were measured with the real kernels on this machine; how they grow with the
 //! settings is counted in multiplications.
 
+mod passes;
+
 use crate::config::Method;
 use crate::event::Interval;
 use crate::facts::{Facts, Targets};
 use crate::lengths::Lengths;
 use crate::order::weighted_steps;
-use crate::preference::{Objective, PreferencePlan};
+use crate::preference::PreferencePlan;
 use crate::resolve::TrainingPlan;
-use crate::spec::ModelSpec;
+use passes::{Passes, squares};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -44,6 +46,8 @@ pub struct Calibration {
     pub head_row_seconds: f64,
     /// The optimizer, a trained parameter.
     pub update_seconds: f64,
+    /// One more token of every answer, of as many as a run gives at an evaluation, through the whole model.
+    pub answer_seconds: f64,
     /// Building a block: reading it, and quantising where the method does.
     pub build_seconds: f64,
     /// A small file, durably.
@@ -166,112 +170,6 @@ pub struct Estimate {
     pub examples_per_step: usize,
 }
 
-/// Multiplications of one block for one micro-batch: forward, and forward with backward.
-fn work(spec: &ModelSpec, targets: &Targets, settings: &Settings, tokens: f64, squares: f64) -> (f64, f64) {
-    let linear: f64 = spec.modules.iter().map(|m| (m.in_features * m.out_features) as f64).sum();
-    let blocks = spec.layers.len().max(1) as f64;
-    let adapter = if settings.full { 0.0 } else { targets.features as f64 / blocks * settings.rank as f64 };
-    // Scores and weighted values over the half that is causal.
-    let attention = squares * spec.q_dim() as f64;
-    // What is neither a product nor attention: about this many columns, each as costly as 40 multiplications.
-    let columns = 40.0 * (10 * spec.hidden_size + 6 * spec.intermediate_size) as f64;
-    let dropout = if settings.dropout { 80.0 * targets.features as f64 / blocks / 2.0 } else { 0.0 };
-    let dora = if settings.dora { 80.0 * targets.outputs as f64 / blocks } else { 0.0 };
-    let forward = tokens * (linear + adapter + columns + dropout + dora) + attention;
-    let backward = tokens * (linear * if settings.full { 2.0 } else { 1.0 } + 2.0 * adapter + columns + dropout + dora)
-        + 2.5 * attention;
-    (forward, forward + backward)
-}
-
-/// What of a plan changes the work of a block.
-struct Settings {
-    rank: usize,
-    dora: bool,
-    dropout: bool,
-    full: bool,
-}
-
-impl Settings {
-    fn new(method: Method, rank: usize, dropout: bool) -> Self {
-        Self { rank, dora: method.is_dora(), dropout, full: method == Method::Full }
-    }
-}
-
-impl Calibration {
-    /// Seconds of one block for a micro-batch: forward, and forward with backward.
-    fn block(&self, spec: &ModelSpec, targets: &Targets, plan: &TrainingPlan, tokens: f64, squares: f64) -> (f64, f64) {
-        let measured = Settings::new(self.method, self.rank, self.dropout);
-        let wanted = Settings::new(plan.method, plan.rank, plan.dropout > 0.0);
-        let (forward, both) = work(spec, targets, &wanted, tokens, squares);
-        // Seconds a multiplication at the sizes that were measured, and between them.
-        let at = |p: &Point| {
-            let (f, b) = work(spec, targets, &measured, p.tokens as f64, p.squares);
-            (p.forward_seconds / f.max(1.0), p.seconds / b.max(1.0))
-        };
-        let (f, b) = match &self.points[..] {
-            [] => (0.0, 0.0),
-            [one] => at(one),
-            [small, .., large] => {
-                let (low, high) = (small.tokens as f64, large.tokens as f64);
-                let share = if high > low { ((tokens - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-                let mix = |a: f64, b: f64| a + (b - a) * share;
-                let ((fs, bs), (fl, bl)) = (at(small), at(large));
-                (mix(fs, fl), mix(bs, bl))
-            }
-        };
-        (forward * f, both * b)
-    }
-}
-
-/// How the passes of a run take their time.
-struct Passes<'a> {
-    facts: &'a Facts<'a>,
-    plan: &'a TrainingPlan,
-    calibration: &'a Calibration,
-    targets: &'a Targets,
-    /// Share of the tokens that are learnt.
-    learnt: f64,
-}
-
-impl Passes<'_> {
-    /// Seconds of one micro-batch: whenever it is trained on, and when its reference is asked for.
-    fn micro_batch(&self, sequences: &[[usize; 2]]) -> (f64, f64) {
-        let of = |chosen: &[usize]| (chosen.iter().sum::<usize>() as f64, squares(chosen.iter()));
-        let (all, squares_of_all) = of(&sequences.concat());
-        let Some(preference) = &self.plan.preference else { return (self.trained(all, squares_of_all), 0.0) };
-        let once = if preference.has_reference() { self.scored(all, squares_of_all, 1.0) } else { 0.0 };
-        let each = match preference.objective {
-            Objective::Kto => {
-                let (first, squares_of_firsts) = of(&sequences.iter().map(|two| two[0]).collect::<Vec<_>>());
-                self.trained(first, squares_of_firsts)
-                    + self.scored(all - first, squares_of_all - squares_of_firsts, 1.0)
-            }
-            _ => self.trained(all, squares_of_all),
-        };
-        (each, once)
-    }
-
-    /// Forward, backward and the head.
-    fn trained(&self, tokens: f64, squares: f64) -> f64 {
-        let recompute = self.plan.recompute && self.facts.spec.layers.len() > 1;
-        let (forward, both) = self.calibration.block(self.facts.spec, self.targets, self.plan, tokens, squares);
-        self.facts.spec.layers.len() as f64 * (both + if recompute { forward } else { 0.0 })
-            + tokens * self.learnt * self.calibration.head_row_seconds
-    }
-
-    /// Forward and the head, in so many batches.
-    fn scored(&self, tokens: f64, squares: f64, batches: f64) -> f64 {
-        let (forward, _) =
-            self.calibration.block(self.facts.spec, self.targets, self.plan, tokens / batches, squares / batches);
-        batches * forward * self.facts.spec.layers.len() as f64
-            + tokens * self.learnt * self.calibration.head_row_seconds * 0.5
-    }
-}
-
-fn squares<'a>(lengths: impl Iterator<Item = &'a usize>) -> f64 {
-    lengths.map(|&l| (l * l) as f64).sum()
-}
-
 /// Micro-batches that are looked at; the mean of more is the same.
 const SAMPLED: usize = 4000;
 
@@ -321,13 +219,10 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
     let state_bytes = trainable * 12;
     let checkpoint = save(state_bytes, 6.0) + if is_full { 0.0 } else { save(adapter_bytes, 2.0) };
 
-    let looks = if facts.data.held_out.is_empty() {
-        0.0
-    } else {
-        let every = plan.evaluate_every;
-        let within = plan.total_steps.checked_div(every).unwrap_or(0);
-        within as f64 + f64::from(u8::from(every == 0 || !plan.total_steps.is_multiple_of(every)))
-    };
+    // Before the first step, within the run, and after the last.
+    let every = plan.evaluate_every;
+    let within = plan.total_steps.checked_div(every).unwrap_or(0);
+    let looks = 1.0 + within as f64 + f64::from(u8::from(every == 0 || !plan.total_steps.is_multiple_of(every)));
     let held_out = Lengths::cut(&facts.data.held_out, &facts.data.held_out_firsts, plan);
     let look: f64 = {
         let sequences: Vec<[usize; 2]> = (0..held_out.whole.len()).map(|i| held_out.sequences(i)).collect();
@@ -335,18 +230,23 @@ pub fn estimate(facts: &Facts, plan: &TrainingPlan, calibration: &Calibration, r
         let typical = crate::facts::score_rows(&held_out.whole).max(1) as f64;
         passes.scored(tokens as f64, squares(sequences.iter().flatten()), (tokens as f64 / typical).max(1.0))
     };
-    if looks > 0.0 && plan.preference.as_ref().is_some_and(PreferencePlan::has_reference) {
-        total += look;
+    if !held_out.whole.is_empty() {
+        if plan.preference.as_ref().is_some_and(PreferencePlan::has_reference) {
+            total += look;
+        }
+        total += looks * look + if is_full { 0.0 } else { (looks - 1.0) * save(adapter_bytes, 1.0) };
     }
-    total += looks * (look + if is_full { 0.0 } else { save(adapter_bytes, 1.0) });
+    total += passes.answers(&held_out.whole, looks) + passes.probes(&held_out.whole, &cut.whole);
     total *= calibration.correction;
     let by_time = if plan.checkpoint_every_seconds > 0.0 {
         (total / plan.checkpoint_every_seconds).floor()
     } else {
         plan.total_steps as f64
     };
-    let by_steps = plan.checkpoint_every_steps.map_or(0.0, |n| (plan.total_steps / n.max(1)) as f64);
-    let saves = by_time.max(by_steps).max(0.0) + 1.0;
+    // Those that a run can go back to are saved as well, whatever else is asked for.
+    let by_steps =
+        (plan.total_steps / plan.checkpoint_every_steps.unwrap_or(u64::MAX).min(plan.anchor_every()).max(1)) as f64;
+    let saves = by_time.max(by_steps) + 1.0;
     total += saves * checkpoint;
     // The result.
     let result_bytes = if is_full { facts.model.stored_bytes } else { adapter_bytes };

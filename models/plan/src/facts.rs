@@ -2,7 +2,7 @@
 
 use crate::config::{Method, TargetModules};
 use crate::order::SCORE_TOKENS;
-use crate::resolve::Optimizer;
+use crate::resolve::{Arithmetic, Optimizer};
 use crate::spec::{ModelSpec, ModuleSpec};
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,9 @@ pub struct MachineFacts {
     pub cores: usize,
     /// Free space where runs are kept.
     pub disk_free_bytes: u64,
+    /// What the factors of large products are rounded to where they are computed fastest.
+    #[serde(default)]
+    pub fastest: Arithmetic,
 }
 
 /// What is trained beside or instead of the model's own weights.

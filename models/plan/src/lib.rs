@@ -11,6 +11,7 @@ pub mod facts;
 pub mod family;
 pub mod fault;
 pub mod findings;
+pub mod helper;
 pub mod import;
 pub mod judge;
 pub mod lengths;
@@ -24,6 +25,7 @@ pub mod remedy;
 pub mod resolve;
 pub mod rope;
 pub mod run_view;
+pub mod samples;
 pub mod saved;
 pub mod schedule;
 pub mod spec;
@@ -41,8 +43,9 @@ pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};
 pub use quality::{Quality, assess};
 pub use remedy::Remedy;
-pub use resolve::{GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
+pub use resolve::{Arithmetic, GuardPlan, Optimizer, Reaction, SourceWeight, TrainingPlan};
 pub use run_view::RunView;
+pub use samples::SamplePlan;
 pub use schedule::LrSchedule;
 pub use spec::{
     Clamp, ExpertsSpec, GateActivation, LayerSpec, ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm, RopeScaling,

@@ -11,6 +11,7 @@ pub use crate::facts::Facts;
 use crate::fault::{Fault, Result};
 use crate::order::OrderParams;
 use crate::preference::{self, Objective, PreferencePlan};
+use crate::samples::SamplePlan;
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,18 @@ pub enum Optimizer {
     /// In 8 bits (Dettmers et al. 2022).
     #[serde(rename = "adamw_8bit")]
     AdamW8bit,
+}
+
+/// What the factors of the large products of training are rounded to; sums and everything else are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arithmetic {
+    /// Not rounded.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// To the upper half of an f32.
+    #[serde(rename = "bf16")]
+    Bf16,
 }
 
 /// A field that is left out where it says nothing: a plan of before it was there reads and writes the same.
@@ -89,6 +102,9 @@ pub struct TrainingPlan {
     /// What keeps the moments.
     #[serde(default, skip_serializing_if = "is_default")]
     pub optimizer: Optimizer,
+    /// What the factors of large products are rounded to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arithmetic: Arithmetic,
     /// Noise on the embeddings while training: `alpha / √(tokens · width)` at most; 0: none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neftune_alpha: f64,
@@ -121,6 +137,9 @@ pub struct TrainingPlan {
     /// How often rows are drawn, by where they come from; empty where every row is drawn once an epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceWeight>,
+    /// What is answered at each evaluation.
+    #[serde(default)]
+    pub samples: SamplePlan,
 }
 
 /// How often the rows of one source are drawn in an epoch.
@@ -205,6 +224,12 @@ impl TrainingPlan {
     pub fn keeps_reference(&self) -> bool {
         let is_compared = self.preference.as_ref().is_some_and(PreferencePlan::has_reference);
         is_compared && self.init_from.is_some()
+    }
+
+    /// Steps between the states that a run can go back to: a twentieth of it, but only where it saves anyway.
+    pub fn anchor_every(&self) -> u64 {
+        let base = self.checkpoint_every_steps.unwrap_or(1).max(1);
+        base * self.total_steps.div_ceil(20).div_ceil(base).max(1)
     }
 
     /// The learning rate over time.
@@ -332,7 +357,7 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
     };
     preference::check(config)?;
     only("training.optimizer", &t.optimizer, &["adamw", "adamw_8bit"])?;
-    only("training.precision", &t.precision, &["f32"])?;
+    only("training.precision", &t.precision, &["f32", "bf16"])?;
     only("quantization.format", &config.quantization.format, &["nf4", "fp4"])?;
     only("guards.on_divergence", &config.guards.on_divergence, &["pause", "rewind", "continue"])?;
     only(
@@ -519,6 +544,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
             Some("adamw_8bit") => Optimizer::AdamW8bit,
             _ => Optimizer::AdamW,
         },
+        arithmetic: if t.precision.as_deref() == Some("bf16") { Arithmetic::Bf16 } else { Arithmetic::F32 },
         neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
@@ -533,6 +559,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         preference: PreferencePlan::of(config),
         guards: GuardPlan::of_config(&config.guards),
         sources: Vec::new(),
+        samples: SamplePlan::of_config(&config.evaluation, facts.data.held_out.len()),
     })
 }
 

@@ -17,6 +17,7 @@
 //! | `recommended` | models worth a try, as data |
 //! | `upload` | a folder onto the hub: repository, large files, commit |
 //! | `sending` | a part of a file as the body of a request |
+//! | `helper` | models that label, write rows and embed: Ollama, OpenRouter, OpenAI's protocol |
 //! | `ollama` | models of ours registered with a running Ollama |
 //! | `serve` | a local server that speaks OpenAI's protocol |
 //!
@@ -28,6 +29,7 @@
 pub mod api;
 pub mod cache;
 pub mod download;
+pub mod helper;
 pub mod name;
 pub mod ollama;
 pub mod others;

@@ -322,7 +322,7 @@ impl Hub {
             };
             let from = (number - 1) * size;
             let range = (from, size.min(file.bytes - from));
-            match self.send_part(file, range, url, &[], told).await? {
+            match self.keep_sending(file, range, &url, told).await? {
                 Ok(Some(etag)) => parts.push(json!({"partNumber": number, "etag": etag})),
                 Ok(None) => return Ok(Err(Trouble::Confused(format!("part {number} was answered without its etag")))),
                 Err(trouble) => return Ok(Err(trouble)),
@@ -333,6 +333,27 @@ impl Hub {
             Ok(answer) => Self::judge_empty(&answer),
             Err(trouble) => Err(trouble),
         })
+    }
+
+    /// A part whose connection broke is sent again under its address; the parts before it stay where they are. What
+    /// the address itself refuses has run out, and is for the caller.
+    async fn keep_sending(
+        &self,
+        file: &LocalFile,
+        range: (u64, u64),
+        url: &Url,
+        told: &Told<'_>,
+    ) -> Result<Result<Option<String>, Trouble>> {
+        let mut budget = Budget::new(&self.settings.patience);
+        loop {
+            let before = told.sent.load(Ordering::Relaxed);
+            let trouble = match self.send_part(file, range, url.clone(), &[], told).await? {
+                Err(trouble @ (Trouble::Interrupted(_) | Trouble::Busy(500..))) => trouble,
+                done => return Ok(done),
+            };
+            told.sent.fetch_sub(told.sent.load(Ordering::Relaxed) - before, Ordering::Relaxed);
+            self.wait(&mut budget, trouble, &format!("`{}`", file.path)).await?;
+        }
     }
 
     /// The `ETag` of the answer, where it has one.

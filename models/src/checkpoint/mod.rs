@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Bytes at either end of a tensor that count towards [`Checkpoint::hash`].
 const SAMPLE_BYTES: usize = 256;
@@ -80,7 +81,9 @@ impl Checkpoint {
     /// Open the model in the folder `dir`, or the GGUF file of that name.
     pub fn open(dir: &Path) -> Result<Self> {
         if files::is_gguf(dir) {
-            return Self::from_gguf(gguf::File::open(dir)?, dir.parent());
+            let (file, map) = gguf::File::open_mapped(dir)?;
+            let maps = BTreeMap::from([(Arc::clone(file.name()), map)]);
+            return Ok(Self { maps, ..Self::from_gguf(file, dir.parent())? });
         }
         files::recognise(dir)?;
         let (config_bytes, config) = files::json(dir, "config.json")?;
@@ -200,6 +203,37 @@ impl Checkpoint {
         {
             map::release(map, tensor.bytes.as_slice());
         }
+    }
+
+    /// What gives the memory under a block back, by the number of the block.
+    pub(crate) fn sparing(&self) -> impl Fn(usize) + Send + Sync + use<> {
+        let mut blocks: Vec<Vec<(Arc<Mmap>, Bytes)>> = self.spec.layers.iter().map(|_| Vec::new()).collect();
+        for (name, tensor) in &self.tensors {
+            let number =
+                name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            if let Some(block) = number.and_then(|number| blocks.get_mut(number))
+                && let Some(map) = self.maps.get(&tensor.file)
+            {
+                block.push((Arc::clone(map), tensor.bytes.clone()));
+            }
+        }
+        move |number| {
+            for (map, bytes) in blocks.get(number).into_iter().flatten() {
+                map::release(map, bytes.as_slice());
+            }
+        }
+    }
+
+    /// Its weight files as they are now: name, length, time of the last change.
+    pub(crate) fn stamps(&self) -> Vec<(String, u64, Option<SystemTime>)> {
+        let Some(dir) = self.dir() else { return Vec::new() };
+        let names = self.maps.keys().map(|name| &**name);
+        let stamp = |name: &str| {
+            let found = std::fs::metadata(dir.join(name)).ok();
+            let changed = found.as_ref().and_then(|found| found.modified().ok());
+            (name.to_owned(), found.map_or(0, |found| found.len()), changed)
+        };
+        names.map(stamp).collect()
     }
 
     /// SHA-256 by which a run knows its base model again, 64 hexadecimal digits.

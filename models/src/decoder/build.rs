@@ -84,6 +84,7 @@ pub fn build_first<B: Backend>(
         head,
         saved,
         neftune_alpha: 0.0,
+        used: None,
         tables: Vec::new(),
         positions: 0,
     };

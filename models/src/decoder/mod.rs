@@ -101,6 +101,9 @@ impl Scores {
     }
 }
 
+/// Hears the number of a block that a pass is through with.
+pub(crate) type Used = Box<dyn Fn(usize) + Send + Sync>;
+
 /// The decoder on one device.
 pub struct Decoder<B: Backend> {
     /// The device.
@@ -119,6 +122,8 @@ pub struct Decoder<B: Backend> {
     pub saved: Saved<B>,
     /// Noise on the embeddings of training passes (`NEFTune`); 0: none.
     pub neftune_alpha: f64,
+    /// What is told of each block once a pass is through with it.
+    pub(crate) used: Option<Used>,
     /// Rotary tables, one per rope of the spec.
     tables: Vec<Tensor<B>>,
     /// Positions the tables hold.
@@ -230,7 +235,7 @@ impl<B: Backend> Decoder<B> {
         keep: bool,
     ) -> Result<()> {
         let amplitudes = self.noise_of(batch);
-        let Self { be, spec, embedding, saved, layers, tables, .. } = self;
+        let Self { be, spec, embedding, saved, layers, tables, used, .. } = self;
         let table = saved.embedding_or(embedding, pass.is_tuned());
         be.reshape(&mut acts.inputs[0], batch.tokens.len(), spec.hidden_size)?;
         be.embed(acts.inputs[0].view_mut(), &batch.tokens, table, spec.embedding_scale as f32)?;
@@ -258,6 +263,9 @@ impl<B: Backend> Decoder<B> {
                 Attend::Batch,
                 pass,
             )?;
+            if let Some(used) = used {
+                used(i);
+            }
         }
         let last = if keep { layers.len() } else { layers.len() % 2 };
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
@@ -422,7 +430,7 @@ impl<B: Backend> Decoder<B> {
             })
             .collect();
         let pass = Pass { adapters, dropout: None };
-        let Self { be, spec, embedding, saved, layers, tables, .. } = self;
+        let Self { be, spec, embedding, saved, layers, tables, used, .. } = self;
         let table = saved.embedding_or(embedding, pass.is_tuned());
         be.reshape(&mut acts.inputs[0], tokens.len(), spec.hidden_size)?;
         be.embed(acts.inputs[0].view_mut(), tokens, table, spec.embedding_scale as f32)?;
@@ -434,6 +442,9 @@ impl<B: Backend> Decoder<B> {
             let (x, y) = if i % 2 == 0 { (&mut first[0], &mut second[0]) } else { (&mut second[0], &mut first[0]) };
             let attend = Attend::Cached { cache: &mut cache.layers[i], segments };
             layer.forward(be, Some(y), x.view(), &mut acts.layers[0], &mut acts.scratch, &at, attend, &pass)?;
+            if let Some(used) = used {
+                used(i);
+            }
         }
         let last = &acts.inputs[layers.len() % 2];
         let n = segments.len();

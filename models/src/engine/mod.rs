@@ -4,11 +4,13 @@ mod exporting;
 mod memory;
 mod merging;
 mod session;
+mod timing;
 mod training;
 
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
-pub use merging::MergeOptions;
+pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
+pub use timing::StepTiming;
 pub use training::{TrainJob, kept_adapter};
 
 use crate::base::BaseModel;
@@ -20,10 +22,11 @@ use crate::peft_format::{AdapterFile, read_adapter};
 use crate::train::RunOutcome;
 use crate::verify::{Verification, verify};
 use durable::Manifest;
-use peft_kernels::cpu::Cpu;
+use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
 use peft_kernels::{Backend, FourBitKind};
 use peft_plan::estimate::Calibration;
-use peft_plan::{EventSink, Fault, Result, TrainingPlan};
+use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The chosen device.
@@ -63,14 +66,45 @@ impl Quantization {
 }
 
 impl Engine {
-    /// Open a device: `auto` or `cpu`, with so many threads.
+    /// Open a device: `auto`, `cpu`, or `cpu:KERNELS` for kernels that are not the best, with so many threads.
     pub fn open(backend: &str, threads: usize) -> Result<Self> {
-        match backend {
-            "auto" | "cpu" => Ok(Self { device: Device::Cpu(Cpu::new(threads).map_err(device)?), threads }),
-            other => Err(Fault::new(
-                "PS-HW-001",
-                format!("The backend `{other}` cannot be used: this version computes on the processor"),
-            )),
+        let cpu = Cpu::with_path(threads, Self::kernels(backend)?).map_err(device)?;
+        Ok(Self { device: Device::Cpu(cpu), threads })
+    }
+
+    /// The kernels that `backend` asks for.
+    pub fn kernels(backend: &str) -> Result<KernelPath> {
+        let kernels = match backend {
+            "auto" | "cpu" => Some(KernelPath::best()),
+            other => other.strip_prefix("cpu:").and_then(KernelPath::from_name),
+        };
+        kernels.ok_or_else(|| {
+            let detail = format!("The backend `{backend}` cannot be used: this version computes on the processor");
+            Fault::new("PS-HW-001", detail)
+        })
+    }
+
+    /// What the factors of large products are rounded to where this backend trains fastest.
+    pub fn fastest(backend: &str) -> Arithmetic {
+        Self::kernels(backend).map_or(Arithmetic::F32, fastest)
+    }
+
+    /// The same of this device.
+    pub fn fastest_arithmetic(&self) -> Arithmetic {
+        match &self.device {
+            Device::Cpu(cpu) => fastest(cpu.path()),
+        }
+    }
+
+    /// The same device with the factors of large products rounded to this. At first they are not rounded.
+    #[must_use]
+    pub fn with_arithmetic(&self, arithmetic: Arithmetic) -> Self {
+        let factors = match arithmetic {
+            Arithmetic::F32 => Factors::F32,
+            Arithmetic::Bf16 => Factors::Bf16,
+        };
+        match &self.device {
+            Device::Cpu(cpu) => Self { device: Device::Cpu(cpu.with_factors(factors)), threads: self.threads },
         }
     }
 
@@ -91,12 +125,19 @@ impl Engine {
 
     /// Train (or go on training). The result is in `job.directory`.
     pub fn train(&self, job: TrainJob, sink: &mut dyn EventSink) -> Result<RunOutcome> {
-        on!(self, be => training::run(be, job, sink, self.backend()))
+        let engine = self.with_arithmetic(job.plan.arithmetic);
+        on!(engine, be => training::run(be, job, sink, self.backend()))
     }
 
     /// Measure how fast this device trains a model of these shapes.
     pub fn calibrate(&self, checkpoint: &Checkpoint, sample: &Sample) -> Result<Calibration> {
-        on!(self, be => calibrate::run(be, checkpoint, sample))
+        let engine = self.with_arithmetic(sample.plan.arithmetic);
+        on!(engine, be => calibrate::run(be, checkpoint, sample))
+    }
+
+    /// Seconds of whole training steps on made-up tokens.
+    pub fn time_steps(&self, timing: &StepTiming) -> Result<Vec<f64>> {
+        on!(self, be => timing::run(be, timing))
     }
 
     /// Load a model, with the adapter in `adapter` if given.
@@ -117,7 +158,18 @@ impl Engine {
         adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
-        on!(self, be => session::open(be, base, adapter, quantize))
+        on!(self, be => session::open(be, base, adapter, quantize, false))
+    }
+
+    /// The same for a few passes over a model that may be larger than the memory: of the blocks that lie in its files
+    /// one at a time is in memory.
+    pub fn sparing_session(
+        &self,
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
+        quantize: Option<Quantization>,
+    ) -> Result<Box<dyn Session>> {
+        on!(self, be => session::open(be, base, adapter, quantize, true))
     }
 
     /// Replay a reference run of another framework.
@@ -150,7 +202,15 @@ impl Engine {
         options: &MergeOptions,
         out: &Path,
     ) -> Result<Manifest> {
-        on!(self, be => merging::merge(be, base, adapter, options, out))
+        let written = self.merge_unless(base, adapter, options, out, &mut |_, _| ControlFlow::Continue(()))?;
+        written.ok_or_else(|| Fault::new("PS-EXP-002", "The model was not written, though nobody stopped it."))
+    }
+}
+
+fn fastest(kernels: KernelPath) -> Arithmetic {
+    match kernels.fastest_factors() {
+        Factors::F32 => Arithmetic::F32,
+        Factors::Bf16 => Arithmetic::Bf16,
     }
 }
 

@@ -187,15 +187,20 @@ fn check_places<B: Backend>(decoder: &Decoder<B>, file: &AdapterFile) -> Result<
     }
 }
 
+/// `sparing`: the memory under a block is given back after each use, and read again at the next.
 pub(super) fn open<B: Backend>(
     be: &B,
     base: &BaseModel,
     file: Option<&AdapterFile>,
     quantize: Option<Quantization>,
+    sparing: bool,
 ) -> Result<Box<dyn Session>> {
     let source = file.map(|file| AdapterSource::File { spec: spec_of_file(file), file });
     let options = BuildOptions { full: false, quantize, adapter: source, trainable: false };
     let mut decoder = build(be, base.checkpoint(), &options)?;
+    if sparing {
+        decoder.used = Some(Box::new(base.checkpoint().sparing()));
+    }
     if let Some(file) = file {
         adapter::check_all_used(&mut decoder, file)?;
     }

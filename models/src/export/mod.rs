@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod gguf;
+pub(crate) mod made_of;
 pub mod ollama;
 mod strength;
 pub mod tensorrt;

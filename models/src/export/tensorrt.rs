@@ -3,10 +3,11 @@
 //! Only versions up to about 1.2 read this form; later ones take a folder of Hugging Face's as it is. Weights go
 //! through memory tensor by tensor, merged with the adapter on the way.
 
+use super::made_of::MadeOf;
 use crate::base::BaseModel;
 use crate::engine::MergeOptions;
 use crate::merge::{Merger, dense};
-use crate::merge_writer::{OutTensor, narrow, out_type, write_tensors};
+use crate::merge_writer::{OutTensor, narrow, not_written, out_type, write_part};
 use crate::peft_format::AdapterFile;
 use durable::Manifest;
 use peft_kernels::{Backend, DType};
@@ -41,7 +42,11 @@ fn known(spec: &ModelSpec) -> Result<(&'static str, Option<&'static str>)> {
             let why = if found.is_some() { ", whose attention has a window" } else { "" };
             Err(Fault::new(
                 "PS-EXP-004",
-                format!("No TensorRT-LLM checkpoint is written for {} models{why}.", spec.architecture),
+                format!(
+                    "No TensorRT-LLM checkpoint is written for {} models{why}; those of Llama, Mistral, Qwen 2 and Qwen 3 \
+                     are. TensorRT-LLM from 1.0 on reads what `--to merged` writes.",
+                    spec.architecture
+                ),
             ))
         }
     }
@@ -185,10 +190,11 @@ pub(crate) fn write<B: Backend>(
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     durable::create_directories(parent).map_err(|error| Fault::io("create the folder", parent, error))?;
     let mut stopped = None;
-    let written = durable::commit_directory(out, |folder| {
-        folder.file(WEIGHTS, |file| {
-            let all: Vec<&OutTensor> = made.iter().map(|made| &made.out).collect();
-            write_tensors(file, &all, |tensor| {
+    let all: Vec<&OutTensor> = made.iter().map(|made| &made.out).collect();
+    let word = MadeOf::new(&be.fingerprint(), base, adapter, options.quantize).word(format!("{all:?}").as_bytes());
+    let written = durable::continue_directory(out, |folder| {
+        folder.part(WEIGHTS, &word, |part| {
+            write_part(part, &all, |tensor| {
                 produce(tensor).map_err(|fault| {
                     stopped = Some(fault);
                     io::Error::other("a tensor could not be produced")
@@ -201,12 +207,5 @@ pub(crate) fn write<B: Backend>(
         }
         Ok(())
     });
-    written.map_err(|error| match (stopped, error.kind()) {
-        (Some(fault), _) => fault,
-        (None, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => Fault::new(
-            "PS-CFG-001",
-            format!("`{}` already holds files. Give a folder that does not exist yet.", out.display()),
-        ),
-        (None, _) => Fault::io("write the checkpoint to", out, error),
-    })
+    written.map_err(|error| stopped.unwrap_or_else(|| not_written(out, error)))
 }

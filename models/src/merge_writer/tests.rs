@@ -9,7 +9,7 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 fn options(dtype: DType, shard_bytes: Option<u64>) -> Options {
-    Options { dtype, shard_bytes, extra_files: vec![("README.md".to_owned(), b"# x".to_vec())] }
+    Options { dtype, shard_bytes, extra_files: vec![("README.md".to_owned(), b"# x".to_vec())], made_of: None }
 }
 
 fn write(base: &Checkpoint, out: &Path, options: &Options) -> Result<Manifest> {

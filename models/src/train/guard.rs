@@ -102,12 +102,6 @@ pub(super) struct Guard<'a> {
     vocabulary: usize,
 }
 
-/// Steps between the states that a run can go back to: a twentieth of it, but only where it saves anyway.
-pub(super) fn anchor_every(plan: &TrainingPlan) -> u64 {
-    let base = plan.checkpoint_every_steps.unwrap_or(1).max(1);
-    base * plan.total_steps.div_ceil(20).div_ceil(base).max(1)
-}
-
 impl<'a> Guard<'a> {
     pub(super) fn new(plan: &'a TrainingPlan, job: GuardJob<'a>, vocabulary: usize) -> Self {
         Self { plan, job, vocabulary }

@@ -31,7 +31,7 @@ pub use step::{StepOutcome, optimizer_step};
 use crate::adapter;
 use crate::decoder::{Activations, Batch, Decoder};
 use crate::fault::device;
-use guard::{Guard, anchor_every};
+use guard::Guard;
 use ledger::Ledger;
 use peft_kernels::Backend;
 use peft_plan::findings::Finding;
@@ -316,7 +316,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 rewind::Next::Halt(finding) => return self.halted_by(*finding, decoder, sink, &mut progress),
             }
             let due = self.plan.checkpoint_every_steps.is_some_and(|n| step.is_multiple_of(n))
-                || step.is_multiple_of(anchor_every(self.plan))
+                || step.is_multiple_of(self.plan.anchor_every())
                 || progress.last_saved.elapsed().as_secs_f64() >= self.plan.checkpoint_every_seconds;
             if due || last {
                 self.save(decoder, sink, &mut progress)?;
@@ -415,7 +415,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             durable::create_directories(&self.directory.join("adapters")).map_err(io)?;
             durable::write_file(&small, &bytes).map_err(io)?;
         }
-        let anchor = anchor_every(self.plan);
+        let anchor = self.plan.anchor_every();
         checkpoint::prune(self.directory, progress.state.step, self.plan.checkpoint_keep, anchor)?;
         if progress.state.step >= 2 * anchor {
             checkpoint::forget_start(self.directory)?;

@@ -4,7 +4,7 @@
 //! others, and the state that the run goes back to is written again, with what is different from now on, last. Killed
 //! before that, the run repeats the steps, finds the same and goes back again; killed after it, it goes on changed.
 
-use super::guard::{Change, Guard, MOST_REWINDS, Verdict, anchor_every};
+use super::guard::{Change, Guard, MOST_REWINDS, Verdict};
 use super::{Progress, Trainer, blame, checkpoint, probe};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
@@ -189,7 +189,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         finding: &Finding,
         change: &Change,
     ) -> Result<bool> {
-        let anchor = anchor_every(self.plan);
+        let anchor = self.plan.anchor_every();
         let now = progress.state.step;
         // A step that broke kept nothing: the state before it can be gone back to.
         let before = if finding.kind == FindingKind::Nan { finding.began.min(now) } else { finding.began.min(now - 1) };

@@ -8,18 +8,22 @@ use crate::file::{TEMPORARY, is_unique, parent_of, temporary_in, unique};
 use crate::fs::{Fs, RealFs};
 use crate::hashed::{same_error, write_new};
 use crate::manifest::{Entry, MANIFEST_NAME, Manifest, is_plain_name};
-use std::fs;
+use crate::part::{JOURNAL, PART, Part, Sealed, lock, part_path};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What the name of a directory starts with that has been moved aside.
 const ASIDE: &str = ".old-";
+/// Who is at work in a directory that grows in steps.
+const LOCK: &str = ".lock";
 
 /// Takes the files of a directory that is being written.
 pub struct Writer<'a> {
     fs: &'a dyn Fs,
     path: PathBuf,
     files: Vec<Entry>,
+    sealed: Vec<Sealed>,
     failed: Option<io::Error>,
 }
 
@@ -39,7 +43,41 @@ impl Writer<'_> {
         written
     }
 
-    fn write(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    /// Writes one file in steps; in a directory that goes on, `write` gets what is there of it already, if that was
+    /// begun with the same fingerprint (see [`Part::open`]).
+    pub fn part(
+        &mut self,
+        name: &str,
+        fingerprint: &str,
+        write: impl FnOnce(&mut Part) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(same_error(error));
+        }
+        let written = self.grow(name, fingerprint, write);
+        if let Err(error) = &written {
+            self.failed = Some(same_error(error));
+        }
+        written
+    }
+
+    fn grow(
+        &mut self,
+        name: &str,
+        fingerprint: &str,
+        write: impl FnOnce(&mut Part) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.may_write(name)?;
+        let mut part = Part::open(&self.path.join(name), fingerprint)?;
+        write(&mut part)?;
+        let mut sealed = part.seal()?;
+        sealed.unlock();
+        self.files.push(Entry { name: name.to_owned(), digest: sealed.digest().clone() });
+        self.sealed.push(sealed);
+        Ok(())
+    }
+
+    fn may_write(&self, name: &str) -> io::Result<()> {
         if !is_plain_name(name) {
             let message = format!("`{name}` is not a plain file name");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -48,6 +86,11 @@ impl Writer<'_> {
             let message = format!("`{name}` is written twice");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
+        Ok(())
+    }
+
+    fn write(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        self.may_write(name)?;
         let digest = write_new(self.fs, &self.path.join(name), write)?;
         self.files.push(Entry { name: name.to_owned(), digest });
         Ok(())
@@ -72,6 +115,56 @@ pub fn commit_directory_on(
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     commit(fs, target, None, files)
+}
+
+/// [`commit_directory`] for what takes long: the files that the writer gets as parts are kept where the process dies,
+/// or where `files` ends with an error of the kind `Interrupted`, and the next call goes on with them.
+///
+/// The directory grows as `target.part`. `WouldBlock`: another process is writing it.
+pub fn continue_directory(target: &Path, files: impl FnOnce(&mut Writer) -> io::Result<()>) -> io::Result<Manifest> {
+    if is_occupied(target)? {
+        let message = format!("`{}` already exists", target.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    let growing = part_path(target);
+    let place_of_lock = growing.join(LOCK);
+    let is_ours = place_of_lock.is_file() || growing.join(MANIFEST_NAME).is_file();
+    if is_occupied(&growing)? && !is_ours {
+        let message = format!("`{}` is there, and it is not what an earlier attempt left", growing.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    if !growing.is_dir() {
+        RealFs.create_directory(&growing)?;
+    }
+    let held = File::options().read(true).write(true).create(true).truncate(false).open(&place_of_lock)?;
+    lock(&held)?;
+    let done = tidy(&growing, |name| name == LOCK || name.ends_with(PART) || name.ends_with(JOURNAL))
+        .and_then(|()| fill(&RealFs, &growing, files));
+    let manifest = match done {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::Interrupted {
+                drop(fs::remove_dir_all(&growing));
+            }
+            return Err(error);
+        }
+    };
+    drop(held);
+    let is_ours = |name: &str| name == MANIFEST_NAME || manifest.files.iter().any(|file| file.name == name);
+    tidy(&growing, is_ours)?;
+    place(&RealFs, &growing, target, None)?;
+    Ok(manifest)
+}
+
+/// Remove the files of `directory` that are not to be kept.
+fn tidy(directory: &Path, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(&keep) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the directory `target`; a directory that is there already is replaced.
@@ -129,10 +222,13 @@ fn commit(
 }
 
 fn fill(fs: &dyn Fs, path: &Path, files: impl FnOnce(&mut Writer) -> io::Result<()>) -> io::Result<Manifest> {
-    let mut writer = Writer { fs, path: path.to_owned(), files: Vec::new(), failed: None };
+    let mut writer = Writer { fs, path: path.to_owned(), files: Vec::new(), sealed: Vec::new(), failed: None };
     files(&mut writer)?;
     if let Some(error) = writer.failed {
         return Err(error);
+    }
+    for sealed in writer.sealed {
+        sealed.place()?;
     }
     let manifest = Manifest { files: writer.files };
     write_new(fs, &path.join(MANIFEST_NAME), |out| out.write_all(manifest.to_json().as_bytes()))?;

@@ -9,17 +9,22 @@
 //! An fsync that failed is never tried again on the same file: the kernel may have dropped the
 //! pages and would report success. The temporary file is removed and the caller starts over from
 //! what it has in memory.
+//!
+//! A large file that takes long is a [`Part`]: it grows in steps, and goes on at the last one after a crash.
 
 mod directory;
 mod file;
 mod fs;
 mod hashed;
 mod manifest;
+mod part;
 
 pub use directory::{
-    Writer, commit_directory, commit_directory_on, remove_leftovers, replace_directory, replace_directory_on,
+    Writer, commit_directory, commit_directory_on, continue_directory, remove_leftovers, replace_directory,
+    replace_directory_on,
 };
 pub use file::{create_directories, rename_file, write_file, write_file_on, write_file_with};
 pub use fs::{DurableFile, Fs, RealFs};
 pub use hashed::{Digest, sha256_file};
 pub use manifest::{Damage, Entry, MANIFEST_NAME, Manifest, read_manifest, verify_directory};
+pub use part::{Part, Sealed, part_bytes, part_path};

@@ -8,6 +8,42 @@ use std::path::PathBuf;
 pub enum BenchCommand {
     /// How many tokens a second a model reads and writes
     Generate(BenchGenerateArgs),
+    /// How many tokens a second a model is trained on
+    Train(BenchTrainArgs),
+}
+
+/// `bench train`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio bench train --model starter --sequence-length 256 --batch 2\n  \
+                        peft-studio bench train --model ./model --method qlora --precision bf16 --json")]
+pub struct BenchTrainArgs {
+    /// The model: a folder, or `starter` for the built-in model
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// How it is trained
+    #[arg(long, value_name = "METHOD", default_value = "lora", value_parser = ["lora", "qlora", "dora", "qdora", "full"])]
+    pub method: String,
+    /// Numbers to compute with
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    pub precision: String,
+    /// Rank of the adapters
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub rank: usize,
+    /// Tokens of a sequence
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub sequence_length: usize,
+    /// Sequences of a step
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: usize,
+    /// Steps that are measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub steps: usize,
+    /// Steps before them that do not count
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub warmup: usize,
+    /// Compute activations again in the backward pass instead of keeping them
+    #[arg(long)]
+    pub activation_checkpointing: bool,
 }
 
 /// `bench generate`.
@@ -24,9 +60,12 @@ pub struct BenchGenerateArgs {
     /// Type of the weights while it is measured: nf4, or a type of GGUF files [default: as they are stored]
     #[arg(long, value_name = "TYPE")]
     pub quant: Option<String>,
-    /// Tokens that are read
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    pub prompt_tokens: usize,
+    /// Numbers to read the prompt with
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    pub precision: String,
+    /// Tokens that are read [default: 512, fewer where the model has no room for that]
+    #[arg(long, value_name = "N")]
+    pub prompt_tokens: Option<usize>,
     /// Tokens that are written
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub generate: usize,

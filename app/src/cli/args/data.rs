@@ -1,5 +1,7 @@
 //! Arguments of `data`.
 
+use super::quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
+use super::teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 use super::values;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -11,6 +13,24 @@ pub enum DataCommand {
     Inspect(InspectArgs),
     /// Write examples in another format, cleaned and split if you like
     Convert(ConvertArgs),
+    /// Cut documents into pieces that fit a model, each with its place
+    Chunk(ChunkArgs),
+    /// Give the chunks of a project vectors, with a helper model: what they mean can then be searched
+    Embed(EmbedArgs),
+    /// Find the chunks of a project by words, and by meaning where they have vectors
+    Search(SearchChunksArgs),
+    /// Score each row for training, with the reasons
+    Score(ScoreArgs),
+    /// Find training rows that give the questions of an evaluation away
+    Contamination(ContaminationArgs),
+    /// Keep versions of a project's rows, compare them, go back
+    #[command(subcommand)]
+    Versions(DataVersionsCommand),
+    /// Write the card of a dataset: what is in it, where it is from, how good it is
+    Card(CardArgs),
+    /// Read the documents whose paths come in, for the process that asks
+    #[command(hide = true)]
+    ReadFiles,
     /// Download a dataset from Hugging Face; goes on where an earlier download stopped
     #[command(after_help = "Example:\n  peft-studio data download hub:owner/name --file train.jsonl")]
     Download {
@@ -19,6 +39,24 @@ pub enum DataCommand {
         /// Only this file; repeat it for several [default: every file with rows]
         #[arg(long, value_name = "PATH")]
         file: Vec<String>,
+    },
+    /// List the models of a helper service, with their prices and what is left to spend
+    #[command(after_help = "Example:\n  peft-studio data helpers --provider openrouter")]
+    Helpers(HelperArgs),
+    /// Write training rows from chunks of documents, or from a wish, with a helper model
+    Generate(Box<GenerateArgs>),
+    /// Look at generated rows, and take, change or refuse them
+    Review(ReviewArgs),
+    /// Let a teacher answer rows that have no answer
+    Label(LabelArgs),
+    /// Make conversations of one person from chats, journals and memories
+    Persona(PersonaArgs),
+    /// Write the four tasks of this program as example rows, for training and for search
+    #[command(after_help = "Example:\n  peft-studio data reference --out tasks.jsonl")]
+    Reference {
+        /// File to write
+        #[arg(long, value_name = "FILE.jsonl", alias = "output")]
+        out: PathBuf,
     },
 }
 
@@ -40,6 +78,73 @@ pub struct InspectArgs {
     /// Read the files as this format instead of detecting it
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+/// `data chunk`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data chunk handbook.docx notes/ --out chunks.jsonl\n  \
+                        peft-studio data chunk notes/ --project notes --chunk-size 400t --overlap 40 --model starter")]
+pub struct ChunkArgs {
+    /// Documents (text, Markdown, HTML, JSON, JSONL, CSV, PDF, DOCX, EPUB) or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// File to write the chunks to
+    #[arg(long, value_name = "FILE.jsonl", alias = "output", required_unless_present = "project")]
+    pub out: Option<PathBuf>,
+    /// Longest chunk, in characters (1500 or 1500c) or in tokens of --model (400t)
+    #[arg(long, value_name = "N[t|c]", default_value = "1500c", value_parser = values::length)]
+    pub chunk_size: values::Length,
+    /// How much of the end of a chunk the next one repeats, in the same unit
+    #[arg(long, value_name = "N", default_value = "150", value_parser = values::count)]
+    pub overlap: usize,
+    /// The model whose tokens are counted: a folder, or `starter`
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Also keep documents and chunks in this project; what has not changed stays as it is
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+/// `data embed`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data embed --project notes\n  \
+                        peft-studio data embed --project notes --provider local --embedding-model starter")]
+pub struct EmbedArgs {
+    /// Whose chunks
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// Who runs the model; local is this program
+    #[arg(long, value_name = "NAME", value_parser = ["ollama", "openrouter", "openai", "local"], default_value = "ollama")]
+    pub provider: String,
+    /// The model that makes the vectors
+    #[arg(long, value_name = "MODEL", default_value = "embeddinggemma:latest")]
+    pub embedding_model: String,
+    /// Where it is, such as `http://127.0.0.1:8080/v1` [default: the provider's own place]
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Texts in a request
+    #[arg(long, value_name = "N", default_value = "32", value_parser = values::positive)]
+    pub batch_size: usize,
+}
+
+/// `data search`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
+pub struct SearchChunksArgs {
+    /// What to look for
+    pub query: String,
+    /// Where
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// How many pieces to show
+    #[arg(long, value_name = "N", default_value = "5", value_parser = values::positive)]
+    pub top_k: usize,
+    /// Look for words only, also where chunks have vectors
+    #[arg(long)]
+    pub words: bool,
+    /// Where the model of the vectors is [default: its provider's own place]
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
 }
 
 /// `data convert`.
@@ -75,6 +180,21 @@ pub struct ConvertArgs {
     /// Leave out examples with more characters
     #[arg(long, value_name = "N", value_parser = values::positive)]
     pub max_characters: Option<usize>,
+    /// Leave out examples with fewer characters
+    #[arg(long, value_name = "N", value_parser = values::positive)]
+    pub min_characters: Option<usize>,
+    /// Leave out examples in other languages than these, such as en,de
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    pub languages: Vec<String>,
+    /// Leave out examples with these defects
+    #[arg(long, value_name = "DEFECTS", value_delimiter = ',', value_parser = values::defect())]
+    pub drop: Vec<String>,
+    /// Leave out examples with a lower score (0 to 100), as `data score` gives it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub min_score: Option<u32>,
+    /// Leave out examples that give the questions of this evaluation file away
+    #[arg(long, value_name = "FILE")]
+    pub evaluation: Vec<PathBuf>,
     /// Leave out examples that are not good for training
     #[arg(long)]
     pub quality_filter: bool,

@@ -13,15 +13,17 @@ mod notifications;
 mod pipeline;
 mod planning;
 mod presets;
+mod quality;
 mod queue;
 mod spelling;
 mod starter;
+mod teaching;
 mod training;
 mod values;
 mod versions;
 
-pub use bench::{BenchCommand, BenchGenerateArgs};
-pub use data::{ConvertArgs, DataCommand, InspectArgs};
+pub use bench::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
+pub use data::{ChunkArgs, ConvertArgs, DataCommand, EmbedArgs, InspectArgs, SearchChunksArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};
@@ -30,10 +32,13 @@ pub use notifications::{NotificationsCommand, Switch};
 pub use pipeline::PipelineArgs;
 pub use planning::{HardwareArgs, PlanArgs, ProfilesArgs};
 pub use presets::{ConfigCommand, ImportConfigArgs, ImportPresetArgs, PresetsCommand, ProgramName, SavePresetArgs};
+pub use quality::{CardArgs, ContaminationArgs, DataVersionsCommand, ScoreArgs};
 pub use queue::{AttachArgs, AttachFrom, QueueAddArgs, QueueCommand};
 pub use starter::{StarterBuildArgs, StarterCommand, StarterCorpusArgs, StarterScoreArgs};
+pub use teaching::{GenerateArgs, HelperArgs, LabelArgs, PersonaArgs, ReviewArgs};
 pub use training::{
-    ListArgs, PauseArgs, QuickstartArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs, TrainArgs,
+    ListArgs, PauseArgs, QuickstartArgs, RequestArgs, ResumeArgs, RunsCommand, SortKey, StatusFilter, StopArgs,
+    TrainArgs,
 };
 
 pub use versions::VersionsCommand;
@@ -222,13 +227,13 @@ mod tests {
         let line = "peft-studio train --model starter --dataset a.jsonl --lora_rank 8 --lora_alpha 16 --lora_dropout 0.1 \
                     --target_modules q_proj v_proj --batch_size 2 --learning_rate 1e-4 --output out --data_dir d";
         let Some(Command::Train(args)) = parse(line).expect("accepted").command else { panic!("train") };
-        assert_eq!((args.rank, args.alpha, args.dropout), (Some(8), Some(16.0), Some(0.1)));
-        assert_eq!((args.batch_size, args.learning_rate), (Some(2), Some(1e-4)));
+        assert_eq!((args.request.rank, args.request.alpha, args.request.dropout), (Some(8), Some(16.0), Some(0.1)));
+        assert_eq!((args.request.batch_size, args.request.learning_rate), (Some(2), Some(1e-4)));
         assert_eq!(args.out, Some(PathBuf::from("out")));
-        assert_eq!(args.target_modules, ["q_proj", "v_proj"]);
+        assert_eq!(args.request.target_modules, ["q_proj", "v_proj"]);
         let line = "peft-studio train --model m --dataset a --lora-r 4 --epochs 2 --resume-from c --output o";
         let Some(Command::Train(args)) = parse(line).expect("accepted").command else { panic!("train") };
-        assert_eq!((args.rank, args.epochs), (Some(4), Some(2.0)));
+        assert_eq!((args.request.rank, args.request.epochs), (Some(4), Some(2.0)));
         for line in [
             "peft-studio chat --model m --max_new_tokens 5 --top_p 0.5",
             "peft-studio export r --to merged --output o --max_shard_size 1GB",

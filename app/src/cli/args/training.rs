@@ -15,15 +15,11 @@ pub struct QuickstartArgs {
     pub out: Option<PathBuf>,
 }
 
-/// `train`.
+/// What a run is to be: a run file, options, or both. `train` and `plan` understand the same.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-#[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
-                        peft-studio train run.json --set training.learning_rate=1e-4\n\n\
-                        What is not given is chosen for you.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct TrainArgs {
+pub struct RequestArgs {
     /// A run file, as stored with every run, or a specification; options change what it says
-    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset"])]
+    #[arg(value_name = "RUN.json", required_unless_present_any = ["data", "preset", "project"])]
     pub run: Option<PathBuf>,
     /// The model to start from: a folder, or `starter` for the built-in model
     #[arg(long, value_name = "MODEL")]
@@ -31,6 +27,9 @@ pub struct TrainArgs {
     /// File or folder with examples, or a dataset of the hub as hub:OWNER/NAME; repeat it for several
     #[arg(long, value_name = "FILE", alias = "dataset")]
     pub data: Vec<PathBuf>,
+    /// Train on the rows of this project: `data/sft_data.jsonl` in its folder
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub project: Option<String>,
     /// What the model is for: `peft-studio profiles` lists them
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
@@ -40,9 +39,6 @@ pub struct TrainArgs {
     /// Change any setting of the run file; repeat it for several
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment)]
     pub set: Vec<String>,
-    /// Folder for the adapter, checkpoints and events of this run
-    #[arg(long, value_name = "DIR", alias = "output")]
-    pub out: Option<PathBuf>,
     /// A name to find the run by
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -73,6 +69,21 @@ pub struct TrainArgs {
     /// Size of each correction, such as 2e-4
     #[arg(long, value_name = "NUMBER")]
     pub learning_rate: Option<f64>,
+}
+
+/// `train`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[command(after_help = "Examples:\n  peft-studio train --model starter --data examples.jsonl --epochs 2\n  \
+                        peft-studio train run.json --set training.learning_rate=1e-4\n\n\
+                        What is not given is chosen for you.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct TrainArgs {
+    /// What the run is to be.
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Folder for the adapter, checkpoints and events of this run
+    #[arg(long, value_name = "DIR", alias = "output")]
+    pub out: Option<PathBuf>,
     /// Folder of an adapter, or of an earlier run, to continue from
     #[arg(long, value_name = "DIR")]
     pub resume_from: Option<PathBuf>,
@@ -182,6 +193,9 @@ pub enum RunsCommand {
     Show {
         /// Id or name of the run
         run: String,
+        /// Every step with --json, also of a run of more than 65,536; otherwise of such a run those that shape its curves
+        #[arg(long)]
+        every_step: bool,
     },
     /// Show which rows a run found hardest to learn: wrong or garbled ones are on top
     #[command(after_help = "Example:\n  peft-studio runs rows support-bot --limit 20")]
@@ -221,9 +235,12 @@ pub struct ListArgs {
     /// What to sort by
     #[arg(long, value_enum, default_value = "created")]
     pub sort: SortKey,
-    /// Show at most so many
-    #[arg(long, value_name = "N", value_parser = values::positive)]
-    pub limit: Option<usize>,
+    /// Only runs whose name holds this
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    /// Show at most so many; 0: all of them
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
 }
 
 /// A status to filter by.

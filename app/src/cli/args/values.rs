@@ -1,5 +1,7 @@
 //! Values of options that have limits; what is outside is wrong usage.
 
+use peft_kernels::cpu::Path;
+
 /// Threads: 1 to 1024.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     whole(text, 1, 1024)
@@ -11,13 +13,15 @@ pub(super) fn address(text: &str) -> Result<std::net::IpAddr, String> {
     text.parse().map_err(|_| "an address such as 127.0.0.1 or localhost was expected".to_owned())
 }
 
-/// A device: `auto`, `cpu`, `cuda` or `cuda:N`. Whether it can be used is asked when it is.
+/// A device: `auto`, `cpu`, `cpu:KERNELS`, `cuda` or `cuda:N`. Whether it can be used is asked when it is.
 pub(super) fn backend(text: &str) -> Result<String, String> {
     let card = text.strip_prefix("cuda:").map(str::parse::<u16>);
-    if matches!(text, "auto" | "cpu" | "cuda") || matches!(card, Some(Ok(_))) {
+    let kernels = text.strip_prefix("cpu:").map(Path::from_name);
+    if matches!(text, "auto" | "cpu" | "cuda") || matches!(card, Some(Ok(_))) || matches!(kernels, Some(Some(_))) {
         return Ok(text.to_owned());
     }
-    Err("auto, cpu, cuda or cuda:N was expected".to_owned())
+    let kernels = Path::all().map(Path::name).collect::<Vec<_>>().join(", ");
+    Err(format!("auto, cpu, cuda or cuda:N was expected, or cpu:KERNELS with one of {kernels}"))
 }
 
 /// A count of at least 1.
@@ -28,6 +32,22 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
 /// A count, 0 included.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     whole(text, 0, 1 << 31)
+}
+
+/// A length of text and its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// How many.
+    pub count: usize,
+    /// Tokens of a model, and not characters.
+    pub in_tokens: bool,
+}
+
+/// `1500`, `1500c` (characters) or `400t` (tokens).
+pub(super) fn length(text: &str) -> Result<Length, String> {
+    let in_tokens = text.ends_with('t');
+    let count = positive(text.trim_end_matches(['t', 'c']))?;
+    Ok(Length { count, in_tokens })
 }
 
 /// A share: 0 to 1.
@@ -125,6 +145,12 @@ pub(super) fn column(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A defect of a row that `data score` knows. Copies are found by an option of their own.
+pub(super) fn defect() -> clap::builder::PossibleValuesParser {
+    let names = peft_data::REASONS.iter().map(|(code, _)| *code).filter(|code| !code.ends_with("copy"));
+    clap::builder::PossibleValuesParser::new(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn devices_have_four_spellings() {
-        for text in ["auto", "cpu", "cuda", "cuda:3"] {
+    fn devices_have_five_spellings() {
+        for text in ["auto", "cpu", "cpu:avx2", "cpu:portable", "cuda", "cuda:3"] {
             assert_eq!(backend(text).as_deref(), Ok(text));
         }
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU "] {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU ", "cpu:", "cpu:sse9"] {
             assert!(backend(text).is_err(), "{text}");
         }
     }

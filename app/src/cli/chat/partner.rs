@@ -2,6 +2,7 @@
 
 use crate::cli::args::ChatArgs;
 use crate::cli::context::Context;
+use crate::cli::evaluate::arithmetic_of;
 use crate::cli::export::{Source, source_of_run};
 use crate::cli::output;
 use crate::jobs::answer::Answerer;
@@ -11,7 +12,7 @@ use crate::jobs::{kept, open_model, run::find};
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, Quantization};
 use peft_models::peft_format::{AdapterFile, read_adapter};
-use peft_plan::{Fault, Method, Result, RunConfig, TrainingPlan};
+use peft_plan::{Arithmetic, Fault, Method, Result, RunConfig, TrainingPlan};
 use peft_storage::{Run, Store};
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub(crate) struct Partner {
     template: Option<String>,
     pub(crate) system: Option<String>,
     quantize: Option<Quantization>,
+    /// What the products of a prompt are rounded to.
+    arithmetic: Arithmetic,
     run: Option<Run>,
     live: bool,
 }
@@ -56,19 +59,21 @@ fn plan_of(run: &Run) -> Option<TrainingPlan> {
 
 impl Partner {
     pub(crate) fn find(store: Option<&Store>, args: &ChatArgs) -> Result<Self> {
+        let arithmetic = arithmetic_of(&args.precision);
         if let (Some(name), Some(store)) = (&args.run, store) {
-            return Self::of_run(find(store, name)?, args.checkpoint.as_deref());
+            return Ok(Self { arithmetic, ..Self::of_run(find(store, name)?, args.checkpoint.as_deref())? });
         }
         let Some(model) = &args.model else {
             return Err(super::impossible("Say what to talk to: `--run RUN`, or `--model MODEL`"));
         };
-        Ok(Self::of_model(model.clone(), args.adapter.clone()))
+        Ok(Self { arithmetic, ..Self::of_model(model.clone(), args.adapter.clone()) })
     }
 
     /// A model, with or without an adapter.
     pub(crate) fn of_model(model: String, adapter: Option<PathBuf>) -> Self {
         let adapter = adapter.map_or(Adapter::None, Adapter::Folder);
-        Self { model, adapter, template: None, system: None, quantize: None, run: None, live: false }
+        let arithmetic = Arithmetic::F32;
+        Self { model, adapter, template: None, system: None, quantize: None, arithmetic, run: None, live: false }
     }
 
     /// What a run has to say.
@@ -83,6 +88,7 @@ impl Partner {
             template: config.dataset.chat_template,
             system: config.dataset.system_prompt,
             quantize,
+            arithmetic: Arithmetic::F32,
             run: None,
             live,
         };
@@ -105,7 +111,11 @@ impl Partner {
     /// Look again at what the run is now.
     pub(crate) fn refresh(&mut self, store: Option<&Store>) -> Result<()> {
         let (Some(run), Some(store)) = (&self.run, store) else { return Ok(()) };
-        *self = Self { system: self.system.clone(), ..Self::of_run(store.get_run(&run.id)?, None)? };
+        *self = Self {
+            system: self.system.clone(),
+            arithmetic: self.arithmetic,
+            ..Self::of_run(store.get_run(&run.id)?, None)?
+        };
         Ok(())
     }
 
@@ -146,7 +156,7 @@ impl Partner {
             return Ok(Voice::Live(Box::new(LiveRun::new(store, run.clone()))));
         }
         let base = self.base(cell)?;
-        let engine = Engine::open(&context.backend, context.threads)?;
+        let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(self.arithmetic);
         let adapter = match &self.adapter {
             Adapter::None => None,
             Adapter::Folder(path) => Some(read_adapter(path)?),

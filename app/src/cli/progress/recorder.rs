@@ -109,7 +109,7 @@ impl<'a> Recorder<'a> {
     /// A process that is killed right after it saved a checkpoint takes the steps that it held back with it, and
     /// nobody will do them again. The run's own file has them.
     fn recover(&mut self, step: u64) -> Result<(), Fault> {
-        let recorded = self.store.metrics(&self.run)?.last().map_or(0, |last| last.step);
+        let recorded = self.store.last_recorded_step(&self.run)?;
         if recorded >= step {
             return Ok(());
         }

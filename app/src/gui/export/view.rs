@@ -1,97 +1,124 @@
 //! The export page: a card for each form, and below what is being written and what came of it.
 
-use super::{Exports, FORMS, Form, Job, USUAL_TYPES};
+use super::{Exports, FORMS, Form, HUB_FORMS, Job, USUAL_TYPES};
 use crate::cli::quantity::bytes;
-use crate::gui::command::{Command, Out, Purpose};
+use crate::gui::command::{Command, Out, Purpose, Slot};
 use crate::gui::errand::Ending;
-use crate::gui::playground::Target;
 use crate::gui::route::Route;
 use crate::gui::state::Data;
+use crate::gui::target::Target;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip, heading, icon_label};
+use crate::gui::widgets::chooser::{Chooser, Runs, chooser_ui};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field, markdown, status};
-use eframe::egui::{Align, ComboBox, Label, Layout, Role, Ui, WidgetInfo, vec2};
-use peft_storage::{Run, Status};
+use eframe::egui::{Align, Label, Layout, Ui, vec2};
 use serde_json::Value;
 
 /// Room for what a form is good for.
 const SENTENCE: f32 = 40.0;
 
-/// Runs that left something to export.
-fn exportable(data: &Data) -> impl Iterator<Item = &Run> {
-    let is_done = |run: &&Run| matches!(run.status, Status::Finished | Status::Stopped) && run.last_step > 0;
-    data.runs.iter().flatten().filter(is_done)
-}
-
-/// The run that the page is about.
-pub fn chosen<'a>(data: &'a Data, page: &Exports) -> Option<&'a Run> {
-    let named = page.run.as_deref().and_then(|id| exportable(data).find(|run| run.id.as_str() == id));
-    named.or_else(|| exportable(data).next())
+/// What the page is about: what was chosen, or the newest run that left something.
+pub fn chosen(data: &Data, page: &Exports) -> Option<Target> {
+    let is_there =
+        |target: &Target| !matches!(target, Target::Run(id) if data.run(id).is_none_or(|run| !Runs::Over.has(run)));
+    let newest = || data.runs.iter().flatten().find(|run| Runs::Over.has(run));
+    page.target.clone().filter(is_there).or_else(|| newest().map(|run| Target::Run(run.id.to_string())))
 }
 
 /// Draw it.
 pub fn export_ui(ui: &mut Ui, data: &Data, page: &mut Exports, out: &mut Out) {
     heading(ui, "Export", "Take what you trained to other programs. GGUF files are read again and tested.");
-    let Some(run) = chosen(data, page) else {
-        let sentence =
-            "When a run is finished, what it learned can be taken to Ollama, LM Studio and others from here.";
+    let Some(target) = chosen(data, page) else {
+        let sentence = "When a run is finished, what it learned can be taken to Ollama, LM Studio and others from here. Models that \
+             are on this computer can be taken there, too.";
         empty::empty(ui, Icon::Upload, "Nothing to export yet", sentence, |ui| {
-            if button::primary("New run").icon(Icon::Plus).ui(ui).clicked() {
+            if button::primary("New run").named("New run to export").icon(Icon::Plus).ui(ui).clicked() {
                 out.push(Command::Go(Route::New));
             }
+            what_ui(ui, data, None, page, out);
         });
         return;
     };
     card(ui, |ui| {
-        what_ui(ui, data, run, page);
+        ui.horizontal_wrapped(|ui| what_ui(ui, data, Some(&target), page, out));
         ui.add_space(space::S);
-        types_ui(ui, run, page);
+        types_ui(ui, &target, page);
         ui.add_space(space::S);
         folder_ui(ui, page, out);
+        ui.add_space(space::S);
+        hub_ui(ui, page);
     });
-    if let Some(Some(Err(problem))) = page.sizes.get(run.id.as_str()) {
+    if let Some(Some(Err(problem))) = page.sizes_of(&target) {
         ui.add_space(space::S);
         problem_card(ui, problem, false, out);
     }
     ui.add_space(space::M);
+    for job in page.jobs.iter().rev() {
+        job_ui(ui, job, out);
+        ui.add_space(space::S);
+    }
     let columns = ((ui.available_width() / 300.0) as usize).clamp(1, 3);
     for row in FORMS.chunks(columns) {
         ui.columns(columns, |uis| {
             for (ui, form) in uis.iter_mut().zip(row) {
-                form_ui(ui, run, form, page, out);
+                form_ui(ui, &target, form, page, out);
             }
         });
         ui.add_space(space::S);
-    }
-    for job in page.jobs.iter().rev() {
-        ui.add_space(space::S);
-        job_ui(ui, job, out);
     }
 }
 
-fn what_ui(ui: &mut Ui, data: &Data, run: &Run, page: &mut Exports) {
+fn what_ui(ui: &mut Ui, data: &Data, target: Option<&Target>, page: &mut Exports, out: &mut Out) {
+    let t = of(ui);
+    if target.is_some() {
+        ui.label(text::hint(t, "What"));
+    }
+    let what = Chooser {
+        name: "What is exported",
+        slot: Slot::Export,
+        runs: Runs::Over,
+        nothing: "Export a model",
+        width: 260.0,
+    };
+    if let Some(other) = chooser_ui(ui, data, target, &what, out, |_| {}) {
+        page.target = Some(other);
+    }
+}
+
+/// What only the folder for Hugging Face asks.
+fn hub_ui(ui: &mut Ui, page: &mut Exports) {
     let t = of(ui);
     ui.horizontal_wrapped(|ui| {
-        ui.label(text::hint(t, "What"));
-        let shown: String = run.name.chars().take(48).collect();
-        let combo = ComboBox::from_id_salt("export run").selected_text(shown).width(260.0).show_ui(ui, |ui| {
-            for one in exportable(data).take(60) {
-                let version = one.version.map(|number| format!("  ·  version {number}")).unwrap_or_default();
-                if ui.selectable_label(one.id == run.id, format!("{}{version}", one.name)).clicked() {
-                    page.run = Some(one.id.to_string());
-                }
+        let width = (ui.available_width() - 420.0).clamp(140.0, 260.0);
+        field::line(ui, "Hugging Face repository", &mut page.repository, "owner/name, to upload", width);
+        field::explain(
+            ui,
+            "Hugging Face repository",
+            "Where the folder for Hugging Face is uploaded. Without one, nothing leaves this computer. A token that may \
+             write is taken from HF_TOKEN or from what “hf auth login” left.",
+        );
+        let is_named = !page.repository.trim().is_empty();
+        ui.add_enabled(is_named, eframe::egui::Checkbox::new(&mut page.is_public, "Everybody may read it"));
+    });
+    ui.horizontal_wrapped(|ui| {
+        ui.label(text::hint(t, "It gets"));
+        if ui.selectable_label(page.hub_form.is_none(), "What fits best").clicked() {
+            page.hub_form = None;
+        }
+        for (key, word) in HUB_FORMS {
+            if ui.selectable_label(page.hub_form == Some(key), word).clicked() {
+                page.hub_form = Some(key);
             }
-        });
-        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Run to export"));
+        }
     });
 }
 
 /// Types of GGUF files, each with its size.
-fn types_ui(ui: &mut Ui, run: &Run, page: &mut Exports) {
+fn types_ui(ui: &mut Ui, target: &Target, page: &mut Exports) {
     let t = of(ui);
-    let sizes = match page.sizes.get(run.id.as_str()) {
+    let sizes = match page.sizes_of(target) {
         Some(Some(Ok(sizes))) => sizes.clone(),
         Some(Some(Err(_))) => return,
         _ => {
@@ -108,9 +135,10 @@ fn types_ui(ui: &mut Ui, run: &Run, page: &mut Exports) {
         field::explain(
             ui,
             "GGUF type",
-            "How many bits each number gets. Fewer bits make a smaller and faster file that answers a little less exactly.",
+            "How many bits each number gets. Fewer bits make a smaller and faster file that answers a little less exactly. \
+             Unless one is chosen: Q4_0 for a Raspberry Pi, Q8_0 for everything else.",
         );
-        let chosen = page.chosen_types();
+        let chosen = page.types.clone();
         for (name, size) in &sizes.gguf {
             let usual = USUAL_TYPES.iter().find(|(usual, _)| usual == name);
             let is_in = chosen.contains(name);
@@ -118,7 +146,8 @@ fn types_ui(ui: &mut Ui, run: &Run, page: &mut Exports) {
                 continue;
             }
             let label = format!("{}  {}", name.to_uppercase(), bytes(*size));
-            let response = ui.selectable_label(is_in, label);
+            let is_default = chosen.is_empty() && name == "q8_0";
+            let response = ui.selectable_label(is_in || is_default, label);
             let response = match usual {
                 Some((_, word)) => response.on_hover_text(*word),
                 None => response,
@@ -148,7 +177,7 @@ fn folder_ui(ui: &mut Ui, page: &mut Exports, out: &mut Out) {
     });
 }
 
-fn form_ui(ui: &mut Ui, run: &Run, form: &'static Form, page: &Exports, out: &mut Out) {
+fn form_ui(ui: &mut Ui, target: &Target, form: &'static Form, page: &Exports, out: &mut Out) {
     let t = of(ui);
     card(ui, |ui| {
         ui.horizontal(|ui| {
@@ -161,20 +190,14 @@ fn form_ui(ui: &mut Ui, run: &Run, form: &'static Form, page: &Exports, out: &mu
             ui.add(Label::new(text::body(t, form.sentence)).wrap());
         });
         ui.horizontal(|ui| {
-            let sizes = page.sizes.get(run.id.as_str()).and_then(Option::as_ref);
-            let is_possible = match sizes {
-                Some(Ok(sizes)) if form.has_types => sizes.obstacle.is_none(),
-                Some(Ok(sizes)) if form.key != "merged" => sizes.adapter.is_some(),
-                Some(Err(_)) => false,
-                _ => true,
-            };
+            let is_possible = page.can_make(target, form);
             let is_busy = page.jobs.iter().any(|job| job.ending.is_none());
             let name = format!("Export: {}", form.title);
             let pressed = button::secondary("Export").named(&name).icon(Icon::Upload);
             if pressed.small().enabled(is_possible && !is_busy).ui(ui).clicked() {
-                out.push(Command::Export(run.id.to_string(), form.key));
+                out.push(Command::Export(target.clone(), form.key));
             }
-            if let Some(size) = page.expected(run.id.as_str(), form) {
+            if let Some(size) = page.expected(target, form) {
                 ui.label(text::hint(t, format!("about {}", bytes(size))));
             }
         });
@@ -228,6 +251,7 @@ fn working_ui(ui: &mut Ui, job: &Job) {
         }
         None => "Working".to_owned(),
     };
+    let line = job.remark.clone().filter(|_| job.form.key == "hub" && job.written > 0).unwrap_or(line);
     ui.label(text::hint(t, line));
 }
 
@@ -260,6 +284,9 @@ fn done_ui(ui: &mut Ui, job: &Job, remarks: &[String], out: &mut Out) {
         {
             out.push(Command::Reveal(folder.to_owned()));
         }
+        if let Some(url) = job.uploaded() {
+            ui.hyperlink_to("See it at Hugging Face", url);
+        }
         if let Some(model) = job.model()
             && button::secondary("Test export")
                 .icon(Icon::Chat)
@@ -268,7 +295,7 @@ fn done_ui(ui: &mut Ui, job: &Job, remarks: &[String], out: &mut Out) {
                 .on_hover_text("Talk to it in the Playground")
                 .clicked()
         {
-            out.push(Command::Talk(Target::Model(model.display().to_string(), None)));
+            out.push(Command::TalkTo(model));
         }
     });
 }

@@ -1,16 +1,19 @@
 //! The thread that has a model loaded and answers, or passes questions on to a live run.
 
-use super::{ChatAsk, ChatReply, Ready, Target, Whole};
+use super::{ChatAsk, ChatReply, Ready, Whole};
 use crate::cli::chat::partner::{Partner, Voice};
 use crate::cli::context::Context;
 use crate::gui::problem::Problem;
+use crate::gui::state::Data;
+use crate::gui::target::Target;
 use crate::gui::worker::{Reply, Teller};
+use crate::jobs::answer::{Answers, AskOptions, OnText, Replies};
 use crate::jobs::conversation::{Columns, Conversation, Exchange};
 use crate::jobs::live::ENDED;
 use crate::jobs::{kept, run::find};
 use peft_models::base::BaseModel;
-use peft_plan::{Example, Result, Role, RunConfig};
-use peft_storage::{NewConversation, Store};
+use peft_plan::{Example, Result, Role, RunConfig, Turn};
+use peft_storage::{NewConversation, Side, Store};
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -56,80 +59,269 @@ fn converse(
 ) -> Result<Option<(Target, Option<i64>)>> {
     let store = context.store()?;
     let cell: OnceCell<BaseModel> = OnceCell::new();
-    let mut partner = match target {
-        Target::Run(run) => Partner::of_run(find(&store, run)?, None)?,
-        Target::Model(model, adapter) => Partner::of_model(model.clone(), adapter.clone()),
-    };
-    let mut voice = partner.voice(context, Some(&store), &cell)?;
+    let partner = partner_of(&store, target)?;
+    let voice = partner.voice(context, Some(&store), &cell)?;
     let mut talk = Conversation::new(Columns::Both, partner.system.clone());
-    let mut saved = earlier;
     if let Some(id) = earlier {
         talk.restore(&store.conversation(id)?.1);
     }
-    teller.tell(Reply::Chat(ChatReply::Ready(ready(target, &partner, &voice))));
+    let mut here =
+        Here { context, store: &store, cell: &cell, target, partner, voice, talk, saved: earlier, hush, teller };
+    here.tell_ready();
+    let mut beside = None;
     loop {
-        let Ok(ask) = asks.recv() else { return Ok(None) };
-        match ask {
-            ChatAsk::Open(target, earlier) => return Ok(Some((target, earlier))),
-            ChatAsk::Clear => {
-                talk.clear();
-                saved = None;
+        match here.hold(asks, beside.take()) {
+            Next::Beside(other) => beside = other,
+            Next::Open(target, earlier) => return Ok(Some((target, earlier))),
+            Next::Gone => return Ok(None),
+        }
+    }
+}
+
+fn partner_of(store: &Store, target: &Target) -> Result<Partner> {
+    match target {
+        Target::Run(run) => Partner::of_run(find(store, run)?, None),
+        Target::Model(model, adapter) => Ok(Partner::of_model(model.clone(), adapter.clone())),
+    }
+}
+
+/// Why a constellation ends.
+enum Next {
+    /// Another one answers beside the first, or nobody does.
+    Beside(Option<Target>),
+    /// Another partner.
+    Open(Target, Option<i64>),
+    /// Nobody asks any more.
+    Gone,
+}
+
+/// Who answers beside the first.
+struct Second<'a> {
+    name: String,
+    partner: Partner,
+    voice: Voice<'a>,
+}
+
+/// The partner that is loaded, and what was said.
+struct Here<'a> {
+    context: &'a Context,
+    store: &'a Store,
+    cell: &'a OnceCell<BaseModel>,
+    target: &'a Target,
+    partner: Partner,
+    voice: Voice<'a>,
+    talk: Conversation,
+    saved: Option<i64>,
+    hush: &'a Arc<AtomicBool>,
+    teller: &'a Teller,
+}
+
+impl Here<'_> {
+    fn tell_ready(&self) {
+        self.teller.tell(Reply::Chat(ChatReply::Ready(ready(self.target, &self.partner, &self.voice))));
+    }
+
+    /// Answer with the same one beside it, or alone.
+    fn hold(&mut self, asks: &Receiver<ChatAsk>, beside: Option<Target>) -> Next {
+        let cell: OnceCell<BaseModel> = OnceCell::new();
+        let store = self.store;
+        let mut second = beside.and_then(|target| match self.second(store, &cell, &target) {
+            Ok(second) => Some(second),
+            Err(fault) => {
+                self.teller.tell(Reply::Failed(Problem::from(&fault)));
+                None
             }
-            ChatAsk::Checkpoint(which) => match partner.switch(context, Some(&store), &cell, &mut voice, &which) {
-                Ok(()) => teller.tell(Reply::Chat(ChatReply::Ready(ready(target, &partner, &voice)))),
-                Err(fault) => teller.tell(Reply::Failed(Problem::from(&fault))),
-            },
-            ChatAsk::Say { question, options, system, compare } => {
-                hush.store(false, Ordering::Relaxed);
-                talk.columns = match (partner.is_tuned(), compare && partner.has_base()) {
-                    (true, true) => Columns::Both,
-                    (true, false) => Columns::Tuned,
-                    (false, _) => Columns::Base,
-                };
-                if talk.system() != system.as_deref().filter(|text| !text.trim().is_empty()) {
-                    talk.set_system(system);
+        });
+        self.teller.tell(Reply::Chat(ChatReply::Beside(second.as_ref().map(|second| second.name.clone()))));
+        loop {
+            let Ok(ask) = asks.recv() else { return Next::Gone };
+            match ask {
+                ChatAsk::Open(target, earlier) => return Next::Open(target, earlier),
+                ChatAsk::Beside(other) => {
+                    self.forget();
+                    return Next::Beside(other);
                 }
-                let sides = talk.columns.sides();
-                let say = |voice: &mut Voice, talk: &mut Conversation| {
-                    let answers: &mut dyn crate::jobs::answer::Answers = match voice {
-                        Voice::Loaded(answerer) => answerer.as_mut(),
-                        Voice::Live(live) => live.as_mut(),
-                    };
-                    talk.say(answers, &question, &options, &mut |column, piece| {
-                        teller.tell(Reply::Chat(ChatReply::Text(sides[column], piece.to_owned())));
-                        if hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                    })
-                };
-                let mut said = say(&mut voice, &mut talk);
-                if said.as_ref().is_err_and(|fault| fault.code == ENDED) && voice.is_live() {
-                    // The run came to its end meanwhile: what it left answers.
-                    partner.refresh(Some(&store))?;
-                    voice = partner.voice(context, Some(&store), &cell)?;
-                    teller.tell(Reply::Chat(ChatReply::Ready(ready(target, &partner, &voice))));
-                    said = say(&mut voice, &mut talk);
-                }
-                match said {
-                    Ok(exchange) => {
-                        let kept = keep(&store, &mut saved, target, &partner, &talk, &exchange);
-                        teller.tell(Reply::Chat(ChatReply::Whole(whole(&exchange, kept))));
+                ChatAsk::Clear => self.forget(),
+                ChatAsk::Checkpoint(which) => {
+                    let cell = self.cell;
+                    match self.partner.switch(self.context, Some(store), cell, &mut self.voice, &which) {
+                        Ok(()) => self.tell_ready(),
+                        Err(fault) => self.teller.tell(Reply::Failed(Problem::from(&fault))),
                     }
-                    Err(fault) => teller.tell(Reply::Chat(ChatReply::Unanswered(Problem::from(&fault)))),
+                }
+                ChatAsk::Say { question, options, system, compare } => {
+                    if self.talk.system() != system.as_deref().filter(|text| !text.trim().is_empty()) {
+                        self.talk.set_system(system);
+                    }
+                    match self.say(second.as_mut(), &question, &options, compare) {
+                        Ok((exchange, speeds)) => {
+                            let names = second.as_ref().map(|second| [&*self.name(), &*second.name].map(str::to_owned));
+                            let kept = self.keep(&exchange, names.as_ref());
+                            self.teller.tell(Reply::Chat(ChatReply::Whole(whole(&exchange, &speeds, kept))));
+                        }
+                        Err(fault) => self.teller.tell(Reply::Chat(ChatReply::Unanswered(Problem::from(&fault)))),
+                    }
                 }
             }
         }
+    }
+
+    fn second<'b>(&self, store: &'b Store, cell: &'b OnceCell<BaseModel>, target: &Target) -> Result<Second<'b>> {
+        let partner = partner_of(store, target)?;
+        let voice = partner.voice(self.context, Some(store), cell)?;
+        Ok(Second { name: name_of(target, &partner), partner, voice })
+    }
+
+    fn name(&self) -> String {
+        name_of(self.target, &self.partner)
+    }
+
+    fn forget(&mut self) {
+        self.talk.clear();
+        self.saved = None;
+    }
+
+    /// One question. With a second one beside it, the first answers where else the tuned model does, and the second
+    /// where else the base does.
+    fn say(
+        &mut self,
+        second: Option<&mut Second>,
+        question: &str,
+        options: &AskOptions,
+        compare: bool,
+    ) -> Result<(Exchange, Vec<(Side, f64)>)> {
+        self.hush.store(false, Ordering::Relaxed);
+        if let Some(second) = second {
+            self.talk.columns = Columns::Both;
+            let mut pair = Pair {
+                first: (answers(&mut self.voice), self.partner.is_tuned()),
+                second: (answers(&mut second.voice), second.partner.is_tuned()),
+                speeds: Vec::new(),
+            };
+            let exchange = heard(&mut self.talk, &mut pair, question, options, self.hush, self.teller)?;
+            return Ok((exchange, pair.speeds));
+        }
+        self.talk.columns = match (self.partner.is_tuned(), compare && self.partner.has_base()) {
+            (true, true) => Columns::Both,
+            (true, false) => Columns::Tuned,
+            (false, _) => Columns::Base,
+        };
+        let said = heard(&mut self.talk, answers(&mut self.voice), question, options, self.hush, self.teller);
+        if said.as_ref().is_err_and(|fault| fault.code == ENDED) && self.voice.is_live() {
+            // The run came to its end meanwhile: what it left answers.
+            self.partner.refresh(Some(self.store))?;
+            self.voice = self.partner.voice(self.context, Some(self.store), self.cell)?;
+            self.tell_ready();
+            let again = heard(&mut self.talk, answers(&mut self.voice), question, options, self.hush, self.teller);
+            return again.map(|exchange| (exchange, Vec::new()));
+        }
+        said.map(|exchange| (exchange, Vec::new()))
+    }
+
+    /// Keep what was said. A conversation that cannot be kept goes on all the same.
+    fn keep(&mut self, exchange: &Exchange, names: Option<&[String; 2]>) -> Option<(i64, u64)> {
+        let begin = || {
+            self.store.create_conversation(&NewConversation {
+                title: String::new(),
+                run: self.partner.run_id(),
+                model: self.partner.model.clone(),
+                adapter: match self.target {
+                    Target::Model(_, adapter) => adapter.as_ref().map(|path| path.display().to_string()),
+                    Target::Run(_) => self.partner.adapter_path(),
+                },
+                system: self.talk.system().map(str::to_owned),
+            })
+        };
+        let id = match self.saved {
+            Some(id) => id,
+            None => begin().ok()?,
+        };
+        self.saved = Some(id);
+        let mut messages = exchange.messages();
+        if let Some([first, second]) = names {
+            for message in &mut messages {
+                match message.side {
+                    Some(Side::Tuned) => message.details["model"] = first.as_str().into(),
+                    Some(Side::Base) => message.details["model"] = second.as_str().into(),
+                    None => {}
+                }
+            }
+        }
+        self.store.add_messages(id, &messages).ok().map(|sequence| (id, sequence))
+    }
+}
+
+fn answers<'v>(voice: &'v mut Voice) -> &'v mut dyn Answers {
+    match voice {
+        Voice::Loaded(answerer) => answerer.as_mut(),
+        Voice::Live(live) => live.as_mut(),
+    }
+}
+
+/// Ask, and tell the window each piece of an answer.
+fn heard(
+    talk: &mut Conversation,
+    answers: &mut dyn Answers,
+    question: &str,
+    options: &AskOptions,
+    hush: &AtomicBool,
+    teller: &Teller,
+) -> Result<Exchange> {
+    let sides = talk.columns.sides();
+    talk.say(answers, question, options, &mut |column, piece| {
+        teller.tell(Reply::Chat(ChatReply::Text(sides[column], piece.to_owned())));
+        if hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+}
+
+/// Two that answer one after the other: each has the whole computer while it does.
+struct Pair<'v> {
+    first: (&'v mut dyn Answers, bool),
+    second: (&'v mut dyn Answers, bool),
+    speeds: Vec<(Side, f64)>,
+}
+
+impl Answers for Pair<'_> {
+    fn ask(
+        &mut self,
+        conversations: &[(&[Turn], bool)],
+        options: &AskOptions,
+        on_text: &mut OnText,
+    ) -> Result<Replies> {
+        self.speeds.clear();
+        let mut all: Vec<Option<Replies>> = conversations.iter().map(|_| None).collect();
+        for is_first in [true, false] {
+            for (i, (turns, _)) in conversations.iter().enumerate().filter(|(_, (_, first))| *first == is_first) {
+                let (who, is_tuned) = if is_first { &mut self.first } else { &mut self.second };
+                let replies = who.ask(&[(*turns, *is_tuned)], options, &mut |_, piece| on_text(i, piece))?;
+                self.speeds.push((if is_first { Side::Tuned } else { Side::Base }, replies.tokens_per_second));
+                all[i] = Some(replies);
+            }
+        }
+        let all: Vec<Replies> = all.into_iter().flatten().collect();
+        let first_token_seconds = all.iter().map(|r| r.first_token_seconds).fold(f64::INFINITY, f64::min);
+        Ok(Replies {
+            prompt_tokens: all.first().map_or(0, |replies| replies.prompt_tokens),
+            step: all.iter().find_map(|replies| replies.step),
+            tokens_per_second: 0.0,
+            first_token_seconds,
+            replies: all.into_iter().flat_map(|replies| replies.replies).collect(),
+        })
+    }
+}
+
+fn name_of(target: &Target, partner: &Partner) -> String {
+    match (partner.run(), target) {
+        (Some(run), _) => run.name.clone(),
+        (None, target) => target.name(&Data::default()),
     }
 }
 
 fn ready(target: &Target, partner: &Partner, voice: &Voice) -> Ready {
     let run = partner.run();
-    let name = match (run, target) {
-        (Some(run), _) => run.name.clone(),
-        (None, Target::Model(model, _)) => model.clone(),
-        (None, Target::Run(run)) => run.clone(),
-    };
     Ready {
         target: target.clone(),
-        name,
+        name: name_of(target, partner),
         is_tuned: partner.is_tuned(),
         has_base: partner.has_base(),
         is_live: voice.is_live(),
@@ -173,44 +365,16 @@ fn examples(config: &serde_json::Value) -> Vec<String> {
     found
 }
 
-fn whole(exchange: &Exchange, kept: Option<(i64, u64)>) -> Whole {
+fn whole(exchange: &Exchange, speeds: &[(Side, f64)], kept: Option<(i64, u64)>) -> Whole {
     let answer = |(side, reply): &(peft_storage::Side, crate::jobs::answer::Reply)| {
         (*side, reply.text.clone(), reply.tokens, reply.stop_reason.clone())
     };
     Whole {
         answers: exchange.answers.iter().map(answer).collect(),
         speed: exchange.replies.tokens_per_second,
+        speeds: speeds.to_vec(),
         first: exchange.replies.first_token_seconds,
         step: exchange.replies.step,
         kept,
     }
-}
-
-/// Keep what was said. A conversation that cannot be kept goes on all the same.
-fn keep(
-    store: &Store,
-    saved: &mut Option<i64>,
-    target: &Target,
-    partner: &Partner,
-    talk: &Conversation,
-    exchange: &Exchange,
-) -> Option<(i64, u64)> {
-    let begin = || {
-        store.create_conversation(&NewConversation {
-            title: String::new(),
-            run: partner.run_id(),
-            model: partner.model.clone(),
-            adapter: match target {
-                Target::Model(_, adapter) => adapter.as_ref().map(|path| path.display().to_string()),
-                Target::Run(_) => partner.adapter_path(),
-            },
-            system: talk.system().map(str::to_owned),
-        })
-    };
-    let id = match *saved {
-        Some(id) => id,
-        None => begin().ok()?,
-    };
-    *saved = Some(id);
-    store.add_messages(id, &exchange.messages()).ok().map(|sequence| (id, sequence))
 }

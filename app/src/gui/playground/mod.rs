@@ -3,22 +3,13 @@
 pub mod answerer;
 
 use super::problem::Problem;
+use super::target::Target;
 use crate::jobs::answer::AskOptions;
 use peft_models::generate::Sampling;
 use peft_storage::{Choice, Side};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
-
-/// What is talked to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A run, by id: live, finished, or as far as it came.
-    Run(String),
-    /// A model, perhaps with an adapter.
-    Model(String, Option<PathBuf>),
-}
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -40,6 +31,8 @@ pub enum ChatAsk {
     Checkpoint(String),
     /// Forget what was said.
     Clear,
+    /// Forget what was said; from here on this one answers, too, or the first alone.
+    Beside(Option<Target>),
 }
 
 /// What the thread says.
@@ -57,6 +50,8 @@ pub enum ChatReply {
     Unanswered(Problem),
     /// It cannot be talked to.
     Unavailable(Problem),
+    /// Who answers beside the first, in words.
+    Beside(Option<String>),
 }
 
 /// Who can be talked to.
@@ -87,6 +82,8 @@ pub struct Whole {
     pub answers: Vec<(Side, String, usize, String)>,
     /// Tokens a second.
     pub speed: f64,
+    /// Those of each, where two models answered.
+    pub speeds: Vec<(Side, f64)>,
     /// Seconds to the first token.
     pub first: f64,
     /// The step of the live run that answered.
@@ -113,6 +110,8 @@ pub struct Exchange {
     pub base: Option<Shown>,
     /// The tuned model's.
     pub tuned: Option<Shown>,
+    /// Where two models answered: who gave the tuned model's, and who the base's.
+    pub names: Option<[String; 2]>,
     /// How fast.
     pub note: String,
     /// The conversation and the number of the question, where it is kept.
@@ -155,6 +154,10 @@ pub struct Playground {
     pub ready: Option<Ready>,
     /// Who is being loaded.
     pub loading: Option<Target>,
+    /// Who answers beside it, in words.
+    pub beside: Option<String>,
+    /// Who is being loaded to answer beside it.
+    pub loading_beside: Option<Target>,
     /// Why nobody is there.
     pub problem: Option<Problem>,
     /// What was said.
@@ -193,6 +196,7 @@ impl Playground {
                 self.compare = ready.is_tuned && ready.has_base;
                 let is_new = self.ready.as_ref().is_none_or(|old| old.target != ready.target);
                 if is_new {
+                    self.beside = None;
                     self.drawer.system = ready.system.clone().unwrap_or_default();
                     self.checkpoint = None;
                 }
@@ -214,8 +218,13 @@ impl Playground {
                 }
                 self.problem = Some(problem);
             }
+            ChatReply::Beside(name) => {
+                self.loading_beside = None;
+                self.beside = name;
+            }
             ChatReply::Unavailable(problem) => {
                 self.loading = None;
+                self.loading_beside = None;
                 self.is_busy = false;
                 self.problem = Some(problem);
             }
@@ -225,18 +234,21 @@ impl Playground {
     fn whole(&mut self, whole: Whole) {
         self.is_busy = false;
         let Some(exchange) = self.exchanges.last_mut() else { return };
-        let Whole { answers, speed, first, step, kept } = whole;
+        let Whole { answers, speed, speeds, first, step, kept } = whole;
         for (side, text, tokens, reason) in answers {
             let reason = match reason.as_str() {
                 "length" => ", cut at the longest answer",
                 "stop_string" => ", ended by a stop text",
                 _ => "",
             };
-            *exchange.side(side) = Some(Shown { text, note: format!("{tokens} tokens{reason}") });
+            let own = speeds.iter().find(|(of, _)| *of == side);
+            let own = own.map(|(_, speed)| format!(" · {speed:.0} tokens/s")).unwrap_or_default();
+            *exchange.side(side) = Some(Shown { text, note: format!("{tokens} tokens{reason}{own}") });
         }
         exchange.kept = kept;
         let at = step.map(|step| format!(" · at step {step} of the live run")).unwrap_or_default();
-        exchange.note = format!("First word after {first:.1} s · {speed:.0} tokens/s{at}");
+        let speed = if speeds.is_empty() { format!(" · {speed:.0} tokens/s") } else { String::new() };
+        exchange.note = format!("First word after {first:.1} s{speed}{at}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files that are dropped anywhere on the window.
 
 use crate::gui::command::{Command, Out};
-use crate::gui::playground::Target;
+use crate::gui::route::Route;
 use crate::gui::theme::{of, space, text, tokens};
 use eframe::egui::{Align2, Area, CornerRadius, Id, Order, Stroke, StrokeKind, Ui, vec2};
 use std::path::PathBuf;
@@ -9,19 +9,28 @@ use std::path::PathBuf;
 /// More files than anybody means to drop.
 const MOST: usize = 200;
 
-/// Examples are looked at; a GGUF file is talked to; a folder with a model becomes the wizard's model; a preset is read by its page.
-pub fn read(ui: &Ui, out: &mut Out) {
+/// Examples are looked at; a GGUF file or an adapter is talked to; a folder with a model becomes the wizard's model;
+/// settings of another program and whatever is dropped on the page of presets are read there.
+pub fn read(ui: &Ui, here: &Route, out: &mut Out) {
     let dropped: Vec<PathBuf> =
         ui.input(|input| input.raw.dropped_files.iter().map(|file| file.path().to_owned()).collect());
     let dropped: Vec<PathBuf> = dropped.into_iter().filter(|path| !path.as_os_str().is_empty()).take(MOST).collect();
     let Some(first) = dropped.first() else { return };
+    let is_one = dropped.len() == 1;
+    let ends = |endings: &[&str]| {
+        first.extension().is_some_and(|ending| endings.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+    };
     // One look at one folder: a fraction of a millisecond.
-    let is_model = dropped.len() == 1 && first.join("config.json").is_file();
-    let is_gguf = dropped.len() == 1 && first.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
-    out.push(match (is_model, is_gguf) {
-        (true, _) => Command::UseModel(first.display().to_string()),
-        (false, true) => Command::Talk(Target::Model(first.display().to_string(), None)),
-        (false, false) => Command::Inspect(dropped),
+    let holds = |name: &str| is_one && first.join(name).is_file();
+    let is_settings = *here == Route::Presets || ends(&["yaml", "yml", "py", "ipynb"]);
+    out.push(if holds("adapter_config.json") || (is_one && ends(&["gguf"])) {
+        Command::TalkTo(first.clone())
+    } else if holds("config.json") {
+        Command::UseModel(first.display().to_string())
+    } else if is_one && is_settings {
+        Command::TakeIn(first.clone())
+    } else {
+        Command::Inspect(dropped)
     });
 }
 

@@ -2,6 +2,7 @@
 
 pub mod broken;
 pub mod closing;
+pub mod confirm;
 pub mod drops;
 pub mod rail;
 pub mod run_strip;

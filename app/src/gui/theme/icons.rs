@@ -26,7 +26,7 @@ icons! {
     Help = "help", Home = "home", Info = "info", Lines = "lines", List = "list", Person = "person", Pause = "pause",
     Play = "play", Plus = "plus", Refresh = "refresh", Search = "search", Send = "send", Sliders = "sliders",
     Spark = "spark", Star = "star", Stop = "stop", Tag = "tag", Trash = "trash", Upload = "upload",
-    Warning = "warning", Book = "book", Braces = "braces", Globe = "globe", Chip = "chip",
+    Warning = "warning", Book = "book", Braces = "braces", Globe = "globe", Chip = "chip", Pulse = "pulse",
 }
 
 /// Side of the square in which the files are drawn.

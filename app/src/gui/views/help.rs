@@ -8,6 +8,7 @@ use crate::gui::widgets::card::{card, heading};
 use crate::gui::widgets::{button, field};
 use eframe::egui::{Align, Label, Layout, Ui, vec2};
 use peft_plan::fault::catalogue;
+use std::sync::OnceLock;
 
 /// What the page remembers.
 #[derive(Clone, Debug, Default)]
@@ -37,33 +38,79 @@ enum Tab {
 /// Terms and what they mean.
 pub const GLOSSARY: &str = include_str!("glossary.txt");
 
-/// Where each command lives: its name and the page.
-pub const COMMANDS: [(&str, &str); 24] = [
+/// Where each command lives: its names and the page.
+pub const COMMANDS: [(&str, &str); 39] = [
     ("quickstart", "Home: Try it now"),
-    ("train", "New run"),
+    ("train", "New run; “Start training” on its last step"),
+    ("plan, profiles", "New run: first, fourth and last step"),
     ("data inspect", "New run, third step; or drop files anywhere"),
+    ("data convert, data download", "New run, third step: fixes, and names such as hub:OWNER/NAME as a path"),
+    ("data chunk, data search, data score, data contamination, data card", "Data studio"),
+    ("data versions save, data versions list, data versions diff, data versions restore", "Data studio"),
+    (
+        "data embed, data generate, data review, data label, data persona, data helpers, data reference, bench train",
+        "For the command line only, so far",
+    ),
     ("pause, resume, stop", "The page of a run"),
     ("runs list", "Runs"),
-    ("runs show", "The page of a run"),
+    ("runs show, runs log, runs attach", "The page of a run; Tools: Log"),
+    ("runs rows", "The page of a run: Hardest rows"),
     ("runs compare", "Compare"),
     ("runs delete", "The page of a run"),
     ("runs evaluate, runs snapshot", "The page of a run, while it trains"),
-    ("versions list, activate", "Models: Your versions"),
-    ("presets list, save, import, delete", "Presets, and the last step of New run"),
-    ("models list", "Models: On this computer"),
-    ("chat", "Playground"),
-    ("completions", "For the command line only"),
-    ("serve", "Serve"),
-    ("export", "Export"),
+    ("runs queue add", "New run, last step: Wait in the queue"),
+    ("runs queue list, runs queue remove, runs queue move", "Tools: Queue"),
+    ("runs queue start, runs queue stop", "Tools: Queue"),
+    ("versions list, versions show", "Models: Your versions"),
+    ("versions activate, versions archive, versions delete", "Models: Your versions"),
+    ("presets list, presets show, presets delete", "Presets"),
+    ("presets save", "New run, last step"),
+    ("presets export, presets import", "Presets; or drop a file there"),
+    ("config import", "Presets: From a file; or drop a YAML file anywhere"),
+    ("models list, models show, models remove", "Models: On this computer"),
     ("models search, models download", "Models: Discover"),
     ("disk, disk free", "Models: Disk"),
-    ("notifications", "Settings: Notifications"),
-    ("errors", "Help: Messages, and “Get help” on every message"),
-    ("plan, profiles", "New run: first, fourth and last step"),
-    ("runs attach", "The page of a run, by itself"),
-    ("hardware", "Settings: When something goes wrong"),
-    ("evaluate, config, pipeline, queue, runs rows, selftest, verify, starter", "For the command line only, so far"),
+    ("chat", "Playground"),
+    ("serve", "Serve"),
+    ("export", "Export"),
+    ("evaluate", "Tools: Evaluate"),
+    ("pipeline", "Tools: Pipeline"),
+    ("hardware, selftest", "Tools: This computer"),
+    ("verify", "Tools: This computer, for receipts of runs"),
+    ("bench generate", "Tools: This computer, Speed"),
+    ("notifications list, notifications set, notifications test", "Settings: Notifications"),
+    ("errors list, errors show", "Help: Messages, and “Get help” on every message"),
+    ("errors page", "For the command line only: the same page as a file"),
+    ("completions", "For the command line only: it is for shells"),
 ];
+
+/// Every command that can be typed, such as `runs queue add`.
+fn typed() -> &'static [String] {
+    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<String>) {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+            let path = format!("{path} {}", sub.get_name()).trim_start().to_owned();
+            // A group that does something by itself needs none of its parts.
+            if !sub.has_subcommands() || !sub.is_subcommand_required_set() {
+                into.push(path.clone());
+            }
+            leaves(sub, &path, into);
+        }
+    }
+    static TYPED: OnceLock<Vec<String>> = OnceLock::new();
+    TYPED.get_or_init(|| {
+        let mut all = Vec::new();
+        leaves(&crate::cli::args::command(), "", &mut all);
+        all
+    })
+}
+
+/// The commands that there are, with their places.
+fn places() -> impl Iterator<Item = (String, &'static str)> {
+    COMMANDS.iter().filter_map(|(names, place)| {
+        let there: Vec<&str> = names.split(", ").filter(|name| typed().iter().any(|typed| typed == name)).collect();
+        (!there.is_empty()).then(|| (there.join(", "), *place))
+    })
+}
 
 /// A term and its explanation.
 pub fn terms() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -89,8 +136,8 @@ pub fn help_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
         }),
         Tab::Codes => card(ui, |ui| codes_ui(ui, &words, out)),
         Tab::Commands => card(ui, |ui| {
-            for (command, place) in COMMANDS {
-                pair_ui(ui, command, place);
+            for (command, place) in places() {
+                pair_ui(ui, &command, place);
             }
         }),
         Tab::Keys => card(ui, |ui| {
@@ -147,6 +194,14 @@ fn codes_ui(ui: &mut Ui, words: &str, out: &mut Out) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_of_the_command_line_has_a_place_s1_27() {
+        let known: Vec<&str> = COMMANDS.iter().flat_map(|(names, _)| names.split(", ")).collect();
+        let missing: Vec<_> = typed().iter().filter(|path| !known.contains(&path.as_str())).collect();
+        assert!(missing.is_empty(), "nowhere in the window: {missing:?}");
+        assert!(typed().len() > 50 && places().count() > 30, "{} commands", typed().len());
+    }
 
     #[test]
     fn every_term_is_explained_in_a_sentence() {

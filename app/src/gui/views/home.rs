@@ -2,9 +2,9 @@
 
 use crate::cli::quantity::{ago, duration, interval};
 use crate::gui::command::{Command, Out};
-use crate::gui::playground::Target;
 use crate::gui::route::Route;
 use crate::gui::state::Data;
+use crate::gui::target::Target;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, heading, icon_label, pressable};

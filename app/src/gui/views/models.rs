@@ -5,8 +5,9 @@ pub mod disk;
 
 use crate::cli::quantity::{ago, bytes};
 use crate::gui::command::{Command, Out, Purpose, Shelf};
-use crate::gui::playground::Target;
+use crate::gui::shell::confirm::Question;
 use crate::gui::state::Data;
+use crate::gui::target::Target;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip, heading};
@@ -130,6 +131,24 @@ fn model_ui(ui: &mut Ui, model: &LocalModel, out: &mut Out) {
                         out.push(Command::Talk(Target::Model(model.id.clone(), None)));
                     }
                 }
+                if model.source == "huggingface" {
+                    let name = format!("Delete {} from this computer", model.id);
+                    if button::icon(Icon::Trash, &name).small().ui(ui).clicked() {
+                        out.push(Command::Question(Question {
+                            title: "Delete this model?".to_owned(),
+                            sentence: format!(
+                                "`{}` takes {}. It can be downloaded again; runs that were trained on it need it.",
+                                model.id,
+                                bytes(model.bytes)
+                            ),
+                            word: "Delete the model",
+                            then: Box::new(Command::Deed(
+                                vec!["models".to_owned(), "remove".to_owned(), model.id.clone()],
+                                format!("`{}` is gone", model.id),
+                            )),
+                        }));
+                    }
+                }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     ui.add(Label::new(text::card_title(t, &model.id)).truncate());
                 });
@@ -176,6 +195,22 @@ fn versions_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
                 }
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                     let id = version.run.id.to_string();
+                    let name = format!("Delete version {}", version.number);
+                    if !version.active && button::icon(Icon::Trash, &name).small().ui(ui).clicked() {
+                        out.push(Command::Question(Question {
+                            title: format!("Delete version {}?", version.number),
+                            sentence: format!("What `{}` learned is removed from the disk for good.", version.run.name),
+                            word: "Delete for good",
+                            then: Box::new(Command::Deed(
+                                vec!["versions".to_owned(), "delete".to_owned(), version.number.to_string()],
+                                format!("Version {} is gone", version.number),
+                            )),
+                        }));
+                    }
+                    let name = format!("Open version {}", version.number);
+                    if button::quiet("Open").named(&name).small().ui(ui).clicked() {
+                        out.push(Command::Go(crate::gui::route::Route::Run(id.clone())));
+                    }
                     if !version.active && button::secondary("Put in use").small().ui(ui).clicked() {
                         out.push(Command::Activate(version.number));
                     }

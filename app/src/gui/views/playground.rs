@@ -4,18 +4,23 @@ mod drawer;
 mod history;
 mod talk;
 
-use crate::gui::command::{Command, Out, Purpose};
-use crate::gui::playground::{Playground, Ready, Target};
+use crate::gui::command::{Command, Out, Purpose, Slot};
+use crate::gui::playground::{Playground, Ready};
 use crate::gui::state::Data;
+use crate::gui::target::Target;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::chip;
+use crate::gui::widgets::chooser::{Chooser, Runs, chooser_ui};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty};
-use eframe::egui::{Align, ComboBox, Key, Layout, Panel, Role, Slider, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{Align, Key, Layout, Panel, Slider, TextEdit, Ui, WidgetInfo, vec2};
 
 /// Below this width panels at the side would leave too little for answers.
 const NARROW: f32 = 860.0;
+
+/// Room for the slider of checkpoints with its words.
+const CHECKPOINT: f32 = 300.0;
 
 /// Draw it.
 pub fn playground_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
@@ -45,11 +50,7 @@ pub fn playground_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut 
         });
     }
     if let Some(target) = &page.loading {
-        let name = match target {
-            Target::Run(id) => data.run(id).map_or("the run", |run| run.name.as_str()),
-            Target::Model(model, _) => model,
-        };
-        empty::loading(ui, &format!("Loading {name}"));
+        empty::loading(ui, &format!("Loading {}", target.name(data)));
     } else if page.ready.is_none() {
         nobody_ui(ui, data, out);
     } else {
@@ -68,31 +69,21 @@ fn side_frame(ui: &Ui) -> eframe::egui::Frame {
 
 /// Who is talked to, and what can be changed about it.
 fn who_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
-    let t = of(ui);
-    ui.horizontal_wrapped(|ui| {
-        let mut history = button::icon(Icon::List, "Earlier conversations");
-        if page.shows_history {
-            history = button::icon(Icon::Cross, "Close earlier conversations");
-        }
-        if history.ui(ui).clicked() {
-            page.shows_history = !page.shows_history;
-        }
-        partner_ui(ui, data, page, out);
-        if let Some(ready) = &page.ready {
-            if ready.is_live {
-                chip(ui, t.info, "Training now").on_hover_text("The run itself answers, between two steps");
-            }
-            if ready.is_tuned && ready.has_base {
-                ui.checkbox(&mut page.compare, "Base beside it");
-            }
-            checkpoint_ui(ui, ready, &mut page.checkpoint, page.is_busy, out);
-            if !page.exchanges.is_empty() && button::quiet("New conversation").icon(Icon::Plus).ui(ui).clicked() {
-                out.push(Command::NewTalk);
-            }
-        }
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+    let room = ui.available_width();
+    let is_wide = room > 900.0;
+    // The button at the right has its place before anything else is laid out.
+    let taken = if is_wide { 170.0 } else { 44.0 };
+    ui.horizontal_top(|ui| {
+        ui.allocate_ui_with_layout(
+            vec2((room - taken).max(120.0), space::CONTROL),
+            Layout::left_to_right(Align::Center).with_main_wrap(true),
+            |ui| whom_ui(ui, data, page, out),
+        );
+        ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
             let label = if page.drawer.is_open { "Close settings" } else { "Answer settings" };
-            if button::quiet(label).icon(Icon::Sliders).ui(ui).clicked() {
+            let button =
+                if is_wide { button::quiet(label).icon(Icon::Sliders) } else { button::icon(Icon::Sliders, label) };
+            if button.ui(ui).clicked() {
                 page.drawer.is_open = !page.drawer.is_open;
             }
         });
@@ -100,26 +91,73 @@ fn who_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
     ui.add_space(space::S);
 }
 
+fn whom_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
+    let t = of(ui);
+    let mut history = button::icon(Icon::List, "Earlier conversations");
+    if page.shows_history {
+        history = button::icon(Icon::Cross, "Close earlier conversations");
+    }
+    if history.ui(ui).clicked() {
+        page.shows_history = !page.shows_history;
+    }
+    partner_ui(ui, data, page, out);
+    beside_ui(ui, data, page, out);
+    if let Some(ready) = &page.ready {
+        if ready.is_live {
+            chip(ui, t.info, "Training now").on_hover_text("The run itself answers, between two steps");
+        }
+        checkpoint_ui(ui, ready, &mut page.checkpoint, page.is_busy, out);
+        if !page.exchanges.is_empty() && button::quiet("New conversation").icon(Icon::Plus).ui(ui).clicked() {
+            out.push(Command::NewTalk);
+        }
+    }
+}
+
 /// Everything that can be talked to in one list.
 fn partner_ui(ui: &mut Ui, data: &Data, page: &Playground, out: &mut Out) {
-    let shown = page.ready.as_ref().map_or("Choose a model", |ready| ready.name.as_str());
-    let shown: String = shown.chars().take(32).collect();
-    let combo = ComboBox::from_id_salt("partner").selected_text(shown).width(220.0).show_ui(ui, |ui| {
-        let is_here = |target: &Target| page.ready.as_ref().is_some_and(|ready| ready.target == *target);
-        let mut offer = |ui: &mut Ui, name: String, target: Target| {
-            if ui.selectable_label(is_here(&target), name).clicked() {
-                out.push(Command::Talk(target));
+    let here = page.loading.as_ref().or(page.ready.as_ref().map(|ready| &ready.target));
+    let what =
+        Chooser { name: "Who answers", slot: Slot::Talk, runs: Runs::Any, nothing: "Choose a model", width: 200.0 };
+    if let Some(target) = chooser_ui(ui, data, here, &what, out, |_| {}) {
+        out.push(Command::Talk(target));
+    }
+}
+
+/// S4.7.4: its own base beside it, or any other model, or nobody.
+fn beside_ui(ui: &mut Ui, data: &Data, page: &mut Playground, out: &mut Out) {
+    let Some(ready) = &page.ready else { return };
+    let (is_alone, has_base) =
+        (page.beside.is_none() && page.loading_beside.is_none(), ready.is_tuned && ready.has_base);
+    let shows_base = is_alone && has_base && page.compare;
+    let shown = match (&page.loading_beside, &page.beside) {
+        (Some(target), _) => format!("Loading {}", target.name(data)),
+        (None, Some(name)) => format!("Beside {name}"),
+        (None, None) if shows_base => "Beside its base".to_owned(),
+        (None, None) => "Nobody beside it".to_owned(),
+    };
+    let what =
+        Chooser { name: "Who answers beside it", slot: Slot::Beside, runs: Runs::Any, nothing: &shown, width: 190.0 };
+    let mut base = None;
+    let picked = ui.add_enabled_ui(!page.is_busy, |ui| {
+        chooser_ui(ui, data, None, &what, out, |ui| {
+            if ui.selectable_label(is_alone && !shows_base, "Nobody").clicked() {
+                base = Some(false);
             }
-        };
-        for run in data.runs.iter().flatten().filter(|run| run.last_step > 0).take(30) {
-            offer(ui, format!("Run: {}", run.name), Target::Run(run.id.to_string()));
-        }
-        offer(ui, "Built-in starter model".to_owned(), Target::Model("starter".to_owned(), None));
-        for model in data.models.iter().flatten().filter(|model| model.supported && model.id != "starter") {
-            offer(ui, model.id.clone(), Target::Model(model.id.clone(), None));
-        }
+            if has_base && ui.selectable_label(shows_base, "Its base, before training").clicked() {
+                base = Some(true);
+            }
+            ui.separator();
+        })
     });
-    combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Who answers"));
+    if let Some(compare) = base {
+        page.compare = compare;
+        if !is_alone {
+            out.push(Command::Beside(None));
+        }
+    }
+    if let Some(target) = picked.inner {
+        out.push(Command::Beside(Some(target)));
+    }
 }
 
 /// B8: any checkpoint on a slider.
@@ -131,6 +169,10 @@ fn checkpoint_ui(ui: &mut Ui, ready: &Ready, at: &mut Option<usize>, is_busy: bo
     let t = of(ui);
     let last = steps.len() - 1;
     let mut index = at.unwrap_or(last).min(last);
+    // A slider is not broken over two lines; where it does not fit any more, it begins one.
+    if ui.available_size_before_wrap().x < CHECKPOINT {
+        ui.end_row();
+    }
     let name = ui.label(text::hint(t, "Checkpoint"));
     ui.spacing_mut().slider_width = 120.0;
     let shown = steps.clone();
@@ -163,10 +205,13 @@ fn nobody_ui(ui: &mut Ui, data: &Data, out: &mut Out) {
         }
         let starter = button::secondary("Talk to the built-in model").icon(Icon::Spark);
         if starter.ui(ui).clicked() {
-            out.push(Command::Talk(Target::Model("starter".to_owned(), None)));
+            out.push(Command::Talk(Target::starter()));
         }
         if button::quiet("Open a GGUF file…").icon(Icon::File).ui(ui).clicked() {
-            out.push(Command::Browse(Purpose::Talk));
+            out.push(Command::Browse(Purpose::File(Slot::Talk)));
+        }
+        if button::quiet("Open a folder…").named("Open a folder to talk to").icon(Icon::Folder).ui(ui).clicked() {
+            out.push(Command::Browse(Purpose::Folder(Slot::Talk)));
         }
     });
 }
@@ -196,7 +241,7 @@ fn question_ui(ui: &mut Ui, page: &mut Playground, out: &mut Out) {
                 out.push(Command::Hush);
             }
         } else {
-            let can = page.ready.is_some() && !page.draft.trim().is_empty();
+            let can = page.ready.is_some() && page.loading_beside.is_none() && !page.draft.trim().is_empty();
             let pressed = button::primary("Ask").icon(Icon::Send).enabled(can).ui(ui).clicked();
             if (pressed || asks) && can {
                 out.push(Command::Say(std::mem::take(&mut page.draft).trim().to_owned()));

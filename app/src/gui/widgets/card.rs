@@ -89,6 +89,20 @@ pub fn chip(ui: &mut Ui, tone: tokens::Tone, word: &str) -> Response {
     response
 }
 
+/// A word of a legend with its colour; both stay on one line.
+pub fn legend(ui: &mut Ui, color: eframe::egui::Color32, word: &str) -> Response {
+    let t = of(ui);
+    let font = eframe::egui::FontId::proportional(12.0);
+    let words = ui.painter().layout_no_wrap(word.to_owned(), font, t.text3);
+    let (rect, response) =
+        ui.allocate_exact_size(vec2(words.size().x + 16.0, words.size().y.max(16.0)), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, word));
+    ui.painter().circle_filled(rect.left_center() + vec2(5.0, 0.0), 4.0, color);
+    let at = eframe::egui::pos2(rect.left() + 14.0, rect.center().y - words.size().y / 2.0);
+    ui.painter().galley(at, words, t.text3);
+    response
+}
+
 /// A page's title with a sentence under it.
 pub fn heading(ui: &mut Ui, title: &str, sentence: &str) {
     let t = of(ui);

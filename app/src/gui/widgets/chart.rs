@@ -1,9 +1,10 @@
 //! Charts over steps: thinned so that every spike stays, smoothed with the raw curve behind, zoomable.
 
 use crate::gui::theme::{Tokens, of, text, tokens};
-use eframe::egui::{Align2, Color32, Ui};
+use eframe::egui::{Align2, Color32, Context, Id, Ui};
 use egui_plot::{FilledArea, HoverPosition, Line, LineStyle, MarkerShape, Plot, PlotPoint, Points, Text, VLine};
 use peft_plan::zones::{Limits, smoothed};
+use std::sync::Arc;
 
 /// How curves are looked at; the same for all charts of a page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,13 +81,15 @@ fn within(points: &[[f64; 2]], from: f64, to: f64) -> &[[f64; 2]] {
     points.get(begin..end).unwrap_or(&[])
 }
 
+/// The lowest and the highest value.
+fn extremes(curve: &[[f64; 2]]) -> (f64, f64) {
+    let finite = curve.iter().map(|p| p[1]).filter(|value| value.is_finite());
+    finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+}
+
 /// The span that curves cover upright, with a little air.
-fn span<'a>(curves: impl Iterator<Item = &'a [[f64; 2]]>) -> (f64, f64) {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for p in curves.flatten().filter(|p| p[1].is_finite()) {
-        low = low.min(p[1]);
-        high = high.max(p[1]);
-    }
+fn span(curves: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    let (low, high) = curves.fold((f64::INFINITY, f64::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1)));
     if low > high {
         return (0.0, 1.0);
     }
@@ -94,14 +97,76 @@ fn span<'a>(curves: impl Iterator<Item = &'a [[f64; 2]]>) -> (f64, f64) {
     (low - air, high + air)
 }
 
+/// What tells whether a curve is still the one that was prepared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Key {
+    count: usize,
+    ends: [f64; 4],
+    smoothing: f64,
+    window: (f64, f64),
+}
+
+impl Key {
+    fn of(points: &[[f64; 2]], smoothing: f64, window: (f64, f64)) -> Self {
+        let nothing = [0.0; 2];
+        let [a, b] = *points.first().unwrap_or(&nothing);
+        let [c, d] = *points.last().unwrap_or(&nothing);
+        // Something that is not a number is never the same.
+        let ends = [a, b, c, d].map(|value| if value.is_nan() { f64::MAX } else { value });
+        Self { count: points.len(), ends, smoothing, window }
+    }
+}
+
+/// A curve as it is painted: each step faint, and smoothed.
+type Prepared = Arc<(Vec<[f64; 2]>, Vec<[f64; 2]>)>;
+
+/// Thin and smooth a curve, or take what was prepared for an earlier frame.
+fn prepared(ctx: &Context, id: Id, points: &[[f64; 2]], smoothing: f64, (from, to): (f64, f64)) -> Prepared {
+    let key = Key::of(points, smoothing, (from, to));
+    let known: Option<(Key, Prepared)> = ctx.data(|data| data.get_temp(id));
+    if let Some((of, known)) = known
+        && of == key
+    {
+        return known;
+    }
+    let faint = thin(within(points, from, to), DRAWN);
+    let smooth = if smoothing > 0.0 && points.len() > 2 {
+        let values = smoothed(points.iter().map(|p| p[1]), smoothing);
+        let whole: Vec<[f64; 2]> = points.iter().zip(values).map(|(p, v)| [p[0], v]).collect();
+        thin(within(&whole, from, to), DRAWN)
+    } else {
+        Vec::new()
+    };
+    let made = Arc::new((faint, smooth));
+    ctx.data_mut(|data| data.insert_temp(id, (key, made.clone())));
+    made
+}
+
+/// The span of a curve, worked out when it changes.
+fn known_span(ctx: &Context, id: Id, points: &[[f64; 2]]) -> (f64, f64) {
+    let key = Key::of(points, 0.0, (0.0, 0.0));
+    let known: Option<(Key, (f64, f64))> = ctx.data(|data| data.get_temp(id));
+    match known {
+        Some((of, known)) if of == key => known,
+        _ => {
+            let made = extremes(points);
+            ctx.data_mut(|data| data.insert_temp(id, (key, made)));
+            made
+        }
+    }
+}
+
 /// Draw it.
 pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Response {
     let t = of(ui);
+    let ctx = ui.ctx().clone();
+    let id = |what: &str, s: &Series| ui.scope_id().with((chart.name, s.name, what));
+    let ids: Vec<[Id; 2]> = series.iter().map(|s| ["span", "curve"].map(|what| id(what, s))).collect();
     let Chart { name, height, look, zones, flags, write } = *chart;
     let up = move |value: f64| if look.log { value.max(1e-12).log10() } else { value };
     let down = move |value: f64| if look.log { 10_f64.powf(value) } else { value };
     let last = series.iter().filter_map(|s| s.points.last()).map(|p| p[0]).fold(1.0, f64::max);
-    let (low, high) = span(series.iter().map(|s| s.points));
+    let (low, high) = span(series.iter().zip(&ids).map(|(s, ids)| known_span(&ctx, ids[0], s.points)));
     let (low, high) = if look.log { (up(low.max(high * 1e-6)), up(high)) } else { (low, high) };
     let plot = Plot::new(name)
         .height(height)
@@ -128,26 +193,23 @@ pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Res
         let is_seen = bounds.width() > 0.0 && bounds.width().is_finite();
         let (from, to) = if is_seen { (bounds.min()[0], bounds.max()[0]) } else { (0.0, last) };
         zone_areas(plot, t, zones, (low, high), &up);
-        for s in series {
+        for (s, ids) in series.iter().zip(&ids) {
             let color = t.series[s.order % t.series.len()];
-            let seen = within(s.points, from, to);
-            let place = |points: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
-                points.into_iter().map(|p| [p[0], up(p[1])]).filter(|p| p[1].is_finite()).collect()
+            let smoothing = if s.marks { 0.0 } else { look.smoothing };
+            let curve = prepared(&ctx, ids[1], s.points, smoothing, (from, to));
+            let (faint, smooth) = &*curve;
+            let place = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
+                points.iter().map(|p| [p[0], up(p[1])]).filter(|p| p[1].is_finite()).collect()
             };
             if s.marks {
-                let marks = Points::new(s.name, place(thin(seen, DRAWN))).color(color).radius(4.5);
+                let marks = Points::new(s.name, place(faint)).color(color).radius(4.5);
                 plot.points(marks.shape(MarkerShape::Diamond));
-                continue;
-            }
-            let is_smooth = look.smoothing > 0.0 && s.points.len() > 2;
-            if is_smooth {
-                let faint = Line::new(format!("{} (each step)", s.name), place(thin(seen, DRAWN)));
-                plot.line(faint.color(tokens::faded(color, 0.3)).width(1.0).allow_hover(false));
-                let values = smoothed(s.points.iter().map(|p| p[1]), look.smoothing);
-                let smooth: Vec<[f64; 2]> = s.points.iter().zip(values).map(|(p, v)| [p[0], v]).collect();
-                plot.line(styled(s, place(thin(within(&smooth, from, to), DRAWN)), color));
+            } else if smooth.is_empty() {
+                plot.line(styled(s, place(faint), color));
             } else {
-                plot.line(styled(s, place(thin(seen, DRAWN)), color));
+                let each = Line::new(format!("{} (each step)", s.name), place(faint));
+                plot.line(each.color(tokens::faded(color, 0.3)).width(1.0).allow_hover(false));
+                plot.line(styled(s, place(smooth), color));
             }
         }
         for (step, word) in flags {
@@ -237,7 +299,9 @@ pub fn plain(value: f64) -> String {
         s if s >= 100.0 => format!("{value:.0}"),
         s if s >= 1.0 => format!("{value:.2}"),
         s if s >= 0.01 || s == 0.0 => format!("{value:.3}"),
-        _ => format!("{value:.1e}"),
+        // Two digits that mean something, without powers of ten: 0.00060.
+        s if s >= 1e-7 => format!("{value:.*}", (1.0 - s.log10().floor()) as usize),
+        _ => "under 0.0000001".to_owned(),
     }
 }
 
@@ -249,6 +313,18 @@ pub fn sized(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_read_them() {
+        let written = [(6.0e-4, "0.00060"), (0.0123, "0.012"), (0.0, "0.000"), (1.234, "1.23"), (2e-5, "0.000020")];
+        for (value, text) in written {
+            assert_eq!(plain(value), text);
+        }
+        assert_eq!(
+            (plain(1e-12).as_str(), plain(f64::NAN).as_str(), plain(-0.0005).as_str()),
+            ("under 0.0000001", "–", "-0.00050")
+        );
+    }
 
     #[test]
     fn thinning_keeps_spikes_and_order_whatever_the_size() {

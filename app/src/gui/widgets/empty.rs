@@ -12,7 +12,7 @@ pub fn empty(ui: &mut Ui, icon: Icon, title: &str, sentence: &str, buttons: impl
         let (rect, _) = ui.allocate_exact_size(vec2(64.0, 64.0), Sense::hover());
         icon.paint(ui.painter(), rect, 56.0, t.text3);
         ui.add_space(space::S);
-        ui.label(text::section(t, title));
+        ui.add(eframe::egui::Label::new(text::section(t, title)).wrap());
         ui.allocate_ui(vec2(ui.available_width().min(460.0), 40.0), |ui| {
             ui.with_layout(Layout::top_down(Align::Center), |ui| ui.label(text::body(t, sentence)));
         });

@@ -3,6 +3,7 @@
 pub mod button;
 pub mod card;
 pub mod chart;
+pub mod chooser;
 pub mod empty;
 pub mod field;
 pub mod markdown;

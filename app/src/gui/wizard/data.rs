@@ -137,11 +137,8 @@ pub fn fixed(data_dir: &Path, paths: &[PathBuf], columns: &BTreeMap<String, Stri
         deduplicate_near: fix == Fix::NearDuplicates,
         repair: fix == Fix::Repair,
         redact: fix == Fix::Redact,
-        quality_filter: false,
-        max_characters: None,
-        include_system: None,
-        validation_split: 0.0,
         seed: 42,
+        ..ConvertOptions::default()
     };
     let folder = data_dir.join("samples");
     durable::create_directories(&folder).map_err(|e| Fault::io("create", &folder, e))?;

@@ -171,6 +171,16 @@ impl Wizard {
         }
     }
 
+    /// Whether a step gets its tick: it has what it needs, or it was left behind on purpose.
+    fn has_tick(&self, step: Step) -> bool {
+        match step {
+            Step::Goal => self.config.use_case.is_some() || self.step > Step::Goal,
+            Step::Settings => self.step == Step::Review && self.to_start().is_some(),
+            Step::Review => false,
+            Step::Model | Step::Data => self.is_done(step),
+        }
+    }
+
     /// What is to be asked of threads now.
     pub fn wishes(&mut self) -> Vec<Wish> {
         let mut wishes = Vec::new();

@@ -51,7 +51,7 @@ pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut 
 fn one_ui(ui: &mut Ui, model: &LocalModel, is_chosen: bool) -> bool {
     let t = of(ui);
     let title = if model.id == "starter" { "Starter (built in)" } else { model.id.as_str() };
-    let response = pressable(ui, title, is_chosen, 74.0, |ui| {
+    let response = pressable(ui, title, is_chosen, 90.0, |ui| {
         ui.horizontal(|ui| {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let fits = model.fits.iter().any(|fit| fit.fits);

@@ -6,7 +6,7 @@ use crate::gui::command::{Command, Out};
 use crate::gui::problem::Problem;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
-use crate::gui::widgets::card::{card, icon_label, stat};
+use crate::gui::widgets::card::{card, icon_label, legend, stat};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
 use crate::jobs::plan::Answer;
@@ -146,9 +146,7 @@ fn memory_ui(ui: &mut Ui, answer: &Answer) {
     }
     ui.horizontal_wrapped(|ui| {
         for (index, item) in items.iter().take(6).enumerate() {
-            let (dot, _) = ui.allocate_exact_size(vec2(10.0, 14.0), Sense::hover());
-            ui.painter().circle_filled(dot.center(), 4.0, t.series[index]);
-            ui.label(text::hint(t, format!("{} {}", item.name, bytes(item.bytes))));
+            legend(ui, t.series[index], &format!("{} {}", item.name, bytes(item.bytes)));
         }
     });
 }

@@ -1,6 +1,7 @@
 //! The frame of the wizard: its steps, the step in the middle, back and on.
 
 use super::{STEPS, Step, Wizard, examples, goal, model, review, settings};
+use crate::cli::quantity::bytes;
 use crate::gui::command::{Command, Out};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
@@ -70,7 +71,7 @@ fn steps_ui(ui: &mut Ui, wizard: &mut Wizard) {
             if response.has_focus() {
                 button::focus_ring(ui, rect, eframe::egui::CornerRadius::same(4));
             }
-            let is_done = wizard.is_done(*step) && !is_here && *step < Step::Settings;
+            let is_done = wizard.has_tick(*step) && !is_here;
             let at = Rect::from_center_size(pos2(rect.left() + 9.0, rect.center().y - 3.0), vec2(14.0, 14.0));
             if is_done {
                 Icon::Check.paint(ui.painter(), at, 13.0, t.ok.fg);
@@ -103,6 +104,7 @@ fn steps_ui(ui: &mut Ui, wizard: &mut Wizard) {
 
 /// Back and on, always in sight.
 pub fn on_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
+    let t = of(ui);
     let at = STEPS.iter().position(|(step, _)| *step == wizard.step).unwrap_or(0);
     ui.horizontal(|ui| {
         if at > 0 && button::quiet("Back").named("Previous step").icon(Icon::ArrowLeft).ui(ui).clicked() {
@@ -113,10 +115,19 @@ pub fn on_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
                 let ready = wizard.to_start();
                 let can = ready.is_some() && !data.is_launching;
                 let label = if data.is_launching { "Starting…" } else { "Start training" };
+                if let Some((here, whole)) = data.fetching {
+                    ui.label(text::hint(t, format!("The model comes first: {} of {}", bytes(here), bytes(whole))));
+                }
                 if button::primary(label).icon(Icon::Play).enabled(can).ui(ui).clicked()
                     && let Some(config) = ready
                 {
                     out.push(Command::Launch(Box::new(config)));
+                }
+                let wait = button::secondary("Wait in the queue").icon(Icon::Clock).enabled(can).ui(ui);
+                if wait.on_hover_text("It begins when the runs before it are over").clicked()
+                    && let Some(config) = wizard.to_start()
+                {
+                    out.push(Command::Enqueue(Box::new(config)));
                 }
             }
             if let Some((next, name)) = STEPS.get(at + 1) {

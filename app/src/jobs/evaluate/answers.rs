@@ -134,6 +134,8 @@ pub(super) fn answer(
             plain.add(base_answer, expected, labels, &form);
             // A row that was too long to score is not in the list.
             if let Some(row) = rows.iter_mut().find(|row| row.row as usize == reference.row) {
+                let asked = reference.turns.iter().rfind(|turn| turn.role == Role::User);
+                row.question = asked.map(|turn| turn.as_text().trim().to_owned());
                 row.expected = Some(expected.clone());
                 row.exact = Some(is_exact(answer, expected));
                 row.json_valid = is_json;

@@ -115,6 +115,9 @@ pub struct RowReport {
     /// Mean loss without the adapter, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_loss: Option<f64>,
+    /// The last question before the reference: `data generate --ask-again` finds its way back by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// The reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,

@@ -1,8 +1,9 @@
 //! The model card of an export: what it is, what it was made of, how good it is, how to run it.
 
-use super::license::duties;
+use super::license::{duties, has_file, header};
 use super::{Exported, Origin};
-use peft_plan::{Fault, Result};
+use peft_plan::{Fault, Result, TargetModules, TrainingPlan};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -54,7 +55,7 @@ pub fn text(origin: &Origin, files: &[Exported], form: Form) -> String {
         out.push('\n');
     };
     if let Some(license) = &origin.license {
-        line(&format!("license: {}", quoted(license)));
+        line(&header(license, has_file(&origin.base)));
     }
     if let Some(base) = origin.base_url.as_ref().and_then(|url| url.strip_prefix("https://huggingface.co/")) {
         line(&format!("base_model: {}\nbase_model_relation: {relation}", quoted(base)));
@@ -95,9 +96,7 @@ fn facts(origin: &Origin, line: &mut impl FnMut(&str)) {
         if !data.is_empty() {
             line(&format!("- Data: {}", data.join(", ")));
         }
-        line(&format!("- Adapter: rank {}, alpha {}", plan.rank, plan.alpha));
-        line(&format!("- Learning rate {}, seed {}", plan.learning_rate, plan.seed));
-        line("");
+        settings(origin, plan, line);
     }
     if let Some(run) = &origin.run {
         line("## Metrics\n");
@@ -113,6 +112,39 @@ fn facts(origin: &Origin, line: &mut impl FnMut(&str)) {
         }
         line(if table.is_empty() { "None were recorded.\n" } else { &table });
     }
+}
+
+fn settings(origin: &Origin, plan: &TrainingPlan, line: &mut impl FnMut(&str)) {
+    if origin.adapter.is_some() {
+        let scaled = if plan.use_rslora { ", scaled by the root of the rank" } else { "" };
+        line(&format!("- Adapter: rank {}, alpha {}, dropout {}{scaled}", plan.rank, plan.alpha, plan.dropout));
+        if let TargetModules::List(names) = &plan.target_modules {
+            line(&format!("- Modules: {}", names.join(", ")));
+        }
+    }
+    if plan.method.is_quantized() {
+        let twice = if plan.double_quantization { ", quantised scales" } else { "" };
+        line(&format!("- Base while training: {}{twice}", plan.quantization_format));
+    }
+    line(&format!(
+        "- {} steps ({:.1} epochs) of {} × {} examples of at most {} tokens",
+        plan.total_steps, plan.epochs, plan.micro_batch_size, plan.gradient_accumulation, plan.max_sequence_length
+    ));
+    line(&format!(
+        "- Learning rate {} ({}, {} steps of warm-up), weight decay {}, {}, seed {}",
+        plan.learning_rate,
+        word(&plan.scheduler),
+        plan.warmup_steps,
+        plan.weight_decay,
+        word(&plan.optimizer),
+        plan.seed
+    ));
+    line(concat!("- Made with PEFT Studio ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+/// A setting as a run file has it.
+fn word(setting: &impl Serialize) -> String {
+    serde_json::to_value(setting).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn certificates(files: &[Exported], line: &mut impl FnMut(&str)) {

@@ -25,6 +25,103 @@ pub(super) fn license_of(base: &BaseModel) -> Option<String> {
     }
 }
 
+/// Whether `LICENSE` of the base goes with its exports.
+pub(super) fn has_file(base: &BaseModel) -> bool {
+    base.checkpoint().gguf().is_none() && base.dir().is_some_and(|dir| read(&dir.join(FILES[0])).is_some())
+}
+
+/// The lines of a model card's header that name the licence. The hub refuses a card whose licence it does not know
+/// unless it is called `other`, with a name of its own.
+pub(super) fn header(license: &str, has_file: bool) -> String {
+    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
+    let known = license.to_ascii_lowercase();
+    if KNOWN.contains(&known.as_str()) {
+        return format!("license: {}", quoted(&known));
+    }
+    let link = if has_file { "\nlicense_link: LICENSE" } else { "" };
+    format!("license: other\nlicense_name: {}{link}", quoted(license))
+}
+
+/// Licences that the hub knows.
+const KNOWN: [&str; 76] = [
+    "apache-2.0",
+    "mit",
+    "openrail",
+    "bigscience-openrail-m",
+    "creativeml-openrail-m",
+    "bigscience-bloom-rail-1.0",
+    "bigcode-openrail-m",
+    "afl-3.0",
+    "artistic-2.0",
+    "bsl-1.0",
+    "bsd",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "bsd-3-clause-clear",
+    "c-uda",
+    "cc",
+    "cc0-1.0",
+    "cc-by-2.0",
+    "cc-by-2.5",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-2.0",
+    "cc-by-nc-3.0",
+    "cc-by-nc-4.0",
+    "cc-by-nd-4.0",
+    "cc-by-nc-nd-3.0",
+    "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0",
+    "cc-by-nc-sa-4.0",
+    "cdla-sharing-1.0",
+    "cdla-permissive-1.0",
+    "cdla-permissive-2.0",
+    "wtfpl",
+    "ecl-2.0",
+    "epl-1.0",
+    "epl-2.0",
+    "etalab-2.0",
+    "eupl-1.1",
+    "eupl-1.2",
+    "agpl-3.0",
+    "gfdl",
+    "gpl",
+    "gpl-2.0",
+    "gpl-3.0",
+    "lgpl",
+    "lgpl-2.1",
+    "lgpl-3.0",
+    "isc",
+    "h-research",
+    "intel-research",
+    "lppl-1.3c",
+    "ms-pl",
+    "apple-ascl",
+    "mpl-2.0",
+    "odc-by",
+    "odbl",
+    "openrail++",
+    "osl-3.0",
+    "postgresql",
+    "ofl-1.1",
+    "ncsa",
+    "unlicense",
+    "zlib",
+    "pddl",
+    "lgpl-lr",
+    "llama2",
+    "llama3",
+    "llama3.1",
+    "llama3.2",
+    "llama3.3",
+    "llama4",
+    "gemma",
+    "unknown",
+];
+
 /// The text of the licence of the base.
 pub(super) fn license_text(base: &BaseModel) -> Option<String> {
     let dir = base.dir()?;
@@ -73,5 +170,20 @@ pub(super) fn duties(license: &str) -> Vec<&'static str> {
         "mit" => vec!["Keep the notice of the licence."],
         "apache-2.0" => vec!["Keep the notice if there is one, and say that the files were modified."],
         _ => vec!["Read the licence of the base before you pass the model on."],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::header;
+
+    #[test]
+    fn the_header_names_only_licences_that_the_hub_knows() {
+        assert_eq!(header("Apache-2.0", true), "license: \"apache-2.0\"");
+        assert_eq!(header("llama3.2", false), "license: \"llama3.2\"");
+        assert_eq!(
+            header("qwen-research: \"x\"", true),
+            "license: other\nlicense_name: \"qwen-research: \\\"x\\\"\"\nlicense_link: LICENSE"
+        );
     }
 }

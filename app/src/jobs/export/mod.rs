@@ -3,6 +3,7 @@
 pub mod card;
 pub mod hub;
 mod license;
+mod merged;
 pub mod origin;
 mod raspberry_pi;
 pub mod sizes;
@@ -10,6 +11,7 @@ mod targets;
 mod tensorrt;
 pub mod weighing;
 
+pub use merged::merged;
 pub use origin::Origin;
 pub use raspberry_pi::raspberry_pi;
 pub use targets::{Registered, lm_studio_folder, lora, ollama, register, turn_layout};
@@ -18,11 +20,11 @@ pub use tensorrt::tensorrt;
 use crate::cli::output::bytes;
 use crate::cli::{interrupt, output};
 use crate::jobs::hardware::free_space;
-use durable::create_directories;
+use durable::{create_directories, part_bytes};
 use peft_models::engine::Engine;
 use peft_models::export::certificate::{Certificate, Reference};
 use peft_models::export::gguf::vocabulary::ChatLayout;
-use peft_models::export::gguf::write::{Source, Written};
+use peft_models::export::gguf::write::{Source, Unnamed, Written};
 use peft_models::export::gguf::{FileType, Metadata};
 use peft_plan::{Fault, Result, Role, Turn};
 use std::ops::ControlFlow;
@@ -30,6 +32,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that must stay free beside the files.
 const SPARE_BYTES: u64 = 16 << 20;
+
+/// What a first Ctrl-C is answered with.
+const STOPPING: &str = "\nStopping; the same command goes on from here. Press Ctrl-C again to stop at once";
 
 /// A file that was exported.
 #[derive(Clone, Debug)]
@@ -98,9 +103,10 @@ pub fn about(origin: &Origin) -> Metadata {
 }
 
 /// Write base and adapter as GGUF files of `types` into `folder`, read each again and certify it; `None`: the person
-/// had enough, and nothing was written. A file that fails its check is renamed, and the fault says why.
+/// had enough; what is done stays beside its name, and the same export goes on with it, as it does after a crash. A file
+/// has its name when it has passed its check; one that fails gets another, and the fault says why.
 pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path) -> Result<Option<Vec<Exported>>> {
-    interrupt::install();
+    interrupt::install_saying(STOPPING);
     let (layout, about) = (layout_of(origin)?, about(origin));
     let source = Source {
         base: &origin.base,
@@ -114,21 +120,30 @@ pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path)
     let name = |file_type: &FileType| folder.join(format!("{}-{}.gguf", origin.name, file_type.name()));
     let paths: Vec<PathBuf> = types.iter().map(name).collect();
     make_room(folder, &paths, conversion.bytes())?;
-    let mut progress = |_: u64, _: u64| {
+    let mut is_first = true;
+    let mut progress = |done: u64, total: u64| {
+        if std::mem::take(&mut is_first) && done > 0 {
+            output::note(&format!("Going on where it was stopped: {} of {} are there", bytes(done), bytes(total)));
+        }
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let Some(written) = conversion.write(&paths, &mut progress)? else { return Ok(None) };
+    let Some(unnamed) = conversion.prepare(&paths, &mut progress)? else { return Ok(None) };
     let reference = Reference { source, render: origin.render.as_ref(), rows: &origin.rows };
     let mut exported = Vec::new();
     let mut failed = None;
-    for (written, plan) in written.into_iter().zip(&conversion.plans) {
-        let certificate = engine.certify(&reference, &written)?;
-        let file = file_certificate(&written, &certificate)?;
-        if let Some(fault) = file {
-            failed.get_or_insert(fault);
-            continue;
+    for (unnamed, plan) in unnamed.into_iter().zip(&conversion.plans) {
+        if interrupt::requested() {
+            return Ok(None);
         }
-        let Written { path, file_type, digest } = written;
+        let mut certificate = engine.certify(&reference, &unnamed.written())?;
+        certificate.file = unnamed.target().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Written { path, file_type, digest } = match placed(unnamed, &certificate)? {
+            Ok(written) => written,
+            Err(fault) => {
+                failed.get_or_insert(fault);
+                continue;
+            }
+        };
         let fallbacks = plan.fallbacks.iter().map(|(name, kind)| (name.clone(), kind.name().to_owned())).collect();
         exported.push(Exported {
             path,
@@ -156,26 +171,35 @@ fn make_room(folder: &Path, paths: &[PathBuf], needed: u64) -> Result<()> {
         let detail = format!("`{}` already exists; choose another folder or `--name`, or remove it", there.display());
         return Err(Fault::new("PS-CFG-001", detail));
     }
+    let kept: u64 = paths.iter().map(|path| part_bytes(path)).sum();
+    room(folder, needed.saturating_sub(kept))?;
+    create_directories(folder).map_err(|error| Fault::io("create the folder", folder, error))
+}
+
+/// PS-DISK-001 where `folder` has no room for so many bytes.
+fn room(folder: &Path, needed: u64) -> Result<()> {
     let free = free_space(folder)?;
     if free < needed.saturating_add(SPARE_BYTES) {
         let detail =
             format!("The export needs {}, and {} are free at `{}`", bytes(needed), bytes(free), folder.display());
         return Err(Fault::new("PS-DISK-001", detail));
     }
-    create_directories(folder).map_err(|error| Fault::io("create the folder", folder, error))
+    Ok(())
 }
 
-/// Put the certificate beside the file. A file that failed loses its name: nobody loads it by accident.
-fn file_certificate(written: &Written, certificate: &Certificate) -> Result<Option<Fault>> {
-    let path = written.path.with_extension("certificate.json");
+/// Put the certificate beside the place of the file, then give the file its name. One that failed gets another name:
+/// nobody loads it by accident, and the fault within says why.
+fn placed(file: Unnamed, certificate: &Certificate) -> Result<Result<Written>> {
+    let target = file.target().to_owned();
+    let path = target.with_extension("certificate.json");
     let text = serde_json::to_vec_pretty(certificate).expect("a certificate is plain data");
     durable::write_file(&path, &text).map_err(|error| Fault::io("write", &path, error))?;
     if certificate.passed() {
-        return Ok(None);
+        return file.place().map(Ok);
     }
-    let aside = written.path.with_extension("gguf.failed");
-    durable::rename_file(&written.path, &aside).map_err(|error| Fault::io("set aside", &written.path, error))?;
+    let aside = target.with_extension("gguf.failed");
+    file.place_as(&aside)?;
     output::note(&format!("Set aside as {}", aside.display()));
-    let detail = format!("{} of `{}`", certificate.failures(), written.path.display());
-    Ok(Some(Fault::new("PS-EXP-002", detail)))
+    let detail = format!("{} of `{}`", certificate.failures(), target.display());
+    Ok(Err(Fault::new("PS-EXP-002", detail)))
 }

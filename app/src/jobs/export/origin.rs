@@ -62,7 +62,7 @@ impl Origin {
         let mut origin =
             Self::open(&source, config.dataset.chat_template.as_deref(), config.dataset.system_prompt.as_deref())?;
         origin.name = name.map_or_else(|| file_name(&format!("{}-{}", origin.name, run.name)), file_name);
-        match prepare(&config, context.threads, plan.clone()) {
+        match prepare(&config, context, plan.clone()) {
             Ok(setup) => {
                 origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect();
                 origin.training = weighing::chosen(&origin, setup.train.into_iter().map(|tokens| tokens.ids).collect());

@@ -1,7 +1,7 @@
 //! What an export of a run will take on the disk, known before anything is written.
 
 use super::types;
-use crate::cli::export::source_of_run;
+use crate::cli::export::Source as Exported;
 use crate::jobs::disposal;
 use crate::jobs::open_model;
 use peft_models::DType;
@@ -10,7 +10,6 @@ use peft_models::export::gguf::write::Source;
 use peft_models::export::gguf::{FileType, Metadata};
 use peft_models::peft_format::read_adapter;
 use peft_plan::Result;
-use peft_storage::Run;
 
 /// Bytes of each form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +24,8 @@ pub struct Sizes {
     pub obstacle: Option<String>,
 }
 
-/// Sizes of the exports of `run`.
-pub fn sizes(engine: &Engine, run: &Run) -> Result<Sizes> {
-    let source = source_of_run(run)?;
+/// Sizes of the exports of `source`.
+pub fn sizes(engine: &Engine, source: &Exported) -> Result<Sizes> {
     let base = open_model(&source.model)?;
     let adapter = source.adapter.as_deref().map(read_adapter).transpose()?;
     let about = Metadata::default();

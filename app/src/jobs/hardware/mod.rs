@@ -11,6 +11,7 @@ pub use processor::Processor;
 pub use surroundings::Surroundings;
 
 use super::memory::{available_memory, total_memory};
+use peft_models::engine::Engine;
 use peft_plan::{Fault, MachineFacts};
 use serde::Serialize;
 use serde_json::Value;
@@ -51,10 +52,16 @@ pub struct Chosen {
     pub reason: String,
     /// Threads of the processor.
     pub threads: usize,
+    /// The kernels in use: the best this processor can run, or those that were asked for.
+    pub kernels: &'static str,
+    /// The precision in which they train fastest.
+    pub fastest_precision: &'static str,
 }
 
-/// Look at the machine. `why`: the reason for the processor; `threads`: how many compute.
-pub fn probe(data_dir: &Path, why: &str, threads: usize) -> Result<(Hardware, Vec<Fault>), Fault> {
+/// Look at the machine. `why`: the reason for the processor; `backend`: what was asked for; `threads`: how many
+/// compute.
+pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Result<(Hardware, Vec<Fault>), Fault> {
+    let kernels = Engine::kernels(backend)?;
     let system = surroundings::look();
     let cards = cards::look();
     let faults = judge::problems(&cards, &system);
@@ -72,7 +79,13 @@ pub fn probe(data_dir: &Path, why: &str, threads: usize) -> Result<(Hardware, Ve
         memory_available_bytes: available_memory(),
         disk_free_bytes: free_space(data_dir)?,
         system,
-        backend: Chosen { name: "cpu".to_owned(), reason, threads },
+        backend: Chosen {
+            name: "cpu".to_owned(),
+            reason,
+            threads,
+            kernels: kernels.name(),
+            fastest_precision: kernels.fastest_factors().name(),
+        },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
     };
@@ -80,18 +93,21 @@ pub fn probe(data_dir: &Path, why: &str, threads: usize) -> Result<(Hardware, Ve
 }
 
 /// The part that plans are made from.
-pub fn machine_facts(data_dir: &Path) -> MachineFacts {
+pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
     MachineFacts {
         memory_bytes: total_memory(),
         available_bytes: available_memory(),
         cores: sysinfo::System::physical_core_count().unwrap_or(1),
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
+        fastest: Engine::fastest(backend),
     }
 }
 
 /// Free space where `directory` is or will be.
 pub fn free_space(directory: &Path) -> Result<u64, Fault> {
-    let there = directory.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+    // A relative folder that is still to be made is on the disk of the folder we are in.
+    let whole = std::path::absolute(directory).map_err(|error| Fault::io("find", directory, error))?;
+    let there = whole.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
     fs4::available_space(there).map_err(|error| Fault::io("ask for the free space of", there, error))
 }
 
@@ -107,7 +123,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_described_without_a_card_or_a_driver() {
-        let (hardware, _) = probe(Path::new("."), "because", 1).expect("described");
+        let (hardware, _) = probe(Path::new("."), "because", "auto", 1).expect("described");
         assert!(hardware.memory_bytes > 0 && hardware.cpu.cores > 0);
         assert!(!hardware.gpus.is_empty() || hardware.gpu_reason.is_some());
     }

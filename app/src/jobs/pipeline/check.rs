@@ -260,7 +260,7 @@ impl Checker<'_> {
         let model = match &cli.command {
             Some(Command::Train(args)) => {
                 let mut args = (**args).clone();
-                if let Some(run) = &mut args.run {
+                if let Some(run) = &mut args.request.run {
                     *run = self.folder.join(&run);
                     if !run.exists() {
                         // Made by an earlier step, or told already.

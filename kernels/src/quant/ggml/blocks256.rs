@@ -17,7 +17,7 @@ fn put_half(block: &mut [u8], at: usize, x: f16) {
 /// Eight scales and eight minima of six bits in twelve bytes: the lower four pairs whole, of the upper
 /// four the low nibbles in the last four bytes and the high bits in the top of the first eight.
 #[inline(always)]
-fn six_bit_pairs(s: &[u8]) -> ([u8; 8], [u8; 8]) {
+pub(crate) fn six_bit_pairs(s: &[u8]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for j in 0..4 {
         scales[j] = s[j] & 63;

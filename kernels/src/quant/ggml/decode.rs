@@ -57,12 +57,14 @@ pub(crate) fn decode_on(isa: Isa, kind: GgmlType, bytes: &[u8], start: usize, mu
     }
 }
 
-/// `decode` of every block of `B` bytes and `N` elements.
-#[inline(always)]
-fn each<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn(&[u8; B], &mut [f32; N])) {
-    for (block, out) in bytes.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<N>().0) {
-        decode(block, out);
-    }
+/// A decoder of one block over all of them. No function that takes it as an argument: only a call by its name is sure
+/// to become vector code.
+macro_rules! each {
+    ($bytes:ident, $out:ident, $decode:path) => {
+        for (block, out) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $decode(block, out);
+        }
+    };
 }
 
 vectorized! {
@@ -71,17 +73,17 @@ vectorized! {
             GgmlType::F32 => decode_dense(bytes, DType::F32, out),
             GgmlType::F16 => decode_dense(bytes, DType::F16, out),
             GgmlType::BF16 => decode_dense(bytes, DType::BF16, out),
-            GgmlType::Q8_0 => each(bytes, out, blocks32::decode_q8_0),
-            GgmlType::Q6K => each(bytes, out, blocks256::decode_q6_k),
-            GgmlType::Q5K => each(bytes, out, blocks256::decode_q5_k),
-            GgmlType::Q4K => each(bytes, out, blocks256::decode_q4_k),
-            GgmlType::Q3K => each(bytes, out, blocks256::decode_q3_k),
-            GgmlType::Q2K => each(bytes, out, blocks256::decode_q2_k),
-            GgmlType::Q5_0 => each(bytes, out, blocks32::decode_q5_0),
-            GgmlType::Q5_1 => each(bytes, out, blocks32::decode_q5_1),
-            GgmlType::Q4_0 => each(bytes, out, blocks32::decode_q4_0),
-            GgmlType::Q4_1 => each(bytes, out, blocks32::decode_q4_1),
-            GgmlType::Iq4Nl => each(bytes, out, blocks32::decode_iq4_nl),
+            GgmlType::Q8_0 => each!(bytes, out, blocks32::decode_q8_0),
+            GgmlType::Q6K => each!(bytes, out, blocks256::decode_q6_k),
+            GgmlType::Q5K => each!(bytes, out, blocks256::decode_q5_k),
+            GgmlType::Q4K => each!(bytes, out, blocks256::decode_q4_k),
+            GgmlType::Q3K => each!(bytes, out, blocks256::decode_q3_k),
+            GgmlType::Q2K => each!(bytes, out, blocks256::decode_q2_k),
+            GgmlType::Q5_0 => each!(bytes, out, blocks32::decode_q5_0),
+            GgmlType::Q5_1 => each!(bytes, out, blocks32::decode_q5_1),
+            GgmlType::Q4_0 => each!(bytes, out, blocks32::decode_q4_0),
+            GgmlType::Q4_1 => each!(bytes, out, blocks32::decode_q4_1),
+            GgmlType::Iq4Nl => each!(bytes, out, blocks32::decode_iq4_nl),
         }
     }
 }

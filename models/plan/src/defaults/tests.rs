@@ -173,3 +173,25 @@ fn data_decides_length_and_passes() {
     assert_eq!(copied.config.training.epochs, Some(2.0));
     assert!(value(&copied, "training.epochs").reason.contains("repeat"));
 }
+
+#[test]
+fn the_machine_decides_the_precision_and_what_is_given_wins() {
+    let (spec, lengths) = (spec(), vec![300; 900]);
+    let mut facts = facts(&spec, &lengths, 64.0);
+    let plain = fill(&asked(&[]), &facts).expect("complete");
+    assert_eq!(value(&plain, "training.precision").value, "f32");
+    facts.machine.as_mut().expect("a machine").fastest = Arithmetic::Bf16;
+    for (set, precision, source) in [
+        (None, "bf16", Source::Hardware),
+        (Some("training.precision=auto"), "bf16", Source::Hardware),
+        (Some("training.precision=f32"), "f32", Source::You),
+        (Some("training.precision=bf16"), "bf16", Source::You),
+    ] {
+        let config = asked(&set.into_iter().collect::<Vec<_>>());
+        let filled = fill(&config, &facts).expect("complete");
+        let found = value(&filled, "training.precision");
+        assert_eq!((&found.value, found.source), (&json!(precision), source), "{set:?}");
+        let arithmetic = resolve(&config, &facts).expect("a plan").arithmetic;
+        assert_eq!(arithmetic == Arithmetic::Bf16, precision == "bf16", "{set:?}");
+    }
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::alternatives::{alternatives, planned};
 use crate::config::RunConfig;
 use crate::facts::{DataFacts, MachineFacts, ModelFacts};
+use crate::spec::ModelSpec;
 use serde_json::json;
 
 fn spec() -> ModelSpec {
@@ -26,6 +27,7 @@ fn calibration() -> Calibration {
         ],
         head_row_seconds: 0.002,
         update_seconds: 2e-9,
+        answer_seconds: 0.03,
         build_seconds: 0.01,
         sync_seconds: 0.003,
         write_seconds_per_byte: 3e-9,
@@ -44,6 +46,7 @@ fn facts<'a>(spec: &'a ModelSpec, lengths: &'a [usize]) -> Facts<'a> {
             available_bytes: 20_000_000_000,
             cores: 2,
             disk_free_bytes: 1 << 40,
+            ..MachineFacts::default()
         }),
         ..Facts::bare(spec, lengths, 2)
     }
@@ -139,4 +142,35 @@ fn preferences_take_a_reference_and_two_sequences_a_row() {
     // KTO learns from the first sequence alone and scores the second.
     let kto = seconds(&["training.objective=kto"]);
     assert!((0.55..0.85).contains(&(kto / dpo)), "{kto} and {dpo}");
+}
+
+#[test]
+fn answers_at_evaluations_take_their_time_b11() {
+    let seconds = |set: &[&str]| of(&[&["training.epochs=2"], set].concat()).seconds.expected;
+    let (none, usual) = (seconds(&["evaluation.samples=0"]), seconds(&[]));
+    // 90 steps are looked at every nine, and once before; three prompts of 200 tokens, half of them the answer, are
+    // read (0.04 s of a block for 512) and 64 tokens each go on for 0.03 s.
+    let reading = 11.0 * 3.0 * 24.0 * (0.012 / 128.0) * 100.0;
+    let writing = 11.0 * 64.0 * 0.03;
+    assert!(((usual - none) / (reading + writing) - 1.0).abs() < 0.1, "{usual} - {none}, {reading} + {writing}");
+    let longer = seconds(&["evaluation.sample_tokens=128"]);
+    // Only the untouched base goes on to the end; who has been taught stops.
+    let taught = 150.0_f64.min(128.0);
+    let more = (128.0 - 64.0) * 0.03 + 10.0 * (taught - 64.0) * 0.03;
+    assert!(((longer - usual) / more - 1.0).abs() < 0.1, "{longer} - {usual}, {more}");
+    assert!(seconds(&["evaluation.samples=8"]) > usual);
+}
+
+#[test]
+fn looks_and_saved_states_are_counted_b11() {
+    let base = ["training.max_steps=40", "evaluation.samples=0", "checkpoint.every_seconds=86400"];
+    let seconds = |set: &[&str]| of(&[&base, set].concat()).seconds.expected;
+    // A look at the held-out rows before the first step and one after the last are always there.
+    let (rarely, often) = (seconds(&["evaluation.every_steps=40"]), seconds(&["evaluation.every_steps=10"]));
+    let (one_more, three_more) = (seconds(&["evaluation.every_steps=20"]) - rarely, often - rarely);
+    assert!((three_more / one_more - 3.0).abs() < 0.01, "{one_more} and {three_more}");
+    // A twentieth of the run at most is between two states that it can go back to.
+    let (every, each_tenth) = (seconds(&["checkpoint.every_steps=1"]), seconds(&["checkpoint.every_steps=20"]));
+    assert!(every > each_tenth, "{every} and {each_tenth}");
+    assert!(seconds(&[]) > each_tenth);
 }

@@ -2,7 +2,7 @@
 
 use super::answer::{Frame, Refused, Shape, embeddings, event, model as model_document, models};
 use super::question::{Asked, chat, completion, document, embedding, model};
-use super::{Job, Told, guard};
+use super::{Job, Offer, Told, export, guard};
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
@@ -33,7 +33,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What all connections know.
 pub(super) struct Shared {
-    names: Vec<String>,
+    offer: Offer,
     key: Option<String>,
     address: SocketAddr,
     jobs: SyncSender<Job>,
@@ -41,8 +41,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(names: Vec<String>, key: Option<String>, address: SocketAddr, jobs: SyncSender<Job>) -> Self {
-        Self { names, key, address, jobs, room: Arc::new(Semaphore::new(CONNECTIONS)) }
+    pub(super) fn new(offer: Offer, key: Option<String>, address: SocketAddr, jobs: SyncSender<Job>) -> Self {
+        Self { offer, key, address, jobs, room: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
     /// Put a question into the queue.
@@ -113,7 +113,10 @@ async fn route(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Respo
         return Ok(json(&serde_json::json!({"status": "ok"})));
     }
     guard::check(request.headers(), shared.key.as_deref(), shared.address)?;
-    let names = &shared.names;
+    let names = match &shared.offer {
+        Offer::Model(names) => names,
+        Offer::Exports => return exported(request, &path, shared).await,
+    };
     match (request.method(), path.as_str()) {
         (&Method::GET, "/v1/models") => Ok(json(&models(names))),
         (&Method::GET, other) if other.starts_with("/v1/models/") => {
@@ -131,7 +134,7 @@ async fn route(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Respo
             let asked = completion(&document(&body(request).await?)?, names)?;
             answer(asked, Shape::Text, shared).await
         }
-        (&Method::POST, "/v1/embeddings") => embed(&body(request).await?, shared).await,
+        (&Method::POST, "/v1/embeddings") => embed(&body(request).await?, names, shared).await,
         (_, "/v1/models" | "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings") => {
             Err(Refused::new(405, "This address is asked in another way (GET for models, POST for the others)", None))
         }
@@ -171,7 +174,7 @@ async fn answer(asked: Asked, shape: Shape, shared: &Arc<Shared>) -> Result<Resp
             match from.recv().await {
                 Some(Told::Done(reply)) => break reply,
                 Some(Told::Failed(fault)) => return Err(Refused::of_fault(&fault)),
-                Some(Told::Text(_) | Told::Embedded(..)) => {}
+                Some(Told::Text(_) | Told::Embedded(..) | Told::Exported(_)) => {}
                 None => return Err(Refused::new(503, "The server ended before the answer did", None)),
             }
         });
@@ -179,9 +182,31 @@ async fn answer(asked: Asked, shape: Shape, shared: &Arc<Shared>) -> Result<Resp
     Ok(json(&frame.whole(&replies)))
 }
 
-async fn embed(body: &[u8], shared: &Arc<Shared>) -> Result<Response<Body>, Refused> {
+/// The one route of a server that writes datasets.
+async fn exported(request: Request<Incoming>, path: &str, shared: &Arc<Shared>) -> Result<Response<Body>, Refused> {
+    if path != export::PATH {
+        return Err(Refused::new(
+            404,
+            &format!("There is nothing at this address; datasets are at {}", export::PATH),
+            None,
+        ));
+    }
+    if request.method() != Method::POST {
+        return Err(Refused::new(405, "This address is asked with POST", None));
+    }
+    let wanted = export::request(&document(&body(request).await?)?)?;
+    let (to, mut from) = unbounded_channel();
+    shared.ask(Job::Export(wanted, to))?;
+    match from.recv().await {
+        Some(Told::Exported(report)) => Ok(json(&report)),
+        Some(Told::Failed(fault)) => Err(Refused::of_fault(&fault)),
+        _ => Err(Refused::new(503, "The server ended before the dataset was written", None)),
+    }
+}
+
+async fn embed(body: &[u8], names: &[String], shared: &Arc<Shared>) -> Result<Response<Body>, Refused> {
     let fields = document(body)?;
-    let name = model(&fields, &shared.names)?;
+    let name = model(&fields, names)?;
     let (texts, in_base64) = embedding(&fields)?;
     let (to, mut from) = unbounded_channel();
     shared.ask(Job::Embed(name.clone(), texts, to))?;
@@ -237,7 +262,7 @@ impl Streamed {
                             self.state = State::Over;
                             break event(&Refused::of_fault(&fault).document());
                         }
-                        Some(Told::Embedded(..)) | None => {
+                        Some(Told::Embedded(..) | Told::Exported(_)) | None => {
                             self.state = State::Over;
                             let refused = Refused::new(503, "The server ended before the answer did", None);
                             break event(&refused.document());

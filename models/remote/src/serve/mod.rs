@@ -10,16 +10,20 @@
 //! | `answer` | what goes back: documents, streams, errors |
 //! | `guard` | who may ask at all |
 //! | `connection` | routes, bodies, limits |
+//! | `export` | a dataset in place of a model: the route that other programs ask for one (S3.2) |
 
 mod answer;
 mod connection;
+mod export;
 mod guard;
 mod question;
 
+pub use export::{ExportRequest, Exporter};
 pub use question::{Form, Prompt, Question};
 
 use connection::Shared;
 use peft_plan::{Fault, Result};
+use serde_json::Value;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::ControlFlow;
@@ -80,6 +84,7 @@ pub struct Server {
 enum Job {
     Answer(Question, UnboundedSender<Told>),
     Embed(String, Vec<String>, UnboundedSender<Told>),
+    Export(ExportRequest, UnboundedSender<Told>),
 }
 
 /// What the model's side says.
@@ -87,6 +92,7 @@ enum Told {
     Text(String),
     Done(Reply),
     Embedded(Vec<Vec<f32>>, usize),
+    Exported(Value),
     Failed(Fault),
 }
 
@@ -115,18 +121,35 @@ impl Server {
 
     /// Answer until `should_end` says so.
     pub fn run(self, model: &mut dyn Model, should_end: &dyn Fn() -> bool) -> Result<()> {
+        let offer = Offer::Model(model.names());
+        self.serve(offer, &mut |job| answer(model, job, should_end), should_end)
+    }
+
+    /// Write datasets for whoever asks with the key, until `should_end` says so (S3.2, D6). PS-CFG-001 without a key:
+    /// what it writes is a person's life.
+    pub fn run_exports(self, exporter: &mut dyn Exporter, should_end: &dyn Fn() -> bool) -> Result<()> {
+        if self.key.is_none() {
+            return Err(Fault::new(
+                "PS-CFG-001",
+                "Exports are only written for whoever has a token: give one with `--api-key`.",
+            ));
+        }
+        self.serve(Offer::Exports, &mut |job| export::answer(exporter, job), should_end)
+    }
+
+    fn serve(self, offer: Offer, handle: &mut dyn FnMut(Job), should_end: &dyn Fn() -> bool) -> Result<()> {
         let Self { listener, address, key } = self;
         let failed = |error: std::io::Error| in_use(address.ip(), address.port(), error);
         listener.set_nonblocking(true).map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let (end, ended) = watch::channel(());
-        let shared = Arc::new(Shared::new(model.names(), key, address, jobs));
+        let shared = Arc::new(Shared::new(offer, key, address, jobs));
         let connections = std::thread::Builder::new()
             .name("server".to_owned())
             .spawn(move || runtime.block_on(connection::accept(listener, shared, ended)))
             .map_err(failed)?;
-        work(model, &queue, should_end);
+        work(handle, &queue, should_end);
         drop(end);
         // What is still waiting is hung up on.
         drop(queue);
@@ -137,27 +160,41 @@ impl Server {
     }
 }
 
+/// What is there to be asked for.
+enum Offer {
+    /// Answers of a model under these names.
+    Model(Vec<String>),
+    /// Datasets.
+    Exports,
+}
+
 /// Answer what comes, one after the other.
-fn work(model: &mut dyn Model, queue: &Receiver<Job>, should_end: &dyn Fn() -> bool) {
+fn work(handle: &mut dyn FnMut(Job), queue: &Receiver<Job>, should_end: &dyn Fn() -> bool) {
     while !should_end() {
         match queue.recv_timeout(TICK) {
-            Ok(Job::Answer(question, to)) if !to.is_closed() => {
-                let mut on_text = |piece: &str| {
-                    let is_heard = to.send(Told::Text(piece.to_owned())).is_ok();
-                    if is_heard && !should_end() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                };
-                let told = model.answer(&question, &mut on_text).map_or_else(Told::Failed, Told::Done);
-                // Whoever hung up does not want to know.
-                drop(to.send(told));
-            }
-            Ok(Job::Embed(name, texts, to)) if !to.is_closed() => {
-                let told = model.embed(&name, &texts);
-                drop(to.send(told.map_or_else(Told::Failed, |(vectors, tokens)| Told::Embedded(vectors, tokens))));
-            }
-            // Its asker hung up while it waited.
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(job) => handle(job),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// A model's side. Whoever hung up while they waited does not want to know.
+fn answer(model: &mut dyn Model, job: Job, should_end: &dyn Fn() -> bool) {
+    match job {
+        Job::Answer(question, to) if !to.is_closed() => {
+            let mut on_text = |piece: &str| {
+                let is_heard = to.send(Told::Text(piece.to_owned())).is_ok();
+                if is_heard && !should_end() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let told = model.answer(&question, &mut on_text).map_or_else(Told::Failed, Told::Done);
+            drop(to.send(told));
+        }
+        Job::Embed(name, texts, to) if !to.is_closed() => {
+            let told = model.embed(&name, &texts);
+            drop(to.send(told.map_or_else(Told::Failed, |(vectors, tokens)| Told::Embedded(vectors, tokens))));
+        }
+        Job::Answer(..) | Job::Embed(..) | Job::Export(..) => {}
     }
 }
 

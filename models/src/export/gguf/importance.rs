@@ -74,6 +74,11 @@ impl Importance {
         self.columns.get(canonical).map(Vec::as_slice)
     }
 
+    /// The columns of every weight, by its name.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.columns.iter().map(|(name, columns)| (name.as_str(), columns.as_slice()))
+    }
+
     /// Matrices that it knows.
     pub fn len(&self) -> usize {
         self.columns.len()
@@ -158,15 +163,7 @@ impl Importance {
             contents.push(vec![count]);
         }
         let layout = Layout::new(&said, tensors)?;
-        let written = durable::write_file_with(path, |out| {
-            layout.begin(out)?;
-            for (tensor, values) in layout.tensors().iter().zip(&contents) {
-                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                out.write_all(&bytes)?;
-                layout.pad(out, tensor)?;
-            }
-            Ok(())
-        });
+        let written = layout.write_floats(path, &contents);
         written.map(drop).map_err(|error| Fault::io("write", path, error))
     }
 }

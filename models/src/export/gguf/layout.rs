@@ -2,10 +2,12 @@
 
 use super::value::{Metadata, write_text};
 use super::{ALIGNMENT, MAGIC, NAME_BYTES, VERSION};
+use durable::Digest;
 use peft_kernels::quant::ggml::GgmlType;
 use peft_plan::{Fault, Result};
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// A tensor of a file that is about to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +90,24 @@ impl Layout {
     /// Bytes of the whole file.
     pub fn bytes(&self) -> u64 {
         self.header.len() as u64 + self.tensors.iter().map(Planned::padded).sum::<u64>()
+    }
+
+    /// Everything before the first tensor, as bytes.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Write the whole file to `path`: `contents` are the numbers of its tensors, all of them F32, in their order.
+    pub(super) fn write_floats(&self, path: &Path, contents: &[Vec<f32>]) -> io::Result<Digest> {
+        durable::write_file_with(path, |out| {
+            self.begin(out)?;
+            for (tensor, values) in self.tensors.iter().zip(contents) {
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                out.write_all(&bytes)?;
+                self.pad(out, tensor)?;
+            }
+            Ok(())
+        })
     }
 
     /// Everything before the first tensor.

@@ -74,14 +74,5 @@ pub fn write_lora(path: &Path, spec: &ModelSpec, adapter: &AdapterFile, about: &
     said.set("adapter.type", "lora");
     said.set("adapter.lora.alpha", alpha as f32);
     let layout = Layout::new(&said, tensors)?;
-    durable::write_file_with(path, |out| {
-        layout.begin(out)?;
-        for (tensor, values) in layout.tensors().iter().zip(&contents) {
-            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            out.write_all(&bytes)?;
-            layout.pad(out, tensor)?;
-        }
-        Ok(())
-    })
-    .map_err(|error| Fault::io("write the adapter to", path, error))
+    layout.write_floats(path, &contents).map_err(|error| Fault::io("write the adapter to", path, error))
 }

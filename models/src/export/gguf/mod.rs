@@ -5,6 +5,7 @@
 //! about them in [`metadata`] and [`vocabulary`]; [`mod@write`] takes a model through all of that.
 
 pub mod architecture;
+pub(crate) mod called;
 pub mod importance;
 mod layout;
 pub mod lora;
@@ -13,6 +14,7 @@ pub mod mix;
 mod reader;
 mod splitting;
 pub mod tokenizer;
+mod unigram;
 mod value;
 pub mod vocabulary;
 pub mod write;

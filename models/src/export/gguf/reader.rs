@@ -6,6 +6,7 @@
 use super::value::{Array, Metadata, Value};
 use super::{ALIGNMENT, ALIGNMENT_KEY, MAGIC, NAME_BYTES, RANK, VERSION};
 use crate::checkpoint::map;
+use memmap2::Mmap;
 use peft_kernels::Bytes;
 use peft_kernels::quant::ggml::GgmlType;
 use peft_plan::{Fault, Result};
@@ -48,9 +49,15 @@ pub struct Tensor {
 impl File {
     /// Open the file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_mapped(path).map(|(file, _)| file)
+    }
+
+    /// The same, with the map that its tensors point into.
+    pub(crate) fn open_mapped(path: &Path) -> Result<(Self, Arc<Mmap>)> {
         let mapped = map::map(path).map_err(|error| Fault::io("open", path, error))?;
         let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        Self::read(&name, &Bytes::new(mapped))
+        let shared = Arc::clone(&mapped);
+        Ok((Self::read(&name, &Bytes::new(shared))?, mapped))
     }
 
     /// Read `bytes`, which messages call `name`.
@@ -267,6 +274,11 @@ impl<'a> Cursor<'a> {
         let what = "a list of its metadata";
         let kind = self.u32(what)?;
         Ok(match kind {
+            // A byte has no sign here, whatever its type says.
+            0 | 1 => {
+                let count = self.count(1, "bytes")?;
+                Array::Bytes(self.take(count, "bytes")?.to_vec())
+            }
             4 => Array::Uints(self.fixed(u32::from_le_bytes)?),
             5 => Array::Ints(self.fixed(i32::from_le_bytes)?),
             6 => Array::Floats(self.fixed(f32::from_le_bytes)?),
@@ -282,12 +294,8 @@ impl<'a> Cursor<'a> {
                 }
                 Array::Strings(list)
             }
-            0..=3 | 10..=12 => {
-                let size = match kind {
-                    0 | 1 => 1,
-                    2 | 3 => 2,
-                    _ => 8,
-                };
+            2 | 3 | 10..=12 => {
+                let size = if kind <= 3 { 2 } else { 8 };
                 let count = self.count(size, "elements")?;
                 self.take(count * size, what)?;
                 Array::Other { kind, count }

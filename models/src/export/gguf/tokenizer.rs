@@ -1,7 +1,7 @@
 //! The tokenizer that a GGUF file describes, doing what llama.cpp does with the same file.
 
 use super::reader::File;
-use super::splitting;
+use super::{called, splitting, unigram};
 use peft_plan::{Fault, Result};
 use peft_text::{Parts, Tokenizer};
 use serde_json::{Map, Value, json};
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 /// Kinds of tokens, as the format numbers them.
 const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
@@ -31,11 +32,12 @@ pub fn read(file: &File, config: &Value) -> Result<Tokenizer> {
     let vocabulary: Map<String, Value> =
         tokens.iter().enumerate().filter(|(id, _)| kind(*id) != UNUSED).map(|(id, t)| (t.clone(), json!(id))).collect();
     let added: Vec<Value> = (0..tokens.len())
-        .filter(|id| matches!(kind(*id), CONTROL | USER_DEFINED))
+        .filter(|id| matches!(kind(*id), UNKNOWN | CONTROL | USER_DEFINED))
         .map(|id| {
             json!({
-                "id": id, "content": tokens[id], "special": kind(id) == CONTROL,
-                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                "id": id, "content": tokens[id], "special": kind(id) != USER_DEFINED,
+                "single_word": false, "lstrip": false, "rstrip": kind(id) == CONTROL && called::swallows(metadata, &tokens[id]),
+                "normalized": false,
             })
         })
         .collect();
@@ -73,10 +75,13 @@ pub fn read(file: &File, config: &Value) -> Result<Tokenizer> {
             let normalizer = json!({"type": "Sequence", "normalizers": steps});
             (model, normalizer, Value::Null, json!({"type": "Sequence", "decoders": back}))
         }
+        Some(unigram::NAME) => unigram::parts(metadata, tokens),
         other => return Err(refuse(format!("its kind is `{}`", other.unwrap_or("not said")))),
     };
-    model["type"] = json!("BPE");
-    model["vocab"] = Value::Object(vocabulary);
+    if model["type"].is_null() {
+        model["type"] = json!("BPE");
+        model["vocab"] = Value::Object(vocabulary);
+    }
     let post = match (bos, id_of("bos"), adds_bos) {
         (Some(text), Some(id), Some(true)) => json!({
             "type": "TemplateProcessing",

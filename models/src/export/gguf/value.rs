@@ -32,6 +32,8 @@ pub enum Array {
     Ints(Vec<i32>),
     /// Whole numbers without.
     Uints(Vec<u32>),
+    /// Bytes.
+    Bytes(Vec<u8>),
     /// Truth values.
     Bools(Vec<bool>),
     /// So many elements of a type that is not kept.
@@ -138,6 +140,14 @@ impl Metadata {
         }
     }
 
+    /// The bytes of the list `key`.
+    pub fn bytes(&self, key: &str) -> Option<&[u8]> {
+        match self.get(key)? {
+            Value::Array(Array::Bytes(list)) => Some(list),
+            _ => None,
+        }
+    }
+
     /// The whole numbers of the list `key`.
     pub fn ints(&self, key: &str) -> Option<&[i32]> {
         match self.get(key)? {
@@ -215,6 +225,10 @@ impl Array {
             Self::Bools(list) => {
                 head(7, list.len());
                 out.extend(list.iter().map(|x| u8::from(*x)));
+            }
+            Self::Bytes(list) => {
+                head(0, list.len());
+                out.extend(list);
             }
             // Only reading makes these, and nothing that was read is written.
             Self::Other { .. } => head(0, 0),

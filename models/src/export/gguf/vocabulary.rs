@@ -3,8 +3,8 @@
 //! What is written is what `tokenizer.json` does, not what a class name promises; where llama.cpp cannot do the
 //! same, the model is refused.
 
-use super::splitting;
 use super::value::{Array, Metadata};
+use super::{called, splitting, unigram};
 use peft_plan::{Fault, Result};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use std::collections::HashMap;
 /// Score of a token that merging never makes.
 const APART: f32 = -1000.0;
 /// Score of a row without a token.
-const EMPTY: f32 = -10_000.0;
+pub(super) const EMPTY: f32 = -10_000.0;
 
 /// What a token is for; the numbers are those of the format.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Normal = 1,
     Unknown = 2,
     Control = 3,
@@ -68,13 +68,15 @@ pub fn describe(
     match (model["type"].as_str(), is_bytes) {
         (Some("BPE"), true) => byte_level(metadata, files, rows)?,
         (Some("BPE"), false) if model["byte_fallback"] == true => sentencepiece(metadata, files, rows)?,
+        (Some("Unigram"), _) => unigram::describe(metadata, files, rows)?,
         (kind, _) => {
             let kind = kind.unwrap_or("unknown");
             return Err(cannot(&format!(
-                "its tokenizer is of the kind {kind}, neither byte-level BPE nor that of SentencePiece"
+                "its tokenizer is of the kind {kind}, neither byte-level BPE nor one of SentencePiece"
             )));
         }
     }
+    called::fit(metadata, &files.json);
     special_ids(metadata, files, rows, layout);
     let (bos, eos) = added_around(files);
     let begins = layout.and_then(|layout| layout.begins).unwrap_or(bos);
@@ -107,7 +109,7 @@ fn set_end(metadata: &mut Metadata, end: Option<u32>) {
     }
 }
 
-fn cannot(what: &str) -> Fault {
+pub(super) fn cannot(what: &str) -> Fault {
     Fault::new("PS-GGUF-001", format!("GGUF cannot hold this model: {what}"))
 }
 
@@ -176,15 +178,17 @@ fn sentencepiece(metadata: &mut Metadata, files: &TokenizerFiles, rows: usize) -
     Ok(())
 }
 
+/// The steps of `value`, which is one step or a sequence of them under `list`.
+pub(super) fn flat(value: &Value, list: &str) -> Vec<Value> {
+    match (value["type"].as_str(), value[list].as_array()) {
+        (Some("Sequence"), Some(steps)) => steps.clone(),
+        (Some(_), _) => vec![value.clone()],
+        (None, _) => Vec::new(),
+    }
+}
+
 /// Whether a space is put before the text. What else a normaliser does, llama.cpp does not.
 fn prefixes_space(json: &Value) -> Result<bool> {
-    let flat = |value: &Value, list: &str| -> Vec<Value> {
-        match (value["type"].as_str(), value[list].as_array()) {
-            (Some("Sequence"), Some(steps)) => steps.clone(),
-            (Some(_), _) => vec![value.clone()],
-            (None, _) => Vec::new(),
-        }
-    };
     let mut prefix = false;
     for step in flat(&json["normalizer"], "normalizers") {
         match step["type"].as_str() {
@@ -207,7 +211,7 @@ fn prefixes_space(json: &Value) -> Result<bool> {
 }
 
 /// Added tokens by id: text, and whether it is special.
-fn added_tokens(files: &TokenizerFiles) -> HashMap<u32, (String, bool)> {
+pub(super) fn added_tokens(files: &TokenizerFiles) -> HashMap<u32, (String, bool)> {
     let read = |id: Option<u32>, token: &Value| {
         let text = token["content"].as_str()?.to_owned();
         Some((id?, (text, token["special"] == true)))
@@ -244,7 +248,7 @@ fn rows_of(files: &TokenizerFiles, rows: usize) -> Result<Rows> {
 }
 
 /// Tokens that are control tokens though their tokenizer does not say so.
-fn looks_special(text: &str) -> bool {
+pub(super) fn looks_special(text: &str) -> bool {
     matches!(text, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
         || text.starts_with("<|") && text.ends_with("|>")
         || text.starts_with("<\u{ff5c}") && text.ends_with("\u{ff5c}>")

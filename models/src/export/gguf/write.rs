@@ -2,22 +2,24 @@
 //! all the types that were asked for at once.
 //!
 //! In memory are the matrix that is being merged, or a strip of rows of one that no adapter changes, and its
-//! encodings. Every file appears whole under its name, or not at all.
+//! encodings. Every file appears whole under its name, or not at all; one that was interrupted goes on at the tensor
+//! it had come to, and ends as the same bytes.
 
 use super::architecture::{Architecture, Change, Named, source_row};
 use super::importance::Importance;
 use super::mix::{self, Choice, Facts, FileType};
 use super::vocabulary::{self, ChatLayout, TokenizerFiles};
-use super::{Layout, Metadata, Planned, metadata};
+use super::{Layout, Metadata, Planned, called, metadata};
 use crate::base::BaseModel;
 use crate::engine::Quantization;
+use crate::export::made_of::MadeOf;
 use crate::fault::device;
 use crate::merge::Merger;
 use crate::peft_format::AdapterFile;
-use durable::Digest;
-use peft_kernels::FrozenWeight;
+use durable::{Digest, Part, Sealed};
 use peft_kernels::cpu::Cpu;
 use peft_kernels::quant::{self, GgmlType};
+use peft_kernels::{Backend, FrozenWeight};
 use peft_plan::{Fault, ModelSpec, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -68,7 +70,39 @@ pub struct Written {
     pub digest: Digest,
 }
 
-/// Bytes done, bytes to do.
+/// A file that is whole on the disk, without its name yet. Dropped, it waits for the next attempt.
+pub struct Unnamed {
+    /// Its type.
+    pub file_type: FileType,
+    sealed: Sealed,
+}
+
+impl Unnamed {
+    /// The file where it is now.
+    pub fn written(&self) -> Written {
+        Written { path: self.sealed.path(), file_type: self.file_type, digest: self.sealed.digest().clone() }
+    }
+
+    /// The name it is meant for.
+    pub fn target(&self) -> &Path {
+        self.sealed.target()
+    }
+
+    /// Give the file its name.
+    pub fn place(self) -> Result<Written> {
+        let target = self.sealed.target().to_owned();
+        self.place_as(&target)
+    }
+
+    /// Give the file another name in the same folder.
+    pub fn place_as(self, path: &Path) -> Result<Written> {
+        let file_type = self.file_type;
+        let digest = self.sealed.place_as(path).map_err(|error| Fault::io("give its name to", path, error))?;
+        Ok(Written { path: path.to_owned(), file_type, digest })
+    }
+}
+
+/// Bytes done, bytes to do; first of all what an earlier attempt left.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
 /// A conversion whose every size is known.
@@ -123,55 +157,74 @@ impl<'a> Conversion<'a> {
 
     /// Write the files to `paths`, one for each type; `None` where `progress` had enough, and there are none.
     pub fn write(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Option<Vec<Written>>> {
-        assert_eq!(paths.len(), self.plans.len(), "a path for every file");
-        let (mut stopped, mut cancelled) = (None, false);
-        let written = nested(paths, Vec::new(), &mut |files| {
-            self.fill(files, progress).map_err(|stop| {
-                let error = io::Error::other("a tensor could not be written");
-                match stop {
-                    Stop::Io(error) => error,
-                    Stop::Fault(fault) => {
-                        stopped = Some(fault);
-                        error
-                    }
-                    Stop::Cancelled => {
-                        cancelled = true;
-                        error
-                    }
-                }
-            })
-        });
-        if cancelled {
-            return Ok(None);
-        }
-        let digests = written.map_err(|error| {
-            if let Some(fault) = stopped {
-                return fault;
-            }
-            let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
-            Fault::io("write the model to", folder, error)
-        })?;
-        let plans = self.plans.iter();
-        let all = paths.iter().zip(plans).zip(digests);
-        let written =
-            all.map(|((path, plan), digest)| Written { path: path.clone(), file_type: plan.file_type, digest });
-        Ok(Some(written.collect()))
+        let Some(files) = self.prepare(paths, progress)? else { return Ok(None) };
+        files.into_iter().map(Unnamed::place).collect::<Result<Vec<_>>>().map(Some)
     }
 
-    fn fill(&self, files: &mut [&mut dyn Write], progress: &mut Progress) -> std::result::Result<(), Stop> {
+    /// Write the files that are meant for `paths`, and give them no names yet.
+    ///
+    /// `None` where `progress` had enough: what is done stays beside the paths, and the next attempt at the same files
+    /// goes on with it. A fault leaves nothing.
+    pub fn prepare(&self, paths: &[PathBuf], progress: &mut Progress) -> Result<Option<Vec<Unnamed>>> {
+        assert_eq!(paths.len(), self.plans.len(), "a path for every file");
+        let mut made =
+            MadeOf::new(&self.cpu.fingerprint(), self.source.base, self.source.adapter, self.source.quantize);
+        if let Some(importance) = self.source.importance {
+            made.weighed(importance);
+        }
+        let mut parts = Vec::with_capacity(paths.len());
+        for (path, plan) in paths.iter().zip(&self.plans) {
+            let part = Part::open(path, &made.word(plan.layout.header())).map_err(|error| begun(path, error))?;
+            parts.push(part);
+        }
+        if let Err(stop) = self.fill(&mut parts, progress) {
+            let fault = match stop {
+                Stop::Cancelled => return Ok(None),
+                Stop::Fault(fault) => fault,
+                Stop::Io(error) => failed(paths, error),
+            };
+            parts.into_iter().for_each(Part::discard);
+            return Err(fault);
+        }
+        let (mut sealed, mut trouble) = (Vec::with_capacity(parts.len()), None);
+        for part in parts {
+            match part.seal() {
+                Ok(done) => sealed.push(done),
+                Err(error) => trouble = Some(error),
+            }
+        }
+        if let Some(error) = trouble {
+            sealed.into_iter().for_each(Sealed::discard);
+            return Err(failed(paths, error));
+        }
+        let types = self.plans.iter().map(|plan| plan.file_type);
+        Ok(Some(types.zip(sealed).map(|(file_type, sealed)| Unnamed { file_type, sealed }).collect()))
+    }
+
+    fn fill(&self, files: &mut [Part], progress: &mut Progress) -> std::result::Result<(), Stop> {
+        let common = files.iter().map(Part::steps).min().unwrap_or(0);
         for (file, plan) in files.iter_mut().zip(&self.plans) {
-            plan.layout.begin(*file)?;
+            file.back_to(common)?;
+            if common == 0 {
+                plan.layout.begin(file)?;
+                file.step()?;
+            }
         }
         let total = self.bytes();
-        let mut done = 0;
+        let mut done = files.iter().map(Part::bytes).sum();
+        if progress(if common == 0 { 0 } else { done }, total).is_break() {
+            return Err(Stop::Cancelled);
+        }
+        // The first step is everything before the tensors.
+        let first = common.max(1) - 1;
         let mut strips = Strips { conversion: self, files, progress, done: &mut done, total };
-        for (i, (_, values)) in self.fixed.iter().enumerate() {
+        for (i, (_, values)) in self.fixed.iter().enumerate().skip(first) {
             strips.write(i, values.len(), None, &mut |_, out| {
                 out.copy_from_slice(values);
                 Ok(())
             })?;
         }
-        for (i, named) in self.named.iter().enumerate() {
+        for (i, named) in self.named.iter().enumerate().skip(first.saturating_sub(self.fixed.len())) {
             let rows = self.rows_of(named)?;
             let cols = named.shape.last().copied().unwrap_or(1);
             let count = if named.shape.len() == 2 { named.shape[0] } else { 1 };
@@ -267,15 +320,15 @@ impl Rows {
 type Fill<'a> = dyn FnMut(std::ops::Range<usize>, &mut [f32]) -> Result<()> + 'a;
 
 /// Strips of rows on their way into all files.
-struct Strips<'a, 'f, 'w, 'p> {
+struct Strips<'a, 'f, 'p> {
     conversion: &'a Conversion<'a>,
-    files: &'f mut [&'w mut dyn Write],
+    files: &'f mut [Part],
     progress: &'f mut Progress<'p>,
     done: &'f mut u64,
     total: u64,
 }
 
-impl Strips<'_, '_, '_, '_> {
+impl Strips<'_, '_, '_> {
     /// Tensor number `index` of every file, with rows of `cols`.
     fn write(
         &mut self,
@@ -310,7 +363,8 @@ impl Strips<'_, '_, '_, '_> {
             }
         }
         for ((file, tensor), plan) in self.files.iter_mut().zip(&all).zip(&self.conversion.plans) {
-            plan.layout.pad(*file, tensor)?;
+            plan.layout.pad(file, tensor)?;
+            file.step()?;
         }
         Ok(())
     }
@@ -329,28 +383,22 @@ fn encode(cpu: &Cpu, tensor: &Planned, values: &[f32], cols: usize, importance: 
     Ok(out)
 }
 
-/// What fills files that are open.
-type Body<'a> = dyn FnMut(&mut [&mut dyn Write]) -> io::Result<()> + 'a;
-
-/// Open the files at `paths`, one inside the other, and let `body` fill them: all are renamed, or none.
-fn nested(paths: &[PathBuf], mut open: Vec<&mut dyn Write>, body: &mut Body) -> io::Result<Vec<Digest>> {
-    let Some((path, rest)) = paths.split_first() else {
-        body(&mut open)?;
-        return Ok(Vec::new());
+/// Why the file at `path` could not be begun.
+fn begun(path: &Path, error: io::Error) -> Fault {
+    let why = match error.kind() {
+        io::ErrorKind::WouldBlock => "another export is writing it at this moment".to_owned(),
+        io::ErrorKind::AlreadyExists => error.to_string(),
+        _ => return Fault::io("write the model to", path.parent().unwrap_or(path), error),
     };
-    let mut inner = Vec::new();
-    let digest = durable::write_file_with(path, |file| {
-        let mut all: Vec<&mut dyn Write> = Vec::with_capacity(open.len() + 1);
-        for file in &mut open {
-            all.push(&mut **file);
-        }
-        all.push(file);
-        inner = nested(rest, all, body)?;
-        Ok(())
-    })?;
-    let mut digests = vec![digest];
-    digests.append(&mut inner);
-    Ok(digests)
+    Fault::new(
+        "PS-CFG-001",
+        format!("`{}` cannot be written: {why}; choose another folder or `--name`", path.display()),
+    )
+}
+
+fn failed(paths: &[PathBuf], error: io::Error) -> Fault {
+    let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+    Fault::io("write the model to", folder, error)
 }
 
 /// The tokenizer, from the files of the base or from the GGUF file that it is.
@@ -367,6 +415,7 @@ fn describe_tokenizer(
     for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
         said.set(key, value.clone());
     }
+    called::follow(said, file.metadata());
     if let Some(layout) = layout {
         vocabulary::describe_layout(said, layout);
     }

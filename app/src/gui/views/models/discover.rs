@@ -67,6 +67,7 @@ impl Download {
                 self.rate = event["bytes_per_second"].as_f64().or(self.rate);
                 false
             }
+            Said::Remark(_) => false,
             Said::Ended(ending) => {
                 let is_here = matches!(ending, Ending::Done(_));
                 self.ending = Some(ending);
@@ -81,6 +82,7 @@ impl State {
     pub fn hear(&mut self, said: Said) {
         match said {
             Said::Line(value) => self.found = Some(Ok(offers(&value))),
+            Said::Remark(_) => {}
             Said::Ended(ending) => {
                 self.search = None;
                 match ending {

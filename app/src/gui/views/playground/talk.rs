@@ -36,7 +36,9 @@ fn examples_ui(ui: &mut Ui, page: &Playground, out: &mut Out) {
     let Some(ready) = &page.ready else { return };
     let t = of(ui);
     let title = format!("`{}` is listening", ready.name);
-    let sentence = if ready.is_tuned && ready.has_base {
+    let sentence = if page.beside.is_some() {
+        "Each question goes to both models, one after the other."
+    } else if ready.is_tuned && ready.has_base && page.compare {
         "Each question goes to the model before and after training."
     } else {
         "Ask anything. Small models know little: the starter speaks of its own small world only."
@@ -67,16 +69,22 @@ fn exchange_ui(ui: &mut Ui, exchange: &mut Exchange, is_busy: bool, out: &mut Ou
         });
     });
     ui.add_space(space::XS);
-    match (&exchange.base, &exchange.tuned) {
-        (Some(base), Some(tuned)) if ui.available_width() > 520.0 => ui.columns(2, |uis| {
-            answer_ui(&mut uis[0], "Before training", base, is_busy, out);
-            answer_ui(&mut uis[1], "After training", tuned, is_busy, out);
+    let (base, tuned) = (exchange.base.as_ref(), exchange.tuned.as_ref());
+    // Of two models the one that is talked to comes first; of a model and its base, what was before.
+    let sides = match &exchange.names {
+        Some([first, second]) => [(first.as_str(), tuned), (second.as_str(), base)],
+        None => [("Before training", base), ("After training", tuned)],
+    };
+    match sides {
+        [(left, Some(one)), (right, Some(two))] if ui.available_width() > 520.0 => ui.columns(2, |uis| {
+            answer_ui(&mut uis[0], left, one, is_busy, out);
+            answer_ui(&mut uis[1], right, two, is_busy, out);
         }),
-        (base, tuned) => {
-            for (name, shown) in [("Before training", base), ("After training", tuned)] {
-                let name = if base.is_some() && tuned.is_some() { name } else { "Answer" };
+        sides => {
+            let is_one = exchange.names.is_none() && (base.is_none() || tuned.is_none());
+            for (name, shown) in sides {
                 if let Some(shown) = shown {
-                    answer_ui(ui, name, shown, is_busy, out);
+                    answer_ui(ui, if is_one { "Answer" } else { name }, shown, is_busy, out);
                 }
             }
             if base.is_none() && tuned.is_none() && is_busy {
@@ -97,12 +105,14 @@ fn answer_ui(ui: &mut Ui, name: &str, shown: &Shown, is_busy: bool, out: &mut Ou
     let t = of(ui);
     card(ui, |ui| {
         ui.horizontal(|ui| {
-            ui.label(text::hint(t, name));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let copy = format!("Copy the answer {}", name.to_lowercase());
                 if !is_busy && button::icon(Icon::Copy, &copy).small().ui(ui).clicked() {
                     out.push(Command::Copy(shown.text.clone()));
                 }
+                ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                    ui.add(eframe::egui::Label::new(text::hint(t, name)).truncate());
+                });
             });
         });
         if shown.text.is_empty() && !is_busy {
@@ -119,8 +129,11 @@ fn votes_ui(ui: &mut Ui, exchange: &mut Exchange, out: &mut Out) {
     let t = of(ui);
     let Some(kept) = exchange.kept else { return };
     ui.label(text::hint(t, "Better:"));
-    let choices =
-        [(Choice::Base, "Before"), (Choice::Tuned, "After"), (Choice::Both, "Both good"), (Choice::Neither, "Neither")];
+    let sides = match exchange.names {
+        Some(_) => [(Choice::Tuned, "Left"), (Choice::Base, "Right")],
+        None => [(Choice::Base, "Before"), (Choice::Tuned, "After")],
+    };
+    let choices = sides.into_iter().chain([(Choice::Both, "Both good"), (Choice::Neither, "Neither")]);
     for (choice, word) in choices {
         let is_chosen = exchange.vote == Some(choice);
         if ui.selectable_label(is_chosen, text::hint(t, word)).clicked() {

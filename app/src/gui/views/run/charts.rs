@@ -9,7 +9,7 @@ use crate::gui::widgets::card::{card, icon_label};
 use crate::gui::widgets::chart::{Chart, Look, Series, chart, plain, sized};
 use crate::gui::widgets::{button, field};
 use eframe::egui::{Align, Layout, Slider, Ui};
-use peft_plan::zones::{Zone, limits, verdict};
+use peft_plan::zones::{Limits, Verdict, Zone, limits, verdict};
 use peft_storage::Run;
 
 /// The loss.
@@ -21,7 +21,7 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
             ui.label(text::card_title(t, "Loss"));
             field::explain(ui, "Loss", "How wrong the model is on average; lower is better. Held-out loss is measured on examples that it never trains on.");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let is_empty = story.points.is_empty();
+                let is_empty = !story.has_steps();
                 if button::quiet("Save as CSV").icon(Icon::Download).small().enabled(!is_empty).ui(ui).clicked() {
                     out.push(Command::Write(run.directory.join("metrics.csv"), story.csv().into_bytes()));
                 }
@@ -32,26 +32,29 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
                 ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false)).labelled_by(name.id);
             });
         });
-        if story.points.is_empty() {
+        if !story.has_steps() {
             ui.add_space(space::XL);
             ui.vertical_centered(|ui| ui.label(text::body(t, "The curve begins with the first step")));
             ui.add_space(space::XL);
             return;
         }
         let train = story.curve(Metric::Loss);
-        let pairs: Vec<(f64, f64)> = train.iter().map(|p| (p[0], p[1])).collect();
-        let zones = limits(&pairs);
+        let is_current = |judged: &Judged| judged.run == run.id.as_str() && judged.revision == story.revision;
+        if !state.judged.as_ref().is_some_and(is_current) {
+            state.judged = Some(judge(run, story));
+        }
+        let Some(judged) = &state.judged else { return };
+        let zones = &judged.zones;
         let checks: Vec<[f64; 2]> = story.evaluations.iter().map(|e| [e.step as f64, e.loss]).collect();
         let flags: Vec<(f64, String)> =
             story.findings.iter().map(|f| (f.step as f64, f.kind.replace('_', " "))).collect();
-        let loss =
-            Chart { name: "Loss chart", height: 280.0, look: state.look, zones: &zones, flags: &flags, write: plain };
+        let loss = Chart { name: "Loss chart", height: 280.0, look: state.look, zones, flags: &flags, write: plain };
         let series = [
-            Series { name: "training loss", points: &train, order: 0, marks: false },
+            Series { name: "training loss", points: train, order: 0, marks: false },
             Series { name: "held-out loss", points: &checks, order: 1, marks: true },
         ];
         chart(ui, &loss, &series);
-        let said = verdict(&pairs, &story.evaluations);
+        let said = &judged.said;
         let (icon, color) = match said.zone {
             Zone::Good => (Icon::Check, t.ok.fg),
             Zone::Acceptable => (Icon::Info, t.info.fg),
@@ -59,12 +62,31 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
         };
         ui.horizontal_wrapped(|ui| {
             icon_label(ui, icon, color, 16.0);
-            ui.label(text::value(t, said.sentence));
+            ui.label(text::value(t, &said.sentence));
         });
         legend_ui(ui, !checks.is_empty());
     });
     if is_kept {
         out.push(Command::Picture(run.directory.join("loss.png"), shown.response.rect));
+    }
+}
+
+/// How good a curve is: worked out when it changes, not with every frame.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    run: String,
+    revision: u64,
+    zones: Vec<Limits>,
+    said: Verdict,
+}
+
+fn judge(run: &Run, story: &Story) -> Judged {
+    let pairs: Vec<(f64, f64)> = story.curve(Metric::Loss).iter().map(|p| (p[0], p[1])).collect();
+    Judged {
+        run: run.id.to_string(),
+        revision: story.revision,
+        zones: limits(&pairs),
+        said: verdict(&pairs, &story.evaluations),
     }
 }
 
@@ -90,7 +112,7 @@ type Shown = (&'static str, Metric, fn(f64) -> String, &'static str);
 /// The other curves.
 pub(super) fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
     let t = of(ui);
-    if story.points.is_empty() {
+    if !story.has_steps() {
         ui.label(text::body(t, "Learning rate, gradient, speed and memory appear with the first step."));
         return;
     }
@@ -123,7 +145,7 @@ pub(super) fn more_ui(ui: &mut Ui, story: &Story, look: Look) {
                     let points = story.curve(*metric);
                     let id = format!("{name} chart");
                     let shown = Chart { name: &id, height: 150.0, look, zones: &[], flags: &[], write: *write };
-                    chart(ui, &shown, &[Series { name, points: &points, order: 0, marks: false }]);
+                    chart(ui, &shown, &[Series { name, points, order: 0, marks: false }]);
                 });
             }
         });

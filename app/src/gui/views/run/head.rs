@@ -1,20 +1,20 @@
 //! The top of a run's page: what can be done, the phases, progress and time left.
 
-use super::State;
 use crate::cli::quantity::{count, duration, interval};
 use crate::gui::command::{Command, Out};
-use crate::gui::playground::Target;
+use crate::gui::shell::confirm::Question;
 use crate::gui::story::{Metric, Story};
+use crate::gui::target::Target;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::card::{card, stat};
 use crate::gui::widgets::chart::{plain, sized};
 use crate::gui::widgets::{button, status};
-use eframe::egui::{Align, Align2, FontId, Id, Label, Layout, Modal, Sense, Ui, pos2, vec2};
+use eframe::egui::{Align2, FontId, Label, Sense, Ui, pos2, vec2};
 use peft_storage::{CommandKind, Run, Status};
 
 /// Draw it.
-pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, out: &mut Out) {
+pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, out: &mut Out) {
     let t = of(ui);
     ui.horizontal(|ui| {
         ui.add(Label::new(text::title(t, &run.name)).truncate());
@@ -24,7 +24,7 @@ pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
         if let Some(version) = run.version {
             ui.label(text::hint(t, format!("Version {version}")));
         }
-        buttons_ui(ui, run, state, out);
+        buttons_ui(ui, run, out);
     });
     ui.add_space(space::S);
     card(ui, |ui| {
@@ -39,10 +39,9 @@ pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
             super::gauges::gauges_ui(ui, reading);
         }
     });
-    delete_ui(ui, run, state, out);
 }
 
-fn buttons_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
+fn buttons_ui(ui: &mut Ui, run: &Run, out: &mut Out) {
     let id = run.id.to_string();
     let mut ask = |kind| out.push(Command::Ask(id.clone(), kind));
     match run.status {
@@ -90,7 +89,14 @@ fn buttons_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
         out.push(Command::Reveal(run.directory.clone()));
     }
     if run.status != Status::Running && button::icon(Icon::Trash, "Delete this run").ui(ui).clicked() {
-        state.asks_to_delete = true;
+        let sentence =
+            format!("`{}`, its checkpoints and what it learned are removed from the disk for good.", run.name);
+        out.push(Command::Question(Question {
+            title: "Delete this run?".to_owned(),
+            sentence,
+            word: "Delete for good",
+            then: Box::new(Command::Delete(run.id.to_string())),
+        }));
     }
 }
 
@@ -98,8 +104,8 @@ fn buttons_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
 fn phase(run: &Run, story: &Story) -> usize {
     match run.status {
         Status::Finished | Status::Stopped => 4,
-        _ if story.points.is_empty() && story.evaluations.is_empty() && story.started.is_none() => 0,
-        _ if story.points.is_empty() => 1,
+        _ if !story.has_steps() && story.evaluations.is_empty() && story.started.is_none() => 0,
+        _ if !story.has_steps() => 1,
         _ if story.step() >= run.total_steps && run.total_steps > 0 => 3,
         _ => 2,
     }
@@ -169,30 +175,4 @@ fn numbers_ui(ui: &mut Ui, run: &Run, story: &Story, step: u64) {
             stat(ui, "Memory", &sized(memory));
         }
     });
-}
-
-fn delete_ui(ui: &mut Ui, run: &Run, state: &mut State, out: &mut Out) {
-    if !state.asks_to_delete {
-        return;
-    }
-    let t = of(ui);
-    let modal = Modal::new(Id::unique("delete run")).backdrop_color(tokens::backdrop()).show(ui.ctx(), |ui| {
-        ui.set_max_width(420.0);
-        ui.label(text::section(t, "Delete this run?"));
-        let line = format!("`{}`, its checkpoints and what it learned are removed from the disk for good.", run.name);
-        ui.label(text::body(t, line));
-        ui.add_space(space::S);
-        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            if button::danger("Delete for good").icon(Icon::Trash).ui(ui).clicked() {
-                out.push(Command::Delete(run.id.to_string()));
-                state.asks_to_delete = false;
-            }
-            if button::quiet("Keep it").ui(ui).clicked() {
-                state.asks_to_delete = false;
-            }
-        });
-    });
-    if modal.should_close() {
-        state.asks_to_delete = false;
-    }
 }

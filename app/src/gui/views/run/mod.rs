@@ -5,6 +5,7 @@ mod charts;
 mod done;
 mod gauges;
 mod head;
+mod rows;
 mod tabs;
 
 use crate::gui::command::Out;
@@ -17,6 +18,7 @@ use crate::gui::widgets::chart::Look;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{empty, field};
 use eframe::egui::Ui;
+use serde_json::Value;
 use std::collections::HashSet;
 
 /// What the lower half shows.
@@ -29,6 +31,8 @@ pub enum Tab {
     Samples,
     /// What happened.
     Events,
+    /// What it found hardest to learn.
+    Rows,
     /// Settings.
     Config,
 }
@@ -40,10 +44,12 @@ pub struct State {
     pub look: Look,
     /// What the lower half shows.
     pub tab: Tab,
+    /// How good the curve is that was drawn last.
+    pub judged: Option<charts::Judged>,
     /// Findings that were closed: run, step and kind.
     pub closed: HashSet<(String, u64, String)>,
-    /// Deleting was asked for, and has to be confirmed.
-    pub asks_to_delete: bool,
+    /// The rows that a run found hardest: whose, and what was found; none while that is looked up.
+    pub rows: Option<(String, Option<Result<Value, Problem>>)>,
     /// Words of settings.
     pub words: String,
 }
@@ -59,7 +65,7 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     };
     let nothing = Story::default();
     let story = data.stories.get(id).unwrap_or(&nothing);
-    head::head_ui(ui, run, story, state, out);
+    head::head_ui(ui, run, story, out);
     if let Some(problem) = run.error.as_ref().and_then(Problem::of_json) {
         problem_card(ui, &problem.of_run(id), false, out);
     }
@@ -70,14 +76,20 @@ pub fn run_ui(ui: &mut Ui, data: &Data, id: &str, state: &mut State, out: &mut O
     ui.add_space(space::S);
     charts::main_ui(ui, run, story, state, out);
     ui.add_space(space::M);
-    let all =
-        [(Tab::Charts, "More charts"), (Tab::Samples, "Answers"), (Tab::Events, "Events"), (Tab::Config, "Settings")];
+    let all = [
+        (Tab::Charts, "More charts"),
+        (Tab::Samples, "Answers"),
+        (Tab::Events, "Events"),
+        (Tab::Rows, "Hardest rows"),
+        (Tab::Config, "Settings"),
+    ];
     field::tabs(ui, &mut state.tab, &all);
     ui.add_space(space::S);
     match state.tab {
         Tab::Charts => charts::more_ui(ui, story, state.look),
         Tab::Samples => tabs::samples_ui(ui, story, out),
         Tab::Events => tabs::events_ui(ui, story),
+        Tab::Rows => rows::rows_ui(ui, run, state, out),
         Tab::Config => tabs::config_ui(ui, run, &mut state.words),
     }
 }

@@ -1,0 +1,403 @@
+//! The data studio: documents to chunks, rows and how good they are, versions, and from there to a run.
+//!
+//! The store is read by the thread that keeps it; what takes time is a command of this program beside the window.
+
+mod chunks;
+mod documents;
+mod quality;
+mod versions;
+pub mod view;
+
+use super::command::{Command, Purpose};
+use super::errand::{Ending, Said};
+use super::logic::Logic;
+use super::outside::Whose;
+use super::problem::Problem;
+use super::state::State;
+use super::worker::Reply;
+use peft_plan::Result;
+use peft_storage::{DataDir, Store, StoredChunk, StoredDocument};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Chunks of a document that are shown at first, and more each time.
+const PAGE: usize = 40;
+/// Results of a search.
+const RESULTS: usize = 20;
+
+/// The parts of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tab {
+    /// What was put in.
+    #[default]
+    Documents,
+    /// What became of it.
+    Chunks,
+    /// How good rows are.
+    Quality,
+    /// Versions of rows.
+    Versions,
+}
+
+/// What the page can ask for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Look at another project.
+    Open(String),
+    /// Make a project of this name.
+    Create(String),
+    /// Chunk these files into the project.
+    Add(Vec<PathBuf>),
+    /// Show the chunks of a document, at most so many.
+    Chunks(i64, usize),
+    /// Find chunks with these words.
+    Search(String),
+    /// Score the project's rows.
+    Score,
+    /// Compare the project's rows with those of an evaluation.
+    Contamination(String),
+    /// Make a file the project's rows.
+    Import(PathBuf),
+    /// Keep the rows as a version.
+    Save(String),
+    /// Make a version the rows again.
+    Restore(u64),
+    /// What changed since a version.
+    Diff(u64),
+}
+
+/// What was read from the store.
+#[derive(Debug)]
+pub enum Found {
+    /// Names of all projects.
+    Projects(Vec<String>),
+    /// A project was made.
+    Created(String),
+    /// A project: its documents, and whether it has rows.
+    Project(String, Vec<StoredDocument>, bool),
+    /// Chunks of a document.
+    Chunks(i64, Vec<StoredChunk>),
+    /// Chunks with the words that were looked for.
+    Results(Vec<StoredChunk>),
+}
+
+/// What a process beside the window does for the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Documents are chunked.
+    Chunk,
+    /// Rows are scored.
+    Score,
+    /// Rows are compared with those of an evaluation.
+    Contamination,
+    /// Versions are listed, kept or restored.
+    Versions,
+    /// Two versions are compared.
+    Diff,
+}
+
+/// What the page remembers.
+#[derive(Debug, Default)]
+pub struct Studio {
+    /// The part that is shown.
+    pub tab: Tab,
+    /// Names of all projects; none before the first look.
+    pub projects: Option<Vec<String>>,
+    /// The one that is looked at.
+    pub project: Option<String>,
+    /// Its documents.
+    pub documents: Option<Vec<StoredDocument>>,
+    /// It has rows to train on.
+    pub has_rows: bool,
+    /// The document whose chunks are shown, and the chunks.
+    pub chunks: Option<(i64, Vec<StoredChunk>)>,
+    /// What was found.
+    pub results: Option<Vec<StoredChunk>>,
+    /// What came of chunking.
+    pub report: Option<Value>,
+    /// What came of scoring.
+    pub scores: Option<Value>,
+    /// What came of the comparison with an evaluation.
+    pub leaks: Option<Value>,
+    /// All versions.
+    pub versions: Option<Value>,
+    /// What changed since a version.
+    pub diff: Option<(u64, Value)>,
+    /// What went wrong.
+    pub problem: Option<Problem>,
+    is_asked: bool,
+    jobs: Vec<(u64, Job)>,
+    asked_diff: u64,
+    typed: Typed,
+}
+
+/// What is typed on the page.
+#[derive(Debug)]
+struct Typed {
+    name: String,
+    size: String,
+    overlap: String,
+    words: String,
+    evaluation: String,
+    note: String,
+}
+
+impl Default for Typed {
+    fn default() -> Self {
+        let empty = String::new;
+        Self {
+            name: empty(),
+            size: "1500".to_owned(),
+            overlap: "150".to_owned(),
+            words: empty(),
+            evaluation: empty(),
+            note: empty(),
+        }
+    }
+}
+
+impl Studio {
+    /// Whether a job of this kind is under way.
+    pub fn is_busy(&self, job: Job) -> bool {
+        self.jobs.iter().any(|(_, known)| *known == job)
+    }
+
+    fn forget_project(&mut self) {
+        let Self { tab, projects, typed, jobs, .. } = std::mem::take(self);
+        *self = Self { tab, projects, typed, jobs, is_asked: true, ..Self::default() };
+    }
+}
+
+/// The file with the rows of a project.
+fn rows_of(data_dir: &Path, project: &str) -> PathBuf {
+    DataDir::new(data_dir).project_data(project)
+}
+
+impl Logic {
+    /// What the page shows and nobody has read yet.
+    pub(super) fn want_studio(&self, state: &mut State) {
+        let page = &mut state.pages.studio;
+        if !std::mem::replace(&mut page.is_asked, true) {
+            self.read_projects();
+        }
+        if page.project.is_some()
+            && page.tab == Tab::Versions
+            && page.versions.is_none()
+            && !page.is_busy(Job::Versions)
+        {
+            // An empty list, until the real one is there.
+            page.versions = Some(Value::Null);
+            self.list_versions(state);
+        }
+    }
+
+    /// Something was read from the store.
+    pub(super) fn hear_studio(&self, state: &mut State, found: Found) {
+        let page = &mut state.pages.studio;
+        match found {
+            Found::Projects(names) => {
+                let first = names.first().cloned();
+                page.projects = Some(names);
+                if page.project.is_none()
+                    && let Some(first) = first
+                {
+                    self.open_project(state, first);
+                }
+            }
+            Found::Project(name, documents, has_rows) if page.project.as_deref() == Some(&name) => {
+                page.has_rows = has_rows;
+                let shown = page.chunks.as_ref().map(|(document, _)| *document);
+                let is_gone = shown.is_some_and(|shown| documents.iter().all(|document| document.id != shown));
+                let first = documents.first().map(|document| document.id);
+                page.documents = Some(documents);
+                if is_gone {
+                    page.chunks = None;
+                }
+                if let Some(document) = shown.filter(|_| !is_gone).or(first) {
+                    self.read_chunks(document, PAGE);
+                }
+            }
+            Found::Created(name) => self.open_project(state, name),
+            Found::Chunks(document, chunks) => page.chunks = Some((document, chunks)),
+            Found::Results(results) => page.results = Some(results),
+            Found::Project(..) => {}
+        }
+    }
+
+    /// A process beside the window said something.
+    pub(super) fn hear_studio_job(&self, state: &mut State, id: u64, job: Job, said: Said) {
+        let page = &mut state.pages.studio;
+        match said {
+            Said::Line(value) => match job {
+                Job::Chunk => page.report = Some(value),
+                Job::Score => page.scores = Some(value),
+                Job::Contamination => page.leaks = Some(value),
+                Job::Versions if value["versions"].is_array() => page.versions = Some(value),
+                Job::Versions => {}
+                Job::Diff => page.diff = Some((page.asked_diff, value)),
+            },
+            Said::Remark(_) => {}
+            Said::Ended(ending) => {
+                page.jobs.retain(|(known, _)| *known != id);
+                match ending {
+                    Ending::Failed(problem) => page.problem = Some(problem),
+                    Ending::Done(_) | Ending::Stopped => {}
+                }
+                if matches!(job, Job::Chunk | Job::Versions) {
+                    self.read_projects();
+                    if let Some(project) = page.project.clone() {
+                        self.read_project(project);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carry out what the page asked for.
+    pub(super) fn act_studio(&self, state: &mut State, ask: Ask) {
+        state.pages.studio.problem = None;
+        let project = state.pages.studio.project.clone().unwrap_or_default();
+        match ask {
+            Ask::Open(name) => self.open_project(state, name),
+            Ask::Create(name) => self.create(state, name),
+            // Without a project there is nowhere to put them; the page says so.
+            Ask::Add(_) if project.is_empty() => {}
+            Ask::Add(files) => self.add(state, &project, &files),
+            Ask::Chunks(document, most) => self.read_chunks(document, most),
+            Ask::Search(words) => self.workers.with_store(move |store, teller| {
+                let found = crate::jobs::document_search::by_words(store, &project, &words, RESULTS)?;
+                teller.tell(Reply::Studio(Found::Results(found)));
+                Ok(())
+            }),
+            Ask::Score => {
+                state.pages.studio.scores = None;
+                let rows = self.rows(&project);
+                self.run(state, Job::Score, &["data", "score", &rows]);
+            }
+            Ask::Contamination(file) => {
+                state.pages.studio.leaks = None;
+                let rows = self.rows(&project);
+                self.run(state, Job::Contamination, &["data", "contamination", &rows, "--evaluation", &file]);
+            }
+            Ask::Import(file) => {
+                let file = file.display().to_string();
+                let note = "--note=imported";
+                self.run(
+                    state,
+                    Job::Versions,
+                    &["data", "versions", "save", "--project", &project, "--from", &file, note],
+                );
+                state.pages.studio.versions = None;
+            }
+            Ask::Save(note) => {
+                let note = format!("--note={note}");
+                self.run(state, Job::Versions, &["data", "versions", "save", "--project", &project, &note]);
+                state.pages.studio.versions = None;
+            }
+            Ask::Restore(version) => {
+                let version = version.to_string();
+                self.run(state, Job::Versions, &["data", "versions", "restore", &version, "--project", &project]);
+                (state.pages.studio.versions, state.pages.studio.diff) = (None, None);
+            }
+            Ask::Diff(version) => {
+                state.pages.studio.asked_diff = version;
+                let version = version.to_string();
+                self.run(state, Job::Diff, &["data", "versions", "diff", &version, "--project", &project]);
+            }
+        }
+    }
+
+    /// Files or a folder were chosen for the page.
+    pub(super) fn picked_studio(&self, state: &mut State, purpose: Purpose, paths: Vec<PathBuf>) {
+        let command = match (purpose, paths.first()) {
+            (Purpose::Rows, Some(first)) => Ask::Import(first.clone()),
+            (Purpose::Evaluation, Some(first)) => {
+                state.pages.studio.typed.evaluation = first.display().to_string();
+                return;
+            }
+            _ => Ask::Add(paths),
+        };
+        self.act_studio(state, command);
+    }
+
+    /// The project's rows, for the wizard.
+    pub(super) fn train_on_project(&self, state: &mut State) {
+        if let Some(project) = state.pages.studio.project.clone() {
+            self.inspect(state, vec![rows_of(&self.workers.context.data_dir, &project)]);
+        }
+    }
+
+    fn rows(&self, project: &str) -> String {
+        rows_of(&self.workers.context.data_dir, project).display().to_string()
+    }
+
+    fn run(&self, state: &mut State, job: Job, words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        if let Some(id) = self.errand(state, Whose::Studio(job), &words) {
+            state.pages.studio.jobs.push((id, job));
+        }
+    }
+
+    fn list_versions(&self, state: &mut State) {
+        let project = state.pages.studio.project.clone().unwrap_or_default();
+        self.run(state, Job::Versions, &["data", "versions", "list", "--project", &project]);
+    }
+
+    fn add(&self, state: &mut State, project: &str, files: &[PathBuf]) {
+        let Typed { size, overlap, .. } = &state.pages.studio.typed;
+        let (size, overlap) = (size.trim().to_owned(), overlap.trim().to_owned());
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let mut words = vec!["data", "chunk", "--project", project, "--chunk-size", &size, "--overlap", &overlap];
+        words.extend(files.iter().map(String::as_str));
+        state.pages.studio.report = None;
+        self.run(state, Job::Chunk, &words);
+    }
+
+    fn create(&self, state: &mut State, name: String) {
+        state.pages.studio.typed.name.clear();
+        self.workers.with_store(move |store, teller| {
+            let name = store.open_project(&name)?.name;
+            teller.tell(Reply::Studio(Found::Projects(names(store)?)));
+            teller.tell(Reply::Studio(Found::Created(name)));
+            Ok(())
+        });
+    }
+
+    fn open_project(&self, state: &mut State, name: String) {
+        state.pages.studio.forget_project();
+        state.pages.studio.project = Some(name.clone());
+        self.read_project(name);
+    }
+
+    fn read_projects(&self) {
+        self.workers.with_store(|store, teller| {
+            teller.tell(Reply::Studio(Found::Projects(names(store)?)));
+            Ok(())
+        });
+    }
+
+    fn read_project(&self, name: String) {
+        let rows = rows_of(&self.workers.context.data_dir, &name);
+        self.workers.with_store(move |store, teller| {
+            let documents = store.documents(store.project(&name)?.id)?;
+            teller.tell(Reply::Studio(Found::Project(name, documents, rows.is_file())));
+            Ok(())
+        });
+    }
+
+    fn read_chunks(&self, document: i64, most: usize) {
+        self.workers.with_store(move |store, teller| {
+            teller.tell(Reply::Studio(Found::Chunks(document, store.chunks_of(document, most)?)));
+            Ok(())
+        });
+    }
+}
+
+fn names(store: &Store) -> Result<Vec<String>> {
+    Ok(store.projects()?.into_iter().map(|project| project.name).collect())
+}
+
+/// A command of the page.
+fn ask(ask: Ask) -> Command {
+    Command::Studio(ask)
+}

@@ -1,0 +1,56 @@
+//! What the register tile reaches when nothing has to be fetched, and how fast memory is read: the yardsticks of the
+//! products around them.
+//!
+//! For benchmarks alone. Which kernels run is never decided by a timing.
+
+use super::kernel::Sums;
+use super::{Cpu, dots};
+use crate::error::Result;
+use crate::host;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Words of depth of the panels: both stay in the nearest cache.
+const DEPTH: usize = 128;
+/// Tiles that one thread computes in one round, about a hundredth of a second.
+const TILES: usize = 4000;
+/// What is read to measure memory, 256 MiB in pieces of 64 KiB.
+const READ_ROWS: usize = 4096;
+const READ_COLS: usize = 16 << 10;
+/// Rounds of which the best counts.
+const ROUNDS: usize = 5;
+
+impl Cpu {
+    /// Floating-point operations a second of all threads, with the factors in use.
+    pub fn ceiling(&self) -> f64 {
+        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        // As words of pairs: 1.0 and 0.0. What is multiplied does not matter, as long as it is no subnormal.
+        let (a, b) = (vec![1.0; mr * DEPTH], vec![1.0; nr * DEPTH]);
+        let flops = 2 * self.pool.count() * TILES * mr * nr * DEPTH * self.factors.steps();
+        let round = || {
+            let start = Instant::now();
+            self.pool.each(vec![(); self.pool.count()], |()| {
+                let mut sums: Sums = [0.0; 448];
+                for _ in 0..TILES {
+                    self.isa.tile_of(self.factors, black_box(&a), black_box(&b), mr, nr, &mut sums);
+                }
+                black_box(sums);
+            });
+            flops as f64 / start.elapsed().as_secs_f64()
+        };
+        (0..ROUNDS).map(|_| round()).fold(0.0, f64::max)
+    }
+
+    /// Bytes a second that all threads read together from memory that no cache holds.
+    pub fn read_ceiling(&self) -> Result<f64> {
+        let memory = host::zeros("read_ceiling", READ_ROWS, READ_COLS)?;
+        let round = || {
+            let start = Instant::now();
+            self.pool.each(memory.chunks(READ_COLS).collect(), |x: &[f32]| {
+                black_box(dots::dot(self.isa, black_box(x), x));
+            });
+            (memory.len() * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64()
+        };
+        Ok((0..ROUNDS).map(|_| round()).fold(0.0, f64::max))
+    }
+}
