@@ -130,8 +130,9 @@ const NOT_OURS: &[&str] = &[".git", ".idea", ".vscode", "target"];
 /// A name that says nothing of what is inside.
 const EMPTY_NAMES: &[&str] = &["common", "helpers", "manager", "misc", "types", "utils"];
 
-/// Files with `unsafe` beside the vector kernels: a memory map, and calls into the library of the emulated GPU.
-const UNSAFE: &[&str] = &["models/src/checkpoint/map.rs", "tests/src/emulated.rs"];
+/// Files with `unsafe` beside the vector kernels: calls of NVIDIA's driver, a memory map, and calls into the library of
+/// the emulated GPU.
+const UNSAFE: &[&str] = &["kernels/src/cuda/driver.rs", "models/src/checkpoint/map.rs", "tests/src/emulated.rs"];
 
 const LONGEST_FILE: usize = 600;
 

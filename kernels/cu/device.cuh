@@ -20,7 +20,7 @@ typedef unsigned char u8;
 #else
 #define DEVICE __device__ __forceinline__
 // An entry point. `threads`: the most a block may have.
-#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads) name
+#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name
 // An array that the threads of a block share.
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 // An address in the memory of the device; the emulation checks what is done with it.
@@ -40,6 +40,19 @@ DEVICE void load_matrices(u32 (&to)[4], const u16* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(shared_address(row))
+               : "memory");
+}
+// The same, each matrix turned round.
+DEVICE void load_matrices_transposed(u32 (&to)[4], const u16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+// 16 bytes to memory at a multiple of 16.
+DEVICE void store_16_bytes(u16* to, const u32 (&words)[4]) {
+  asm volatile("st.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]),
+               "r"(words[3])
                : "memory");
 }
 // d += a·b of 16 x 16 by 16 x 8 numbers in bfloat16, spread over a warp.

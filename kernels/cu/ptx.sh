@@ -6,6 +6,7 @@
 #
 # Needs python3 with venv, about 300 MB of room, and no GPU. `PEFT_PTX_TOOLS` names a folder to keep the tools in.
 set -eu
+export LC_ALL=C
 
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(dirname "$here")/ptx
@@ -33,7 +34,11 @@ for source in "$here"/*.cu; do
   name=$(basename "$source" .cu)
   CUDA_HOME=$toolkit "$toolkit/bin/nvcc" -std=c++17 -O3 -ptx -arch=compute_$chip "$source" -o "$made/$name.raw"
   # Without the names of files and versions of tools, which say nothing about the kernels.
-  sed -e "s/^\.version .*/.version $version/" -e '/^\/\//d' -e '/^$/d' "$made/$name.raw" > "$made/$name.ptx"
+  # First the mark of the source and of all headers: a test without these tools compares it.
+  {
+    echo "// sources $(cat "$source" "$here"/*.cuh | sha256sum | cut -d ' ' -f 1)"
+    sed -e "s/^\.version .*/.version $version/" -e '/^\/\//d' -e '/^$/d' "$made/$name.raw"
+  } > "$made/$name.ptx"
   rm "$made/$name.raw"
 done
 

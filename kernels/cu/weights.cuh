@@ -39,10 +39,18 @@ struct FourBit {
 #define FOUR_BIT_ARGUMENTS \
   { codes, table, scales, scale_codes, map, offset, block, group, is_nested, low_first, rounding }
 
+// The scale of block `of`.
+DEVICE float four_bit_scale(const FourBit& w, i64 of) {
+  return w.is_nested ? add(mul(w.map[w.scale_codes[of]], w.scales[of / w.group]), w.offset) : (float)w.scales[of];
+}
+
+// The number of one half of a byte, of a block with scale `absmax`.
+DEVICE float four_bit_value(const FourBit& w, u32 byte, bool is_first, float absmax) {
+  u32 code = is_first == (w.low_first != 0) ? byte & 15u : byte >> 4;
+  return round_to(mul(w.table[code], absmax), w.rounding);
+}
+
 // Element `at`, counted row after row.
 DEVICE float four_bit_at(const FourBit& w, i64 at) {
-  i64 of = at / w.block;
-  float absmax = w.is_nested ? add(mul(w.map[w.scale_codes[of]], w.scales[of / w.group]), w.offset) : (float)w.scales[of];
-  u32 byte = w.codes[at / 2], code = (at % 2 == 0) == (w.low_first != 0) ? byte & 15u : byte >> 4;
-  return round_to(mul(w.table[code], absmax), w.rounding);
+  return four_bit_value(w, w.codes[at / 2], at % 2 == 0, four_bit_scale(w, at / w.block));
 }

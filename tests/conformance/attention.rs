@@ -76,6 +76,19 @@ pub(crate) fn attention() -> Vec<Attention> {
     cases
 }
 
+/// Of heads that have a kernel on tensor cores.
+pub(crate) fn on_tensor_cores() -> Vec<Attention> {
+    let heads = [(4, 2, 16), (2, 1, 64), (1, 1, 80), (2, 2, 96), (3, 1, 128)];
+    let shapes: [(usize, &[(usize, usize)]); 3] = [(5, &[(1, 3)]), (131, &[(0, 60), (61, 69)]), (150, &[(0, 150)])];
+    let cases = shapes.into_iter().enumerate().flat_map(|(s, (rows, segments))| {
+        heads.into_iter().enumerate().map(move |(i, heads)| {
+            let (window, softcap) = ([None, Some(70), Some(1)][(s + i) % 3], [None, Some(1.5)][(s + i / 2) % 2]);
+            Attention { rows, heads, window, softcap, sinks: (s + i) % 2 == 0, segments }
+        })
+    });
+    cases.collect()
+}
+
 /// Generation: `past` rows are stored first, the rest attends to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Cached {

@@ -11,6 +11,7 @@ mod attention;
 mod columns;
 mod dropout;
 mod embed;
+mod emulated_samples;
 mod gated;
 mod gated_clamped;
 mod harness;
@@ -23,6 +24,7 @@ mod refusals;
 mod rope;
 mod rounded;
 mod rows;
+mod shipped;
 mod tensor_cores;
 mod weights;
 
@@ -41,13 +43,21 @@ fn with<B: Backend>(backend: peft_kernels::Result<B>, test: impl Fn(&B)) {
     }
 }
 
-/// One module of tests for each `name: Result<backend>`.
+/// An item with attributes.
+macro_rules! attributed {
+    ([$($attributes:tt)*] $item:item) => {
+        $($attributes)*
+        $item
+    };
+}
+
+/// One module of tests for each `name: [attributes] Result<backend>`.
 macro_rules! backends {
-    ($($name:ident: $backend:expr;)*) => {$(
+    ($($name:ident: $attributes:tt $backend:expr;)*) => {$(
         mod $name {
             use super::*;
 
-            backends! { tests $backend;
+            backends! { tests $attributes $backend;
                 linear => |be| harness::conforms(be, &linear::linear());
                 gemm => |be| harness::conforms(be, &linear::gemm());
                 rms_norm => |be| harness::conforms(be, &norm::norm());
@@ -79,24 +89,26 @@ macro_rules! backends {
             }
         }
     )*};
-    (tests $backend:expr; $($test:ident => |$be:ident| $body:expr;)*) => {$(
-        #[test]
-        fn $test() {
-            with($backend, |$be| $body);
+    (tests $attributes:tt $backend:expr; $($test:ident => |$be:ident| $body:expr;)*) => {$(
+        attributed! { $attributes
+            #[test]
+            fn $test() {
+                with($backend, |$be| $body);
+            }
         }
     )*};
 }
 
 backends! {
-    reference: Ok(Reference);
-    cpu: Cpu::new(2);
-    avx512: Cpu::with_path(2, Path::Avx512);
-    avx2: Cpu::with_path(1, Path::Avx2);
-    portable: Cpu::with_path(3, Path::Portable);
-    emulated: gpu(Schedule::Forward);
-    emulated_backward: gpu(Schedule::Backward);
-    emulated_warps: gpu(Schedule::Warps);
-    emulated_shuffled: gpu(Schedule::Shuffled(1));
+    reference: [] Ok(Reference);
+    cpu: [] Cpu::new(2);
+    avx512: [] Cpu::with_path(2, Path::Avx512);
+    avx2: [] Cpu::with_path(1, Path::Avx2);
+    portable: [] Cpu::with_path(3, Path::Portable);
+    emulated: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Forward);
+    emulated_backward: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Backward);
+    emulated_warps: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Warps);
+    emulated_shuffled: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Shuffled(1));
 }
 
 /// With factors rounded to bf16, on a processor with an instruction for it and on others.

@@ -14,6 +14,7 @@ use std::path::Path;
 /// Largest error of what is not damaged; on tensor cores the factors are rounded to bfloat16.
 const SINGLE: f64 = 1e-10;
 const BF16: f64 = 2e-5;
+const ATTENTION_BF16: f64 = 1e-4;
 
 const SCHEDULES: [Schedule; 4] = [Schedule::Forward, Schedule::Backward, Schedule::Warps, Schedule::Shuffled(1)];
 
@@ -57,8 +58,11 @@ fn wrong<C: Case>(case: &C, be: &Cuda<Emulated>, tolerance: f64) -> Option<Strin
 fn catches<C: Case>(folder: &Path, only: &[&str], cases: &[C]) -> Vec<(Schedule, Option<String>)> {
     let run = |schedule| {
         let device = Emulated::of(folder, only, schedule).expect("a compiler");
-        let tensor_cores = only.contains(&"gemm_bf16");
-        let (precision, tolerance) = if tensor_cores { (Precision::Bf16, BF16) } else { (Precision::Single, SINGLE) };
+        let (precision, tolerance) = match only {
+            only if only.contains(&"attention_bf16") => (Precision::Bf16, ATTENTION_BF16),
+            only if only.contains(&"gemm_bf16") => (Precision::Bf16, BF16),
+            _ => (Precision::Single, SINGLE),
+        };
         let be = Cuda::new(device).expect("memory for a test").with_precision(precision);
         (schedule, cases.iter().find_map(|case| wrong(case, &be, tolerance)))
     };
@@ -117,10 +121,23 @@ fn a_sum_of_a_block_without_a_barrier_is_caught() {
 #[ignore = "a campaign: four compilations"]
 fn copies_without_a_wait_or_a_barrier_are_caught() {
     let mut mutants = without_barriers("gemm_bf16.cu");
-    mutants.push(other("gemm_bf16.cu", "wait_copies<1>();", ""));
-    mutants.push(other("gemm_bf16.cu", "wait_copies<0>();", ""));
+    mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", ""));
+    mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", "wait_copies<STAGES_BF16 - 1>();"));
     let all = linear::gemm();
     all_caught(&["move", "gemm", "gemm_bf16"], &all[36..44], &mutants);
+}
+
+/// The same of attention on tensor cores. Barriers after the last use of a tile show where copies come at once.
+#[test]
+#[ignore = "a campaign: two dozen compilations"]
+fn attention_on_tensor_cores_without_a_wait_or_a_barrier_is_caught() {
+    let mut mutants = without_barriers("attention_bf16.cu");
+    mutants.extend(without_barriers("attention_bf16_bwd.cu"));
+    mutants.push(other("attention_bf16.cu", "wait_copies<1>();", ""));
+    mutants.push(other("attention_bf16.cu", "if (row >= tile.count) continue;", ""));
+    mutants.push(other("attention_bf16_bwd.cu", "query < rest && ", ""));
+    let cases = attention::on_tensor_cores();
+    all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16", "attention_bf16_bwd"], &cases[5..9], &mutants);
 }
 
 #[test]

@@ -54,6 +54,12 @@
 #if WITH(attention_bwd)
 #include "attention_bwd.cu"
 #endif
+#if WITH(attention_bf16)
+#include "attention_bf16.cu"
+#endif
+#if WITH(attention_bf16_bwd)
+#include "attention_bf16_bwd.cu"
+#endif
 
 namespace {
 
@@ -125,52 +131,7 @@ using Run = std::string (*)(Machine&, emu::Index, emu::Index, const Arg*, size_t
 #define ENTRY(name) {#name, Entry<name>::run}
 const std::map<std::string, Run>& table() {
   static const std::map<std::string, Run> entries = {
-#if WITH(move)
-      ENTRY(copy_window), ENTRY(fill_window), ENTRY(scale_window), ENTRY(divide), ENTRY(softcap), ENTRY(scale_lines),
-#endif
-#if WITH(columns)
-      ENTRY(column_sums), ENTRY(row_dots), ENTRY(dora_norm),
-#endif
-#if WITH(norm)
-      ENTRY(rms_norm), ENTRY(rms_norm_bwd), ENTRY(rms_norm_bwd_gain),
-#endif
-#if WITH(rope)
-      ENTRY(rope),
-#endif
-#if WITH(gated)
-      ENTRY(gated), ENTRY(gated_bwd), ENTRY(gated_clamped), ENTRY(gated_clamped_bwd),
-#endif
-#if WITH(random)
-      ENTRY(dropout), ENTRY(noise),
-#endif
-#if WITH(gemm)
-      ENTRY(gemm_f32),
-#endif
-#if WITH(gemm_bf16)
-      ENTRY(pack_bf16), ENTRY(gemm_bf16),
-#endif
-#if WITH(gemv)
-      ENTRY(gemv_four_bit),
-#endif
-#if WITH(weights)
-      ENTRY(decode_dense), ENTRY(decode_four_bit),
-#endif
-#if WITH(embed)
-      ENTRY(embed_bwd),
-#endif
-#if WITH(optim)
-      ENTRY(adamw), ENTRY(adamw_8bit), ENTRY(sum_squares),
-#endif
-#if WITH(loss)
-      ENTRY(cross_entropy),
-#endif
-#if WITH(attention)
-      ENTRY(attention_64), ENTRY(attention_128), ENTRY(attention_256),
-#endif
-#if WITH(attention_bwd)
-      ENTRY(attention_dots), ENTRY(attention_dq_64), ENTRY(attention_dq_128), ENTRY(attention_dq_256),
-      ENTRY(attention_dkv_64), ENTRY(attention_dkv_128), ENTRY(attention_dkv_256),
-#endif
+#include "entries.inc"
   };
   return entries;
 }

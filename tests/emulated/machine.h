@@ -278,6 +278,24 @@ inline void load_matrices(uint32_t (&to)[4], Ptr<const uint16_t> row) {
   }
 }
 
+inline void load_matrices_transposed(uint32_t (&to)[4], Ptr<const uint16_t> row) {
+  if ((uintptr_t)row.at % 16 != 0) fail("loads a matrix at an address that is not a multiple of 16");
+  uint32_t lane = now->current % 32;
+  for (uint32_t m = 0; m < 4; m++) {
+    to[m] = 0;
+    for (uint32_t half = 0; half < 2; half++) {
+      uint32_t from = m * 8 + lane % 4 * 2 + half;
+      Ptr<const uint16_t> at = {shuffle(row.at, from), shuffle(row.region, from)};
+      to[m] |= (uint32_t)(uint16_t)at[lane / 4] << 16 * half;
+    }
+  }
+}
+
+inline void store_16_bytes(Ptr<uint16_t> to, const uint32_t (&words)[4]) {
+  if ((uintptr_t)to.at % 16 != 0) fail("stores 16 bytes at an address that is not a multiple");
+  for (int i = 0; i < 8; i++) to[i] = (uint16_t)(words[i / 2] >> 16 * (i % 2));
+}
+
 inline float bf16_half(uint32_t word, int high) {
   uint32_t bits = high ? word & 0xffff0000u : word << 16;
   float value;
@@ -415,6 +433,8 @@ static inline void copy_16_bytes(emu::Ptr<uint16_t> to, emu::Ptr<const uint16_t>
 static inline void copy_group() { emu::my_copies().emplace_back(); }
 template <int left> static inline void wait_copies() { emu::finish_copies(left); }
 using emu::load_matrices;
+using emu::load_matrices_transposed;
+using emu::store_16_bytes;
 using emu::multiply_bf16;
 static inline void __syncwarp() { emu::warp_barrier(); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {

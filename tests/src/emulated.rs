@@ -116,7 +116,7 @@ fn library(folder: &Path, only: &[&str]) -> Result<Arc<Calls>> {
         return Ok(Arc::clone(calls));
     }
     if !path.exists() {
-        build(folder, only, &path)?;
+        build("kernels.cpp", folder, only, &path)?;
     }
     let calls = Arc::new(Calls::load(&path)?);
     loaded.insert(path, Arc::clone(&calls));
@@ -141,7 +141,7 @@ fn library_path(folder: &Path, only: &[&str]) -> PathBuf {
     program.parent().expect("a program lies in a folder").join("emulated").join(format!("{name}.so"))
 }
 
-fn build(folder: &Path, only: &[&str], to: &Path) -> Result<()> {
+fn build(unit: &str, folder: &Path, only: &[&str], to: &Path) -> Result<()> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     std::fs::create_dir_all(to.parent().expect("a folder of its own")).expect("a folder beside the tests");
     let unfinished = to.with_extension(format!("{}.tmp", std::process::id()));
@@ -154,7 +154,7 @@ fn build(folder: &Path, only: &[&str], to: &Path) -> Result<()> {
     if !only.is_empty() {
         command.arg("-DONLY").args(only.iter().map(|name| format!("-DONLY_{name}")));
     }
-    command.arg(emulated.join("kernels.cpp")).arg("-o").arg(&unfinished);
+    command.arg(emulated.join(unit)).arg("-o").arg(&unfinished);
     let output = match command.output() {
         Ok(output) => output,
         Err(e) => return Err(unavailable(format!("no C++ compiler for the emulated GPU: {e}"))),
@@ -162,6 +162,22 @@ fn build(folder: &Path, only: &[&str], to: &Path) -> Result<()> {
     assert!(output.status.success(), "the kernels do not compile:\n{}", String::from_utf8_lossy(&output.stderr));
     std::fs::rename(&unfinished, to).expect("a folder beside the tests");
     Ok(())
+}
+
+/// A folder with a driver over the emulated machine (`tests/emulated/driver.cpp`), for `LD_LIBRARY_PATH` of a program.
+pub fn driver() -> Result<PathBuf> {
+    // One at a time; another process may build the same, and the last one wins.
+    static BUILDS: Mutex<()> = Mutex::new(());
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return Err(unavailable("the emulated GPU switches its threads in the way of Linux on x86-64"));
+    }
+    let folder = library_path(&sources(), &["driver"]).with_extension("driver");
+    let path = folder.join("libcuda.so");
+    let _alone = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.exists() {
+        build("driver.cpp", &sources(), &[], &path)?;
+    }
+    Ok(folder)
 }
 
 /// A machine of one library.

@@ -34,7 +34,7 @@ fn kernels(heads: &Heads) -> Result<&'static Kernels> {
 }
 
 /// The tiles of one sequence: rows from `row`, the first at `position`; `last` is the fourth number of each.
-fn tiles(out: &mut Vec<i64>, side: usize, row: usize, len: usize, position: usize, last: usize) {
+pub(super) fn tiles(out: &mut Vec<i64>, side: usize, row: usize, len: usize, position: usize, last: usize) {
     for first in (0..len).step_by(side) {
         let tile = [row + first, side.min(len - first), position + first, last];
         out.extend(tile.map(|x| x as i64));
@@ -57,17 +57,21 @@ impl Rows {
     }
 }
 
-/// Parameters in the order of the kernels: heads, scale, window, cap.
 fn geometry<'a, D: Device>(call: Call<'a, D>, params: &AttentionParams) -> Call<'a, D> {
+    geometry_of(call, params, true)
+}
+
+/// Parameters in the order of the kernels: heads, their columns where the kernel does not know them, scale, window, cap.
+pub(super) fn geometry_of<'a, D: Device>(call: Call<'a, D>, params: &AttentionParams, columns: bool) -> Call<'a, D> {
     let heads = params.heads;
-    let words = [heads.n_heads, heads.n_kv_heads, heads.head_dim];
-    let call = words.into_iter().fold(call, |call, n| call.word(n as u32));
+    let call = call.word(heads.n_heads as u32).word(heads.n_kv_heads as u32);
+    let call = if columns { call.word(heads.head_dim as u32) } else { call };
     let window = params.window.map_or(i64::MAX as u64, |window| window as u64);
     call.number(params.scale).long(window).number(params.softcap.unwrap_or(0.0))
 }
 
 /// What both backward kernels read.
-fn backward_inputs<'a, D: Device>(
+pub(super) fn backward_inputs<'a, D: Device>(
     call: Call<'a, D>,
     dy: Place,
     from: Rows,
@@ -84,8 +88,8 @@ impl<D: Device> Cuda<D> {
     fn attend(&self, y: Place, lse: Option<Place>, from: Rows, tiles: &[i64], params: &AttentionParams) -> Result<()> {
         const OP: &str = "attention";
         let kernels = kernels(&params.heads)?;
-        let (count, sinks) = (tiles.len() / 4, Memory::of(&self.device, OP, &params.sinks)?);
-        let tiles = Memory::of(&self.device, OP, tiles)?;
+        let (count, sinks) = (tiles.len() / 4, self.small(OP, &params.sinks)?);
+        let tiles = self.small(OP, tiles)?;
         let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.map_or(0, |lse| lse.address));
         let call = call.window(&from.q).address(from.k.address).window(&from.v).memory(&sinks).memory(&tiles);
         let call = geometry(call, params).flag(!params.sinks.is_empty()).flag(lse.is_some());
@@ -139,6 +143,10 @@ impl<D: Device> Cuda<D> {
         // A warp has a row and a head.
         call.elements(rows * heads.n_heads * 32)?;
 
+        if let Some(done) = self.attention_mma_back(dqkv, (dy, lse, qkv), &dots, rows, params) {
+            return done;
+        }
+
         let (mut by_query, mut by_key) = (Vec::new(), Vec::new());
         for &Segment { start, len } in &params.segments {
             tiles(&mut by_query, kernels.side, start, len, 0, start);
@@ -146,7 +154,7 @@ impl<D: Device> Cuda<D> {
         }
         let (from, to) = (Rows::of(qkv, &heads), Rows::of(dqkv, &heads));
         let count = by_query.len() / 4;
-        let (by_query, by_key) = (Memory::of(&self.device, OP, &by_query)?, Memory::of(&self.device, OP, &by_key)?);
+        let (by_query, by_key) = (self.small(OP, &by_query)?, self.small(OP, &by_key)?);
         let call = Call::new(&*self.device, kernels.dq).window(&to.q);
         let call = backward_inputs(call, dy, from, lse, &dots, &by_query);
         geometry(call, params).run(count * heads.n_heads, THREADS)?;

@@ -31,7 +31,7 @@ impl<D: Device> Cuda<D> {
         let most = (LOGITS / vocab.max(1)).clamp(1, targets.len().max(1));
         let logits = Memory::uninit(&self.device, OP, most * vocab, size_of::<f32>())?;
         let logits = (Place { address: logits.address(), stride: vocab }, logits);
-        let all_targets = Memory::of(&self.device, OP, targets)?;
+        let all_targets = self.small(OP, targets)?;
         let (x, dx, dw) = (x.place(), dx.map(|dx| dx.place()), dw.map(|dw| dw.place()));
         let is_gradient = dx.is_some() || dw.is_some();
         for first in (0..targets.len()).step_by(most) {

@@ -3,20 +3,27 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `memory.rs`, `call.rs` | allocations, and one launch put together |
-//! | `weight.rs`, `product.rs` | frozen weights and products |
-//! | `attention.rs`, `loss.rs`, `optim.rs` | the operations that take more than one launch |
+//! | `driver.rs`, `pool.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
+//! | `weight.rs`, `product.rs`, `product_bf16.rs` | frozen weights, products, those on tensor cores |
+//! | `attention.rs`, `attention_bf16.rs`, `loss.rs`, `optim.rs` | the operations that take more than one launch |
 //!
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
 
 mod attention;
+mod attention_bf16;
 mod call;
 pub mod device;
+pub mod driver;
 mod loss;
 mod memory;
 mod optim;
+mod pool;
 mod product;
+mod product_bf16;
+mod recent;
+pub mod shipped;
 mod weight;
 
 use crate::backend::{
@@ -33,6 +40,7 @@ use device::Device;
 use memory::Memory;
 use optim::Maps;
 use product::Side;
+use recent::Recent;
 use std::sync::Arc;
 
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
@@ -51,12 +59,14 @@ pub enum Precision {
 pub struct Cuda<D: Device> {
     device: Arc<D>,
     maps: Arc<Maps<D>>,
+    recent: Arc<Recent<D>>,
     precision: Precision,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        Self { device: Arc::clone(&self.device), maps: Arc::clone(&self.maps), precision: self.precision }
+        let Self { device, maps, recent, precision } = self;
+        Self { device: Arc::clone(device), maps: Arc::clone(maps), recent: Arc::clone(recent), precision: *precision }
     }
 }
 
@@ -65,7 +75,7 @@ impl<D: Device> Cuda<D> {
     pub fn new(device: D) -> Result<Self> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
-        Ok(Self { device, maps, precision: Precision::Single })
+        Ok(Self { device, maps, recent: Arc::new(Recent::new()), precision: Precision::Single })
     }
 
     /// The same with products in this precision.
@@ -73,12 +83,18 @@ impl<D: Device> Cuda<D> {
         Self { precision, ..self }
     }
 
+    /// The machine it runs on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
     fn call(&self, kernel: &'static str) -> Call<'_, D> {
         Call::new(&*self.device, kernel)
     }
 
-    fn small<T: memory::Number>(&self, op: &'static str, data: &[T]) -> Result<Memory<D>> {
-        Memory::of(&self.device, op, data)
+    /// A small list that kernels only read.
+    fn small<T: memory::Number>(&self, op: &'static str, data: &[T]) -> Result<Arc<Memory<D>>> {
+        self.recent.holding(&self.device, op, memory::to_bytes(data))
     }
 
     /// `y (=|+=) x`, of `rows` rows.
@@ -220,7 +236,7 @@ impl<D: Device> Backend for Cuda<D> {
         }
         starts.push(order.len() as u32);
         let lists = [self.small(OP, &distinct)?, self.small(OP, &starts)?, self.small(OP, &order)?];
-        let call = lists.iter().fold(self.call(OP).whole(dtable).window(&dy), Call::memory);
+        let call = lists.iter().fold(self.call(OP).whole(dtable).window(&dy), |call, list| call.memory(list));
         call.sizes([distinct.len(), dy.at.cols]).number(scale).blocks(distinct.len())
     }
 
@@ -278,7 +294,8 @@ impl<D: Device> Backend for Cuda<D> {
         shapes::attention(&y, lse, &qkv, params)?;
         self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
         self.fill_rows(lse.place(), lse.rows(), lse.cols(), 0.0)?;
-        self.attention_of(y.place(), lse.place(), qkv.place(), params)
+        let done = self.attention_mma((y.place(), lse.place()), qkv.place(), qkv.at.rows, params);
+        done.unwrap_or_else(|| self.attention_of(y.place(), lse.place(), qkv.place(), params))
     }
 
     fn attention_bwd(

@@ -11,12 +11,8 @@ use crate::weight::Matrix;
 /// Rows and columns that one block makes, as in `gemm.cu`.
 const TILE: usize = 64;
 
-/// Steps along the sum that a block of `gemm_bf16.cu` takes at once, and its threads.
-const DEPTH_BF16: usize = 32;
-const THREADS_BF16: u32 = 128;
-
 /// Elements of a weight that are decoded at once.
-const PANEL: usize = 64 << 20;
+pub(super) const PANEL: usize = 64 << 20;
 
 /// One side of a product: the distance of its rows (of the result's columns, for the right side) and of the steps
 /// along the sum.
@@ -59,39 +55,14 @@ impl<D: Device> Cuda<D> {
         alpha: f32,
         write: Write,
     ) -> Result<()> {
-        if self.precision == Precision::Bf16 && shape[2] > 0 {
-            return self.product_bf16(y, (a, b), bias, shape, alpha, write);
+        if self.precision == Precision::Bf16 && shape.iter().all(|&n| n > 0) {
+            let (a, b) = (self.packed_left(a, shape[0], shape[2])?, self.packed_right(b, shape[1], shape[2])?);
+            return self.product_bf16(y, (&a, &b), bias, shape, alpha, write);
         }
         let call = Call::new(&*self.device, "gemm_f32").window(&y);
         let call = [a, b].into_iter().fold(call, |call, s| call.address(s.address).sizes([s.outer, s.inner]));
         let call = call.address(bias.unwrap_or(0)).sizes(shape).number(alpha).flag(bias.is_some()).write(write);
         call.run(shape[0].div_ceil(TILE) * shape[1].div_ceil(TILE), THREADS)
-    }
-
-    /// As [`Cuda::product`], on tensor cores: both sides are rounded to bfloat16, sums are f32.
-    fn product_bf16(
-        &self,
-        y: Place,
-        (a, b): (Side, Side),
-        bias: Option<u64>,
-        [m, n, k]: [usize; 3],
-        alpha: f32,
-        write: Write,
-    ) -> Result<()> {
-        let depth = k.next_multiple_of(DEPTH_BF16);
-        let pack = |side: Side, rows: usize| -> Result<Memory<D>> {
-            let padded = rows.next_multiple_of(TILE);
-            let packed = Memory::uninit(&self.device, "gemm", padded.saturating_mul(depth), 2)?;
-            let call = Call::new(&*self.device, "pack_bf16").memory(&packed).address(side.address);
-            let call = call.sizes([side.outer, side.inner, rows, k, padded, depth]);
-            call.elements(padded * depth)?;
-            Ok(packed)
-        };
-        let (left, right) = (pack(a, m)?, pack(b, n)?);
-        let call = Call::new(&*self.device, "gemm_bf16").window(&y).memory(&left).memory(&right);
-        let call = call.address(bias.unwrap_or(0)).sizes([m, n, depth]).number(alpha);
-        let call = call.flag(bias.is_some()).write(write);
-        call.run(m.div_ceil(TILE) * n.div_ceil(TILE), THREADS_BF16)
     }
 
     /// Do something with every row of `w`, a panel at a time; at least once.
@@ -137,6 +108,14 @@ impl<D: Device> Cuda<D> {
             return done;
         }
         let inputs = super::dims(w).1;
+        if let Some(w) = self.on_tensor_cores(w, rows) {
+            let left = self.packed_left(Side::rows(x), rows, inputs)?;
+            return self.packed_panels(w, |panel| {
+                let bias = bias.map(|bias| element(bias, panel.first));
+                let shape = [rows, panel.rows, inputs];
+                self.product_bf16(y.from_col(panel.first), (&left, &panel.as_columns()), bias, shape, 1.0, write)
+            });
+        }
         self.panels(w, |panel| {
             let bias = bias.map(|bias| element(bias, panel.first));
             let sides = (Side::rows(x), Side::rows(panel.at));
@@ -154,6 +133,14 @@ impl<D: Device> Cuda<D> {
         write: Write,
     ) -> Result<()> {
         let inputs = super::dims(w).1;
+        if let Some(w) = self.on_tensor_cores(w, rows) {
+            return self.packed_panels(w, |panel| {
+                let write = if panel.first > 0 { Write::Add } else { write };
+                let left = self.packed_left(Side::rows(dy.from_col(panel.first)), rows, panel.rows)?;
+                let shape = [rows, inputs, panel.rows];
+                self.product_bf16(dx, (&left, &panel.as_steps()), None, shape, 1.0, write)
+            });
+        }
         self.panels(w, |panel| {
             let write = if panel.first > 0 { Write::Add } else { write };
             let sides = (Side::rows(dy.from_col(panel.first)), Side::columns(panel.at));

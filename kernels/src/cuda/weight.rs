@@ -102,6 +102,35 @@ impl<D: Device> CudaWeight<D> {
         self.run(device, to, &Rows { chosen: None, first, count, scale: 1.0 })
     }
 
+    /// `rows` = the first and how many, in bfloat16, as `padded` rows and columns with zeros around.
+    pub(super) fn decode_bf16(
+        &self,
+        device: &Arc<D>,
+        to: u64,
+        (first, count): (usize, usize),
+        padded: (usize, usize),
+    ) -> Result<()> {
+        let sizes = [first, count, self.cols, padded.0, padded.1];
+        match &*self.stored {
+            Stored::Dense { words, dtype } => {
+                let call = Call::new(&**device, "decode_dense_bf16").address(to).memory(words);
+                call.sizes(sizes).word(number_of(*dtype)).elements(padded.0 * padded.1)
+            }
+            Stored::FourBit(w) if self.cols.is_multiple_of(8) && w.block.is_multiple_of(8) => {
+                let call = w.parts(Call::new(&**device, "decode_four_bit_bf16").address(to));
+                call.sizes(sizes).elements(padded.0 * padded.1 / 8)
+            }
+            Stored::FourBit(w) => {
+                // Odd shapes go through f32.
+                let plain = Memory::uninit(device, "linear", count.saturating_mul(self.cols), size_of::<f32>())?;
+                let at = Place { address: plain.address(), stride: self.cols };
+                w.decode(device, at, &Rows { chosen: None, first, count, scale: 1.0 }, self.cols)?;
+                let call = Call::new(&**device, "pack_bf16").address(to).memory(&plain).size(self.cols);
+                call.sizes([count, self.cols, padded.0, padded.1]).elements(padded.0 * padded.1)
+            }
+        }
+    }
+
     /// `scale` times the `count` rows whose numbers (u32) lie at `chosen`.
     pub(super) fn look_up(
         &self,
