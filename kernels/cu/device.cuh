@@ -19,8 +19,8 @@ typedef unsigned char u8;
 #include "machine.h"
 #else
 #define DEVICE __device__ __forceinline__
-// An entry point. `threads`: the most a block may have.
-#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name
+// An entry point. `threads`: the most a block may have; two such blocks fit the registers of a multiprocessor.
+#define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 2) name
 // An array that the threads of a block share.
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 // An address in the memory of the device; the emulation checks what is done with it.

@@ -1,6 +1,7 @@
 //! Whole steps on the emulated GPU give the losses and weights of the processor (issue 8, 4).
 
 use crate::tiny::{checkpoint, cpu, decoder, examples, plan, relative, values};
+use peft_kernels::cuda::Precision;
 use peft_kernels::{Backend, Error};
 use peft_models::train::{StepOutcome, optimizer_step};
 use peft_tests::emulated::{Schedule, gpu};
@@ -40,6 +41,29 @@ fn same_steps(family: &str, settings: &[&str], schedule: Schedule) {
     assert!(ours[2].loss < ours[0].loss, "{family}: nothing is learnt: {ours:?}");
     let error = relative(&weights, &wanted);
     assert!(error < 1e-4, "{family}, {settings:?}: the weights are {error} apart");
+}
+
+/// On tensor cores the factors are rounded: near, and the same twice.
+#[test]
+fn a_qlora_run_on_tensor_cores_follows_the_processor_and_repeats_its_bits() {
+    let be = match gpu(Schedule::Shuffled(1)) {
+        Ok(be) => be.with_precision(Precision::Bf16),
+        Err(Error::Unavailable { .. }) => return,
+        Err(e) => panic!("{e}"),
+    };
+    let settings = ["adapter.method=qlora"];
+    let (ours, weights) = train(&be, "llama", &settings);
+    let (theirs, _) = train(&cpu(), "llama", &settings);
+    for (a, b) in ours.iter().zip(&theirs) {
+        assert!((a.loss - b.loss).abs() < 5e-3 * b.loss, "{} and {}", a.loss, b.loss);
+        assert!((a.gradient_norm - b.gradient_norm).abs() < 3e-2 * b.gradient_norm, "{a:?} and {b:?}");
+    }
+    let (again, same) = train(&be, "llama", &settings);
+    assert_eq!(
+        again.iter().map(|o| o.loss.to_bits()).collect::<Vec<_>>(),
+        ours.iter().map(|o| o.loss.to_bits()).collect::<Vec<_>>()
+    );
+    assert!(weights.iter().map(|w| w.to_bits()).eq(same.iter().map(|w| w.to_bits())));
 }
 
 #[test]

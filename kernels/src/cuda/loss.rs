@@ -11,7 +11,7 @@ use crate::tensor::{In, Out, Tensor};
 use crate::weight::Matrix;
 
 /// Logits that exist at once.
-const LOGITS: usize = 16 << 20;
+const LOGITS: usize = 64 << 20;
 
 impl<D: Device> Cuda<D> {
     /// [`crate::Backend::head_loss`] of shapes that fit.

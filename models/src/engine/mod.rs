@@ -153,6 +153,14 @@ impl Engine {
         on!(self, be => be.fingerprint())
     }
 
+    /// Bytes taken from the card, used or kept for the next use; `None` where no card computes.
+    pub fn card_bytes(&self) -> Option<u64> {
+        match &self.device {
+            Device::Cpu(_) => None,
+            Device::Card(card, _) => Some(card.device().held() as u64),
+        }
+    }
+
     /// Threads it computes with.
     pub fn threads(&self) -> usize {
         self.threads
