@@ -14,6 +14,7 @@ use crate::cli::context::Context;
 use eframe::egui::{self, CentralPanel, Frame, Margin, ScrollArea, Ui};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// The window.
 pub struct App {
@@ -47,7 +48,7 @@ impl App {
         for command in std::mem::take(&mut self.out) {
             self.logic.act(ctx, &mut self.state, command);
         }
-        self.logic.hear(&mut self.state);
+        self.logic.hear(ctx, &mut self.state);
         self.logic.want(&mut self.state);
         shell::toasts::forget(&mut self.state, ctx);
         if ctx.input(|input| input.viewport().close_requested())
@@ -116,7 +117,7 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
     let State { data, pages, settings, route, log, .. } = state;
     match route {
         Route::Home => views::home::home_ui(ui, data, out),
-        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, out),
+        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, &pages.models.discover, out),
         Route::Runs => views::runs::runs_ui(ui, data, &mut pages.runs, &pages.compare, out),
         Route::Run(id) => views::run::run_ui(ui, data, id, &mut pages.run, out),
         Route::Compare => views::compare::compare_ui(ui, data, &mut pages.compare, out),
@@ -137,11 +138,19 @@ impl eframe::App for App {
         if let Some(measure) = &mut self.measure {
             measure.frame(ctx);
         }
+        let begun = Instant::now();
         self.think(ctx);
+        if let Some(measure) = &mut self.measure {
+            measure.thought(begun.elapsed());
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        let begun = Instant::now();
         self.paint(ui);
+        if let Some(measure) = &mut self.measure {
+            measure.painted(begun.elapsed());
+        }
         if !self.out.is_empty() {
             // What was asked for happens at the beginning of the next frame.
             ui.ctx().request_repaint();

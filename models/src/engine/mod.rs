@@ -143,6 +143,16 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
+    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
+    #[must_use]
+    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
+        match &self.device {
+            Device::Cpu(cpu) => {
+                Self { device: Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)), threads: self.threads }
+            }
+        }
+    }
+
     /// `cpu` or `cuda`.
     pub fn backend(&self) -> &'static str {
         on!(self, be => name_of(be))

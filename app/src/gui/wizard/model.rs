@@ -6,22 +6,25 @@ use crate::gui::command::{Command, Out, Purpose, Shelf};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
-use crate::gui::views::models::parameters;
+use crate::gui::views::models::{discover, parameters};
 use crate::gui::widgets::card::{chip, pressable};
 use crate::gui::widgets::{button, empty, field};
 use crate::jobs::library::LocalModel;
 use eframe::egui::{Align, CornerRadius, Label, Layout, Sense, Ui, vec2};
 
+/// Models that are suggested.
+const SUGGESTED: usize = 3;
+
 /// Draw it.
-pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
+pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, offers: &discover::State, out: &mut Out) {
     let t = of(ui);
     ui.horizontal_wrapped(|ui| {
         let width = (ui.available_width() - 330.0).clamp(120.0, 420.0);
-        let response = field::line(ui, "Folder or name", &mut wizard.path, "/models/my-model or owner/name", width);
+        let response = field::line(ui, "Folder or name", &mut wizard.model, "/models/my-model or owner/name", width);
         let is_entered = response.lost_focus() && ui.input(|input| input.key_pressed(eframe::egui::Key::Enter));
-        let can = !wizard.path.trim().is_empty();
+        let can = !wizard.model.trim().is_empty();
         if (button::secondary("Use it").named("Use this model").enabled(can).ui(ui).clicked() || is_entered) && can {
-            wizard.choose_model(wizard.path.trim().to_owned().as_str());
+            wizard.choose_model(wizard.model.trim().to_owned().as_str());
         }
         if button::quiet("Browse…").named("Browse for a model").icon(Icon::Folder).ui(ui).clicked() {
             out.push(Command::Browse(Purpose::Model));
@@ -43,6 +46,7 @@ pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut 
             wizard.choose_model(&model.id);
         }
     }
+    discover::suggestions_ui(ui, offers, models, SUGGESTED, out);
     if button::quiet("Find more models").icon(Icon::Search).ui(ui).clicked() {
         out.push(Command::Open(Shelf::Discover));
     }
