@@ -97,7 +97,7 @@ pub fn no_window(why: &str) -> Fault {
 mod tests {
     #[test]
     fn a_missing_library_is_told_with_the_command_line_and_the_packages() {
-        let said = "os error at /home/somebody/winit/mod.rs:788: Failed to load one of xlib's shared libraries";
+        let said = "os error at ~/somebody/winit/mod.rs:788: Failed to load one of xlib's shared libraries";
         let fault = super::no_window(said);
         assert!(fault.detail.contains("xlib") && !fault.detail.contains("somebody"), "{}", fault.detail);
         assert_eq!(fault.code, "PS-UI-001");

@@ -312,10 +312,10 @@ impl Device for Driver {
         let mut values: Vec<u64> = args.iter().map(|arg| arg.bits().to_le()).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
         let stream = std::ptr::null_mut();
+        let (grid, block) = ((blocks, 1, 1), (threads, 1, 1));
         // SAFETY: the emulation compares every call's arguments with the kernel's parameters, and every access with
         // the memory it may touch (`tests/conformance`); the driver copies the parameters before it returns.
-        let launched =
-            unsafe { result::launch_kernel(function, (blocks, 1, 1), (threads, 1, 1), 0, stream, &mut places) };
+        let launched = unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut places) };
         launched.map_err(|e| lost(&format!("the graphics card did not start {kernel}"), e))
     }
 }
