@@ -159,7 +159,7 @@ impl Codes<'_> {
 
 /// The f16 at `at`.
 #[inline(always)]
-pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
+fn half_at(block: &[u8], at: usize) -> f32 {
     widen_f16(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
