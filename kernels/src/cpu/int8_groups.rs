@@ -42,6 +42,7 @@ enum Layout<'a> {
 }
 
 /// The values of 4-bit codes as sixteen bits, and the two bytes of them around a zero in the middle.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the bytes are for the kernels of one processor"))]
 pub(super) struct Table {
     pub(super) values: [i16; 16],
     pub(super) low: [u8; 16],
@@ -159,11 +160,12 @@ impl Codes<'_> {
 
 /// The f16 at `at`.
 #[inline(always)]
-pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
+fn half_at(block: &[u8], at: usize) -> f32 {
     widen_f16(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
 /// The values of `IQ4_NL` around a zero of 128.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn iq4_nl() -> [u8; 16] {
     IQ4_NL.map(|value| (128.0 + value) as u8)
 }

@@ -3,18 +3,20 @@
 //! Lane `i` of a group's sums has its elements `4i` to `4i + 3`; the order of everything is that of `int8.rs`.
 
 use super::int8::{GROUP, LANES, Rounded, Row};
-use super::int8_groups::{Codes, TABLE_ZERO, Table, half_at, iq4_nl};
+use super::int8_groups::{Codes, TABLE_ZERO, Table, iq4_nl};
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512, __m512i, _mm_loadu_si128, _mm_set_epi64x, _mm_set1_epi16, _mm256_broadcastsi128_si256,
-    _mm256_loadu_si256, _mm256_set_m128i, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_broadcast_i64x4, _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16,
-    _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_inserti64x4, _mm512_loadu_si512,
-    _mm512_mask_add_epi8, _mm512_mask_blend_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_ps,
-    _mm512_rolv_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_sllv_epi32,
-    _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_xor_si512,
+    __m128i, __m256i, __m512, __m512i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_set_epi64x,
+    _mm_set1_epi16, _mm_shuffle_ps, _mm256_add_ps, _mm256_broadcastsi128_si256, _mm256_castps256_ps128,
+    _mm256_extractf128_ps, _mm256_set_m128i, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
+    _mm512_broadcast_i64x4, _mm512_castps512_ps256, _mm512_castsi256_si512, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps,
+    _mm512_inserti64x4, _mm512_mask_add_epi8, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_ps, _mm512_rolv_epi32,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_sllv_epi32, _mm512_srli_epi16, _mm512_srlv_epi32,
+    _mm512_xor_si512,
 };
+use std::mem::transmute;
 
 /// Proof that this processor multiplies bytes in 512-bit vectors.
 #[derive(Clone, Copy, Debug)]
@@ -85,21 +87,16 @@ impl<const R: usize> Sums<R> {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512dq")]
     fn finish(self) -> [f32; R] {
-        self.0.map(|lanes| {
-            let mut sums = [0.0; LANES];
-            // SAFETY: the reference covers the 16 floats that an unaligned store writes.
-            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), lanes) };
-            let mut width = LANES / 2;
-            while width > 0 {
-                for i in 0..width {
-                    sums[i] += sums[i + width];
-                }
-                width /= 2;
-            }
-            sums[0]
-        })
+        let mut sums = [0.0; R];
+        for (sum, x) in sums.iter_mut().zip(self.0) {
+            let x = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            *sum = _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)));
+        }
+        sums
     }
 }
 
@@ -114,29 +111,31 @@ fn weigh(lanes: &mut __m512, weighed: __m512, scale: f32) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn parts(group: &Rounded) -> (__m512i, __m512i) {
-    // SAFETY: the references cover the 64 bytes that each unaligned load reads.
-    unsafe { (_mm512_loadu_si512(group.codes.as_ptr().cast()), _mm512_loadu_si512(group.fours.as_ptr().cast())) }
+    // SAFETY: the types on both sides are 64 bytes, of which every content is valid.
+    unsafe { (transmute::<[i8; GROUP], __m512i>(group.codes), transmute::<[i32; LANES], __m512i>(group.fours)) }
 }
+
+// By value: what an unaligned load through a pointer is checked for in a build with debug assertions takes it over memory.
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load16(from: &[u8; 16]) -> __m128i {
-    // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
-    unsafe { _mm_loadu_si128(from.as_ptr().cast()) }
+    // SAFETY: both types are 16 bytes, of which every content is valid.
+    unsafe { transmute::<[u8; 16], __m128i>(*from) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load32(from: &[u8; 32]) -> __m256i {
-    // SAFETY: the reference covers the 32 bytes that an unaligned load reads.
-    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    // SAFETY: both types are 32 bytes, of which every content is valid.
+    unsafe { transmute::<[u8; 32], __m256i>(*from) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load64(from: &[u8; GROUP]) -> __m512i {
-    // SAFETY: the reference covers the 64 bytes that an unaligned load reads.
-    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    // SAFETY: both types are 64 bytes, of which every content is valid.
+    unsafe { transmute::<[u8; GROUP], __m512i>(*from) }
 }
 
 /// `N` bytes at `at`; the blocks below have them at places that are known when this is compiled.
@@ -145,7 +144,7 @@ fn at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..].first_chunk().expect("a block has all of its parts")
 }
 
-/// The f16 at the beginning of two blocks, eight lanes each.
+/// The f16 at the beginning of two slices, eight lanes each.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn two_scales(first: &[u8], second: &[u8]) -> __m512 {
@@ -250,8 +249,7 @@ fn scales_and_mins(block: &[u8]) -> __m512 {
     let scales = pair(a & low, (c & 0x0F0F_0F0F) | (a >> 6 & high) << 4);
     let mins = pair(b & low, (c >> 4 & 0x0F0F_0F0F) | (b >> 6 & high) << 4);
     let small = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi64x(mins, scales)));
-    let [scale, min] = [half_at(block, 0), half_at(block, 2)].map(|x| _mm512_set1_ps(x));
-    _mm512_mul_ps(_mm512_mask_blend_ps(0xFF00, scale, min), small)
+    _mm512_mul_ps(two_scales(block, &block[2..]), small)
 }
 
 /// Numbers `2g` and `2g + 1` of sixteen, eight lanes each.
@@ -300,7 +298,7 @@ fn q6_k<const R: usize>(bytes: &[u8], x: &[Row; R]) -> [f32; R] {
     let mut sums = Sums::new();
     for (i, block) in bytes.as_chunks::<210>().0.iter().enumerate() {
         let small = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(at(block, 192))));
-        let small = _mm512_mul_ps(_mm512_set1_ps(half_at(block, 208)), small);
+        let small = _mm512_mul_ps(two_scales(&block[208..], &block[208..]), small);
         for half in 0..2 {
             let low = load64(at(block, 64 * half));
             let high = _mm512_broadcast_i64x4(load32(at(block, 128 + 32 * half)));
