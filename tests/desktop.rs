@@ -1,5 +1,7 @@
 //! The desktop app, driven through its accessible names with the real engine: no display, no graphics card.
 
+#[path = "desktop/acceptance.rs"]
+mod acceptance;
 #[path = "desktop/hostile.rs"]
 mod hostile;
 #[path = "desktop/layout.rs"]

@@ -454,10 +454,13 @@ impl Logic {
     }
 }
 
-/// A run that was training when last looked at, and has finished since.
+/// A run that has finished since it was last looked at; one that was quicker than that has its page open already.
 fn newly_finished(state: &State, runs: &[peft_storage::Run]) -> Option<String> {
-    let was_live = |id: &str| state.data.run(id).is_some_and(|run| run.status == Status::Running);
-    let run = runs.iter().find(|run| run.status == Status::Finished && was_live(run.id.as_str()))?;
+    let is_new = |id: &str| match state.data.run(id) {
+        Some(run) => run.status != Status::Finished,
+        None => state.route == Route::Run(id.to_owned()),
+    };
+    let run = runs.iter().find(|run| run.status == Status::Finished && is_new(run.id.as_str()))?;
     Some(run.id.to_string())
 }
 

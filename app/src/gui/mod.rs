@@ -9,6 +9,7 @@ pub mod command;
 pub mod errand;
 pub mod export;
 pub mod feed;
+pub mod glossary;
 mod launch;
 pub mod log;
 pub mod logic;

@@ -4,6 +4,7 @@
 use super::hardware;
 use super::pipeline::is_secret;
 use crate::cli::context::Context;
+use peft_models::engine::Engine;
 use peft_plan::{Fault, Result};
 use peft_storage::{Run, RunFilter};
 use serde_json::{Value, json};
@@ -39,7 +40,9 @@ fn collect(context: &Context) -> String {
         context.threads,
         context.offline
     );
-    let machine = match hardware::probe(&context.data_dir, "diagnostics", &context.backend, context.threads) {
+    let looked = Engine::choice(&context.backend)
+        .and_then(|chosen| hardware::probe(&context.data_dir, &chosen, &context.backend, context.threads));
+    let machine = match looked {
         Ok((machine, _)) => serde_json::to_string_pretty(&machine).unwrap_or_default(),
         Err(fault) => format!("{}: {}", fault.code, fault.detail),
     };

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use crate::jobs::plan::{Answer, Suited};
 use data::Inspected;
 use peft_plan::RunConfig;
+use peft_plan::defaults::Reasoned;
 use peft_plan::estimate::Rates;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,6 +88,8 @@ pub struct Wizard {
     looks: u64,
     /// What the run would be.
     pub answer: Option<Result<Box<Answer>, Problem>>,
+    /// Values and reasons of the last plan that can be.
+    known: Vec<Reasoned>,
     /// Of what that is the answer.
     planned_for: Option<(RunConfig, Rates)>,
     /// It is being worked out.
@@ -105,6 +108,8 @@ pub struct Wizard {
     pub words: String,
     shows_advanced: bool,
     edits: BTreeMap<String, String>,
+    /// Why a value that was typed is not used.
+    pub refused: Option<Problem>,
     /// The name for a preset.
     pub preset: String,
 }
@@ -244,6 +249,9 @@ impl Wizard {
     /// The plan is here.
     pub fn planned(&mut self, answer: Result<Box<Answer>, Problem>) {
         self.is_planning = false;
+        if let Ok(answer) = &answer {
+            self.known.clone_from(&answer.planned.values);
+        }
         self.answer = Some(answer);
     }
 
