@@ -211,7 +211,9 @@ fn numbers_ui(ui: &mut Ui, found: &Comparison, out: &mut Out) {
         ScrollArea::horizontal().id_salt("numbers").show(ui, |ui| {
             Grid::new("numbers").striped(true).spacing([28.0, 8.0]).show(ui, |ui| {
                 ui.label("");
-                names(found).into_iter().for_each(|name| drop(ui.label(text::card_title(t, name))));
+                for name in names(found) {
+                    ui.label(text::card_title(t, name));
+                }
                 ui.end_row();
                 for (key, values) in &found.metrics {
                     let (name, write) = metric(key);
