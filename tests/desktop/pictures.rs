@@ -108,7 +108,7 @@ impl Studio {
         self.until(move |state| state.data.run(&id).is_some());
         for (run, name) in [(live, "live"), (broken, "broken")] {
             self.send(Command::Go(Route::Run(run.clone())));
-            self.until(|state| state.data.stories.get(&run).is_some_and(|story| story.has_steps()));
+            self.until(|state| state.data.stories.get(&run).is_some_and(peft_studio::gui::story::Story::has_steps));
             self.take(name);
         }
         self.send(Command::Go(Route::Home));

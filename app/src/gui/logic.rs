@@ -323,9 +323,11 @@ impl Logic {
                 if state.route == Route::Run(run.clone()) {
                     self.go(state, Route::Runs);
                 }
-                self.workers.with_store(move |store, teller| {
+                let context = self.workers.context.clone();
+                self.workers.apart("delete", move |teller| {
+                    let store = context.store()?;
                     let run = store.get_run(&run)?;
-                    let freed = jobs::disposal::delete(store, &run, false)?;
+                    let freed = delete(&store, &run)?;
                     let freed = crate::cli::quantity::bytes(freed.total());
                     teller.tell(Reply::Done(format!("`{}` is gone; {freed} are free again", run.name)));
                     Ok(())
@@ -452,6 +454,21 @@ impl Logic {
         theme::apply(ctx, state.settings.theme.tokens(system_is_dark));
         ctx.set_zoom_factor(state.settings.scale);
     }
+}
+
+/// Looks at a run that is over and whose process is not gone yet, and the time between them.
+const LOOKS: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(250);
+
+/// Delete a run and what it learned; the process of one that has just ended may take a moment to go.
+fn delete(store: &peft_storage::Store, run: &peft_storage::Run) -> peft_plan::Result<jobs::disposal::DiskUse> {
+    for _ in 0..LOOKS {
+        match jobs::disposal::delete(store, run, false) {
+            Err(fault) if fault.code == "PS-RUN-002" && run.status != Status::Running => std::thread::sleep(BETWEEN),
+            said => return said,
+        }
+    }
+    jobs::disposal::delete(store, run, false)
 }
 
 /// A run that has finished since it was last looked at; one that was quicker than that has its page open already.

@@ -99,7 +99,7 @@ fn visuals(v: &mut eframe::egui::Visuals, t: &Tokens) {
     };
     v.widgets.noninteractive = widget(t.surface, t.border, t.text2, t.stroke);
     v.widgets.inactive = widget(if t.is_dark { t.raised } else { t.hover }, t.border_strong, t.text, 1.0);
-    v.widgets.inactive.bg_stroke = Stroke::new(t.stroke, faded(t.border_strong, 0.7));
+    v.widgets.inactive.bg_stroke = Stroke::new(t.stroke, t.border_strong);
     v.widgets.hovered = widget(t.hover, t.border_strong, t.text, t.stroke.max(1.0));
     v.widgets.active = widget(t.hover, t.focus, t.text, 2.0);
     v.widgets.open = widget(t.hover, t.border_strong, t.text, t.stroke);

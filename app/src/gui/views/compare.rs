@@ -13,6 +13,7 @@ use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
 use crate::jobs::compare::Comparison;
 use eframe::egui::{Grid, RichText, Role, ScrollArea, Ui, WidgetInfo};
+use peft_storage::Run;
 use serde_json::Value;
 
 /// Most runs that can be told apart.
@@ -112,7 +113,7 @@ pub fn compare_ui(ui: &mut Ui, data: &Data, state: &mut State, out: &mut Out) {
         for run in runs.iter().filter(|run| run.last_step > 0 || state.holds(run.id.as_str())).take(24) {
             let is_in = state.holds(run.id.as_str());
             let can = is_in || state.count() < MOST;
-            let label = format!("{}  #{}", run.name, &run.id.as_str()[run.id.as_str().len().saturating_sub(4)..]);
+            let label = numbered(&run.name, run.id.as_str());
             let response = ui.add_enabled_ui(can, |ui| ui.selectable_label(is_in, label)).inner;
             if response.clicked() {
                 out.push(Command::Compare(run.id.to_string(), !is_in));
@@ -144,6 +145,18 @@ pub fn compare_ui(ui: &mut Ui, data: &Data, state: &mut State, out: &mut Out) {
     }
 }
 
+/// A name, and enough of the id to tell runs of one name apart.
+fn numbered(name: &str, id: &str) -> String {
+    format!("{name}  #{}", id.get(id.len().saturating_sub(4)..).unwrap_or(id))
+}
+
+/// What each run is called: its name, and more where another has it, too.
+fn names(found: &Comparison) -> Vec<String> {
+    let is_shared = |name: &str| found.runs.iter().filter(|run| run.name == name).count() > 1;
+    let name = |run: &Run| if is_shared(&run.name) { numbered(&run.name, run.id.as_str()) } else { run.name.clone() };
+    found.runs.iter().map(name).collect()
+}
+
 fn curves_ui(ui: &mut Ui, found: &Comparison, state: &mut State) {
     card(ui, |ui| {
         field::tabs(ui, &mut state.metric, &METRICS);
@@ -152,26 +165,27 @@ fn curves_ui(ui: &mut Ui, found: &Comparison, state: &mut State) {
         let curves: Vec<Vec<[f64; 2]>> = found.series.get(key).map_or_else(Vec::new, |lines| {
             lines.iter().map(|line| line.iter().map(|(step, value)| [*step as f64, *value]).collect()).collect()
         });
+        let names = names(found);
         let series: Vec<Series> = curves
             .iter()
-            .zip(&found.runs)
+            .zip(&names)
             .enumerate()
-            .map(|(order, (points, run))| Series { name: &run.name, points, order, marks: false })
+            .map(|(order, (points, name))| Series { name, points, order, marks: false })
             .collect();
         let look = if state.metric == Metric::HeldOut { Look { smoothing: 0.0, ..state.look } } else { state.look };
         let shown = Chart { name: "Comparison chart", height: 300.0, look, zones: &[], flags: &[], write: plain };
         chart(ui, &shown, &series);
-        legend_ui(ui, found);
+        legend_ui(ui, &names);
     });
 }
 
-fn legend_ui(ui: &mut Ui, found: &Comparison) {
+fn legend_ui(ui: &mut Ui, names: &[String]) {
     let t = of(ui);
     ui.horizontal_wrapped(|ui| {
-        for (order, run) in found.runs.iter().enumerate() {
+        for (order, name) in names.iter().enumerate() {
             let (rect, _) = ui.allocate_exact_size(eframe::egui::vec2(16.0, 14.0), eframe::egui::Sense::hover());
             ui.painter().hline(rect.x_range(), rect.center().y, (3.0, t.series[order]));
-            ui.label(text::hint(t, &run.name));
+            ui.label(text::hint(t, name));
             ui.add_space(space::S);
         }
     });
@@ -197,7 +211,9 @@ fn numbers_ui(ui: &mut Ui, found: &Comparison, out: &mut Out) {
         ScrollArea::horizontal().id_salt("numbers").show(ui, |ui| {
             Grid::new("numbers").striped(true).spacing([28.0, 8.0]).show(ui, |ui| {
                 ui.label("");
-                found.runs.iter().for_each(|run| drop(ui.label(text::card_title(t, &run.name))));
+                for name in names(found) {
+                    ui.label(text::card_title(t, name));
+                }
                 ui.end_row();
                 for (key, values) in &found.metrics {
                     let (name, write) = metric(key);

@@ -76,7 +76,7 @@ fn with_kept<T>(ctx: &Context, id: Id, series: &Series, look: Look, read: impl F
 pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Response {
     let t = of(ui);
     let ctx = ui.ctx().clone();
-    let ids: Vec<Id> = series.iter().map(|s| ui.scope_id().with((chart.name, s.name))).collect();
+    let ids: Vec<Id> = series.iter().map(|s| ui.scope_id().with((chart.name, s.name, s.order))).collect();
     let Chart { name, height, look, zones, flags, write } = *chart;
     let up = move |value: f64| if look.log { value.max(1e-12).log10() } else { value };
     let down = move |value: f64| if look.log { 10_f64.powf(value) } else { value };

@@ -59,7 +59,7 @@ pub(super) fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out
             for suggestion in &finished.suggestions {
                 ui.horizontal_top(|ui| {
                     icon_label(ui, Icon::ArrowRight, t.text3, 14.0);
-                    ui.label(text::body(t, suggestion));
+                    ui.add(Label::new(text::body(t, suggestion)).wrap());
                 });
             }
             if button::secondary("New run with these settings")
