@@ -143,14 +143,15 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
-    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
+    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits. A card has
+    /// no such products.
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
-        match &self.device {
-            Device::Cpu(cpu) => {
-                Self { device: Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)), threads: self.threads }
-            }
-        }
+        let device = match &self.device {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)),
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.clone()),
+        };
+        Self { device, threads: self.threads }
     }
 
     /// `cpu` or `cuda`.
