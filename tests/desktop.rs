@@ -74,6 +74,17 @@ fn the_whole_rail_is_seen_in_a_small_window() {
 }
 
 #[test]
+fn a_page_stands_in_the_middle_of_a_large_screen() {
+    let mut window = Window::new([2560.0, 1440.0]);
+    window.until("the store is read", |window| window.state().data.runs.is_some());
+    window.settle();
+    let [first, last] = ["Try it now", "Talk to a model"]
+        .map(|name| window.harness.query_all_by_label(name).next().expect("shown").rect());
+    let (left, right) = (first.left() - 188.0, 2560.0 - last.right());
+    assert!((left - right).abs() < 40.0 && last.right() - first.left() > 1300.0, "{left} and {right}");
+}
+
+#[test]
 fn signs_of_feelings_are_no_boxes() {
     let window = Window::new([960.0, 600.0]);
     for family in [egui::FontFamily::Proportional, egui::FontFamily::Monospace] {

@@ -100,10 +100,16 @@ fn page_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
         }
         ScrollArea::vertical().id_salt(state.route.name()).auto_shrink(false).show(ui, |ui| {
             let side = ((ui.available_width() - WIDEST) / 2.0).max(0.0);
-            Frame::new().inner_margin(Margin { left: side as i8, right: 10, top: 0, bottom: 24 }).show(ui, |ui| {
-                ui.set_width(ui.available_width().min(WIDEST));
-                ui.spacing_mut().item_spacing.y = space::S;
-                route_ui(ui, state, out);
+            ui.horizontal_top(|ui| {
+                ui.add_space(side);
+                ui.vertical(|ui| {
+                    let frame = Frame::new().inner_margin(Margin { left: 0, right: 10, top: 0, bottom: 24 });
+                    frame.show(ui, |ui| {
+                        ui.set_width(ui.available_width().min(WIDEST));
+                        ui.spacing_mut().item_spacing.y = space::S;
+                        route_ui(ui, state, out);
+                    });
+                });
             });
         });
     }));

@@ -256,10 +256,11 @@ impl Logic {
                 }
             }
             // Models worth a try: known without a network.
-            Route::New if state.pages.wizard.step == wizard::Step::Model => {
-                if !std::mem::replace(&mut state.pages.models.discover.is_asked, true) {
-                    self.search_models(state, "");
-                }
+            Route::New
+                if state.pages.wizard.step == wizard::Step::Model
+                    && !std::mem::replace(&mut state.pages.models.discover.is_asked, true) =>
+            {
+                self.search_models(state, "");
             }
             Route::Tools => self.want_tools(state),
             Route::Models => {

@@ -48,8 +48,12 @@ impl Problem {
         Some(Self { code, title, detail, actions, technical: None, run: None, is_warning: false })
     }
 
-    /// The same, of a run.
-    pub fn of_run(self, run: &str) -> Self {
+    /// The same, of a run: commands name it.
+    pub fn of_run(mut self, run: &str) -> Self {
+        for command in self.actions.iter_mut().filter_map(|action| action.command.as_mut()) {
+            let words: Vec<&str> = command.split(' ').map(|word| if word == "RUN" { run } else { word }).collect();
+            *command = words.join(" ");
+        }
         Self { run: Some(run.to_owned()), ..self }
     }
 

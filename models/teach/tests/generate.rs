@@ -230,7 +230,7 @@ fn not_one_row_is_a_fault_and_the_same_reply_for_ever_ends() {
 #[test]
 fn a_service_that_answers_one_at_a_time_is_asked_one_at_a_time() {
     let arrived = AtomicU64::new(0);
-    let one_at_a_time = |_: u64, asked: &str| {
+    let one_at_a_time = move |_: u64, asked: &str| {
         let own = arrived.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(20));
         match arrived.load(Ordering::SeqCst) == own + 1 {

@@ -114,7 +114,9 @@ pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Res
             let (faint, smooth) = with_kept(&ctx, *id, s, look, |kept| kept.painted(s.points, (from, to)));
             let place = |mut points: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
                 if look.log {
-                    points.iter_mut().for_each(|p| p[1] = up(p[1]));
+                    for point in &mut points {
+                        point[1] = up(point[1]);
+                    }
                 }
                 points
             };

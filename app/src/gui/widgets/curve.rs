@@ -12,7 +12,9 @@ pub fn thin(points: &[Point], most: usize) -> Vec<Point> {
         return points.iter().copied().filter(|p| p[1].is_finite()).collect();
     }
     let mut kept = Stretches { size: points.len().div_ceil(most / 2), all: Vec::new() };
-    points.iter().for_each(|point| kept.join(*point));
+    for point in points {
+        kept.join(*point);
+    }
     kept.points()
 }
 
@@ -35,8 +37,7 @@ impl Stretch {
             (Some((low, high)), Some((low2, high2))) => {
                 Some((if low2[1] < low[1] { low2 } else { low }, if high2[1] > high[1] { high2 } else { high }))
             }
-            (ends, None) => ends,
-            (None, ends) => ends,
+            (one, other) => one.or(other),
         };
         Self { count: self.count + next.count, ends }
     }
@@ -77,7 +78,7 @@ impl Stretches {
         for (low, high) in self.all.iter().filter_map(|stretch| stretch.ends) {
             let (first, second) = if low[0] <= high[0] { (low, high) } else { (high, low) };
             points.push(first);
-            if first[0] != second[0] {
+            if first[0] < second[0] {
                 points.push(second);
             }
         }

@@ -55,7 +55,7 @@ pub(super) fn model_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, offers: &d
 fn one_ui(ui: &mut Ui, model: &LocalModel, is_chosen: bool) -> bool {
     let t = of(ui);
     let title = if model.id == "starter" { "Starter (built in)" } else { model.id.as_str() };
-    let response = pressable(ui, title, is_chosen, 90.0, |ui| {
+    let response = pressable(ui, title, is_chosen, 120.0, |ui| {
         ui.horizontal(|ui| {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let fits = model.fits.iter().any(|fit| fit.fits);
@@ -81,15 +81,18 @@ fn fit_ui(ui: &mut Ui, model: &LocalModel) {
     let t = of(ui);
     let Some(fit) = model.fits.iter().find(|fit| fit.fits).or(model.fits.last()) else { return };
     let share = (fit.memory_bytes as f64 / total_memory().max(1) as f64) as f32;
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().min(320.0), 6.0), Sense::hover());
-    ui.painter().rect_filled(rect, CornerRadius::same(3), t.hover);
-    let mut filled = rect;
-    filled.set_width(rect.width() * share.clamp(0.01, 1.0));
-    let color = if fit.fits { t.ok.fg } else { t.warn.fg };
-    ui.painter().rect_filled(filled, CornerRadius::same(3), tokens::faded(color, 0.9));
-    let words =
-        format!("Training takes about {} of this computer's {}", bytes(fit.memory_bytes), bytes(total_memory()));
-    response.on_hover_text(words);
+    let words = format!("Training takes about {} of {}", bytes(fit.memory_bytes), bytes(total_memory()));
+    ui.spacing_mut().interact_size.y = 18.0;
+    ui.horizontal(|ui| {
+        let (rect, _) =
+            ui.allocate_exact_size(vec2((ui.available_width() - 270.0).clamp(40.0, 320.0), 6.0), Sense::hover());
+        ui.painter().rect_filled(rect, CornerRadius::same(3), t.hover);
+        let mut filled = rect;
+        filled.set_width(rect.width() * share.clamp(0.01, 1.0));
+        let color = if fit.fits { t.ok.fg } else { t.warn.fg };
+        ui.painter().rect_filled(filled, CornerRadius::same(3), tokens::faded(color, 0.9));
+        ui.add(Label::new(text::hint(t, words)).truncate());
+    });
 }
 
 /// Installed memory; asked once.

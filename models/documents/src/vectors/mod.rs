@@ -3,7 +3,7 @@
 //! Each vector is kept as the signs of its numbers and as bytes, both of what is left when the mean of all is taken
 //! away. A search scores all signs against a question of four bits a number, looks at the bytes of the best few
 //! percent, and asks its caller for the vectors of the last dozens, whose cosines are exact. Of independent normal
-//! numbers, the hardest case, signs correlate with the products at 0.8; what that leaves out of three percent of a
+//! numbers, the hardest case, signs correlate with the products at 0.8; what that leaves out of two percent of a
 //! million is less than one in a hundred of the ten nearest.
 
 mod codes;
@@ -19,7 +19,7 @@ use rows::Rows;
 use std::path::Path;
 
 /// Of all vectors, one in this many is looked at more closely,
-const CLOSER: usize = 32;
+const CLOSER: usize = 64;
 
 /// but never fewer than these.
 const FEWEST: usize = 4_096;
