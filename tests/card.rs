@@ -86,13 +86,17 @@ fn a_card_that_computes_wrongly_is_not_used_and_auto_falls_back_with_the_reason(
     }
 }
 
-/// Every kernel against the reference and the golden steps, by the program itself.
+/// Every kernel against the reference in both precisions, and the golden steps of PEFT and bitsandbytes, by the program
+/// itself; everything is given back in the end.
 #[test]
-#[ignore = "minutes: the whole self-test on an emulated card"]
 fn the_self_test_passes_on_the_emulated_card() {
     let Some(folder) = emulated() else { return };
     let output = on(&Home::new(), &folder, &[], &["selftest", "--backend", "cuda", "--json"]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{}\n{stderr}", text(&output.stdout));
     assert!(!stderr.contains("still holds"), "{stderr}");
+    let report: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+    let card = &report["backends"][0];
+    assert_eq!((&card["name"], &card["failed"]), (&Value::from("cuda"), &Value::Array(Vec::new())));
+    assert!(card["device"].as_str().is_some_and(|device| device.contains("Emulated card")), "{card}");
 }

@@ -52,8 +52,8 @@ pub(super) struct Rows {
 impl Rows {
     /// All in rows of `qkv`.
     pub(super) fn of(qkv: Place, heads: &Heads) -> Self {
-        let k = qkv.from_col(heads.q_dim());
-        Self { q: qkv, k, v: k.from_col(heads.kv_dim()) }
+        let k = qkv.at_col(heads.q_dim());
+        Self { q: qkv, k, v: k.at_col(heads.kv_dim()) }
     }
 }
 
@@ -116,14 +116,14 @@ impl<D: Device> Cuda<D> {
         params: &AttentionParams,
     ) -> Result<()> {
         let (heads, side) = (params.heads, kernels(&params.heads)?.side);
-        let fresh = qkv.from_col(heads.q_dim());
+        let fresh = qkv.at_col(heads.q_dim());
         let mut all = Vec::new();
         for s in segments {
-            let (to, from) = (cache.from_row(s.slot + s.past), fresh.from_row(s.start));
+            let (to, from) = (cache.at_row(s.slot + s.past), fresh.at_row(s.start));
             self.copy_rows(to, from, s.len, 2 * heads.kv_dim(), Write::Set)?;
             tiles(&mut all, side, s.start, s.len, s.past, s.slot);
         }
-        let from = Rows { q: qkv, k: cache, v: cache.from_col(heads.kv_dim()) };
+        let from = Rows { q: qkv, k: cache, v: cache.at_col(heads.kv_dim()) };
         self.attend(y, None, from, &all, params)
     }
 

@@ -40,7 +40,7 @@ struct Packed<D: Device> {
 }
 
 impl<D: Device> Packed<D> {
-    fn from_col(&self, col: usize) -> u64 {
+    fn at_col(&self, col: usize) -> u64 {
         self.memory.address() + 2 * col as u64
     }
 }
@@ -88,8 +88,8 @@ impl<D: Device> Cuda<D> {
         let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
         let (lists, sinks) = (self.small(OP, &all)?, self.small(OP, &params.sinks)?);
         let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.address);
-        let call = call.address(packed.from_col(0)).address(packed.from_col(heads.q_dim()));
-        let call = call.address(packed.from_col(heads.q_dim() + heads.kv_dim())).size(packed.stride);
+        let call = call.address(packed.at_col(0)).address(packed.at_col(heads.q_dim()));
+        let call = call.address(packed.at_col(heads.q_dim() + heads.kv_dim())).size(packed.stride);
         let call = call.memory(&sinks).memory(&lists);
         let call = geometry_of(call, params, false).flag(!params.sinks.is_empty());
         call.run(all.len() / 4 * heads.n_heads, THREADS)
@@ -130,11 +130,11 @@ impl<D: Device> Cuda<D> {
         let grads = self.packed_rows(OP, dy, rows, heads.q_dim())?;
         let at = |address, stride| Place { address, stride };
         let from = Rows {
-            q: at(packed.from_col(0), packed.stride),
-            k: at(packed.from_col(heads.q_dim()), packed.stride),
-            v: at(packed.from_col(heads.q_dim() + heads.kv_dim()), packed.stride),
+            q: at(packed.at_col(0), packed.stride),
+            k: at(packed.at_col(heads.q_dim()), packed.stride),
+            v: at(packed.at_col(heads.q_dim() + heads.kv_dim()), packed.stride),
         };
-        let (dy, to) = (at(grads.from_col(0), grads.stride), Rows::of(dqkv, &heads));
+        let (dy, to) = (at(grads.at_col(0), grads.stride), Rows::of(dqkv, &heads));
         let call = Call::new(&*self.device, kernels.dq).window(&to.q);
         let call = backward_inputs(call, dy, from, lse, dots, &by_query);
         geometry_of(call, params, false).run(count * heads.n_heads, THREADS)?;

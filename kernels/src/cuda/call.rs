@@ -23,12 +23,12 @@ impl Place {
     }
 
     /// From another column on.
-    pub(super) fn from_col(self, col: usize) -> Self {
+    pub(super) fn at_col(self, col: usize) -> Self {
         Self { address: element(self.address, col), ..self }
     }
 
     /// From another row on.
-    pub(super) fn from_row(self, row: usize) -> Self {
+    pub(super) fn at_row(self, row: usize) -> Self {
         Self { address: element(self.address, row * self.stride), ..self }
     }
 }

@@ -223,14 +223,14 @@ impl Driver {
     pub fn held(&self) -> usize {
         self.pool().held()
     }
+}
 
-    /// Give the driver what is kept for the next use.
-    fn give_back(&self, pool: &mut Pool) {
-        for address in pool.drain() {
-            // SAFETY: the driver gave it and nobody uses it. It waits for kernels under way. What cannot be given back
-            // is gone with the card.
-            let _gone = unsafe { result::free_sync(address) };
-        }
+/// Give the driver what is kept for the next use. The card's context is that of this thread.
+fn give_back(pool: &mut Pool) {
+    for address in pool.drain() {
+        // SAFETY: the driver gave it and nobody uses it. It waits for kernels under way. What cannot be given back is
+        // gone with the card.
+        let _gone = unsafe { result::free_sync(address) };
     }
 }
 
@@ -238,7 +238,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
             let mut pool = self.pool();
-            self.give_back(&mut pool);
+            give_back(&mut pool);
             drop(pool);
             for module in std::mem::take(&mut self.modules) {
                 // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
@@ -273,7 +273,7 @@ impl Device for Driver {
         };
         let mut given = ask();
         if given.is_err() {
-            self.give_back(&mut pool);
+            give_back(&mut pool);
             given = ask();
         }
         match given {
@@ -311,8 +311,7 @@ impl Device for Driver {
         // Low bytes first: a parameter of four bytes reads the first four.
         let mut values: Vec<u64> = args.iter().map(|arg| arg.bits().to_le()).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
-        let stream = std::ptr::null_mut();
-        let (grid, block) = ((blocks, 1, 1), (threads, 1, 1));
+        let (grid, block, stream) = ((blocks, 1, 1), (threads, 1, 1), std::ptr::null_mut());
         // SAFETY: the emulation compares every call's arguments with the kernel's parameters, and every access with
         // the memory it may touch (`tests/conformance`); the driver copies the parameters before it returns.
         let launched = unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut places) };

@@ -36,7 +36,7 @@ impl<D: Device> Cuda<D> {
         let is_gradient = dx.is_some() || dw.is_some();
         for first in (0..targets.len()).step_by(most) {
             let rows = most.min(targets.len() - first);
-            let x = x.from_row(first);
+            let x = x.at_row(first);
             self.times_weight(logits.0, x, w, None, rows, Write::Set)?;
             let call = Call::new(&*self.device, "cross_entropy").address(element(loss.buf.address(), first));
             let call = call.address(element(correct.buf.address(), first)).address(logits.0.address);
@@ -44,7 +44,7 @@ impl<D: Device> Cuda<D> {
             let call = call.flag(params.softcap.is_some()).number(params.softcap.unwrap_or(0.0));
             call.number(params.gradient_scale).flag(is_gradient).blocks(rows)?;
             if let Some(dx) = dx {
-                self.times_weight_back(dx.from_row(first), logits.0, w, rows, Write::Set)?;
+                self.times_weight_back(dx.at_row(first), logits.0, w, rows, Write::Set)?;
             }
             if let Some(dw) = dw {
                 let sides = (Side::columns(logits.0), Side::columns(x));

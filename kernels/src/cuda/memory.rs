@@ -90,7 +90,9 @@ numbers!(f32, i32, u32, i64);
 /// Numbers as bytes.
 pub(super) fn to_bytes<T: Number>(data: &[T]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size_of_val(data));
-    data.iter().for_each(|x| x.put(&mut bytes));
+    for x in data {
+        x.put(&mut bytes);
+    }
     bytes
 }
 

@@ -411,7 +411,7 @@ impl<D: Device> Backend for Cuda<D> {
         shapes::is("row_squares", "out", out, (1, dims(w).0))?;
         let (to, cols) = (out.place(), dims(w).1);
         self.panels(w, |panel| {
-            let call = self.call("row_dots").address(to.from_col(panel.first).address);
+            let call = self.call("row_dots").address(to.at_col(panel.first).address);
             call.window(&panel.at).window(&panel.at).sizes([panel.rows, cols]).blocks(panel.rows)
         })
     }

@@ -113,13 +113,13 @@ impl<D: Device> Cuda<D> {
             return self.packed_panels(w, |panel| {
                 let bias = bias.map(|bias| element(bias, panel.first));
                 let shape = [rows, panel.rows, inputs];
-                self.product_bf16(y.from_col(panel.first), (&left, &panel.as_columns()), bias, shape, 1.0, write)
+                self.product_bf16(y.at_col(panel.first), (&left, &panel.as_columns()), bias, shape, 1.0, write)
             });
         }
         self.panels(w, |panel| {
             let bias = bias.map(|bias| element(bias, panel.first));
             let sides = (Side::rows(x), Side::rows(panel.at));
-            self.product(y.from_col(panel.first), sides, bias, [rows, panel.rows, inputs], 1.0, write)
+            self.product(y.at_col(panel.first), sides, bias, [rows, panel.rows, inputs], 1.0, write)
         })
     }
 
@@ -136,14 +136,14 @@ impl<D: Device> Cuda<D> {
         if let Some(w) = self.on_tensor_cores(w, rows) {
             return self.packed_panels(w, |panel| {
                 let write = if panel.first > 0 { Write::Add } else { write };
-                let left = self.packed_left(Side::rows(dy.from_col(panel.first)), rows, panel.rows)?;
+                let left = self.packed_left(Side::rows(dy.at_col(panel.first)), rows, panel.rows)?;
                 let shape = [rows, inputs, panel.rows];
                 self.product_bf16(dx, (&left, &panel.as_steps()), None, shape, 1.0, write)
             });
         }
         self.panels(w, |panel| {
             let write = if panel.first > 0 { Write::Add } else { write };
-            let sides = (Side::rows(dy.from_col(panel.first)), Side::columns(panel.at));
+            let sides = (Side::rows(dy.at_col(panel.first)), Side::columns(panel.at));
             self.product(dx, sides, None, [rows, inputs, panel.rows], 1.0, write)
         })
     }

@@ -17,6 +17,8 @@ use crate::weight::Matrix;
 const DEPTH: usize = 32;
 /// Rows and columns come in tiles of at most so many.
 const TILE: usize = 128;
+/// Numbers that a thread packs.
+const EACH: usize = 8;
 /// Below so many rows or columns of the result the small tiles are used.
 const SMALL: usize = 64;
 
@@ -90,7 +92,8 @@ impl<D: Device> Cuda<D> {
     ) -> Result<Memory<D>> {
         let memory = Memory::uninit(&self.device, "gemm", padded[0].saturating_mul(padded[1]), 2)?;
         let call = Call::new(&*self.device, kernel).memory(&memory).address(from).size(stride);
-        call.sizes(size).sizes(padded).elements(padded[0] * padded[1])?;
+        // A thread has several: a block of `pack_bf16_columns` turns two tiles, one after the other.
+        call.sizes(size).sizes(padded).elements((padded[0] * padded[1]).div_ceil(EACH))?;
         Ok(memory)
     }
 

@@ -34,7 +34,8 @@ enum Stored<D: Device> {
 }
 
 struct Codes<D: Device> {
-    codes: Memory<D>,
+    /// Two to a byte.
+    packed: Memory<D>,
     /// The 16 values.
     table: Memory<D>,
     /// A scale for a block, or one for a group of them.
@@ -210,7 +211,7 @@ impl<D: Device> Codes<D> {
             }
         };
         Ok(Self {
-            codes: Memory::holding(device, OP, w.codes.as_slice())?,
+            packed: Memory::holding(device, OP, w.codes.as_slice())?,
             table: Memory::of(device, OP, code_table(w.kind))?,
             scales: Memory::of(device, OP, scales.as_slice())?,
             nested,
@@ -223,7 +224,7 @@ impl<D: Device> Codes<D> {
     /// The parameters of all kernels that read 4-bit codes, in their order.
     fn parts<'a>(&self, call: Call<'a, D>) -> Call<'a, D> {
         let nested = self.nested.as_ref();
-        let call = call.memory(&self.codes).memory(&self.table).memory(&self.scales);
+        let call = call.memory(&self.packed).memory(&self.table).memory(&self.scales);
         let call = call.maybe(nested.map(|n| &n.codes)).maybe(nested.map(|n| &n.map));
         let call = call.number(nested.map_or(0.0, |n| n.offset));
         let call = call.sizes([self.block, nested.map_or(1, |n| n.group)]).flag(nested.is_some());
