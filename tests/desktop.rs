@@ -1,9 +1,15 @@
 //! The desktop app, driven through its accessible names with the real engine: no display, no graphics card.
 
+#[path = "src/helper.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests use the rest, from another crate")]
+mod helper;
 #[path = "desktop/hostile.rs"]
 mod hostile;
 #[path = "desktop/layout.rs"]
 mod layout;
+#[path = "src/listener.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests use the rest, from another crate")]
+mod listener;
 #[path = "desktop/numbers.rs"]
 mod numbers;
 #[path = "desktop/outside.rs"]
@@ -17,6 +23,8 @@ mod pictures;
 mod screen;
 #[path = "desktop/studio.rs"]
 mod studio;
+#[path = "desktop/teaching.rs"]
+mod teaching;
 #[path = "desktop/tools.rs"]
 mod tools;
 #[path = "desktop/tour.rs"]

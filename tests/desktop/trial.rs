@@ -137,6 +137,13 @@ impl Window {
         path
     }
 
+    /// An empty folder in it.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::create_dir(&path).expect("created");
+        path
+    }
+
     /// A text file in it.
     pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         self.bytes(name, content.as_bytes())

@@ -18,6 +18,9 @@ const REMARKS: usize = 200;
 /// Exit code of a command that was asked to stop.
 const STOPPED: i32 = 130;
 
+/// A variable of the environment, and what must not be seen or kept.
+pub type Secret = (&'static str, String);
+
 /// What an errand says.
 #[derive(Debug)]
 pub enum Said {
@@ -47,9 +50,18 @@ pub struct Errand {
 }
 
 impl Errand {
-    /// Run `program words --json`; what it says is told under `id`.
-    pub fn start(context: &Context, program: &Path, words: &[String], id: u64, teller: Teller) -> Result<Self> {
+    /// Run `program words --json`; what it says is told under `id`. `secrets` go into its environment, where other
+    /// programs do not see them.
+    pub fn start(
+        context: &Context,
+        program: &Path,
+        words: &[String],
+        secrets: &[Secret],
+        id: u64,
+        teller: Teller,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
+        command.envs(secrets.iter().map(|(name, value)| (name, value)));
         command.args(words).arg("--json").arg("--data-dir").arg(&context.data_dir);
         command.args(["--backend", &context.backend, "--threads", &context.threads.to_string()]);
         if context.offline {

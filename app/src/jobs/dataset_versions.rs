@@ -131,6 +131,15 @@ impl Versions {
         Ok(self.rows.clone())
     }
 
+    /// Keep the rows as they are, because others are about to be put behind them; where they are kept, if there are any.
+    pub fn keep(&self) -> Result<Option<PathBuf>> {
+        if !self.rows.is_file() {
+            return Ok(None);
+        }
+        let (kept, _) = self.save("before rows were generated")?;
+        Ok(Some(self.file(kept.version)))
+    }
+
     fn keep_current(&self, note: &str) -> Result<()> {
         if self.rows.is_file() { self.save(note).map(drop) } else { Ok(()) }
     }
