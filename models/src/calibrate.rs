@@ -16,13 +16,18 @@ use std::time::{Duration, Instant};
 
 /// Time that the passes may take together, about.
 const BUDGET: Duration = Duration::from_secs(2);
+/// Time to make the blocks that answer, about.
+const BUILD: Duration = Duration::from_millis(500);
 /// Rounds of passes, at most.
 const PASSES: usize = 15;
 /// Above so many parameters outside the blocks, training them too is counted instead of tried.
 const LARGE: usize = 40_000_000;
-/// Tokens of the prompts that are answered, and of their answers.
+/// Prompts that are answered, tokens of each, and of its answer.
+const ANSWERS: usize = 3;
 const ANSWER_PROMPT: u32 = 32;
 const ANSWER_TOKENS: usize = 6;
+/// Caches of processors are not larger.
+const LARGEST_CACHE: usize = 128 << 20;
 /// A file that is large enough to show the speed of the disk.
 const FILE_BYTES: usize = 8 << 20;
 
@@ -30,6 +35,8 @@ const FILE_BYTES: usize = 8 << 20;
 pub struct Sample<'a> {
     /// The plan of the run.
     pub plan: &'a TrainingPlan,
+    /// The model that is meant, of which the checkpoint may hold the first blocks only.
+    pub whole: Whole,
     /// Lengths of the examples of two micro-batches: a small and a large one.
     pub micro_batches: [&'a [usize]; 2],
     /// Share of the tokens that are learnt.
@@ -38,6 +45,15 @@ pub struct Sample<'a> {
     pub directory: &'a Path,
     /// Energy that the processor has used so far, joules, where it says.
     pub joules: &'a dyn Fn() -> Option<f64>,
+}
+
+/// How large a model is.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// Bytes as it is stored.
+    pub stored_bytes: u64,
+    /// Its blocks.
+    pub blocks: usize,
 }
 
 pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) -> Result<Calibration> {
@@ -66,18 +82,22 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
     let energy = (sample.joules)();
     let begun = Instant::now();
 
-    let [small, large] = sample.micro_batches;
-    let timed = passes(&mut decoder, &mut acts, small, large, sample.learnt_share)?;
+    let mut rest = Rest::of(sample, blocks);
+    let timed = passes(&mut decoder, &mut acts, &mut rest, sample)?;
     let points = timed.points(&decoder, blocks);
     let head_row_seconds = timed.head_row_seconds();
     let update_seconds = update(&mut decoder)?;
-    let answer_seconds = answers(&mut decoder, blocks)?;
     let seconds = begun.elapsed().as_secs_f64();
     let watts = match (energy, (sample.joules)()) {
         // Too short a time says nothing.
         (Some(before), Some(after)) if after > before && seconds > 0.2 => Some((after - before) / seconds),
         _ => None,
     };
+    drop((acts, decoder));
+    let many = blocks_for_answers(sample.whole, build_seconds).clamp(blocks, spec.layers.len());
+    let options = BuildOptions { trainable: false, ..options };
+    let mut decoder = build_first(be, checkpoint, &options, many)?;
+    let answer_seconds = answers(&mut decoder, many, spec.layers.len())?;
     let (sync_seconds, write_seconds_per_byte) = disk(sample.directory)?;
     Ok(Calibration {
         method,
@@ -94,6 +114,26 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
         watts,
         correction: 1.0,
     })
+}
+
+/// The blocks that are not measured. In a run all of them are read between two passes through one, so that its weights
+/// come from memory each time; two blocks alone would stay in the caches of the processor.
+struct Rest(Vec<u64>);
+
+impl Rest {
+    fn of(sample: &Sample, blocks: usize) -> Self {
+        // Weights that are quantized on the way take about a third.
+        let shrunk = if Quantization::of_plan(sample.plan).is_some() { 0.3 } else { 1.0 };
+        let share = 1.0 - blocks as f64 / sample.whole.blocks.max(1) as f64;
+        let bytes = (sample.whole.stored_bytes as f64 * shrunk * share.max(0.0)) as usize;
+        Self(vec![1; bytes.min(LARGEST_CACHE) / size_of::<u64>()])
+    }
+
+    /// Read as much of other memory as a pass through the other blocks does.
+    fn pass_by(&mut self) {
+        let sum = self.0.iter().fold(0_u64, |sum, &word| sum.wrapping_add(word));
+        std::hint::black_box(sum);
+    }
 }
 
 /// A batch of sequences of these lengths, of which the last `share` of each is learnt.
@@ -139,12 +179,12 @@ struct Timed {
 fn passes<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
-    small: &[usize],
-    large: &[usize],
-    learnt_share: f64,
+    rest: &mut Rest,
+    sample: &Sample,
 ) -> Result<Timed> {
+    let [small, large] = sample.micro_batches;
     let vocabulary = decoder.spec.vocab_size;
-    let share = if learnt_share > 0.0 { learnt_share } else { 1.0 };
+    let share = if sample.learnt_share > 0.0 { sample.learnt_share } else { 1.0 };
     // A wide head is as fast for some rows as for many.
     let mut left = (2_000_000_000 / (vocabulary * decoder.spec.hidden_size).max(1)).clamp(16, 1024);
     let mut take = |length: usize| {
@@ -168,6 +208,7 @@ fn passes<B: Backend>(
         }
         let round_begun = Instant::now();
         for (kind, times) in times.iter_mut().enumerate() {
+            rest.pass_by();
             let begun = Instant::now();
             match kind {
                 0..=3 => drop(decoder.train_pass(acts, &silent[kind], 1.0, (1, 1)).map_err(device)?),
@@ -245,18 +286,26 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
     Ok(seconds / count.max(1) as f64)
 }
 
-/// What one more token of a few answers takes, through the whole model.
-fn answers<B: Backend>(decoder: &mut Decoder<B>, blocks: usize) -> Result<f64> {
+/// An answer reads all weights once for a token, so that most of its time is that of the memory: as many blocks are
+/// made for it as no cache holds, or as can be made quickly.
+fn blocks_for_answers(whole: Whole, build_seconds: f64) -> usize {
+    let block = whole.stored_bytes as f64 / whole.blocks.max(1) as f64;
+    let by_size = 2.0 * LARGEST_CACHE as f64 / block.max(1.0);
+    by_size.min(BUILD.as_secs_f64() / build_seconds.max(1e-6)).ceil() as usize
+}
+
+/// What one more token of a few answers takes, through all `layers` of the model, of which `blocks` are here.
+fn answers<B: Backend>(decoder: &mut Decoder<B>, blocks: usize, layers: usize) -> Result<f64> {
     decoder.prepare().map_err(device)?;
     let mut acts = decoder.activations(true).map_err(device)?;
     let vocabulary = decoder.spec.vocab_size as u32;
     let length = ANSWER_PROMPT.min(decoder.spec.max_positions as u32 / 2).max(1);
     let prompt = |n: u32| Prompt { ids: (0..length).map(|i| (i * 131 + n) % vocabulary).collect(), adapter: true };
-    let prompts: Vec<Prompt> = (0..3).map(prompt).collect();
+    let prompts: Vec<Prompt> = (0..ANSWERS as u32).map(prompt).collect();
     let options = GenerateOptions { max_new_tokens: ANSWER_TOKENS, ..GenerateOptions::default() };
     let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
     // The same rows through the blocks alone: what is left is the head.
-    let rows = batch(decoder.spec.vocab_size, &[1; 3], 0.0);
+    let rows = batch(decoder.spec.vocab_size, &[1; ANSWERS], 0.0);
     let (mut whole, mut within) = (Vec::new(), Vec::new());
     for round in 0..6 {
         let generated = generate(decoder, &mut acts, &prompts, &options, &mut quiet)?;
@@ -267,9 +316,13 @@ fn answers<B: Backend>(decoder: &mut Decoder<B>, blocks: usize) -> Result<f64> {
             within.push(begun.elapsed().as_secs_f64());
         }
     }
-    let (whole, within) = (typical(&mut whole), typical(&mut within));
+    Ok(through_all(typical(&mut whole), typical(&mut within), blocks, layers))
+}
+
+/// A pass through all `layers`, of which `blocks` and the head were measured: together, and `within` the blocks.
+fn through_all(whole: f64, within: f64, blocks: usize, layers: usize) -> f64 {
     let head = (whole - within).max(0.0);
-    Ok(head + (whole - head) / blocks as f64 * decoder.spec.layers.len() as f64)
+    head + (whole - head) / blocks as f64 * layers as f64
 }
 
 /// Weights that a pass of one token reads: those of so many blocks, and those of a head for so many tokens.
@@ -292,4 +345,28 @@ fn disk(directory: &Path) -> Result<(f64, f64)> {
     let large = time(&vec![0; FILE_BYTES])?;
     std::fs::remove_file(&path).map_err(io)?;
     Ok((small[1], (large - small[1]).max(0.0) / FILE_BYTES as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Whole, blocks_for_answers, through_all};
+
+    /// B11: what was measured with a few blocks is carried over to all of them; the head is there once.
+    #[test]
+    fn a_pass_through_all_blocks_counts_each_of_them() {
+        assert!((through_all(0.005, 0.004, 2, 12) - 0.025).abs() < 1e-12);
+        assert!((through_all(0.005, 0.004, 12, 12) - 0.005).abs() < 1e-12);
+        // Rows alone may take longer than in an answer: then nothing is left for a head.
+        assert!((through_all(0.004, 0.005, 2, 4) - 0.008).abs() < 1e-12);
+    }
+
+    /// A small model is built whole, a large one as far as no cache holds it and time allows.
+    #[test]
+    fn more_blocks_are_built_than_a_cache_holds() {
+        let whole = |stored_bytes| Whole { stored_bytes, blocks: 32 };
+        assert!(blocks_for_answers(whole(100 << 20), 1e-4) >= 32);
+        assert_eq!(blocks_for_answers(whole(8 << 30), 1e-4), 1);
+        assert_eq!(blocks_for_answers(whole(1 << 30), 1e-4), 8);
+        assert_eq!(blocks_for_answers(whole(1 << 30), 0.25), 2);
+    }
 }

@@ -6,7 +6,7 @@ use super::model::spelled;
 use super::open_model;
 use super::run::{absolute_paths, default_name};
 use crate::cli::context::Context;
-use peft_models::calibrate::{Sample, weights_read};
+use peft_models::calibrate::{Sample, Whole, weights_read};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::engine::{Engine, model_facts};
 use peft_plan::alternatives::{Alternative, Planned, alternatives, planned};
@@ -85,13 +85,15 @@ pub fn calibration(
     plan: &TrainingPlan,
 ) -> Result<Calibration> {
     let model = spelled(&config.model);
-    calibrated(context, known, plan, |engine, sample| engine.calibrate(open_model(&model)?.checkpoint(), sample))
+    let whole = Whole { stored_bytes: known.model.stored_bytes, blocks: known.spec.layers.len() };
+    calibrated(context, known, plan, whole, |engine, sample| engine.calibrate(open_model(&model)?.checkpoint(), sample))
 }
 
 fn calibrated(
     context: &Context,
     known: &RunFacts,
     plan: &TrainingPlan,
+    whole: Whole,
     measure: impl FnOnce(&Engine, &Sample) -> Result<Calibration>,
 ) -> Result<Calibration> {
     let engine = Engine::open(&context.backend, context.threads)?;
@@ -108,6 +110,7 @@ fn calibrated(
     durable::create_directories(&context.data_dir).map_err(|e| Fault::io("create", &context.data_dir, e))?;
     let sample = Sample {
         plan,
+        whole,
         micro_batches: [&micro_batches[0], &micro_batches[1]],
         learnt_share: known.data.learnt_share,
         directory: &context.data_dir,
@@ -286,7 +289,8 @@ fn on_reference(context: &Context, spec: &ModelSpec) -> Result<Calibration> {
         config.set(assignment)?;
     }
     let plan = peft_plan::resolve::resolve(&config, &known.facts(context.threads, machine(context)))?;
-    let found = calibrated(context, &known, &plan, |engine, sample| engine.calibrate(&checkpoint, sample))?;
+    let whole = Whole { stored_bytes: reference_model().stored_bytes, blocks: spec.layers.len() };
+    let found = calibrated(context, &known, &plan, whole, |engine, sample| engine.calibrate(&checkpoint, sample))?;
     let wider = spec.vocab_size as f64 / HEAD_ROWS as f64;
     let answer = weights_read(spec, spec.layers.len(), spec.vocab_size) / weights_read(spec, 1, HEAD_ROWS);
     let answer_seconds = found.answer_seconds * answer;

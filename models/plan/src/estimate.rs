@@ -285,9 +285,8 @@ pub fn disk_bytes(plan: &TrainingPlan, trainable: u64, model_bytes: u64, saves: 
 
 /// The interval around an expected duration: high over low is below 1.5, and below 2 where all of it is under 30 s.
 pub fn interval(expected: f64) -> Interval {
-    let short = Interval { low: expected / 1.40, expected, high: expected * 1.40 };
-    if short.high < 30.0 {
-        return short;
+    if expected * 1.22 < 30.0 {
+        return Interval { low: expected / 1.40, expected, high: (expected * 1.40).min(29.99) };
     }
     Interval { low: expected / 1.22, expected, high: expected * 1.22 }
 }
