@@ -19,7 +19,8 @@ fn page() -> String {
     let mut page = "# Houses\n".to_owned();
     for n in 0..HOUSES {
         let year = 1000 + n;
-        write!(page, "\n## House {n}\n\nHouse number {n} was built in {year}. It stands at the river.\n").expect("text");
+        write!(page, "\n## House {n}\n\nHouse number {n} was built in {year}. It stands at the river.\n")
+            .expect("text");
     }
     page
 }
@@ -313,7 +314,8 @@ fn whatever_is_dropped_is_read_or_explained_and_the_rest_goes_on() {
     let mut window = project([960.0, 600.0]);
     let folder = window.folder("papers");
     for n in 0..200 {
-        std::fs::write(folder.join(format!("{n}.txt")), format!("Paper {n} says something of its own.")).expect("written");
+        std::fs::write(folder.join(format!("{n}.txt")), format!("Paper {n} says something of its own."))
+            .expect("written");
     }
     std::fs::write(folder.join("picture.png"), [0x89, b'P', b'N', b'G', 0, 1, 2, 255]).expect("written");
     std::fs::write(folder.join("empty.txt"), "").expect("written");

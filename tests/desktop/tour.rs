@@ -104,7 +104,8 @@ fn rows_of_a_helper(window: &mut Window) {
     for key in ["one", "two"] {
         let job = store.teaching_job(key, Some("A project with a long name"), &settings).expect("a job");
         let taken = vec![row("When does the shop open?"), row(&"How long is a question that nobody ends? ".repeat(12))];
-        let refused = vec![("ungrounded".to_owned(), serde_json::json!({"exchanges": [["Who?", "A king."]], "evidence": "x"}))];
+        let refused =
+            vec![("ungrounded".to_owned(), serde_json::json!({"exchanges": [["Who?", "A king."]], "evidence": "x"}))];
         let call = peft_storage::NewCall { unit: "u".to_owned(), taken, refused, ..peft_storage::NewCall::default() };
         store.keep_call(job, &call).expect("kept");
     }

@@ -21,7 +21,8 @@ use serde_json::json;
 use std::io::IsTerminal;
 
 /// What is told people once where documents leave the computer.
-pub(crate) const TERMS: &str = "Terms of some services forbid training other models with their answers; read those of yours";
+pub(crate) const TERMS: &str =
+    "Terms of some services forbid training other models with their answers; read those of yours";
 
 fn open<'a>(context: &'a Context, service: Service, base_url: Option<&'a str>, model: &'a str) -> Result<Opened> {
     let Context { backend, threads, offline, .. } = context;
@@ -99,7 +100,9 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
             Some(chunks)
         }
         None => match &args.project {
-            Some(project) if !args.no_documents => Some(peft_teach::chunk::read(&documents::chunk_lines(&context.store()?, project)?)?.0),
+            Some(project) if !args.no_documents => {
+                Some(peft_teach::chunk::read(&documents::chunk_lines(&context.store()?, project)?)?.0)
+            }
             _ => None,
         },
     };

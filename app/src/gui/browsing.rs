@@ -34,7 +34,9 @@ impl Logic {
                     dialog.add_filter("JSON", &["json"]).pick_file().into_iter().collect()
                 }
                 Purpose::Studio(Picks::MemoryFolder) => dialog.pick_folder().into_iter().collect(),
-                Purpose::Scored | Purpose::Rows | Purpose::Evaluation | Purpose::Reference | Purpose::Studio(_) => dialog.pick_file().into_iter().collect(),
+                Purpose::Scored | Purpose::Rows | Purpose::Evaluation | Purpose::Reference | Purpose::Studio(_) => {
+                    dialog.pick_file().into_iter().collect()
+                }
                 Purpose::Export | Purpose::Model | Purpose::DocumentFolder | Purpose::Folder(_) => {
                     dialog.pick_folder().into_iter().collect()
                 }
@@ -61,11 +63,7 @@ impl Logic {
             Purpose::Scored => state.pages.tools.data = shown(),
             Purpose::Reference => state.pages.tools.reference = shown(),
             Purpose::File(slot) | Purpose::Folder(slot) => self.open_path(slot, first),
-            Purpose::Documents
-            | Purpose::DocumentFolder
-            | Purpose::Rows
-            | Purpose::Evaluation
-            | Purpose::Studio(_) => {
+            Purpose::Documents | Purpose::DocumentFolder | Purpose::Rows | Purpose::Evaluation | Purpose::Studio(_) => {
                 self.picked_studio(state, purpose, paths);
             }
         }

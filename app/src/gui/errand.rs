@@ -7,7 +7,7 @@ use peft_plan::{Fault, Result};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -126,11 +126,24 @@ fn exit_code(child: &Mutex<Child>) -> Option<i32> {
     loop {
         let status = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
         match status {
-            Ok(Some(status)) => return status.code(),
+            Ok(Some(status)) => return status.code().or_else(|| interrupted(status)),
             Ok(None) => std::thread::sleep(LOOK),
             Err(_) => return None,
         }
     }
+}
+
+/// A command that does not listen for it ends at once when it is asked to stop.
+#[cfg(unix)]
+fn interrupted(status: ExitStatus) -> Option<i32> {
+    let is_asked =
+        std::os::unix::process::ExitStatusExt::signal(&status) == Some(nix::sys::signal::Signal::SIGINT as i32);
+    is_asked.then_some(STOPPED)
+}
+
+#[cfg(not(unix))]
+fn interrupted(_status: ExitStatus) -> Option<i32> {
+    None
 }
 
 /// The latest remarks; each is told as it comes, but for the one that says why a command failed.

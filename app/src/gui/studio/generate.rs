@@ -82,7 +82,7 @@ impl Default for Making {
 
 impl Making {
     /// The command.
-    pub(super) fn words(&self, project: &str, helper: &Helper, is_anew: bool) -> Vec<String> {
+    pub(super) fn words(&self, project: &str, helper: &Helper, is_alone: bool, is_anew: bool) -> Vec<String> {
         let mut words = vec!["data".to_owned(), "generate".to_owned(), format!("--project={project}")];
         words.extend(helper.words());
         let mut set = |name: &str, value: &str| {
@@ -98,12 +98,12 @@ impl Making {
         set("difficulty", self.level);
         set("budget", &self.budget);
         set("concurrency", &self.at_once);
-        if self.is_alone {
+        if is_alone {
             set("rows", &self.rows);
         } else {
             set("ask-again", &self.judged);
         }
-        let flags = [(self.is_alone, "--no-documents"), (self.adds, "--add"), (is_anew, "--restart")];
+        let flags = [(is_alone, "--no-documents"), (self.adds, "--add"), (is_anew, "--restart")];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.to_owned()));
         words
     }
@@ -167,7 +167,7 @@ impl Making {
 
 pub(super) fn generate_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     let is_busy = page.is_busy(Job::Generate);
-    let has_chunks = page.documents.iter().flatten().any(|document| document.chunks > 0);
+    let has_chunks = page.has_chunks();
     let is_looking = page.is_busy(Job::Helpers);
     card(ui, |ui| {
         if page.making.is_open && !is_busy {
@@ -187,7 +187,7 @@ pub(super) fn generate_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
 
 fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, out: &mut Out) {
     let t = of(ui);
-    making.is_alone |= !has_chunks;
+    let is_alone = making.is_alone || !has_chunks;
     ui.horizontal_wrapped(|ui| {
         ui.label(text::hint(t, "What is written"));
         let title = TASKS.iter().find(|task| task.name == making.task).map_or("", |task| task.title);
@@ -197,7 +197,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
             }
         });
         combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "What is written"));
-        if making.is_alone {
+        if is_alone {
             field::line(ui, "Rows in all", &mut making.rows, "100", 60.0);
         } else {
             field::line(ui, "Rows of each chunk", &mut making.pairs, "3", 50.0);
@@ -213,7 +213,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
         combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Difficulty"));
     });
     let label = ui.label(text::hint(t, "In your own words"));
-    let hint = if making.is_alone {
+    let hint = if is_alone {
         "such as: simple sums for children of ten, with their answers"
     } else {
         "such as: ask as a customer would, and answer kindly (may stay empty)"
@@ -233,7 +233,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
             ui.checkbox(&mut making.adds, "Add to the rows that are there");
         }
     });
-    if !making.is_alone {
+    if !is_alone {
         ui.horizontal_wrapped(|ui| {
             let hint = "what an evaluation wrote: only what a model does not know is written about";
             field::line(ui, "Ask again", &mut making.judged, hint, 330.0);
@@ -248,7 +248,7 @@ fn summary_ui(ui: &mut Ui, page: &mut Studio, is_busy: bool) {
     let t = of(ui);
     let making = &page.making;
     let title = TASKS.iter().find(|task| task.name == making.task).map_or("", |task| task.title);
-    let much = if making.is_alone {
+    let much = if page.is_alone() {
         format!("{} in all, of your words alone", making.rows.trim())
     } else {
         format!("{} of each chunk", making.pairs.trim())
@@ -257,7 +257,8 @@ fn summary_ui(ui: &mut Ui, page: &mut Studio, is_busy: bool) {
         icon_label(ui, Icon::Spark, t.accent, 16.0);
         ui.label(text::card_title(t, title));
         ui.label(text::body(t, format!("{much}, by {}", page.writer.name())));
-        if !is_busy && button::quiet("Change").named("Change what is written").icon(Icon::Sliders).small().ui(ui).clicked()
+        if !is_busy
+            && button::quiet("Change").named("Change what is written").icon(Icon::Sliders).small().ui(ui).clicked()
         {
             page.making.is_open = true;
         }
@@ -269,7 +270,7 @@ fn buttons_ui(ui: &mut Ui, page: &Studio, is_busy: bool, has_chunks: bool, out: 
     let making = &page.making;
     let missing = if !page.writer.is_named() {
         Some("Name the model that writes them")
-    } else if making.is_alone && making.prompt.trim().is_empty() {
+    } else if page.is_alone() && making.prompt.trim().is_empty() {
         Some(if has_chunks {
             "Without documents, say in your own words what is wanted"
         } else {
@@ -286,7 +287,8 @@ fn buttons_ui(ui: &mut Ui, page: &Studio, is_busy: bool, has_chunks: bool, out: 
             ui.label(text::hint(t, "What was made is kept, and goes on from there. You can leave this page."));
             return;
         }
-        let is_begun = page.review.job().is_some() && making.report.as_ref().is_none_or(|report| report["end"] != "done");
+        let is_begun =
+            page.review.job().is_some() && making.report.as_ref().is_none_or(|report| report["end"] != "done");
         let word = if is_begun { "Go on" } else { "Write rows" };
         let begin = button::primary(word).named("Write rows").icon(Icon::Play).enabled(missing.is_none());
         if begin.ui(ui).clicked() {
@@ -314,7 +316,7 @@ fn progress_ui(ui: &mut Ui, page: &Studio, is_busy: bool) {
                 let (over, units) = (at["over"].as_u64().unwrap_or(0), at["units"].as_u64().unwrap_or(0));
                 let share = if units == 0 { 0.0 } else { over as f32 / units as f32 };
                 ui.add(ProgressBar::new(share).desired_height(8.0).fill(t.accent_fill));
-                let unit = if making.is_alone { "batches" } else { "chunks" };
+                let unit = if page.is_alone() { "batches" } else { "chunks" };
                 let rows = count(at["rows"].as_u64().unwrap_or(0));
                 let cost = cost(at["spent"].as_f64().unwrap_or(0.0), &making.budget);
                 ui.label(text::value(t, format!("{} of {} {unit} · {rows} rows{cost}", count(over), count(units))));
@@ -389,15 +391,20 @@ mod tests {
     fn whatever_is_chosen_is_a_command_that_can_be_typed_s1_27() {
         let helper = Helper { model: "m".to_owned(), place: "http://127.0.0.1:1".to_owned(), ..Helper::default() };
         let mut making = Making::default();
-        parses(making.words("p", &helper, false));
+        parses(making.words("p", &helper, false, false));
         (making.prompt, making.budget) = ("-x 'y'".to_owned(), "1.5".to_owned());
         (making.language, making.level, making.judged) = ("German".to_owned(), "hard", "a.jsonl".to_owned());
-        let words = making.words("p q", &helper, true);
-        assert!(["--project=p q", "--prompt=-x 'y'", "--ask-again=a.jsonl"].iter().all(|w| words.contains(&(*w).to_owned())));
+        let words = making.words("p q", &helper, false, true);
+        assert!(
+            ["--project=p q", "--prompt=-x 'y'", "--ask-again=a.jsonl"]
+                .iter()
+                .all(|w| words.contains(&(*w).to_owned()))
+        );
         parses(words);
-        making.is_alone = true;
-        let words = making.words("p", &helper, false);
-        assert!(words.contains(&"--no-documents".to_owned()) && !words.iter().any(|word| word.starts_with("--ask-again")));
+        let words = making.words("p", &helper, true, false);
+        assert!(
+            words.contains(&"--no-documents".to_owned()) && !words.iter().any(|word| word.starts_with("--ask-again"))
+        );
         parses(words);
     }
 
@@ -422,7 +429,10 @@ mod tests {
         let settings = json!({"wish": {"task": "exam", "prompt": "p", "pairs": 5, "language": null, "difficulty": "easy"},
             "model": "m", "provider": "openai", "place": "http://127.0.0.1:9/v1", "rows": null});
         making.take(&settings, &mut helper);
-        assert_eq!((making.task.as_str(), making.pairs.as_str(), making.level, making.is_alone), ("exam", "5", "easy", false));
+        assert_eq!(
+            (making.task.as_str(), making.pairs.as_str(), making.level, making.is_alone),
+            ("exam", "5", "easy", false)
+        );
         assert_eq!((helper.model.as_str(), helper.key.as_str(), helper.place.len()), ("m", "k", 21));
     }
 }

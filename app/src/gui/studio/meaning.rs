@@ -130,7 +130,7 @@ fn found_ui(ui: &mut Ui, meaning: &Meaning, is_asking: bool) {
 fn vectors_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     let t = of(ui);
     let (is_busy, is_looking) = (page.is_busy(Job::Embed), page.is_busy(Job::Embedders));
-    let has_chunks = page.documents.iter().flatten().any(|document| document.chunks > 0);
+    let has_chunks = page.has_chunks();
     ui.label(text::card_title(t, "Search by meaning"));
     for (model, done, total) in page.meaning.vectors.iter().flatten() {
         let line = format!("{} of {} chunks have a vector of {model}", count(*done as u64), count(*total as u64));

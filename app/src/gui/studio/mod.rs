@@ -268,6 +268,16 @@ impl Studio {
         self.jobs.iter().any(|(_, known)| *known == job)
     }
 
+    /// There are documents to write about.
+    fn has_chunks(&self) -> bool {
+        self.documents.iter().flatten().any(|document| document.chunks > 0)
+    }
+
+    /// Rows are written of a person's words alone.
+    fn is_alone(&self) -> bool {
+        self.making.is_alone || !self.has_chunks()
+    }
+
     /// How long chunks are and how much they repeat, as it is typed.
     pub fn set_chunking(&mut self, size: &str, overlap: &str) {
         size.clone_into(&mut self.typed.size);

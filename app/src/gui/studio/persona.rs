@@ -152,7 +152,8 @@ fn memories_ui(ui: &mut Ui, twin: &mut Twin, out: &mut Out) {
     });
     ui.horizontal_wrapped(|ui| {
         for path in twin.memories.iter().take(NAMED) {
-            let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+            let name =
+                path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
             let short: String = name.chars().take(40).collect();
             chip(ui, t.info, &short).on_hover_text(path.display().to_string());
         }
@@ -224,10 +225,12 @@ fn served_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         }
         field::line(ui, "Port", &mut page.twin.port, "8000", 60.0);
         let label = ui.label(text::hint(t, "Token"));
-        let token = TextEdit::singleline(&mut page.twin.token).password(true).desired_width(150.0).margin(vec2(10.0, 7.0));
+        let token =
+            TextEdit::singleline(&mut page.twin.token).password(true).desired_width(150.0).margin(vec2(10.0, 7.0));
         ui.add(token).labelled_by(label.id);
         let can = !page.twin.token.trim().is_empty() && !page.twin.memories.is_empty();
-        if button::secondary("Listen").named("Listen to other programs").icon(Icon::Globe).enabled(can).ui(ui).clicked() {
+        if button::secondary("Listen").named("Listen to other programs").icon(Icon::Globe).enabled(can).ui(ui).clicked()
+        {
             out.push(ask(Ask::ServePersona));
         }
     });

@@ -125,15 +125,18 @@ pub(super) fn review_ui(ui: &mut Ui, page: &mut Studio, is_busy: bool, out: &mut
     let t = of(ui);
     let Some(job) = page.review.job().cloned() else {
         if !is_busy && page.review.queue.is_some() {
-            let sentence = "Each row comes with the words of the document that prove it. You take it, change it or refuse it.";
+            let sentence =
+                "Each row comes with the words of the document that prove it. You take it, change it or refuse it.";
             empty::empty(ui, Icon::Spark, "No rows written yet", sentence, |_| {});
         }
         return;
     };
-    ui.label(text::section(t, "Rows"));
-    header_ui(ui, &mut page.review, &job, out);
+    // What was read is borrowed while it is drawn, and not copied.
+    let Some(queue) = page.review.queue.take() else { return };
     let review = &mut page.review;
-    let rows = review.queue.as_ref().map(|queue| queue.rows.clone()).unwrap_or_default();
+    ui.label(text::section(t, "Rows"));
+    header_ui(ui, review, &job, &queue, out);
+    let rows = &queue.rows;
     if rows.is_empty() {
         let sentence = match (review.state, is_busy) {
             (RowState::Taken, true) => "Rows appear here as they come",
@@ -143,17 +146,18 @@ pub(super) fn review_ui(ui: &mut Ui, page: &mut Studio, is_busy: bool, out: &mut
         ui.label(text::body(t, sentence));
     }
     if review.state != RowState::Refused && !rows.is_empty() {
-        keys(ui, review, &rows, job.id, out);
+        keys(ui, review, rows, job.id, out);
     }
     for (index, shown) in rows.iter().enumerate() {
         row_ui(ui, review, shown, index, job.id, out);
     }
-    let all = number(&job, review.state);
-    if all as usize > rows.len() && rows.len() >= review.most && button::secondary("Show more rows").ui(ui).clicked() {
+    let has_more = number(&job, review.state) as usize > rows.len() && rows.len() >= review.most;
+    if has_more && button::secondary("Show more rows").ui(ui).clicked() {
         review.most += PAGE;
         review.read_at = 0;
     }
     raw_ui(ui, review, job.id, out);
+    review.queue = Some(queue);
 }
 
 fn number(job: &TeachingJob, state: RowState) -> u64 {
@@ -165,7 +169,7 @@ fn number(job: &TeachingJob, state: RowState) -> u64 {
     }
 }
 
-fn header_ui(ui: &mut Ui, review: &mut Review, job: &TeachingJob, out: &mut Out) {
+fn header_ui(ui: &mut Ui, review: &mut Review, job: &TeachingJob, queue: &Queue, out: &mut Out) {
     let t = of(ui);
     ui.horizontal_wrapped(|ui| {
         for (state, word) in STATES {
@@ -176,15 +180,14 @@ fn header_ui(ui: &mut Ui, review: &mut Review, job: &TeachingJob, out: &mut Out)
                 review.read_at = 0;
             }
         }
-        let jobs = review.queue.as_ref().map(|queue| queue.jobs.clone()).unwrap_or_default();
-        if jobs.len() > 1 {
+        if queue.jobs.len() > 1 {
             let name = |job: &TeachingJob| {
                 let task = job.settings["wish"]["task"].as_str().unwrap_or_default();
                 format!("{}: {task}, {}", job.id, job.settings["model"].as_str().unwrap_or_default())
             };
             let combo = ComboBox::from_id_salt("generation").selected_text(name(job)).width(200.0).truncate();
             let combo = combo.show_ui(ui, |ui| {
-                for other in &jobs {
+                for other in &queue.jobs {
                     if ui.selectable_label(other.id == job.id, name(other)).clicked() {
                         review.chosen = Some(other.id);
                         review.decided(&[]);
@@ -199,7 +202,7 @@ fn header_ui(ui: &mut Ui, review: &mut Review, job: &TeachingJob, out: &mut Out)
         ui.horizontal_wrapped(|ui| {
             ui.label(text::hint(t, "Keys: A accept, R reject, E edit, J and K go down and up"));
             if button::quiet("Accept all of these").icon(Icon::Check).small().ui(ui).clicked() {
-                let rows = review.queue.iter().flat_map(|queue| &queue.rows).map(|shown| shown.row.id).collect();
+                let rows = queue.rows.iter().map(|shown| shown.row.id).collect();
                 out.push(ask(Ask::Decide(job.id, rows, Decision::Accept)));
             }
         });
@@ -353,12 +356,13 @@ fn around(chunk: &str, start: usize, end: usize) -> Option<[&str; 3]> {
 
 fn raw_ui(ui: &mut Ui, review: &mut Review, job: i64, out: &mut Out) {
     let t = of(ui);
-    let header = CollapsingHeader::new(text::hint(t, "What the helper wrote, word for word")).id_salt("raw").show(ui, |ui| {
-        for (unit, outcome, raw) in review.raw.iter().flatten() {
-            ui.label(text::hint(t, format!("{unit}: {outcome}")));
-            ui.add(Label::new(text::code(t, raw.chars().take(2000).collect::<String>())).wrap());
-        }
-    });
+    let header =
+        CollapsingHeader::new(text::hint(t, "What the helper wrote, word for word")).id_salt("raw").show(ui, |ui| {
+            for (unit, outcome, raw) in review.raw.iter().flatten() {
+                ui.label(text::hint(t, format!("{unit}: {outcome}")));
+                ui.add(Label::new(text::code(t, raw.chars().take(2000).collect::<String>())).wrap());
+            }
+        });
     if header.header_response.clicked() {
         out.push(ask(Ask::Raw(job)));
     }
@@ -396,9 +400,7 @@ mod tests {
     #[test]
     fn every_reason_has_words() {
         use Reason::{CopiesQuestion, Empty, HeldOut, Marks, Refusal, Repeated, SpeaksOfDocument, TooLong, Ungrounded};
-        for known in
-            [Empty, TooLong, Ungrounded, CopiesQuestion, Refusal, SpeaksOfDocument, Repeated, HeldOut, Marks]
-        {
+        for known in [Empty, TooLong, Ungrounded, CopiesQuestion, Refusal, SpeaksOfDocument, Repeated, HeldOut, Marks] {
             let code = serde_json::to_value(known).expect("a word");
             let code = code.as_str().expect("a word").to_owned();
             assert!(reason(&code) != code || code == "empty", "{code}");

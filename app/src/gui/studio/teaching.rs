@@ -101,7 +101,8 @@ impl Logic {
                 let problem = page.making.hear(said);
                 page.problem = problem.or(page.problem.take());
                 if is_over {
-                    page.review.written = page.review.queue.as_ref().and_then(|queue| queue.jobs.first()).map(|job| job.id);
+                    page.review.written =
+                        page.review.queue.as_ref().and_then(|queue| queue.jobs.first()).map(|job| job.id);
                 }
             }
             Job::Label => {
@@ -163,7 +164,7 @@ impl Logic {
                 self.run_secretly(state, job, &words, &secrets);
             }
             Ask::Generate(is_anew) => {
-                let words = page.making.words(&project, &page.writer, is_anew);
+                let words = page.making.words(&project, &page.writer, page.is_alone(), is_anew);
                 let secrets = page.writer.secrets();
                 page.making.begin();
                 page.review.chosen = None;

@@ -89,7 +89,8 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         }
     });
     if page.project.is_some() && !page.has_rows {
-        let sentence = "No rows to train on yet: import a file, or have some written, answered or taken from chats below.";
+        let sentence =
+            "No rows to train on yet: import a file, or have some written, answered or taken from chats below.";
         ui.label(text::hint(t, sentence));
     }
     ui.add_space(space::S);

@@ -96,7 +96,8 @@ impl Job {
 
     /// Why it failed, unless it said what is wrong in its result.
     pub fn problem(&self) -> Option<&Problem> {
-        let says_itself = matches!(self.tool, Tool::Selftest | Tool::Receipt | Tool::Reference) && !self.lines.is_empty();
+        let says_itself =
+            matches!(self.tool, Tool::Selftest | Tool::Receipt | Tool::Reference) && !self.lines.is_empty();
         match &self.ending {
             Some(Ending::Failed(problem)) if !says_itself => Some(problem),
             _ => None,
@@ -254,13 +255,8 @@ mod tests {
         let data = Data::default();
         let mut page = Tools { evaluated: Some(Target::starter()), ..Tools::default() };
         assert!(page.words(Tool::Evaluate, &data).is_none() && page.words(Tool::Pipeline, &data).is_none());
-        let typed = [
-            &mut page.data,
-            &mut page.pipeline,
-            &mut page.receipt,
-            &mut page.reference,
-            &mut page.reference_model,
-        ];
+        let typed =
+            [&mut page.data, &mut page.pipeline, &mut page.receipt, &mut page.reference, &mut page.reference_model];
         for typed in typed {
             "  a file.json ".clone_into(typed);
         }

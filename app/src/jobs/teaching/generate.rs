@@ -155,7 +155,8 @@ fn there(store: &Store, job: i64) -> Result<Vec<Value>> {
         let line = line.trim_start_matches('\u{feff}');
         let row = serde_json::from_str(line).ok().filter(Value::is_object);
         row.ok_or_else(|| {
-            let detail = format!("Line {} of the rows that are there is no JSON object: nothing can be added.", index + 1);
+            let detail =
+                format!("Line {} of the rows that are there is no JSON object: nothing can be added.", index + 1);
             Fault::new("PS-DATA-001", detail)
         })
     };
