@@ -8,7 +8,7 @@ mod hostile;
 #[path = "desktop/layout.rs"]
 mod layout;
 #[path = "src/listener.rs"]
-#[expect(dead_code, unreachable_pub, reason = "other tests use the rest, from another crate")]
+#[expect(unreachable_pub, reason = "other tests use the rest, from another crate")]
 mod listener;
 #[path = "desktop/numbers.rs"]
 mod numbers;

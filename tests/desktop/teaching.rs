@@ -34,7 +34,7 @@ fn row(request: &Value) -> String {
                       "evidence": format!("House number {number} was built in {year}.")});
     let bad = json!({"question": format!("Who lives in house {number}?"), "answer": "A king.",
                      "evidence": "A king lives in this house since long ago."});
-    json!({"items": [good, bad]}).to_string()
+    json!({"items": [bad, good]}).to_string()
 }
 
 fn studio(window: &Window) -> &Studio {
@@ -87,6 +87,8 @@ fn documents_become_rows_that_people_decide_on_and_train_on_s2_3_s2_7() {
     window.has("Name the model that writes them");
     window.all_named();
     ask_it(&mut window, &mock);
+    // As OpenRouter answers, with prices and what is left to spend.
+    window.state_mut().pages.studio.writer.service = Service::OpenRouter;
     window.press("Look for models");
     window.until("models are listed", |window| studio(window).writer.models.is_some());
     window.settle();

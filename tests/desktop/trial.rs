@@ -104,7 +104,9 @@ impl Window {
             self.harness.step();
             std::thread::sleep(Duration::from_millis(10));
             let toasts: Vec<_> = self.state().toasts.iter().filter_map(|toast| toast.problem.as_ref()).collect();
-            assert!(begun.elapsed() < PATIENCE, "never: {what}; {toasts:?}");
+            let studio = &self.state().pages.studio;
+            let told = (&studio.problem, studio.review.job());
+            assert!(begun.elapsed() < PATIENCE, "never: {what}; {toasts:?}; {told:?}");
         }
     }
 

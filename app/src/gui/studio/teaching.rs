@@ -238,9 +238,12 @@ impl Logic {
         }
     }
 
-    /// A file in the project's folder.
+    /// A file in the project's folder, which is made for it: a fraction of a millisecond.
     fn in_project(&self, project: &str, name: &str) -> PathBuf {
-        DataDir::new(&self.workers.context.data_dir).project(project).join(name)
+        let folder = DataDir::new(&self.workers.context.data_dir).project(project);
+        // Where it cannot be made, whatever writes there says so.
+        std::fs::create_dir_all(&folder).ok();
+        folder.join(name)
     }
 
     /// Keep what a person said, and write the file anew. `keeps`: other rows may be there, and are kept first.
