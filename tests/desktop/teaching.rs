@@ -221,6 +221,8 @@ fn helpers_that_are_absent_slow_or_refuse_the_key_are_cards_s2_10() {
     window.press("Stop writing rows");
     window.until("it stops", |window| !studio(window).is_busy(Job::Generate));
     assert!(studio(&window).problem.is_none(), "{:?}", studio(&window).problem);
+    window.settle();
+    assert!(!studio(&window).has_rows, "an empty file is no rows to train on");
     window.press("Write rows");
     window.until("it goes on", |window| !studio(window).is_busy(Job::Generate) && waiting(window) == HOUSES as u64);
     window.settle();

@@ -98,7 +98,7 @@ fn rows_of_a_helper(window: &mut Window) {
             "heading": ["Opening hours of the shop in the old town"], "task": "facts"})
     };
     let store = peft_storage::Store::open(std::path::Path::new(&window.path(""))).expect("a store");
-    let settings = serde_json::json!({"kind": "generate", "model": "a-model-with-a-name-that-goes-on-and-on:70b-instruct",
+    let settings = serde_json::json!({"kind": "generate", "model": "a-model:70b-instruct",
         "provider": "openrouter", "out": window.path("rows.jsonl"),
         "wish": {"task": "facts", "prompt": "", "pairs": 3, "language": null, "difficulty": null}});
     for key in ["one", "two"] {

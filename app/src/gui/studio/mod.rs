@@ -520,7 +520,8 @@ impl Logic {
         let rows = rows_of(&self.workers.context.data_dir, &name);
         self.workers.with_store(move |store, teller| {
             let documents = store.documents(store.project(&name)?.id)?;
-            teller.tell(Reply::Studio(Found::Project(name, documents, rows.is_file())));
+            let has_rows = crate::jobs::dataset_versions::has_rows(&rows);
+            teller.tell(Reply::Studio(Found::Project(name, documents, has_rows)));
             Ok(())
         });
     }
