@@ -1,5 +1,7 @@
 //! The desktop app, driven through its accessible names with the real engine: no display, no graphics card.
 
+#[path = "desktop/acceptance.rs"]
+mod acceptance;
 #[path = "src/helper.rs"]
 #[expect(dead_code, unreachable_pub, reason = "other tests use the rest, from another crate")]
 mod helper;
@@ -21,6 +23,8 @@ mod pictures;
 #[path = "desktop/screen.rs"]
 #[cfg(target_os = "linux")]
 mod screen;
+#[path = "desktop/staged.rs"]
+mod staged;
 #[path = "desktop/studio.rs"]
 mod studio;
 #[path = "desktop/teaching.rs"]
@@ -33,6 +37,7 @@ mod tour;
 mod trial;
 
 use eframe::egui::{self, Event, Key, Modifiers};
+use egui_kittest::kittest::Queryable;
 use peft_storage::Status;
 use peft_studio::gui::command::Command;
 use peft_studio::gui::route::{RAIL, Route};
@@ -67,6 +72,39 @@ fn every_page_opens_from_the_rail_in_every_theme_and_names_everything() {
 }
 
 #[test]
+fn the_whole_rail_is_seen_in_a_small_window() {
+    let window = Window::new([960.0, 600.0]);
+    for (_, name, _) in &RAIL {
+        let found = window.harness.query_all_by_label(name).find(|node| node.rect().left() < 60.0);
+        let rect = found.unwrap_or_else(|| panic!("{name} is not in the rail")).rect();
+        assert!(rect.bottom() <= 600.0 && rect.height() >= 28.0, "{name}: {rect:?}");
+    }
+}
+
+#[test]
+fn a_page_stands_in_the_middle_of_a_large_screen() {
+    let mut window = Window::new([2560.0, 1440.0]);
+    window.until("the store is read", |window| window.state().data.runs.is_some());
+    window.settle();
+    let [first, last] = ["Try it now", "Talk to a model"]
+        .map(|name| window.harness.query_all_by_label(name).next().expect("shown").rect());
+    let (left, right) = (first.left() - 188.0, 2560.0 - last.right());
+    assert!((left - right).abs() < 40.0 && last.right() - first.left() > 1300.0, "{left} and {right}");
+}
+
+#[test]
+fn signs_of_feelings_are_no_boxes() {
+    let window = Window::new([960.0, 600.0]);
+    for family in [egui::FontFamily::Proportional, egui::FontFamily::Monospace] {
+        let font = egui::FontId::new(14.0, family);
+        for sign in ['🎉', '✨', '👍', 'é', 'Ж', 'Ω'] {
+            let has = window.harness.ctx.fonts_mut(|fonts| fonts.has_glyph(&font, sign));
+            assert!(has, "{sign} in {font:?}");
+        }
+    }
+}
+
+#[test]
 fn keys_open_pages_the_palette_and_change_the_size() {
     let mut window = Window::new([1280.0, 800.0]);
     window.keys(Modifiers::COMMAND, Key::Num3);
@@ -82,6 +120,11 @@ fn keys_open_pages_the_palette_and_change_the_size() {
     window.keys(Modifiers::COMMAND, Key::Num0);
     window.keys(Modifiers::ALT, Key::ArrowLeft);
     assert_eq!(window.state().route, Route::Runs);
+    let was_wide = window.state().settings.wide_rail;
+    window.keys(Modifiers::COMMAND, Key::B);
+    assert_ne!(window.state().settings.wide_rail, was_wide);
+    window.keys(Modifiers::COMMAND | Modifiers::SHIFT, Key::N);
+    assert_eq!(window.state().route, Route::Playground);
 }
 
 #[test]
@@ -173,6 +216,21 @@ fn files_that_are_dropped_are_looked_at_or_explained() {
         let found = wizard.found.take();
         assert_eq!(found.as_ref().is_some_and(Result::is_ok), is_good, "{name}: {found:?}");
     }
+    // S4.4.4: what cannot be told by itself is asked.
+    let row = r#"{"xq":"What is one and one?","yq":"It is two."}"#;
+    let odd = window.file("odd.jsonl", &format!("{row}\n").repeat(3));
+    window.drop_file(&odd);
+    window.until("its columns are not known", |window| matches!(window.state().pages.wizard.found, Some(Err(_))));
+    window.settle();
+    for (part, column) in [("Column for Question", "xq"), ("Column for Answer", "yq")] {
+        window.press(part);
+        window.press(column);
+    }
+    window.until(
+        "they are",
+        |window| matches!(&window.state().pages.wizard.found, Some(Ok(found)) if found.inspection.rows == 3),
+    );
+    window.settle();
     let gone = window.file("gone.jsonl", "x");
     std::fs::remove_file(&gone).expect("removed");
     window.drop_file(&gone);

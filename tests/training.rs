@@ -1,6 +1,8 @@
 //! Training as a whole, on models of a few thousand weights: what a step computes, what a run leaves, what a
 //! resumed run repeats.
 
+#[path = "training/emulated.rs"]
+mod emulated;
 #[path = "training/gradients.rs"]
 mod gradients;
 #[path = "training/learning.rs"]

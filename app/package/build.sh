@@ -31,6 +31,9 @@ fill() {
     for licence in LICENSE-MIT LICENSE-APACHE; do
         place "$1" 644 "$root/$licence" "share/doc/peft-studio/$licence"
     done
+    for licence in "$root"/app/fonts/*-LICENSE.txt; do
+        place "$1" 644 "$licence" "share/doc/peft-studio/fonts/${licence##*/}"
+    done
     place "$1" 644 "$root/README.md" share/doc/peft-studio/README.md
 }
 
@@ -60,6 +63,7 @@ Priority: optional
 Installed-Size: $(du -sk "$deb/usr" | cut -f1)
 Depends: libc6, libgcc-s1
 Recommends: libx11-6, libx11-xcb1, libxcursor1, libxi6, libxkbcommon-x11-0, libgl1, libegl1
+Suggests: fonts-noto-cjk
 Description: Teach language models from your own examples
  PEFT Studio fine-tunes language models on this computer: a window and a
  command line, without Python and without anything that is downloaded behind

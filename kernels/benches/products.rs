@@ -57,8 +57,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     }
     println!("\ndecoding, GB of weights a second for some rows; reading alone {:.1}", cpu.read_ceiling()? / 1e9);
     for (stored, weight) in weights(5632, 2048) {
-        let rates = FEW.map(|rows| decoding(&cpu, &weight, rows).map(|rate| format!("{rows:>4}: {rate:6.1}")));
-        println!("{stored:6} {}", rates.into_iter().collect::<Result<Vec<_>>>()?.join("  "));
+        for (rounded, cpu) in [("", cpu.clone()), ("int8", cpu.with_eight_bit_rows(true))] {
+            let rates = FEW.map(|rows| decoding(&cpu, &weight, rows).map(|rate| format!("{rows:>4}: {rate:6.1}")));
+            println!("{stored:6} {rounded:4} {}", rates.into_iter().collect::<Result<Vec<_>>>()?.join("  "));
+        }
     }
     Ok(())
 }
@@ -73,7 +75,7 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|_| 0.1 * uniform()).collect()
 }
 
-fn weights(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 5] {
+fn weights(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 6] {
     let data = numbers(outputs * inputs);
     // Small numbers: cutting the lower half off is rounding enough.
     let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(2)).collect();
@@ -85,8 +87,9 @@ fn weights(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 5] {
         FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows: outputs, cols: inputs }
     };
     let (q4_k, q6_k) = (blocks(GgmlType::Q4K), blocks(GgmlType::Q6K));
-    let q8_0 = blocks(GgmlType::Q8_0);
-    [("bf16", dense), ("nf4", FrozenWeight::FourBit(nf4)), ("q4_k", q4_k), ("q6_k", q6_k), ("q8_0", q8_0)]
+    let (q5_0, q8_0) = (blocks(GgmlType::Q5_0), blocks(GgmlType::Q8_0));
+    let nf4 = FrozenWeight::FourBit(nf4);
+    [("bf16", dense), ("nf4", nf4), ("q4_k", q4_k), ("q6_k", q6_k), ("q5_0", q5_0), ("q8_0", q8_0)]
 }
 
 /// GB/s at which copies of `weight`, together larger than a cache, are multiplied with some rows.

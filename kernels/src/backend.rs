@@ -236,6 +236,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn scale(&self, y: Out<Self>, s: f32) -> Result<()>;
     /// Take a frozen weight to the device. Parts that do not fit are [`Error::Weight`](crate::Error::Weight).
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight>;
+    /// The same in eight bits, where this backend multiplies few rows with those faster and rounds the rows anyway.
+    fn eight_bit_weight(&self, _: &FrozenWeight) -> Result<Option<Self::Weight>> {
+        Ok(None)
+    }
     /// `(rows, cols)` of a frozen weight.
     fn weight_shape(w: &Self::Weight) -> (usize, usize);
 

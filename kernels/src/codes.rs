@@ -65,21 +65,76 @@ pub fn products_at(scores: &mut [i32], vectors: &[i8], places: &[u32], question:
     }
 }
 
+/// Words that are counted side by side.
+const LANES: usize = 4;
+
+/// Blocks of words until a sum of 16 bits could be full: a word adds at most 240 to each of its four.
+const BLOCKS: usize = 256;
+
 vectorized! {
     fn signs(scores: &mut [u32], codes: &[u64], planes: &[u64], words: usize) {
-        let (low, high) = planes.split_at(2 * words);
-        let ((one, two), (four, eight)) = (low.split_at(words), high.split_at(words));
+        let planes: Vec<[[u64; LANES]; PLANES]> = (0..words)
+            .step_by(LANES)
+            .map(|at| std::array::from_fn(|plane| lanes(&planes[plane * words..][..words], at)))
+            .collect();
         for (score, code) in scores.iter_mut().zip(codes.chunks_exact(words)) {
-            let mut sum = 0_u64;
-            for ((((code, one), two), four), eight) in code.iter().zip(one).zip(two).zip(four).zip(eight) {
-                sum += u64::from((code & one).count_ones())
-                    + (u64::from((code & two).count_ones()) << 1)
-                    + (u64::from((code & four).count_ones()) << 2)
-                    + (u64::from((code & eight).count_ones()) << 3);
+            let (blocks, rest) = code.as_chunks::<LANES>();
+            let mut total = 0;
+            for (blocks, planes) in blocks.chunks(BLOCKS).zip(planes.chunks(BLOCKS)) {
+                let mut sums = [0; LANES];
+                for (block, planes) in blocks.iter().zip(planes) {
+                    add_levels(&mut sums, block, planes);
+                }
+                total += folded(&sums);
             }
-            *score = sum as u32;
+            if let (Some(planes), false) = (planes.last(), rest.is_empty()) {
+                let mut sums = [0; LANES];
+                add_levels(&mut sums, &lanes(rest, 0), planes);
+                total += folded(&sums);
+            }
+            *score = total;
         }
     }
+}
+
+/// The words from `at` on; zeros behind the last.
+fn lanes(words: &[u64], at: usize) -> [u64; LANES] {
+    std::array::from_fn(|lane| words.get(at + lane).copied().unwrap_or(0))
+}
+
+/// Adds the levels over the bits that are set, in four sums of 16 bits in each lane. Bits are counted by arithmetic:
+/// not every instruction set counts them in vectors.
+#[inline(always)]
+fn add_levels(sums: &mut [u64; LANES], code: &[u64; LANES], planes: &[[u64; LANES]; PLANES]) {
+    let [one, two, four, eight] = planes;
+    for lane in 0..LANES {
+        let code = code[lane];
+        // In each half byte up to 12, in each byte up to 24 and then 120.
+        let low = in_half_bytes(code & one[lane]).wrapping_add(in_half_bytes(code & two[lane]) << 1);
+        let high = in_half_bytes(code & four[lane]).wrapping_add(in_half_bytes(code & eight[lane]) << 1);
+        let levels = in_bytes(low).wrapping_add(in_bytes(high) << 2);
+        let pairs = (levels & 0x00FF_00FF_00FF_00FF).wrapping_add(levels >> 8 & 0x00FF_00FF_00FF_00FF);
+        sums[lane] = sums[lane].wrapping_add(pairs);
+    }
+}
+
+/// In each half byte how many of its bits are set.
+#[inline(always)]
+fn in_half_bytes(bits: u64) -> u64 {
+    let pairs = bits.wrapping_sub(bits >> 1 & 0x5555_5555_5555_5555);
+    (pairs & 0x3333_3333_3333_3333).wrapping_add(pairs >> 2 & 0x3333_3333_3333_3333)
+}
+
+/// In each byte the sum of its halves.
+#[inline(always)]
+fn in_bytes(halves: u64) -> u64 {
+    (halves & 0x0F0F_0F0F_0F0F_0F0F).wrapping_add(halves >> 4 & 0x0F0F_0F0F_0F0F_0F0F)
+}
+
+/// All sums of 16 bits together.
+#[inline(always)]
+fn folded(sums: &[u64; LANES]) -> u32 {
+    sums.iter().map(|sum| (0..4).map(|part| (sum >> (16 * part) & 0xFFFF) as u32).sum::<u32>()).sum()
 }
 
 vectorized! {
@@ -109,7 +164,7 @@ mod tests {
 
     #[test]
     fn sums_at_signs_equal_plain_sums() {
-        for length in [1, 63, 64, 65, 768, 1000] {
+        for length in [1, 63, 64, 65, 256, 257, 768, 1000, 70_001] {
             let levels: Vec<u8> = numbers(length, 1).iter().map(|n| (n % 16) as u8).collect();
             let vectors: Vec<Vec<f32>> =
                 (0..5).map(|v| numbers(length, 7 + v).iter().map(|n| (n % 9) as f32 - 4.0).collect()).collect();

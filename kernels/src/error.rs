@@ -35,6 +35,24 @@ pub enum Error {
         /// Why, in words for a person.
         reason: String,
     },
+    /// The driver of the device is older than the kernels need.
+    #[error("{reason}")]
+    OldDriver {
+        /// What it lacks.
+        reason: String,
+    },
+    /// The device is older than the kernels need.
+    #[error("{reason}")]
+    OldCard {
+        /// Which, and what is needed.
+        reason: String,
+    },
+    /// The device stopped in the middle of its work.
+    #[error("{reason}")]
+    Lost {
+        /// What it did last, in the driver's words.
+        reason: String,
+    },
 }
 
 impl Error {

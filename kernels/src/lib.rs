@@ -7,6 +7,8 @@
 //! | frozen weight | [`FrozenWeight`] | decoded to f32 | kept as stored, decoded inside the product |
 //! | products | [`Backend::linear`], [`Backend::gemm`] | `reference/linear.rs` | `cpu/linear.rs` |
 //!
+//! [`cuda::Cuda`] is the backend for NVIDIA GPUs; its kernels are in `kernels/cu`.
+//!
 //! Explicit forward and backward operations; no tape, no graph, no general tensors. Read
 //! `backend.rs` first. The chain of trust is: finite differences check `reference`, `reference`
 //! checks every other backend through one conformance suite (`tests/conformance`).
@@ -17,6 +19,7 @@
 pub mod backend;
 pub mod codes;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 mod host;
 pub mod philox;

@@ -51,9 +51,11 @@ fn count<S: Serializer>(checks: &[Check], serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_u64(checks.len() as u64)
 }
 
-/// Every operation of `be` against the reference, on inputs drawn from `seed`, then the golden steps.
-pub fn selftest<B: Backend>(be: &B, seed: u64) -> Result<SelftestReport> {
+/// Every operation of `be` against the reference, on inputs drawn from `seed`, what was compared `beside`, then the
+/// golden steps.
+pub fn selftest<B: Backend>(be: &B, seed: u64, beside: Vec<Check>) -> Result<SelftestReport> {
     let mut checks = selftest::run(be, seed);
+    checks.extend(beside);
     for (name, outcome) in run(be)? {
         checks.extend(judge(name, outcome));
     }

@@ -11,6 +11,12 @@ use std::collections::HashMap;
 /// Longest name of a project, bytes: it is the name of a folder.
 const LONGEST_NAME: usize = 100;
 
+/// Chunks that are ranked for a question at most: of a million, a hundredth.
+const COMMON: i64 = 10_000;
+
+/// Words of a question that are looked for.
+const MOST_WORDS: usize = 64;
+
 /// What belongs together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Project {
@@ -180,6 +186,17 @@ impl Store {
         })
     }
 
+    /// Another number than before wherever chunks or vectors of a project have come or gone since.
+    pub fn project_changes(&self, id: i64) -> Result<u64> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT changes FROM projects WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))
+                .optional()
+                .map(|changes| changes.map_or(0, count))
+        })
+    }
+
     /// The documents of a project by path.
     pub fn documents(&self, project: i64) -> Result<Vec<StoredDocument>> {
         self.read(|connection| {
@@ -209,13 +226,23 @@ impl Store {
                 params![project, path, title, format, sha256, chunking, warnings, now()],
                 |row| row.get(0),
             )?;
-            replace_chunks(transaction, document, chunks)
+            let replaced = replace_chunks(transaction, document, chunks)?;
+            if replaced.added + replaced.removed > 0 {
+                changed(transaction, project)?;
+            }
+            Ok(replaced)
         })
     }
 
     /// Forgets a document and its chunks. One that is not there is no error.
     pub fn delete_document(&self, id: i64) -> Result<()> {
         self.write(Durability::Committed, |transaction| {
+            let project = transaction
+                .query_row("SELECT project FROM documents WHERE id = ?1", [id], |row| row.get(0))
+                .optional()?;
+            if let Some(project) = project {
+                changed(transaction, project)?;
+            }
             transaction.execute("DELETE FROM chunks WHERE document = ?1", [id])?;
             transaction.execute("DELETE FROM documents WHERE id = ?1", [id]).map(drop)
         })
@@ -252,19 +279,56 @@ impl Store {
     }
 
     /// Chunks of a project that hold words of `query`, best first: their ids.
+    ///
+    /// Words that very many chunks hold say little and cost much: they count only where there are no others.
     pub fn search_words(&self, project: i64, query: &str, limit: usize) -> Result<Vec<i64>> {
-        let Some(words) = words_of(query) else { return Ok(Vec::new()) };
+        let words = words_of(query);
+        let limit = integer(limit as u64);
         self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT c.id FROM chunk_words CROSS JOIN chunks c ON c.id = chunk_words.rowid
-                     CROSS JOIN documents d ON d.id = c.document
-                     WHERE chunk_words MATCH ?1 AND d.project = ?2 ORDER BY bm25(chunk_words), c.id LIMIT ?3",
-                )?
-                .query_map(params![words, project, integer(limit as u64)], |row| row.get(0))?
-                .collect()
+            let mut counted = connection.prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM chunk_words WHERE chunk_words MATCH ?1 LIMIT ?2)",
+            )?;
+            let mut rare: Vec<(i64, &str)> = words
+                .iter()
+                .map(|word| Ok((counted.query_row(params![word, COMMON], |row| row.get(0))?, word.as_str())))
+                .collect::<rusqlite::Result<_>>()?;
+            rare.retain(|(chunks, _)| *chunks > 0);
+            rare.sort_unstable();
+            let mut chunks = 0;
+            let told: Vec<&str> = rare
+                .iter()
+                .take_while(|(count, _)| {
+                    chunks += count;
+                    chunks < COMMON
+                })
+                .map(|(_, word)| *word)
+                .collect();
+            let ids = |order: &str, words: &str| -> rusqlite::Result<Vec<i64>> {
+                connection
+                    .prepare_cached(&format!(
+                        "SELECT c.id FROM chunk_words CROSS JOIN chunks c ON c.id = chunk_words.rowid
+                         CROSS JOIN documents d ON d.id = c.document
+                         WHERE chunk_words MATCH ?1 AND d.project = ?2 {order} LIMIT ?3"
+                    ))?
+                    .query_map(params![words, project, limit], |row| row.get(0))?
+                    .collect()
+            };
+            if !told.is_empty() {
+                return ids("ORDER BY bm25(chunk_words), c.id", &told.join(" OR "));
+            }
+            // All of them are everywhere: which chunk holds one more often means nothing.
+            let all: Vec<&str> = rare.iter().map(|(_, word)| *word).collect();
+            if all.is_empty() { Ok(Vec::new()) } else { ids("", &all.join(" AND ")) }
         })
     }
+}
+
+/// Chunks or vectors of the project are others now.
+pub(crate) fn changed(transaction: &Transaction, project: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE projects SET changes = changes + 1 WHERE id = ?1")?
+        .execute([project])
+        .map(|_| ())
 }
 
 fn project(row: &Row) -> rusqlite::Result<Project> {
@@ -304,15 +368,16 @@ fn replace_chunks(transaction: &Transaction, document: i64, chunks: &[NewChunk])
     Ok(replaced)
 }
 
-/// A search for any of the words: each in quotation marks, so that none is taken for an operator.
-fn words_of(query: &str) -> Option<String> {
-    let words: Vec<String> = query
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .take(64)
-        .map(|word| format!("\"{word}\""))
-        .collect();
-    (!words.is_empty()).then(|| words.join(" OR "))
+/// The words of a question, each once and in quotation marks, so that none is taken for an operator.
+fn words_of(query: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in query.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let word = format!("\"{}\"", word.to_lowercase());
+        if words.len() < MOST_WORDS && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 /// The name, if a folder can have it on every system.

@@ -1,5 +1,6 @@
 //! Vectors of chunks, by what the chunks say: the same words are asked about once (S0.7).
 
+use crate::documents::changed;
 use crate::store::{Durability, Store, count, integer};
 use peft_plan::Result;
 use rusqlite::{OptionalExtension, params};
@@ -7,6 +8,8 @@ use rusqlite::{OptionalExtension, params};
 /// A chunk that a model has no vector of yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unembedded {
+    /// The chunk.
+    pub chunk: i64,
     /// What its vector is to be kept under.
     pub hash: String,
     /// What is to be embedded.
@@ -14,18 +17,20 @@ pub struct Unembedded {
 }
 
 impl Store {
-    /// Texts of a project that `model` has no vector of, each once; at most `limit`.
-    pub fn unembedded(&self, project: i64, model: &str, limit: usize) -> Result<Vec<Unembedded>> {
+    /// Chunks of a project that `model` has no vector of, by id: at most `limit` after the chunk `after` (0: from the
+    /// beginning). Several may say the same.
+    pub fn unembedded(&self, project: i64, model: &str, after: i64, limit: usize) -> Result<Vec<Unembedded>> {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT c.hash, c.text FROM chunks c JOIN documents d ON d.id = c.document
-                     WHERE d.project = ?1 AND NOT EXISTS
+                    // `CROSS` holds the order: else every call would sort all chunks.
+                    "SELECT c.id, c.hash, c.text FROM chunks c CROSS JOIN documents d ON d.id = c.document
+                     WHERE d.project = ?1 AND c.id > ?3 AND NOT EXISTS
                          (SELECT 1 FROM embeddings e WHERE e.project = ?1 AND e.model = ?2 AND e.hash = c.hash)
-                     GROUP BY c.hash ORDER BY min(c.id) LIMIT ?3",
+                     ORDER BY c.id LIMIT ?4",
                 )?
-                .query_map(params![project, model, integer(limit as u64)], |row| {
-                    Ok(Unembedded { hash: row.get(0)?, text: row.get(1)? })
+                .query_map(params![project, model, after, integer(limit as u64)], |row| {
+                    Ok(Unembedded { chunk: row.get(0)?, hash: row.get(1)?, text: row.get(2)? })
                 })?
                 .collect()
         })
@@ -42,7 +47,7 @@ impl Store {
                 let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
                 statement.execute(params![project, model, hash, bytes])?;
             }
-            Ok(())
+            changed(transaction, project)
         })
     }
 
@@ -66,8 +71,9 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT c.id, e.vector FROM chunks c JOIN documents d ON d.id = c.document
-                     JOIN embeddings e ON e.project = d.project AND e.model = ?2 AND e.hash = c.hash
+                    // `CROSS` holds the order: else every call would sort all vectors.
+                    "SELECT c.id, e.vector FROM chunks c CROSS JOIN documents d ON d.id = c.document
+                     CROSS JOIN embeddings e ON e.project = d.project AND e.model = ?2 AND e.hash = c.hash
                      WHERE d.project = ?1 AND c.id > ?3 ORDER BY c.id LIMIT ?4",
                 )?
                 .query_map(params![project, model, after, integer(limit as u64)], |row| {
@@ -77,17 +83,27 @@ impl Store {
         })
     }
 
-    /// How many chunks of a project have a vector of `model`.
-    pub fn vector_count(&self, project: i64, model: &str) -> Result<usize> {
+    /// Chunks of a project that have a vector of `model`, by id.
+    pub fn chunks_with_vectors(&self, project: i64, model: &str) -> Result<Vec<i64>> {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document
-                     JOIN embeddings e ON e.project = d.project AND e.model = ?2 AND e.hash = c.hash
-                     WHERE d.project = ?1",
+                    "SELECT c.id FROM chunks c CROSS JOIN documents d ON d.id = c.document
+                     WHERE d.project = ?1 AND EXISTS
+                         (SELECT 1 FROM embeddings e WHERE e.project = ?1 AND e.model = ?2 AND e.hash = c.hash)
+                     ORDER BY c.id",
                 )?
-                .query_row(params![project, model], |row| row.get(0))
-                .map(|chunks| count(chunks) as usize)
+                .query_map(params![project, model], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// Whether a project has more than `count` vectors of `model`.
+    pub fn has_more_vectors_than(&self, count: usize, project: i64, model: &str) -> Result<bool> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM embeddings WHERE project = ?1 AND model = ?2 LIMIT 1 OFFSET ?3")?
+                .exists(params![project, model, integer(count as u64)])
         })
     }
 
@@ -96,10 +112,35 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT model FROM embeddings WHERE project = ?1 GROUP BY model ORDER BY count(*) DESC",
+                    // From one name to the next: most projects have one, and counting reads a million vectors.
+                    "WITH RECURSIVE names (model) AS (
+                         SELECT min(model) FROM embeddings WHERE project = ?1
+                         UNION ALL
+                         SELECT (SELECT min(e.model) FROM embeddings e WHERE e.project = ?1 AND e.model > names.model)
+                         FROM names WHERE names.model IS NOT NULL
+                     )
+                     SELECT model FROM names WHERE model IS NOT NULL",
                 )?
                 .query_map([project], |row| row.get(0))?
-                .collect()
+                .collect::<rusqlite::Result<Vec<String>>>()
+        })
+        .and_then(|names| self.most_first(project, names))
+    }
+
+    /// These models by how many vectors of a project are theirs.
+    fn most_first(&self, project: i64, names: Vec<String>) -> Result<Vec<String>> {
+        if names.len() < 2 {
+            return Ok(names);
+        }
+        self.read(|connection| {
+            let mut counted =
+                connection.prepare_cached("SELECT count(*) FROM embeddings WHERE project = ?1 AND model = ?2")?;
+            let mut names = names
+                .iter()
+                .map(|name| Ok((counted.query_row(params![project, name], |row| row.get(0))?, name.clone())))
+                .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+            names.sort_by_key(|(vectors, _)| std::cmp::Reverse(*vectors));
+            Ok(names.into_iter().map(|(_, name)| name).collect())
         })
     }
 
@@ -131,11 +172,15 @@ impl Store {
     /// Forgets vectors of words that no chunk of the project has any more; returns how many.
     pub fn sweep_vectors(&self, project: i64) -> Result<usize> {
         self.write(Durability::Committed, |transaction| {
-            transaction.execute(
+            let swept = transaction.execute(
                 "DELETE FROM embeddings WHERE project = ?1 AND hash NOT IN
                      (SELECT c.hash FROM chunks c JOIN documents d ON d.id = c.document WHERE d.project = ?1)",
                 [project],
-            )
+            )?;
+            if swept > 0 {
+                changed(transaction, project)?;
+            }
+            Ok(swept)
         })
     }
 }
@@ -164,17 +209,24 @@ mod tests {
         };
         put(&["a", "b", "a"]);
         let hashes = |limit| -> Vec<String> {
-            store.unembedded(project, "m", limit).expect("read").into_iter().map(|one| one.hash).collect()
+            store.unembedded(project, "m", 0, limit).expect("read").into_iter().map(|one| one.hash).collect()
         };
-        assert_eq!(hashes(10), ["a", "b"]);
+        assert_eq!(hashes(10), ["a", "b", "a"]);
         assert_eq!(hashes(1), ["a"]);
+        let first = store.unembedded(project, "m", 0, 1).expect("read")[0].chunk;
+        assert_eq!(store.unembedded(project, "m", first, 9).expect("read").len(), 2);
         store.put_vectors(project, "m", &[("a".into(), vec![1.0, -2.5])]).expect("kept");
         assert_eq!(hashes(10), ["b"]);
         let vectors = store.vectors(project, "m", 0, 10).expect("read");
         assert_eq!(vectors.iter().map(|(_, vector)| vector.as_slice()).collect::<Vec<_>>(), [[1.0, -2.5]; 2]);
         assert_eq!(store.vector(vectors[0].0, "m").expect("read"), Some(vec![1.0, -2.5]));
         assert_eq!(store.vector(vectors[0].0, "other").expect("read"), None);
+        assert_eq!(store.chunks_with_vectors(project, "m").expect("read"), [vectors[0].0, vectors[1].0]);
+        let has_more = |count| store.has_more_vectors_than(count, project, "m").expect("read");
+        assert!(has_more(0) && !has_more(1), "one text, one vector");
+        let changes = store.project_changes(project).expect("read");
         put(&["c", "a"]);
+        assert!(store.project_changes(project).expect("read") > changes);
         assert_eq!(hashes(10), ["c"]);
         assert_eq!(store.sweep_vectors(project).expect("swept"), 0);
         assert_eq!(store.embedded(project, "m").expect("counted"), (1, 2));

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs;
 
 /// Version `n` of the schema is the first `n` of these.
-pub(crate) const MIGRATIONS: [&str; 12] = [
+pub(crate) const MIGRATIONS: [&str; 13] = [
     include_str!("../migrations/0001_runs.sql"),
     include_str!("../migrations/0002_metrics.sql"),
     include_str!("../migrations/0003_checkpoints.sql"),
@@ -21,6 +21,7 @@ pub(crate) const MIGRATIONS: [&str; 12] = [
     include_str!("../migrations/0010_documents.sql"),
     include_str!("../migrations/0011_teaching.sql"),
     include_str!("../migrations/0012_outlines.sql"),
+    include_str!("../migrations/0013_project_changes.sql"),
 ];
 
 /// "PEFT", written by the first migration: tells our file from another program's.

@@ -15,6 +15,11 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
+    /// Few enough rows for a test that runs it many times.
+    pub(crate) fn is_small(&self) -> bool {
+        self.rows <= 33
+    }
+
     fn params(&self) -> AttentionParams {
         let (n_heads, n_kv_heads, head_dim) = self.heads;
         AttentionParams {
@@ -69,6 +74,19 @@ pub(crate) fn attention() -> Vec<Attention> {
         cases.push(Attention { rows: 290, heads: (3, 1, 128), window, softcap, sinks, segments: &[(0, 290)] });
     }
     cases
+}
+
+/// Of heads that have a kernel on tensor cores.
+pub(crate) fn on_tensor_cores() -> Vec<Attention> {
+    let heads = [(4, 2, 16), (2, 1, 64), (1, 1, 80), (2, 2, 96), (3, 1, 128)];
+    let shapes: [(usize, &[(usize, usize)]); 3] = [(5, &[(1, 3)]), (131, &[(0, 60), (61, 69)]), (150, &[(0, 150)])];
+    let cases = shapes.into_iter().enumerate().flat_map(|(s, (rows, segments))| {
+        heads.into_iter().enumerate().map(move |(i, heads)| {
+            let (window, softcap) = ([None, Some(70), Some(1)][(s + i) % 3], [None, Some(1.5)][(s + i / 2) % 2]);
+            Attention { rows, heads, window, softcap, sinks: (s + i) % 2 == 0, segments }
+        })
+    });
+    cases.collect()
 }
 
 /// Generation: `past` rows are stored first, the rest attends to them.

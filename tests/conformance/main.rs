@@ -11,22 +11,27 @@ mod attention;
 mod columns;
 mod dropout;
 mod embed;
+mod emulated_samples;
 mod gated;
 mod gated_clamped;
 mod harness;
 mod linear;
 mod loss;
+mod mutants;
 mod norm;
 mod optim;
 mod refusals;
 mod rope;
 mod rounded;
 mod rows;
+mod shipped;
+mod tensor_cores;
 mod weights;
 
 use peft_kernels::Backend;
 use peft_kernels::cpu::{Cpu, Factors, Path};
 use peft_kernels::reference::Reference;
+use peft_tests::emulated::{Schedule, gpu};
 
 /// What the tests of a backend do when this machine lacks it.
 #[expect(clippy::print_stderr, reason = "a skipped test must say so")]
@@ -38,13 +43,21 @@ fn with<B: Backend>(backend: peft_kernels::Result<B>, test: impl Fn(&B)) {
     }
 }
 
-/// One module of tests for each `name: Result<backend>`.
+/// An item with attributes.
+macro_rules! attributed {
+    ([$($attributes:tt)*] $item:item) => {
+        $($attributes)*
+        $item
+    };
+}
+
+/// One module of tests for each `name: [attributes] Result<backend>`.
 macro_rules! backends {
-    ($($name:ident: $backend:expr;)*) => {$(
+    ($($name:ident: $attributes:tt $backend:expr;)*) => {$(
         mod $name {
             use super::*;
 
-            backends! { tests $backend;
+            backends! { tests $attributes $backend;
                 linear => |be| harness::conforms(be, &linear::linear());
                 gemm => |be| harness::conforms(be, &linear::gemm());
                 rms_norm => |be| harness::conforms(be, &norm::norm());
@@ -76,20 +89,26 @@ macro_rules! backends {
             }
         }
     )*};
-    (tests $backend:expr; $($test:ident => |$be:ident| $body:expr;)*) => {$(
-        #[test]
-        fn $test() {
-            with($backend, |$be| $body);
+    (tests $attributes:tt $backend:expr; $($test:ident => |$be:ident| $body:expr;)*) => {$(
+        attributed! { $attributes
+            #[test]
+            fn $test() {
+                with($backend, |$be| $body);
+            }
         }
     )*};
 }
 
 backends! {
-    reference: Ok(Reference);
-    cpu: Cpu::new(2);
-    avx512: Cpu::with_path(2, Path::Avx512);
-    avx2: Cpu::with_path(1, Path::Avx2);
-    portable: Cpu::with_path(3, Path::Portable);
+    reference: [] Ok(Reference);
+    cpu: [] Cpu::new(2);
+    avx512: [] Cpu::with_path(2, Path::Avx512);
+    avx2: [] Cpu::with_path(1, Path::Avx2);
+    portable: [] Cpu::with_path(3, Path::Portable);
+    emulated: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Forward);
+    emulated_backward: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Backward);
+    emulated_warps: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Warps);
+    emulated_shuffled: [#[ignore = "a minute for each schedule"]] gpu(Schedule::Shuffled(1));
 }
 
 /// With factors rounded to bf16, on a processor with an instruction for it and on others.

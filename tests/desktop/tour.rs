@@ -1,6 +1,7 @@
 //! Every page of the window in every state that has a look of its own, for tests that visit all of them.
 
 use crate::rows;
+use crate::staged;
 use crate::trial::Window;
 use peft_plan::RunConfig;
 use peft_storage::Status;
@@ -38,7 +39,7 @@ impl Stop {
     }
 }
 
-/// Two runs, one of them with a name that does not fit anywhere, and a look at examples.
+/// Two runs, one of them with a name that does not fit anywhere, one that broke, and a look at examples.
 pub(crate) fn prepare(window: &mut Window) -> Vec<String> {
     let mut runs = Vec::new();
     for name in ["short", "A run whose name is a good deal longer than anybody would think when they type it in"] {
@@ -56,13 +57,14 @@ pub(crate) fn prepare(window: &mut Window) -> Vec<String> {
         window.until("it is told", |window| window.state().data.stories.get(&id).is_some_and(|s| s.finished.is_some()));
         runs.push(id);
     }
+    runs.push(staged::broken(std::path::Path::new(&window.path(""))));
     window.send(Command::UseModel("starter".to_owned()));
     let data = window.file("sums.jsonl", &rows(12));
     window.send(Command::Inspect(vec![data]));
     window.until("the examples are looked at", |window| window.state().pages.wizard.found.is_some());
     window.state_mut().pages.wizard.step = Step::Review;
     window.until("the run is planned", |window| window.state().pages.wizard.to_start().is_some());
-    for run in &runs {
+    for run in &runs[..2] {
         window.send(Command::Compare(run.clone(), true));
     }
     window.send(Command::Go(Route::Export));
@@ -129,7 +131,8 @@ pub(crate) fn stops(runs: &[String]) -> Vec<Stop> {
     for stop in all.iter_mut().filter(|stop| stop.name == "Tools") {
         stop.then = Some(evaluates);
     }
-    let last = Route::Run(runs[runs.len() - 1].clone());
+    let last = Route::Run(runs[1].clone());
+    all.push(at("run: broken", vec![Command::Go(Route::Run(runs[2].clone()))]));
     let tabs: [Place; 5] = [
         ("run: charts", |window| window.state_mut().pages.run.tab = run::Tab::Charts),
         ("run: answers", |window| window.state_mut().pages.run.tab = run::Tab::Samples),

@@ -92,6 +92,28 @@ impl Window {
         self.settle();
     }
 
+    /// Rest on the first thing with this name until its tip is shown.
+    pub(crate) fn hover(&mut self, name: &str) {
+        let found =
+            self.harness.query_all_by_label(name).next().unwrap_or_else(|| panic!("nothing is called `{name}`"));
+        let pos = found.rect().center();
+        self.harness.event(egui::Event::PointerMoved(pos));
+        self.harness.run_steps(4);
+        // A tip waits until the pointer rests.
+        std::thread::sleep(Duration::from_millis(600));
+        self.harness.run_steps(60);
+    }
+
+    /// Type `text` into the field `name`, and leave it.
+    pub(crate) fn fill(&mut self, name: &str, text: &str) {
+        self.harness.get_by_role_and_label(egui::accesskit::Role::TextInput, name).focus();
+        self.settle();
+        self.keys(Modifiers::COMMAND, Key::A);
+        self.harness.event(egui::Event::Text(text.to_owned()));
+        self.settle();
+        self.keys(Modifiers::NONE, Key::Enter);
+    }
+
     /// Something with this text is shown.
     pub(crate) fn has(&self, text: &str) {
         assert!(self.harness.query_all_by_label_contains(text).next().is_some(), "`{text}` is not shown");

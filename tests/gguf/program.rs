@@ -44,6 +44,11 @@ fn the_starter_goes_into_ollama_s_form_and_the_file_is_talked_to_s4_15_b1_b4() {
     let ask =
         |model: &str| json(&home, &["--json", "chat", "--model", model, "--prompt", "What is the opposite of hot?"]);
     assert_eq!(ask(file)["answer"], ask("starter")["answer"]);
+    // Rows in eight bits are what `auto` answers with; exact ones say the same here (S4.5).
+    for precision in ["f32", "int8"] {
+        let exact = ["--json", "chat", "--model", file, "--prompt", "What is the opposite of hot?", "--precision"];
+        assert_eq!(json(&home, &[&exact[..], &[precision]].concat())["answer"], ask(file)["answer"], "{precision}");
+    }
     refused(&home, &export, "already exists");
     refused(&home, &["export", "--model", "starter", "--to", "gguf", "--quant", "q9_9", "--out", &out], "q9_9");
     // From a file into another type: what is a GGUF file need not be anything else.

@@ -16,7 +16,7 @@ fn program() -> &'static Path {
         let program = profile.join(format!("peft-studio{}", std::env::consts::EXE_SUFFIX));
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("inside the workspace");
         let built = std::fs::metadata(&program).and_then(|data| data.modified()).ok();
-        let parts = ["Cargo.lock", "app", "kernels/src", "models", "storage"];
+        let parts = ["Cargo.lock", "app", "kernels/ptx", "kernels/src", "models", "storage"];
         if built.is_none_or(|built| parts.iter().any(|part| changed(&root.join(part)) > built)) {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("profiles have plain names");
             let profile = if name == "debug" { "dev" } else { name };

@@ -63,7 +63,7 @@ pub(crate) fn plan(spec: &ModelSpec, examples: &[Tokens], settings: &[&str]) -> 
 }
 
 /// The model as `plan` trains it, with a B that is not zero so that every part of an adapter matters.
-pub(crate) fn decoder(be: &Cpu, checkpoint: &Checkpoint, plan: &TrainingPlan) -> Decoder<Cpu> {
+pub(crate) fn decoder<B: Backend>(be: &B, checkpoint: &Checkpoint, plan: &TrainingPlan) -> Decoder<B> {
     let full = plan.method == Method::Full;
     let source = AdapterSource::Fresh { spec: AdapterSpec::of_plan(plan), seed: 3 };
     let options = BuildOptions {
@@ -87,7 +87,7 @@ pub(crate) fn decoder(be: &Cpu, checkpoint: &Checkpoint, plan: &TrainingPlan) ->
 }
 
 /// Every trained value, one after the other.
-pub(crate) fn values(decoder: &mut Decoder<Cpu>) -> Vec<f32> {
+pub(crate) fn values<B: Backend>(decoder: &mut Decoder<B>) -> Vec<f32> {
     let be = decoder.be.clone();
     decoder.params_mut().iter().flat_map(|p| be.download(&p.value).expect("downloaded")).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::args::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
 use super::context::Context;
-use super::evaluate::arithmetic_of;
+use super::evaluate::answering;
 use super::output;
 use crate::jobs::bench::{BenchRequest, generate, keep};
 use crate::jobs::bench_train::{TrainBenchRequest, train};
@@ -66,7 +66,7 @@ fn run_generate(context: &Context, args: &BenchGenerateArgs) -> Result<u8> {
     {
         return Err(Fault::new("PS-CFG-001", format!("`--{name} {value}` is no speed")));
     }
-    let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(arithmetic_of(&args.precision));
+    let engine = answering(&Engine::open(&context.backend, context.threads)?, &args.precision);
     let report = generate(&engine, &mut request, &context.data_dir.join("exports"))?;
     let usual = csv.as_deref().map(|path| keep(&report, &request, path)).transpose()?.flatten();
     if context.json {

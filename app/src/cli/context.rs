@@ -40,21 +40,6 @@ impl Context {
     pub fn store(&self) -> Result<Store, Fault> {
         Store::open(&self.data_dir)
     }
-
-    /// Why the processor is used. PS-HW-001 if a graphics card was asked for.
-    pub fn require_processor(&self) -> Result<&'static str, Fault> {
-        match self.backend.as_str() {
-            "auto" => Ok("training on graphics cards comes later; the processor is used"),
-            "cpu" => Ok("the processor was asked for"),
-            kernels if kernels.starts_with("cpu:") => Ok("the processor was asked for, with these kernels"),
-            card => {
-                let detail = format!(
-                    "`--backend {card}` asks for a graphics card; this version computes on the processor only."
-                );
-                Err(Fault::new("PS-HW-001", detail))
-            }
-        }
-    }
 }
 
 fn data_directory(given: Option<&Path>) -> Result<PathBuf, Fault> {
@@ -78,22 +63,6 @@ fn default_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_graphics_card_that_cannot_be_used_is_refused_not_replaced() {
-        let context = |backend: &str| Context {
-            json: false,
-            data_dir: PathBuf::from("/nowhere"),
-            backend: backend.to_owned(),
-            threads: 1,
-            offline: false,
-        };
-        assert!(context("auto").require_processor().is_ok());
-        assert!(context("cpu:portable").require_processor().is_ok());
-        let fault = context("cuda:1").require_processor().expect_err("refused");
-        assert_eq!(fault.code, "PS-HW-001");
-        assert!(fault.detail.contains("cuda:1"), "{}", fault.detail);
-    }
 
     #[test]
     fn the_data_directory_that_was_named_wins_and_is_absolute() {

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
     let tokens = base.as_ref().map(|base| {
         Tokens(move |text: &str| {
             // A text that a tokenizer refuses is as long as it can be.
-            base.tokenizer().encode_text(text, false).map_or(text.len(), |ids| ids.len())
+            base.tokenizer().count(text).unwrap_or(text.len())
         })
     });
     let ruler = tokens.as_ref().map_or(&Characters as &dyn Ruler, |tokens| tokens as &dyn Ruler);

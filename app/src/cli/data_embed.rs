@@ -8,7 +8,7 @@ use super::quantity::count;
 use crate::jobs::document_search;
 use crate::jobs::embedding::{EmbedReport, EmbedRequest, Embedding, embed, parts};
 use crate::jobs::teaching::{Opened, Wanted, open_helper};
-use peft_plan::{Fault, Result};
+use peft_plan::Result;
 use peft_storage::{Store, StoredChunk};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -38,7 +38,8 @@ pub(super) fn run(context: &Context, args: &EmbedArgs) -> Result<u8> {
     let request = EmbedRequest { project, provider, model: embedding_model, batch: *batch_size };
     interrupt::install();
     let mut told = Instant::now();
-    let report = embed(&context.store()?, &opened, &request, &interrupt::requested, &mut |progress| {
+    let store = context.store()?;
+    let report = embed(&store, &opened, &request, &interrupt::requested, &mut |progress| {
         let Embedding { done, total } = progress;
         if context.json {
             output::print_json(&json!({"event": "embedding", "done": done, "total": total}));
@@ -47,6 +48,10 @@ pub(super) fn run(context: &Context, args: &EmbedArgs) -> Result<u8> {
             note(&format!("{} of {} texts have a vector", count(done as u64), count(total as u64)));
         }
     })?;
+    if !report.is_stopped {
+        // The first search need not wait for it. What is wrong with it, a search will say.
+        document_search::index(&store, &store.project(project)?, &report.model).ok();
+    }
     if context.json {
         output::print_json(&json!(report));
     } else {
@@ -103,25 +108,28 @@ fn meaning(
     args: &SearchChunksArgs,
     base_url: Option<&str>,
 ) -> Result<Option<Vec<StoredChunk>>> {
-    let project = store.project(&args.project)?.id;
-    let models = store.vector_models(project)?;
-    let Some((key, (provider, model))) = models.first().and_then(|key| Some((key, parts(key)?))) else {
-        return Ok(None);
-    };
-    let only_words = |why: &Fault| {
+    let project = store.project(&args.project)?;
+    let mut nobody = None;
+    for key in store.vector_models(project.id)? {
+        let Some((provider, model)) = parts(&key) else { continue };
+        let question = open(context, provider, model, base_url).and_then(|opened| {
+            let vectors = opened.helper.embed(model, &[&args.query]);
+            vectors.map_err(|why| why.into_fault(&opened.who, opened.helper.service()))
+        });
+        let question = match question {
+            Ok(vectors) => vectors.into_iter().next().unwrap_or_default(),
+            Err(why) => {
+                nobody.get_or_insert(why);
+                continue;
+            }
+        };
+        let Some(index) = document_search::index(store, &project, &key)? else { continue };
+        return document_search::by_both(store, &project, &key, &index, &args.query, &question, args.top_k).map(Some);
+    }
+    if let Some(why) = nobody {
         note(&printable(&format!("Only words are looked for: {}", why.detail)));
-        Ok(None)
-    };
-    let opened = match open(context, provider, model, base_url) {
-        Ok(opened) => opened,
-        Err(why) => return only_words(&why),
-    };
-    let question = match opened.helper.embed(model, &[&args.query]) {
-        Ok(vectors) => vectors.into_iter().next().unwrap_or_default(),
-        Err(why) => return only_words(&why.into_fault(&opened.who, opened.helper.service())),
-    };
-    let Some(index) = document_search::index(store, project, key)? else { return Ok(None) };
-    document_search::by_both(store, project, key, &index, &args.query, &question, args.top_k).map(Some)
+    }
+    Ok(None)
 }
 
 /// Where a chunk is from.

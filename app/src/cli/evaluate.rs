@@ -51,6 +51,13 @@ pub(super) fn arithmetic_of(precision: &str) -> Arithmetic {
     if precision == "bf16" { Arithmetic::Bf16 } else { Arithmetic::F32 }
 }
 
+/// The engine as `--precision` of a command that answers asks for. `int8` is whatever is fastest; `auto` takes only the
+/// whole numbers of it, which concern weights that were rounded more than they are.
+pub(super) fn answering(engine: &Engine, precision: &str) -> Engine {
+    let arithmetic = if precision == "int8" { engine.fastest_arithmetic() } else { arithmetic_of(precision) };
+    engine.with_arithmetic(arithmetic).with_eight_bit_rows(matches!(precision, "auto" | "int8"))
+}
+
 fn request(context: &Context, args: &EvaluateArgs) -> Result<EvaluateRequest> {
     let mut request = EvaluateRequest {
         adapter: args.adapter.clone(),

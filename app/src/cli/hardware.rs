@@ -6,18 +6,19 @@ use super::quantity::bytes;
 use super::{interrupt, output};
 use crate::jobs::hardware::{Card, Hardware, probe};
 use crate::jobs::monitor::{Monitor, PERIOD};
+use peft_models::engine::Engine;
 use peft_plan::{Fault, Reading, RunEvent};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub(super) fn run(context: &Context, args: &HardwareArgs) -> Result<u8, Fault> {
-    let why = context.require_processor()?;
+    let chosen = Engine::choice(&context.backend)?;
     if args.watch {
         watch(context);
         return Ok(0);
     }
-    let (hardware, faults) = probe(&context.data_dir, why, &context.backend, context.threads)?;
+    let (hardware, faults) = probe(&context.data_dir, &chosen, &context.backend, context.threads)?;
     if context.json {
         output::print_json(&hardware);
     } else {

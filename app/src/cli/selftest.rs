@@ -35,11 +35,16 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
 
 /// Without a choice, every backend; with one, that one or a fault.
 fn usable(context: &Context) -> Result<Vec<Engine>, Fault> {
-    let names = match context.backend.as_str() {
-        "auto" => vec!["cpu"],
-        chosen => vec![chosen],
+    let chosen = match context.backend.as_str() {
+        "auto" => "cpu",
+        chosen => chosen,
     };
-    names.iter().map(|name| Engine::open(name, context.threads)).collect()
+    let mut engines = vec![Engine::open_unexamined(chosen, context.threads)?];
+    if context.backend == "auto" {
+        // No card is nothing wrong here; `hardware` says why there is none.
+        engines.extend(Engine::open_unexamined("cuda", context.threads).ok());
+    }
+    Ok(engines)
 }
 
 /// New numbers every time: many machines together see more than one list of cases.
@@ -132,7 +137,7 @@ mod tests {
             threads: 1,
             offline: false,
         };
-        assert_eq!(usable(&context("auto")).expect("a processor").len(), 1);
+        assert_eq!(usable(&context("auto")).expect("a processor")[0].backend(), "cpu");
         let fault = usable(&context("cuda:7")).err().expect("no such card");
         assert_eq!(fault.code, "PS-HW-001");
     }

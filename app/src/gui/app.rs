@@ -14,6 +14,7 @@ use crate::cli::context::Context;
 use eframe::egui::{self, CentralPanel, Frame, Margin, ScrollArea, Ui};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// The window.
 pub struct App {
@@ -47,7 +48,7 @@ impl App {
         for command in std::mem::take(&mut self.out) {
             self.logic.act(ctx, &mut self.state, command);
         }
-        self.logic.hear(&mut self.state);
+        self.logic.hear(ctx, &mut self.state);
         self.logic.want(&mut self.state);
         shell::toasts::forget(&mut self.state, ctx);
         if ctx.input(|input| input.viewport().close_requested())
@@ -99,10 +100,16 @@ fn page_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
         }
         ScrollArea::vertical().id_salt(state.route.name()).auto_shrink(false).show(ui, |ui| {
             let side = ((ui.available_width() - WIDEST) / 2.0).max(0.0);
-            Frame::new().inner_margin(Margin { left: side as i8, right: 10, top: 0, bottom: 24 }).show(ui, |ui| {
-                ui.set_width(ui.available_width().min(WIDEST));
-                ui.spacing_mut().item_spacing.y = space::S;
-                route_ui(ui, state, out);
+            ui.horizontal_top(|ui| {
+                ui.add_space(side);
+                ui.vertical(|ui| {
+                    let frame = Frame::new().inner_margin(Margin { left: 0, right: 10, top: 0, bottom: 24 });
+                    frame.show(ui, |ui| {
+                        ui.set_width(ui.available_width().min(WIDEST));
+                        ui.spacing_mut().item_spacing.y = space::S;
+                        route_ui(ui, state, out);
+                    });
+                });
             });
         });
     }));
@@ -116,7 +123,7 @@ fn route_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
     let State { data, pages, settings, route, log, .. } = state;
     match route {
         Route::Home => views::home::home_ui(ui, data, out),
-        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, out),
+        Route::New => super::wizard::view::wizard_ui(ui, data, &mut pages.wizard, &pages.models.discover, out),
         Route::Runs => views::runs::runs_ui(ui, data, &mut pages.runs, &pages.compare, out),
         Route::Run(id) => views::run::run_ui(ui, data, id, &mut pages.run, out),
         Route::Compare => views::compare::compare_ui(ui, data, &mut pages.compare, out),
@@ -137,11 +144,19 @@ impl eframe::App for App {
         if let Some(measure) = &mut self.measure {
             measure.frame(ctx);
         }
+        let begun = Instant::now();
         self.think(ctx);
+        if let Some(measure) = &mut self.measure {
+            measure.thought(begun.elapsed());
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        let begun = Instant::now();
         self.paint(ui);
+        if let Some(measure) = &mut self.measure {
+            measure.painted(begun.elapsed());
+        }
         if !self.out.is_empty() {
             // What was asked for happens at the beginning of the next frame.
             ui.ctx().request_repaint();

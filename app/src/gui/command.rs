@@ -23,6 +23,8 @@ pub enum Command {
     TryItNow,
     /// Start a run of one's own.
     Launch(Box<RunConfig>),
+    /// Say how good the curve of a run is.
+    Judge(String),
     /// Ask a live run for something.
     Ask(String, CommandKind),
     /// Go on with a run.
@@ -99,6 +101,10 @@ pub enum Command {
     Theme(ThemeChoice),
     /// Another size.
     Scale(f32),
+    /// Names beside the icons at the left.
+    WideRail(bool),
+    /// The whole screen, or a window again.
+    FullScreen,
     /// Open or close the palette.
     Palette(bool),
     /// Export something in a form.

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How often a growing file is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// Events that are handed over at once: folding them takes a fraction of a frame.
-const BATCH: usize = 5000;
+const BATCH: usize = 1000;
 /// Bytes read at once.
 const CHUNK: u64 = 4 << 20;
 /// So many bytes before the position tell whether the file was cut and written anew.

@@ -11,6 +11,7 @@ use super::story::Story;
 use super::studio::Ask;
 use super::target::Target;
 use super::theme;
+use super::views::run;
 use super::wizard::{self, SuitedList, Wish, data};
 use super::worker::{Reply, Workers, spawn};
 use crate::jobs;
@@ -20,10 +21,10 @@ use peft_storage::{CommandKind, Status};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Replies taken in at one frame.
-const REPLIES: usize = 64;
+/// Longest that replies are taken in at one frame: what is left waits for the next one, and input for neither.
+const HEARING: Duration = Duration::from_millis(1);
 /// Events of a run that go into the log at once.
 const NARRATED: usize = 100;
 /// Points of a curve in a comparison.
@@ -39,10 +40,15 @@ pub struct Logic {
 
 impl Logic {
     /// Take in what threads say.
-    pub fn hear(&self, state: &mut State) {
+    pub fn hear(&self, ctx: &egui::Context, state: &mut State) {
         state.data.now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() as i64);
-        for reply in self.workers.replies(REPLIES) {
+        let begun = Instant::now();
+        while let Some(reply) = self.workers.reply() {
             self.take(state, reply);
+            if begun.elapsed() > HEARING {
+                ctx.request_repaint();
+                break;
+            }
         }
         self.follow(state);
     }
@@ -74,6 +80,7 @@ impl Logic {
                     story.fold(event);
                 }
             }
+            Reply::Judged(judged) => state.pages.run.judged(judged),
             Reply::Models(models) => state.data.models = Some(models),
             Reply::Presets(presets) => state.data.presets = Some(presets),
             Reply::Versions(versions) => state.data.versions = Some(versions),
@@ -259,8 +266,8 @@ impl Logic {
 
     pub(super) fn inspect(&self, state: &mut State, paths: Vec<PathBuf>) {
         let model = state.pages.wizard.model_id();
+        let look = state.pages.wizard.look_at(&paths);
         let columns = state.pages.wizard.columns.clone();
-        let look = state.pages.wizard.look();
         self.go(state, Route::New);
         state.pages.wizard.step = wizard::Step::Data;
         self.workers.apart("inspect", move |teller| {
@@ -284,6 +291,17 @@ impl Logic {
                 Err(fault) => state.toast(String::new(), Some(Problem::from(&fault))),
             },
             Command::Launch(config) => self.launch(state, *config),
+            Command::Judge(run) => {
+                if let Some(story) = state.data.stories.get(&run) {
+                    let judge = run::judge(&run, story);
+                    self.workers.apart("judge", move |teller| {
+                        teller.tell(Reply::Judged(judge()));
+                        Ok(())
+                    });
+                } else {
+                    state.pages.run.is_judging = false;
+                }
+            }
             Command::Ask(run, kind) => self.workers.with_store(move |store, teller| {
                 store.push_command(&run, kind, &Value::Null)?;
                 teller.tell(Reply::Done(asked(kind).to_owned()));
@@ -383,6 +401,14 @@ impl Logic {
                 self.look(ctx, state);
                 self.remember(state);
             }
+            Command::WideRail(is_wide) => {
+                state.settings.wide_rail = is_wide;
+                self.remember(state);
+            }
+            Command::FullScreen => {
+                let is_full = ctx.input(|input| input.viewport().fullscreen.unwrap_or(false));
+                ctx.send_viewport_cmd(egui::ViewportCommand::Fullscreen(!is_full));
+            }
             Command::Palette(is_open) => state.palette = is_open.then(super::palette::State::default),
             Command::Dismiss(id) => state.toasts.retain(|toast| toast.id != id),
             Command::Quit => {
@@ -428,10 +454,13 @@ impl Logic {
     }
 }
 
-/// A run that was training when last looked at, and has finished since.
+/// A run that has finished since it was last looked at; one that was quicker than that has its page open already.
 fn newly_finished(state: &State, runs: &[peft_storage::Run]) -> Option<String> {
-    let was_live = |id: &str| state.data.run(id).is_some_and(|run| run.status == Status::Running);
-    let run = runs.iter().find(|run| run.status == Status::Finished && was_live(run.id.as_str()))?;
+    let is_new = |id: &str| match state.data.run(id) {
+        Some(run) => run.status != Status::Finished,
+        None => state.route == Route::Run(id.to_owned()),
+    };
+    let run = runs.iter().find(|run| run.status == Status::Finished && is_new(run.id.as_str()))?;
     Some(run.id.to_string())
 }
 

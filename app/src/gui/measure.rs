@@ -19,6 +19,9 @@ pub(super) struct Measure {
     begun: Option<Instant>,
     /// Where it began to be idle: CPU seconds and frames.
     quiet: Option<(f64, u64)>,
+    /// The longest time that thinking and painting took, once the window is there.
+    thinking: Duration,
+    painting: Duration,
 }
 
 impl Measure {
@@ -26,7 +29,22 @@ impl Measure {
     pub(super) fn wanted() -> Option<Self> {
         let seconds: f64 = std::env::var("PEFT_STUDIO_MEASURE").ok()?.parse().ok()?;
         let idle = Duration::try_from_secs_f64(seconds.clamp(1.0, 600.0)).ok()?;
-        Some(Self { idle, frames: 0, first: None, begun: None, quiet: None })
+        let (thinking, painting) = (Duration::ZERO, Duration::ZERO);
+        Some(Self { idle, frames: 0, first: None, begun: None, quiet: None, thinking, painting })
+    }
+
+    /// A frame was thought about for so long: input waits meanwhile.
+    pub(super) fn thought(&mut self, time: Duration) {
+        if self.begun.is_some() {
+            self.thinking = self.thinking.max(time);
+        }
+    }
+
+    /// A frame was laid out for so long.
+    pub(super) fn painted(&mut self, time: Duration) {
+        if self.begun.is_some() {
+            self.painting = self.painting.max(time);
+        }
     }
 
     /// A frame begins.
@@ -53,8 +71,10 @@ impl Measure {
         let share = 100.0 * (busy().unwrap_or(f64::NAN) - cpu) / elapsed.saturating_sub(SETTLE).as_secs_f64();
         let first = 1000.0 * self.first.unwrap_or(f64::NAN);
         let frames = self.frames - frames;
+        let [thinking, painting] = [self.thinking, self.painting].map(|time| 1000.0 * time.as_secs_f64());
         crate::cli::output::line(&format!(
-            "first frame {first:.0} ms, idle {share:.2} % of a core, {frames} frames while idle"
+            "first frame {first:.0} ms, idle {share:.2} % of a core, {frames} frames while idle; at most {thinking:.1} ms \
+             to think and {painting:.1} ms to lay out a frame"
         ));
         ctx.send_viewport_cmd(ViewportCommand::Close);
         self.begun = None;

@@ -9,6 +9,7 @@ pub mod command;
 pub mod errand;
 pub mod export;
 pub mod feed;
+pub mod glossary;
 mod launch;
 pub mod log;
 pub mod logic;
@@ -83,21 +84,22 @@ pub fn open(context: &Context) -> Result<()> {
 
 /// What is said where no window can be opened.
 pub fn no_window(why: &str) -> Fault {
-    Fault::new("PS-UI-001", format!("No window can be opened here: {why}"))
-        .action("Use the command line", Some("peft-studio --help".to_owned()))
-        .action(
-            "On Debian and Ubuntu, install what windows need",
-            Some(
-                "apt-get install libx11-6 libx11-xcb1 libxcursor1 libxi6 libxkbcommon-x11-0 libgl1 libegl1".to_owned(),
-            ),
-        )
+    // Where in a library of ours it was noticed is no help.
+    let why = if why.contains(".rs:") { why.rsplit(": ").next().unwrap_or(why) } else { why };
+    let detail = format!("No window can be opened here: {why}. The packages below are those of Debian and Ubuntu");
+    Fault::new("PS-UI-001", detail).action("Use the command line", Some("peft-studio --help".to_owned())).action(
+        "Install what windows need",
+        Some("apt-get install libx11-6 libx11-xcb1 libxcursor1 libxi6 libxkbcommon-x11-0 libgl1 libegl1".to_owned()),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_missing_library_is_told_with_the_command_line_and_the_packages() {
-        let fault = super::no_window("NoGlutinConfigs");
+        let said = "os error at /home/somebody/winit/mod.rs:788: Failed to load one of xlib's shared libraries";
+        let fault = super::no_window(said);
+        assert!(fault.detail.contains("xlib") && !fault.detail.contains("somebody"), "{}", fault.detail);
         assert_eq!(fault.code, "PS-UI-001");
         let commands: Vec<String> = fault.shown_actions().into_iter().filter_map(|action| action.command).collect();
         assert!(commands.iter().any(|c| c == "peft-studio --help") && commands.iter().any(|c| c.contains("libgl1")));

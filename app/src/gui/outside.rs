@@ -13,6 +13,7 @@ use super::state::State;
 use super::target::Target;
 use super::tools::{self, Tool};
 use super::views::models::discover::Download;
+use super::wizard;
 use super::worker::{Reply, spawn};
 use crate::cli::export::{Source, source_of_run};
 use crate::jobs;
@@ -265,6 +266,13 @@ impl Logic {
                     self.sizes(target);
                 }
             }
+            // Models worth a try: known without a network.
+            Route::New
+                if state.pages.wizard.step == wizard::Step::Model
+                    && !std::mem::replace(&mut state.pages.models.discover.is_asked, true) =>
+            {
+                self.search_models(state, "");
+            }
             Route::Tools => self.want_tools(state),
             Route::Models => {
                 let page = &mut state.pages.models;
@@ -383,8 +391,8 @@ impl Logic {
     fn changed(&self, state: &mut State, config: RunConfig) {
         state.pages.wizard.config = config;
         // What is wrong with examples may be right with other settings.
-        if state.pages.wizard.found.as_ref().is_some_and(Result::is_err) && !state.pages.wizard.paths.is_empty() {
-            let paths = state.pages.wizard.paths.clone();
+        if state.pages.wizard.found.as_ref().is_some_and(Result::is_err) && !state.pages.wizard.tried.is_empty() {
+            let paths = state.pages.wizard.tried.clone();
             self.inspect(state, paths);
         }
     }

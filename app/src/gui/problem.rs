@@ -18,6 +18,8 @@ pub struct Problem {
     pub technical: Option<String>,
     /// The run that failed, where it is one.
     pub run: Option<String>,
+    /// It stops nothing.
+    pub is_warning: bool,
 }
 
 impl From<&Fault> for Problem {
@@ -29,6 +31,7 @@ impl From<&Fault> for Problem {
             actions: fault.shown_actions(),
             technical: fault.source.as_ref().map(ToString::to_string),
             run: None,
+            is_warning: false,
         }
     }
 }
@@ -41,11 +44,21 @@ impl Problem {
         let code = text("code")?;
         let title = text("title").or_else(|| catalogue().get(&code).map(|entry| entry.title.clone()))?;
         let actions = serde_json::from_value(error["actions"].clone()).unwrap_or_default();
-        Some(Self { code, title, detail: text("detail").unwrap_or_default(), actions, technical: None, run: None })
+        let detail = text("detail").unwrap_or_default();
+        Some(Self { code, title, detail, actions, technical: None, run: None, is_warning: false })
     }
 
-    /// The same, of a run.
-    pub fn of_run(self, run: &str) -> Self {
+    /// The same, of a run: commands name it.
+    pub fn of_run(mut self, run: &str) -> Self {
+        for command in self.actions.iter_mut().filter_map(|action| action.command.as_mut()) {
+            let words: Vec<&str> = command.split(' ').map(|word| if word == "RUN" { run } else { word }).collect();
+            *command = words.join(" ");
+        }
         Self { run: Some(run.to_owned()), ..self }
+    }
+
+    /// The same, of something that goes on all the same.
+    pub fn as_warning(self) -> Self {
+        Self { is_warning: true, ..self }
     }
 }

@@ -5,6 +5,7 @@ use super::playground::ChatReply;
 use super::problem::Problem;
 use super::target::Target;
 use super::tools;
+use super::views::run::Judged;
 use super::wizard::{SuitedList, data::Inspected};
 use crate::cli::context::Context;
 use crate::jobs::compare::Comparison;
@@ -28,6 +29,8 @@ pub enum Reply {
     Runs(Result<Vec<Run>, Problem>),
     /// More of a run's story; with `true` from its beginning.
     Events(String, bool, Vec<RunEvent>),
+    /// How good the curve of a run is.
+    Judged(Judged),
     /// Models on this computer.
     Models(Vec<LocalModel>),
     /// Presets: one's own (`true`) and those of the program.
@@ -86,6 +89,11 @@ pub struct Teller {
 }
 
 impl Teller {
+    /// What it says arrives at the other end of `replies`.
+    pub(super) fn new(replies: Sender<Reply>, window: egui::Context) -> Self {
+        Self { replies, window }
+    }
+
     /// Say something.
     pub fn tell(&self, reply: Reply) {
         // A window that was closed hears nothing any more.
@@ -114,16 +122,16 @@ impl Workers {
     /// Start them.
     pub fn new(context: &Context, window: &egui::Context) -> Self {
         let (sender, replies) = channel();
-        let teller = Teller { replies: sender, window: window.clone() };
+        let teller = Teller::new(sender, window.clone());
         let (store, jobs) = channel();
         let (told, place) = (teller.clone(), context.clone());
         spawn("store", move || keep_store(&place, &jobs, &told));
         Self { context: context.clone(), teller, replies, store }
     }
 
-    /// What was said since the last call, at most `most`.
-    pub fn replies(&self, most: usize) -> Vec<Reply> {
-        self.replies.try_iter().take(most).collect()
+    /// The next thing that was said.
+    pub fn reply(&self) -> Option<Reply> {
+        self.replies.try_recv().ok()
     }
 
     /// Whoever wants to say something.
@@ -162,6 +170,13 @@ fn keep_store(context: &Context, jobs: &Receiver<StoreJob>, teller: &Teller) {
         match context.store() {
             Ok(store) => break store,
             Err(fault) => {
+                let fault = match fault.code {
+                    "PS-DISK-004" => {
+                        let command = "peft-studio --data-dir FOLDER".to_owned();
+                        fault.action("Keep everything in a folder of your own", Some(command))
+                    }
+                    _ => fault,
+                };
                 teller.tell(Reply::Runs(Err(Problem::from(&fault))));
                 std::thread::sleep(IDLE);
                 // What was asked for meanwhile fails with the same reason, which is shown.

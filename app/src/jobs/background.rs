@@ -164,6 +164,9 @@ pub(super) fn own_process(context: &Context, arguments: &[String]) -> Result<Com
     Ok(command)
 }
 
+/// A disk with less than this is full.
+const FULL: u64 = 1 << 20;
+
 /// The fault that a process wrote to its log before it ended.
 pub(super) fn last_words(log: &Path, start: u64, ended: &str) -> Fault {
     /// A fault is a line of some hundred bytes.
@@ -178,6 +181,11 @@ pub(super) fn last_words(log: &Path, start: u64, ended: &str) -> Fault {
     match (told, read) {
         (Some(fault), _) => fault,
         (None, Err(error)) => Fault::io("read", log, error),
+        // Whoever cannot write cannot say so either.
+        (None, Ok(_)) if super::hardware::free_space(log).is_ok_and(|free| free < FULL) => {
+            let detail = "The run ended because nothing can be written any more; its last checkpoint is kept";
+            Fault::new("PS-DISK-002", detail).action("See what can go", Some("peft-studio disk".to_owned()))
+        }
         (None, Ok(_)) => Fault::new(
             "PS-RUN-006",
             format!("The process of the run ended ({ended}) and gave no reason; its log is `{}`.", log.display()),

@@ -32,7 +32,7 @@ pub struct TrainBenchReport {
     pub tokens_per_second: Spread,
     /// Of each step.
     pub step_seconds: Vec<f64>,
-    /// Most memory that this process had.
+    /// Most memory that this process had; on a card, what it took there.
     pub peak_memory_bytes: u64,
     /// Tokens of a step, all of them learnt.
     pub tokens_per_step: usize,
@@ -76,7 +76,7 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     Ok(TrainBenchReport {
         tokens_per_second: Spread::of(step_seconds.iter().map(|s| tokens as f64 / s.max(1e-9)).collect()),
         step_seconds,
-        peak_memory_bytes: super::memory::peak_memory(),
+        peak_memory_bytes: engine.card_bytes().unwrap_or_else(super::memory::peak_memory),
         tokens_per_step: tokens,
         backend: engine.backend().to_owned(),
         device: engine.fingerprint(),

@@ -135,7 +135,8 @@ fn contents(name: &str, inspection: &Inspection) -> String {
         format!("{} in the middle, 19 of 20 below {}, at most {}", lengths.median, lengths.p95, lengths.longest),
     );
     let share = |one: &peft_data::LanguageShare| format!("{} {:.0} %", one.language, 100.0 * one.share);
-    let languages: Vec<String> = inspection.languages.iter().map(share).collect();
+    // Single sentences are easily mistaken for another language.
+    let languages: Vec<String> = inspection.languages.iter().filter(|one| one.share >= 0.005).map(share).collect();
     row("Languages", if languages.is_empty() { "could not be told".to_owned() } else { languages.join(", ") });
     table
 }

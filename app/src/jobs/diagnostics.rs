@@ -39,7 +39,9 @@ fn collect(context: &Context) -> String {
         context.threads,
         context.offline
     );
-    let machine = match hardware::probe(&context.data_dir, "diagnostics", &context.backend, context.threads) {
+    let looked = Engine::choice(&context.backend)
+        .and_then(|chosen| hardware::probe(&context.data_dir, &chosen, &context.backend, context.threads));
+    let machine = match looked {
         Ok((machine, _)) => serde_json::to_string_pretty(&machine).unwrap_or_default(),
         Err(fault) => format!("{}: {}", fault.code, fault.detail),
     };

@@ -6,7 +6,7 @@ use peft_plan::helper::{Reach, Setback};
 use peft_plan::{Fault, Result};
 use peft_storage::{Store, Unembedded};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Times that a batch is asked about before it is given up.
@@ -96,12 +96,11 @@ pub fn embed(
             Some(format!("peft-studio data chunk FILE --project \"{}\"", request.project)),
         ));
     }
-    let mut work = Work { opened, request, is_over, left_out: HashSet::new(), report: &mut report };
+    let mut work = Work { opened, request, is_over, report: &mut report };
+    let (mut waiting, mut last) = (VecDeque::new(), 0);
     loop {
         tell(Embedding { done: already + work.report.embedded, total });
-        let waiting = store.unembedded(project, &model, request.batch + work.left_out.len())?;
-        let batch: Vec<Unembedded> =
-            waiting.into_iter().filter(|one| !work.left_out.contains(&one.hash)).take(request.batch).collect();
+        let batch = next_batch(store, (project, &model, request.batch), &mut waiting, &mut last)?;
         if batch.is_empty() {
             break;
         }
@@ -125,11 +124,35 @@ pub fn embed(
     Ok(report)
 }
 
+/// The next texts without a vector, each once. `waiting` are chunks behind the chunk `last` was before.
+fn next_batch(
+    store: &Store,
+    (project, model, size): (i64, &str, usize),
+    waiting: &mut VecDeque<Unembedded>,
+    last: &mut i64,
+) -> Result<Vec<Unembedded>> {
+    let mut batch: Vec<Unembedded> = Vec::new();
+    while batch.len() < size {
+        let Some(one) = waiting.pop_front() else {
+            waiting.extend(store.unembedded(project, model, *last, size)?);
+            match waiting.back() {
+                Some(behind) => *last = behind.chunk,
+                None => break,
+            }
+            continue;
+        };
+        // The same words may stand in many chunks, and got a vector with an earlier one.
+        if batch.iter().all(|other| other.hash != one.hash) && store.vector(one.chunk, model)?.is_none() {
+            batch.push(one);
+        }
+    }
+    Ok(batch)
+}
+
 struct Work<'a> {
     opened: &'a Opened,
     request: &'a EmbedRequest<'a>,
     is_over: &'a dyn Fn() -> bool,
-    left_out: HashSet<String>,
     report: &'a mut EmbedReport,
 }
 
@@ -145,10 +168,7 @@ impl Work<'_> {
                 Ok(all)
             }
             Err(why) if why.reach() == Reach::Question => {
-                for one in batch {
-                    self.left_out.insert(one.hash.clone());
-                    self.report.left_out.push(why.reason());
-                }
+                self.report.left_out.push(why.reason());
                 Ok(Vec::new())
             }
             other => other,

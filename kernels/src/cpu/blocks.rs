@@ -5,9 +5,13 @@ use super::pool::rows_per_task;
 use crate::error::{Error, Result};
 use crate::quant::GgmlType;
 use crate::quant::ggml::{decode::dequantize_on, encode::encode_row};
+use crate::weight::{Bytes, FrozenWeight};
 
 /// No element may be larger: a scale or a minimum would not fit the f16 it is stored in.
 const LARGEST: f32 = (1 << 15) as f32;
+
+/// Tasks of rows that are decoded before they are encoded together.
+const SHARED: usize = 32;
 
 impl Cpu {
     /// `x`, rows of `cols` elements, as blocks of `kind`; the same bytes whatever the number of threads.
@@ -41,6 +45,28 @@ impl Cpu {
             }
         });
         Ok(())
+    }
+
+    /// A dense weight as blocks of eight bits, some rows at a time. `None` where it is none, or they cannot hold it.
+    pub(super) fn in_eight_bits(&self, w: &FrozenWeight) -> Result<Option<FrozenWeight>> {
+        let (rows, cols) = w.shape();
+        let kind = GgmlType::Q8_0;
+        let (FrozenWeight::Dense { .. }, Some(size)) = (w, kind.row_bytes(cols).filter(|&bytes| bytes > 0)) else {
+            return Ok(None);
+        };
+        let some = rows_per_task(cols) * SHARED;
+        let mut bytes = vec![0; rows * size];
+        let mut numbers = vec![0.0; some.min(rows) * cols];
+        for (i, out) in bytes.chunks_mut(some * size).enumerate() {
+            let numbers = &mut numbers[..out.len() / size * cols];
+            crate::quant::decode(w, i * some * cols, numbers);
+            match self.encode_blocks(kind, out, numbers, cols, None) {
+                Ok(()) => {}
+                Err(Error::Weight { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows, cols }))
     }
 
     /// All of `bytes`, whole blocks of `kind`, as f32.

@@ -2,6 +2,8 @@
 
 use super::factors::{Factors, halves, widen};
 use super::simd_dispatch::Isa;
+#[cfg(target_arch = "aarch64")]
+use super::simd_neon;
 use super::simd_portable;
 use super::source::scaled_table;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +24,8 @@ impl Isa {
             Self::Avx512(_) => simd_avx512::MR,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => simd_avx2::MR,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => simd_neon::MR,
             Self::Portable => simd_portable::MR,
         }
     }
@@ -33,6 +37,8 @@ impl Isa {
             Self::Avx512(_) => simd_avx512::NR,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => simd_avx2::NR,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => simd_neon::NR,
             Self::Portable => simd_portable::NR,
         }
     }
@@ -45,6 +51,8 @@ impl Isa {
             Self::Avx512(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             Self::Portable => simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums)),
         }
     }
@@ -85,6 +93,8 @@ impl Isa {
             Self::Avx512(isa) => isa.avx2().transpose(rows, width, at, panel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.transpose(rows, width, at, panel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => simd_portable::transpose(rows, width, at, panel),
             Self::Portable => simd_portable::transpose(rows, width, at, panel),
         }
     }
@@ -142,6 +152,8 @@ impl Isa {
             Self::Avx512(isa) => isa.look_up(codes, table, out),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.look_up(codes, table, out),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => simd_portable::look_up(codes, table, out),
             Self::Portable => simd_portable::look_up(codes, table, out),
         }
     }
@@ -188,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_tile_and_look_up_agrees_with_a_loop() {
-        for isa in [Path::Avx512, Path::Avx2, Path::Portable].into_iter().filter_map(Path::isa) {
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
             let (mr, nr, depth) = (isa.mr(), isa.nr(), 37);
             let a: Vec<f32> = (0..depth * mr).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
             let b: Vec<f32> = (0..depth * nr).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();

@@ -27,6 +27,8 @@ mod factors;
 mod gated;
 mod gated_clamped;
 mod gemm;
+mod int8;
+mod int8_groups;
 mod kernel;
 mod linear;
 mod loss;
@@ -44,8 +46,12 @@ mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_dots;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_vnni;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
+#[cfg(target_arch = "aarch64")]
+mod simd_neon;
 mod simd_portable;
 mod source;
 
@@ -82,6 +88,7 @@ pub struct Cpu {
     path: Path,
     isa: Isa,
     factors: Factors,
+    eight_bit_rows: bool,
 }
 
 impl Cpu {
@@ -95,13 +102,20 @@ impl Cpu {
         let isa = path.isa().ok_or_else(|| Error::Unavailable {
             reason: format!("this processor cannot run the {} kernels", path.name()),
         })?;
-        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa, factors: Factors::F32 })
+        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa, factors: Factors::F32, eight_bit_rows: false })
     }
 
     /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
     #[must_use]
     pub fn with_factors(&self, factors: Factors) -> Self {
         Self { factors, ..self.clone() }
+    }
+
+    /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
+    /// rounded to eight bits. For writing answers; nothing is learned through such a product.
+    #[must_use]
+    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
+        Self { eight_bit_rows, ..self.clone() }
     }
 
     /// What the factors of large products are rounded to.
@@ -137,7 +151,8 @@ impl Backend for Cpu {
             Factors::F32 => String::new(),
             rounded @ Factors::Bf16 => format!(" factors={}", rounded.name()),
         };
-        format!("cpu {path} threads={} kernels={KERNELS}{factors}", self.pool.count())
+        let rows = if self.eight_bit_rows { " rows=int8" } else { "" };
+        format!("cpu {path} threads={} kernels={KERNELS}{factors}{rows}", self.pool.count())
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
@@ -192,6 +207,11 @@ impl Backend for Cpu {
         Ok(Arc::new(w))
     }
 
+    fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<FrozenWeight>>> {
+        let rounded = if self.eight_bit_rows { self.in_eight_bits(w)? } else { None };
+        rounded.map(|rounded| self.weight(rounded)).transpose()
+    }
+
     fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
         w.shape()
     }
@@ -214,8 +234,12 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        let (y, x) = (ViewMut::of(y), View::of(x));
-        linear::linear(&self.pool, self.isa, self.factors, y, x, Source::of(w), epilogue);
+        let (mut y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
+        if self.eight_bit_rows {
+            let Some(left) = int8::linear(&self.pool, self.isa, y, x, w, epilogue) else { return Ok(()) };
+            y = left;
+        }
+        linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
         Ok(())
     }
 

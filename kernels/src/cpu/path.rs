@@ -12,15 +12,18 @@ pub enum Path {
     Avx512,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
+    /// 128-bit vectors of 64-bit ARM processors, with fused multiply-add.
+    Neon,
     /// What the compiler makes of plain loops on any processor.
     Portable,
 }
 
 /// The paths, best first, with what each needs.
-pub(super) const PATHS: [(Path, &str, &[&str]); 4] = [
+pub(super) const PATHS: [(Path, &str, &[&str]); 5] = [
     (Path::Avx512Bf16, "avx512bf16", &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"]),
     (Path::Avx512, "avx512", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
     (Path::Avx2, "avx2", &["avx2", "fma"]),
+    (Path::Neon, "neon", &["neon"]),
     (Path::Portable, "portable", &[]),
 ];
 
@@ -52,11 +55,12 @@ impl Path {
     }
 
     fn row(self) -> &'static (Self, &'static str, &'static [&'static str]) {
-        let [avx512_bf16, avx512, avx2, portable] = &PATHS;
+        let [avx512_bf16, avx512, avx2, neon, portable] = &PATHS;
         match self {
             Self::Avx512Bf16 => avx512_bf16,
             Self::Avx512 => avx512,
             Self::Avx2 => avx2,
+            Self::Neon => neon,
             Self::Portable => portable,
         }
     }
@@ -81,6 +85,7 @@ impl Path {
             Self::Avx512Bf16 => Isa::avx512_bf16(),
             Self::Avx512 => Isa::avx512(),
             Self::Avx2 => Isa::avx2(),
+            Self::Neon => Isa::neon(),
             Self::Portable => Some(Isa::Portable),
         }
     }

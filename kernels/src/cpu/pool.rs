@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use rayon::ThreadPool;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Elements that one task of an element-wise operation takes: small enough to share, large enough to be worth it.
 const ELEMENTS_PER_TASK: usize = 1 << 15;
@@ -21,6 +22,12 @@ const TURNS: usize = 1000;
 const CALLS_ASLEEP: usize = 200;
 /// Turns until a thread that has said that it is done is heard of by the pool.
 const TURNS_AFTER: usize = 4;
+
+/// How long a thread that has nothing to do waits awake for the next call. In a step of a model, or a token of an
+/// answer, calls follow each other within this time, and waking a thread takes longer than many of them.
+const AWAKE: Duration = Duration::from_micros(60);
+/// Turns between two looks at the clock.
+const TURNS_PER_LOOK: usize = 64;
 
 /// Unused buffers kept for the next call.
 const KEPT_BUFFERS: usize = 64;
@@ -33,6 +40,8 @@ pub(crate) struct Pool {
     free: Mutex<Vec<Vec<f32>>>,
     /// Calls that are not to wait awake.
     busy: AtomicUsize,
+    /// Calls so far, for the threads that wait for the next one.
+    calls: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -53,7 +62,7 @@ impl Pool {
                 Some(pool.map_err(|e| unavailable(format!("{count} threads could not be started: {e}")))?)
             }
         };
-        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy: AtomicUsize::new(0) })
+        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy: AtomicUsize::new(0), calls: Arc::default() })
     }
 
     /// How many threads compute.
@@ -74,10 +83,17 @@ impl Pool {
             }
         };
         let done = AtomicUsize::new(0);
+        // Who waits for this call looks for its work now.
+        let call = self.calls.fetch_add(1, Ordering::Release).wrapping_add(1);
         threads.in_place_scope(|scope| {
             for _ in 0..helpers {
                 scope.spawn(|_| {
                     work();
+                    if self.busy.load(Ordering::Relaxed) == 0 {
+                        let calls = Arc::clone(&self.calls);
+                        // A task of its own, which begins when this one is over.
+                        threads.spawn(move || stay_awake(&calls, call));
+                    }
                     done.fetch_add(1, Ordering::Release);
                 });
             }
@@ -117,6 +133,17 @@ impl Pool {
             buffer.resize(len, 0.0);
         }
         Scratch { pool: self, buffer, len }
+    }
+}
+
+/// Until there is another call than `call`, or for some time.
+fn stay_awake(calls: &AtomicUsize, call: usize) {
+    let begun = Instant::now();
+    while calls.load(Ordering::Acquire) == call {
+        (0..TURNS_PER_LOOK).for_each(|_| std::hint::spin_loop());
+        if begun.elapsed() > AWAKE {
+            return;
+        }
     }
 }
 

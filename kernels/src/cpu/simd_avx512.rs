@@ -1,6 +1,7 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
 use super::simd_avx2::Avx2;
+use super::simd_avx512_vnni::Avx512Vnni;
 use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
 use std::arch::x86_64::{
@@ -16,6 +17,7 @@ use std::arch::x86_64::{
 pub(crate) struct Avx512 {
     narrow: Avx2,
     bf16: Option<Avx512Bf16>,
+    vnni: Option<Avx512Vnni>,
 }
 
 /// Rows and columns of the tile, 28 of the 32 registers.
@@ -30,7 +32,7 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None })
+        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None, vnni: Avx512Vnni::detect() })
     }
 
     /// The narrower instruction set, which every such processor has too.
@@ -46,6 +48,11 @@ impl Avx512 {
     /// The instruction for pairs of bf16, where this path uses it.
     pub(super) fn bf16(self) -> Option<Avx512Bf16> {
         self.bf16
+    }
+
+    /// The instruction for products of bytes, if there is one.
+    pub(super) fn vnni(self) -> Option<Avx512Vnni> {
+        self.vnni
     }
 
     /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.

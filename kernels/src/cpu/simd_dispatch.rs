@@ -1,5 +1,7 @@
 //! One function body compiled for every instruction set, and the choice between them.
 
+#[cfg(target_arch = "aarch64")]
+use super::simd_neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::{simd_avx2::Avx2, simd_avx512::Avx512};
 
@@ -12,6 +14,9 @@ pub(crate) enum Isa {
     /// 256-bit vectors.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// 128-bit vectors of ARM processors.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     /// Whatever the target promises.
     Portable,
 }
@@ -47,9 +52,19 @@ impl Isa {
 }
 
 impl Isa {
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn neon() -> Option<Self> {
+        Neon::detect().map(Self::Neon)
+    }
+
+    #[cfg(not(target_arch = "aarch64"))]
+    pub(super) fn neon() -> Option<Self> {
+        None
+    }
+
     /// The best this processor has.
     pub(crate) fn best() -> Self {
-        Self::avx512().or_else(Self::avx2).unwrap_or(Self::Portable)
+        Self::avx512().or_else(Self::avx2).or_else(Self::neon).unwrap_or(Self::Portable)
     }
 }
 
@@ -83,6 +98,9 @@ macro_rules! vectorized {
                 // SAFETY: an `Avx2` is made only by `Avx2::detect`, which found every feature enabled above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::simd_dispatch::Isa::Avx2(_) => unsafe { avx2($($arg),*) },
+                // What is compiled for such a processor has its vectors anyway.
+                #[cfg(target_arch = "aarch64")]
+                $crate::cpu::simd_dispatch::Isa::Neon(_) => portable($($arg),*),
                 $crate::cpu::simd_dispatch::Isa::Portable => portable($($arg),*),
             }
         }

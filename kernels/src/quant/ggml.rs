@@ -14,7 +14,7 @@
 #![allow(clippy::inline_always)]
 
 pub(crate) mod blocks256;
-mod blocks32;
+pub(crate) mod blocks32;
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod grid;

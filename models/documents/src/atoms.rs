@@ -1,7 +1,7 @@
 //! The pieces that chunks are made of: sentences and lines, none longer than a chunk has room for.
 
 use crate::block::{BlockKind, Document};
-use crate::ruler::{BYTES_PER_UNIT, Ruler};
+use crate::ruler::Ruler;
 
 /// How good a place is to begin a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,27 +70,12 @@ fn split(
 ) {
     let (mut at, mut rest) = (start, piece);
     while !rest.is_empty() {
-        // Nearly every piece fits and is measured once; a very long one is never measured as a whole.
-        let measured = (rest.len() <= longest.saturating_mul(BYTES_PER_UNIT)).then(|| ruler.length(rest));
-        let (length, units) = if let Some(units) = measured.filter(|units| *units <= longest) {
-            (rest.len(), units)
-        } else {
-            let reach = ruler.head(rest, longest);
-            let length = if reach == rest.len() { reach } else { between_words(rest, reach) };
-            (length, ruler.length(&rest[..length]))
-        };
+        let (length, units) = ruler.head(rest, longest);
         atoms.push(Atom { start: at, end: at + length, units, block, seam });
         at += length;
         rest = &rest[length..];
         seam = Seam::Forced;
     }
-}
-
-/// A place between words at or before `reach`, if there is one in its second half.
-fn between_words(text: &str, reach: usize) -> usize {
-    let space = text[..reach].rfind(char::is_whitespace);
-    let behind = space.map(|at| at + text[at..].chars().next().map_or(1, char::len_utf8));
-    behind.filter(|at| *at * 2 >= reach).unwrap_or(reach)
 }
 
 /// The sentences of `text`, each with the space behind it.

@@ -36,4 +36,4 @@ pub use limits::Limits;
 pub use read::{Format, Sink, read};
 pub use record::{ChunkRecord, Chunked, chunk_file};
 pub use ruler::{Characters, Ruler, Tokens};
-pub use vectors::{Hit, VectorIndex};
+pub use vectors::{Hit, VectorIndex, VectorWriter};

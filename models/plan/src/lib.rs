@@ -28,6 +28,7 @@ pub mod run_view;
 pub mod samples;
 pub mod saved;
 pub mod schedule;
+pub mod settings;
 pub mod spec;
 pub mod zones;
 

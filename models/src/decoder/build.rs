@@ -82,6 +82,7 @@ pub fn build_first<B: Backend>(
         layers,
         norm,
         head,
+        answering_head: None,
         saved,
         neftune_alpha: 0.0,
         used: None,

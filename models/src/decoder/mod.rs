@@ -28,7 +28,7 @@ pub use router::Routes;
 pub use saved::Saved;
 pub use watch::{Seen, SeenColumns};
 
-use peft_kernels::{Backend, CachedSegment, In, LossParams, NormParams, Result, Segment, Tensor, Write};
+use peft_kernels::{Backend, CachedSegment, In, LossParams, Matrix, NormParams, Result, Segment, Tensor, Write};
 use peft_plan::{ModelSpec, RopeScaling};
 
 /// A flat batch.
@@ -118,6 +118,8 @@ pub struct Decoder<B: Backend> {
     pub norm: Vector<B>,
     /// `[vocab, hidden]`; absent where the head is the embedding.
     pub head: Option<Weights<B>>,
+    /// The head in eight bits, for answers.
+    pub(crate) answering_head: Option<B::Weight>,
     /// Modules trained whole beside the adapters.
     pub saved: Saved<B>,
     /// Noise on the embeddings of training passes (`NEFTune`); 0: none.
@@ -394,13 +396,18 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass, false)?;
-        self.project(acts.normed.view(), &pass)
+        self.project(acts.normed.view(), &pass, false)
     }
 
-    fn project(&self, x: In<B>, pass: &Pass) -> Result<Vec<f32>> {
+    fn project(&self, x: In<B>, pass: &Pass, is_answer: bool) -> Result<Vec<f32>> {
         let mut logits = self.be.zeros(x.at.rows, self.spec.vocab_size)?;
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let head = self.saved.head_or(head, pass.is_tuned());
+        let head = match &self.answering_head {
+            Some(head) if is_answer && self.saved.head.is_none() => Matrix::Frozen(head),
+            _ => {
+                let head = self.head.as_ref().unwrap_or(&self.embedding);
+                self.saved.head_or(head, pass.is_tuned())
+            }
+        };
         self.be.linear(logits.view_mut(), x, head, None, Write::Set)?;
         if let Some(cap) = self.spec.logit_softcap {
             self.be.softcap(&mut logits, cap as f32)?;
@@ -458,7 +465,7 @@ impl<B: Backend> Decoder<B> {
         let norm = self.norm_params();
         self.be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, acts.dx.view(), &self.norm.value, &norm)?;
         scale_logits(&self.be, &self.spec, &mut acts.normed)?;
-        self.project(acts.normed.view(), &pass)
+        self.project(acts.normed.view(), &pass, true)
     }
 
     /// Everything trained, in a fixed order.

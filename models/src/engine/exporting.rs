@@ -1,7 +1,7 @@
 //! Conversions to GGUF, on the processor of an engine, and merging that can be stopped.
 
+use super::Engine;
 use super::merging::{MergeOptions, MergeProgress, merge, merged_bytes};
-use super::{Device, Engine};
 use crate::base::BaseModel;
 use crate::export::certificate::{Certificate, Reference, certify};
 use crate::export::gguf::FileType;
@@ -14,16 +14,12 @@ use std::path::Path;
 impl Engine {
     /// Plan GGUF files of `types`: nothing is written, every size is known.
     pub fn conversion<'a>(&'a self, source: Source<'a>, types: &[FileType]) -> Result<Conversion<'a>> {
-        match &self.device {
-            Device::Cpu(cpu) => Conversion::new(cpu, source, types),
-        }
+        Conversion::new(self.processor(), source, types)
     }
 
     /// Bytes of the weights of base and adapter as one model.
     pub fn merged_bytes(&self, base: &BaseModel, adapter: Option<&AdapterFile>, options: &MergeOptions) -> Result<u64> {
-        match &self.device {
-            Device::Cpu(cpu) => merged_bytes(cpu, base, adapter, options),
-        }
+        merged_bytes(self.processor(), base, adapter, options)
     }
 
     /// Write base and adapter as one model into `out`. `None`: `progress` had enough; what is done stays beside `out`,
@@ -36,15 +32,11 @@ impl Engine {
         out: &Path,
         progress: &mut MergeProgress,
     ) -> Result<Option<Manifest>> {
-        match &self.device {
-            Device::Cpu(cpu) => merge(cpu, base, adapter, options, out, progress),
-        }
+        merge(self.processor(), base, adapter, options, out, progress)
     }
 
     /// Read an exported file again and hold it against what it was made from.
     pub fn certify(&self, reference: &Reference, written: &Written) -> Result<Certificate> {
-        match &self.device {
-            Device::Cpu(cpu) => certify(self, cpu, reference, written),
-        }
+        certify(self, self.processor(), reference, written)
     }
 }

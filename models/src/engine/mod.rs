@@ -1,5 +1,6 @@
 //! Where the device's type disappears: the app asks an [`Engine`], never a backend.
 
+mod card;
 mod exporting;
 mod memory;
 mod merging;
@@ -7,6 +8,7 @@ mod session;
 mod timing;
 mod training;
 
+pub use card::{CardMemory, Chosen};
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
@@ -23,6 +25,8 @@ use crate::train::RunOutcome;
 use crate::verify::{Verification, verify};
 use durable::Manifest;
 use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
+use peft_kernels::cuda::Cuda;
+use peft_kernels::cuda::driver::Driver;
 use peft_kernels::{Backend, FourBitKind};
 use peft_plan::estimate::Calibration;
 use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
@@ -37,6 +41,8 @@ pub struct Engine {
 
 enum Device {
     Cpu(Cpu),
+    /// A graphics card, and the processor for what is done there in any case.
+    Card(Cuda<Driver>, Cpu),
 }
 
 /// Calls `$body` with the backend of `$engine` in `$be`.
@@ -44,6 +50,7 @@ macro_rules! on {
     ($engine:expr, $be:ident => $body:expr) => {
         match &$engine.device {
             Device::Cpu($be) => $body,
+            Device::Card($be, _) => $body,
         }
     };
 }
@@ -66,33 +73,57 @@ impl Quantization {
 }
 
 impl Engine {
-    /// Open a device: `auto`, `cpu`, or `cpu:KERNELS` for kernels that are not the best, with so many threads.
+    /// Open a device, with so many threads of the processor: `cpu`, or `cpu:KERNELS` for kernels that are not the best;
+    /// `cuda` or `cuda:N` for a graphics card; `auto` for a card that can be used and the processor otherwise.
     pub fn open(backend: &str, threads: usize) -> Result<Self> {
         let cpu = Cpu::with_path(threads, Self::kernels(backend)?).map_err(device)?;
-        Ok(Self { device: Device::Cpu(cpu), threads })
+        let device = match card::open(backend) {
+            card::Choice::Card(card) => Device::Card(card, cpu),
+            card::Choice::Processor => Device::Cpu(cpu),
+            card::Choice::Refused(fault) => return Err(*fault),
+        };
+        Ok(Self { device, threads })
     }
 
-    /// The kernels that `backend` asks for.
+    /// As [`Engine::open`], but a card is taken however it computes: to say what is wrong with it.
+    pub fn open_unexamined(backend: &str, threads: usize) -> Result<Self> {
+        let Some(opened) = card::unexamined(backend) else { return Self::open(backend, threads) };
+        let cpu = Cpu::with_path(threads, KernelPath::best()).map_err(device)?;
+        Ok(Self { device: Device::Card(opened?, cpu), threads })
+    }
+
+    /// The kernels of the processor that `backend` uses; beside a card, the best.
     pub fn kernels(backend: &str) -> Result<KernelPath> {
         let kernels = match backend {
             "auto" | "cpu" => Some(KernelPath::best()),
+            card if card::number(card).is_some() => Some(KernelPath::best()),
             other => other.strip_prefix("cpu:").and_then(KernelPath::from_name),
         };
-        kernels.ok_or_else(|| {
-            let detail = format!("The backend `{backend}` cannot be used: this version computes on the processor");
-            Fault::new("PS-HW-001", detail)
-        })
+        kernels.ok_or_else(|| Fault::new("PS-HW-001", format!("There is no backend `{backend}`")))
     }
 
     /// What the factors of large products are rounded to where this backend trains fastest.
     pub fn fastest(backend: &str) -> Arithmetic {
-        Self::kernels(backend).map_or(Arithmetic::F32, fastest)
+        if card::is_used(backend) { Arithmetic::Bf16 } else { Self::kernels(backend).map_or(Arithmetic::F32, fastest) }
+    }
+
+    /// What `backend` would be opened as, and why.
+    pub fn choice(backend: &str) -> Result<Chosen> {
+        card::choice(backend)
+    }
+
+    /// The processor, which makes files of other programs whatever trains.
+    fn processor(&self) -> &Cpu {
+        match &self.device {
+            Device::Cpu(cpu) | Device::Card(_, cpu) => cpu,
+        }
     }
 
     /// The same of this device.
     pub fn fastest_arithmetic(&self) -> Arithmetic {
         match &self.device {
             Device::Cpu(cpu) => fastest(cpu.path()),
+            Device::Card(..) => Arithmetic::Bf16,
         }
     }
 
@@ -103,8 +134,22 @@ impl Engine {
             Arithmetic::F32 => Factors::F32,
             Arithmetic::Bf16 => Factors::Bf16,
         };
+        let device = match &self.device {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_factors(factors)),
+            Device::Card(card, cpu) => {
+                Device::Card(card.clone().with_precision(card::precision(arithmetic)), cpu.with_factors(factors))
+            }
+        };
+        Self { device, threads: self.threads }
+    }
+
+    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
+    #[must_use]
+    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
         match &self.device {
-            Device::Cpu(cpu) => Self { device: Device::Cpu(cpu.with_factors(factors)), threads: self.threads },
+            Device::Cpu(cpu) => {
+                Self { device: Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)), threads: self.threads }
+            }
         }
     }
 
@@ -116,6 +161,14 @@ impl Engine {
     /// The device, and whatever of it could change a bit of a result.
     pub fn fingerprint(&self) -> String {
         on!(self, be => be.fingerprint())
+    }
+
+    /// Bytes taken from the card, used or kept for the next use; `None` where no card computes.
+    pub fn card_bytes(&self) -> Option<u64> {
+        match &self.device {
+            Device::Cpu(_) => None,
+            Device::Card(card, _) => Some(card.device().held() as u64),
+        }
     }
 
     /// Threads it computes with.
@@ -179,7 +232,11 @@ impl Engine {
 
     /// Compare every operation with the reference, on inputs drawn from `seed`, and replay the golden steps.
     pub fn selftest(&self, seed: u64) -> Result<SelftestReport> {
-        on!(self, be => golden::selftest(be, seed))
+        let beside = match &self.device {
+            Device::Cpu(_) => Vec::new(),
+            Device::Card(card, _) => card::rounded(card, seed),
+        };
+        on!(self, be => golden::selftest(be, seed, beside))
     }
 
     /// Write base and adapter as a checkpoint of TensorRT-LLM into `out`, with the plain files `extra` beside.

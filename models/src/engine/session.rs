@@ -198,6 +198,14 @@ pub(super) fn open<B: Backend>(
     let source = file.map(|file| AdapterSource::File { spec: spec_of_file(file), file });
     let options = BuildOptions { full: false, quantize, adapter: source, trainable: false };
     let mut decoder = build(be, base.checkpoint(), &options)?;
+    // Beside weights of four bits a dense head is most of what is read for a token.
+    if !sparing && decoder.saved.head.is_none() && (quantize.is_some() || base.stored_in_4bit()) {
+        let name = if decoder.spec.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
+        decoder.answering_head = be.eight_bit_weight(&base.checkpoint().frozen(name)?).map_err(device)?;
+        if decoder.answering_head.is_some() {
+            base.checkpoint().release(name);
+        }
+    }
     if sparing {
         decoder.used = Some(Box::new(base.checkpoint().sparing()));
     }

@@ -161,6 +161,9 @@ struct Desk {
     due: Vec<Due>,
     next_start: Instant,
     budget: Budget,
+    /// Questions that are asked at this moment, and how many may be.
+    under_way: usize,
+    at_once: usize,
     /// Nothing more is asked.
     is_over: bool,
     /// The budget refused a question.
@@ -197,7 +200,9 @@ pub fn run(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Tally> {
     let now = Instant::now();
-    let desk = Desk { due: Vec::new(), next_start: now, budget, is_over: false, is_spent: false };
+    let at_once = pace.at_once.max(1);
+    let desk =
+        Desk { due: Vec::new(), next_start: now, budget, under_way: 0, at_once, is_over: false, is_spent: false };
     let shared = Shared { desk: Mutex::new(desk), bell: Condvar::new(), halts: AtomicBool::new(false) };
     let (sender, receiver) = channel();
     thread::scope(|scope| {
@@ -239,6 +244,11 @@ fn take(shared: &Shared, pace: Pace, price: Price) -> Option<(Due, f64)> {
         if desk.is_over || desk.is_spent {
             return None;
         }
+        if desk.under_way >= desk.at_once {
+            let waited = shared.bell.wait_timeout(desk, TICK);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+            continue;
+        }
         let now = Instant::now();
         let first = (0..desk.due.len()).min_by_key(|index| desk.due[*index].from);
         let ready = first.filter(|index| desk.due[*index].from.max(desk.next_start) <= now);
@@ -248,6 +258,7 @@ fn take(shared: &Shared, pace: Pace, price: Price) -> Option<(Due, f64)> {
                 if let Some(minute) = pace.per_minute {
                     desk.next_start = now + Duration::from_mins(1) / minute.max(1);
                 }
+                desk.under_way += 1;
                 return Some((desk.due.swap_remove(index), most));
             }
             if desk.budget.is_settled() {
@@ -391,6 +402,8 @@ impl<'a> Lead<'a> {
         let spent = {
             let mut desk = self.shared.desk();
             desk.budget.settle(most, cost);
+            desk.under_way -= 1;
+            self.shared.bell.notify_one();
             desk.budget.spent()
         };
         self.tally.spent = spent;
@@ -438,6 +451,10 @@ impl<'a> Lead<'a> {
             if self.in_a_row >= self.pace.at_once * 3 + 9 {
                 self.fail(setback);
                 return Ok(());
+            }
+            if matches!(setback, Setback::Broken(_)) && self.in_a_row > self.pace.at_once {
+                // Some services drop an answer when the next question comes.
+                self.shared.desk().at_once = 1;
             }
             // A wait that was asked for is no failure of this question.
             let tries = due.tries + u32::from(asked_wait.is_none());

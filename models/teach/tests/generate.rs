@@ -226,6 +226,25 @@ fn not_one_row_is_a_fault_and_the_same_reply_for_ever_ends() {
     assert!(fault.detail.contains("ungrounded"), "{}", fault.detail);
 }
 
+/// llama.cpp's Python server ends an answer as soon as the next question comes.
+#[test]
+fn a_service_that_answers_one_at_a_time_is_asked_one_at_a_time() {
+    let arrived = AtomicU64::new(0);
+    let one_at_a_time = move |_: u64, asked: &str| {
+        let own = arrived.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        match arrived.load(Ordering::SeqCst) == own + 1 {
+            true => Ok(rows_of(asked)),
+            false => Err(Setback::Broken("it ended in the middle of the answer".to_owned())),
+        }
+    };
+    let (chunks, wish) = (chunks(12), wish(2));
+    let mut memory = Memory::default();
+    let tally = generate(&Puppet::new(&one_at_a_time), &wish, &chunks, &mut memory, None, &|| false).expect("rows");
+    assert_eq!((memory.rows.len(), tally.given_up), (24, 0), "{tally:?}");
+    check(&memory, &chunks);
+}
+
 #[test]
 fn what_somebody_must_do_ends_it_and_what_was_made_stays() {
     let (chunks, wish) = (chunks(40), wish(2));

@@ -60,8 +60,8 @@ pub struct BenchGenerateArgs {
     /// Type of the weights while it is measured: nf4, or a type of GGUF files [default: as they are stored]
     #[arg(long, value_name = "TYPE")]
     pub quant: Option<String>,
-    /// Numbers to read the prompt with
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    /// Numbers to compute with; `int8` is fastest, `f32` exact, and `auto` rounds where the weights were rounded more
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16", "int8"])]
     pub precision: String,
     /// Tokens that are read [default: 512, fewer where the model has no room for that]
     #[arg(long, value_name = "N")]

@@ -31,6 +31,8 @@ pub struct VerifyArgs {
 
 /// Numbers that a model can be asked to compute with.
 const PRECISIONS: [&str; 3] = ["auto", "f32", "bf16"];
+/// The same where answers are all that is computed.
+const ANSWER_PRECISIONS: [&str; 4] = ["auto", "f32", "bf16", "int8"];
 
 /// `evaluate`.
 #[derive(Clone, Debug, Args)]
@@ -147,8 +149,8 @@ pub struct ChatArgs {
     /// Number that decides chance: the same seed gives the same answer
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
-    /// Numbers to compute with
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = PRECISIONS)]
+    /// Numbers to compute with; `int8` is fastest, `f32` exact, and `auto` rounds where the weights were rounded more
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ANSWER_PRECISIONS)]
     pub precision: String,
 }
 

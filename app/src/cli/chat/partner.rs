@@ -2,7 +2,7 @@
 
 use crate::cli::args::ChatArgs;
 use crate::cli::context::Context;
-use crate::cli::evaluate::arithmetic_of;
+use crate::cli::evaluate::answering;
 use crate::cli::export::{Source, source_of_run};
 use crate::cli::output;
 use crate::jobs::answer::Answerer;
@@ -12,7 +12,7 @@ use crate::jobs::{kept, open_model, run::find};
 use peft_models::base::BaseModel;
 use peft_models::engine::{Engine, Quantization};
 use peft_models::peft_format::{AdapterFile, read_adapter};
-use peft_plan::{Arithmetic, Fault, Method, Result, RunConfig, TrainingPlan};
+use peft_plan::{Fault, Method, Result, RunConfig, TrainingPlan};
 use peft_storage::{Run, Store};
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ pub(crate) struct Partner {
     template: Option<String>,
     pub(crate) system: Option<String>,
     quantize: Option<Quantization>,
-    /// What the products of a prompt are rounded to.
-    arithmetic: Arithmetic,
+    /// What is computed in, as `--precision` spells it.
+    precision: String,
     run: Option<Run>,
     live: bool,
 }
@@ -59,21 +59,21 @@ fn plan_of(run: &Run) -> Option<TrainingPlan> {
 
 impl Partner {
     pub(crate) fn find(store: Option<&Store>, args: &ChatArgs) -> Result<Self> {
-        let arithmetic = arithmetic_of(&args.precision);
+        let precision = args.precision.clone();
         if let (Some(name), Some(store)) = (&args.run, store) {
-            return Ok(Self { arithmetic, ..Self::of_run(find(store, name)?, args.checkpoint.as_deref())? });
+            return Ok(Self { precision, ..Self::of_run(find(store, name)?, args.checkpoint.as_deref())? });
         }
         let Some(model) = &args.model else {
             return Err(super::impossible("Say what to talk to: `--run RUN`, or `--model MODEL`"));
         };
-        Ok(Self { arithmetic, ..Self::of_model(model.clone(), args.adapter.clone()) })
+        Ok(Self { precision, ..Self::of_model(model.clone(), args.adapter.clone()) })
     }
 
     /// A model, with or without an adapter.
     pub(crate) fn of_model(model: String, adapter: Option<PathBuf>) -> Self {
         let adapter = adapter.map_or(Adapter::None, Adapter::Folder);
-        let arithmetic = Arithmetic::F32;
-        Self { model, adapter, template: None, system: None, quantize: None, arithmetic, run: None, live: false }
+        let precision = "auto".to_owned();
+        Self { model, adapter, template: None, system: None, quantize: None, precision, run: None, live: false }
     }
 
     /// What a run has to say.
@@ -88,7 +88,7 @@ impl Partner {
             template: config.dataset.chat_template,
             system: config.dataset.system_prompt,
             quantize,
-            arithmetic: Arithmetic::F32,
+            precision: "auto".to_owned(),
             run: None,
             live,
         };
@@ -113,7 +113,7 @@ impl Partner {
         let (Some(run), Some(store)) = (&self.run, store) else { return Ok(()) };
         *self = Self {
             system: self.system.clone(),
-            arithmetic: self.arithmetic,
+            precision: self.precision.clone(),
             ..Self::of_run(store.get_run(&run.id)?, None)?
         };
         Ok(())
@@ -156,7 +156,7 @@ impl Partner {
             return Ok(Voice::Live(Box::new(LiveRun::new(store, run.clone()))));
         }
         let base = self.base(cell)?;
-        let engine = Engine::open(&context.backend, context.threads)?.with_arithmetic(self.arithmetic);
+        let engine = answering(&Engine::open(&context.backend, context.threads)?, &self.precision);
         let adapter = match &self.adapter {
             Adapter::None => None,
             Adapter::Folder(path) => Some(read_adapter(path)?),

@@ -1,5 +1,6 @@
 //! The thread that has a model loaded and answers, or passes questions on to a live run.
 
+use super::beside::{Aside, Pair, Surroundings};
 use super::{ChatAsk, ChatReply, Ready, Whole};
 use crate::cli::chat::partner::{Partner, Voice};
 use crate::cli::context::Context;
@@ -59,14 +60,13 @@ fn converse(
 ) -> Result<Option<(Target, Option<i64>)>> {
     let store = context.store()?;
     let cell: OnceCell<BaseModel> = OnceCell::new();
-    let partner = partner_of(&store, target)?;
-    let voice = partner.voice(context, Some(&store), &cell)?;
-    let mut talk = Conversation::new(Columns::Both, partner.system.clone());
+    let first = Speaker::load(context, &store, &cell, target)?;
+    let mut talk = Conversation::new(Columns::Both, first.partner.system.clone());
     if let Some(id) = earlier {
         talk.restore(&store.conversation(id)?.1);
     }
-    let mut here =
-        Here { context, store: &store, cell: &cell, target, partner, voice, talk, saved: earlier, hush, teller };
+    let around = Surroundings { context: context.clone(), hush: hush.clone(), teller: teller.clone() };
+    let mut here = Here { target, first, talk, saved: earlier, around };
     here.tell_ready();
     let mut beside = None;
     loop {
@@ -78,10 +78,68 @@ fn converse(
     }
 }
 
-fn partner_of(store: &Store, target: &Target) -> Result<Partner> {
-    match target {
-        Target::Run(run) => Partner::of_run(find(store, run)?, None),
-        Target::Model(model, adapter) => Ok(Partner::of_model(model.clone(), adapter.clone())),
+/// Somebody who can be asked.
+pub(super) struct Speaker<'a> {
+    context: &'a Context,
+    store: &'a Store,
+    cell: &'a OnceCell<BaseModel>,
+    pub(super) partner: Partner,
+    pub(super) voice: Voice<'a>,
+    /// The run came to its end meanwhile, and what it left answers.
+    is_renewed: bool,
+}
+
+impl<'a> Speaker<'a> {
+    /// Load what is wanted, or find the run that has it loaded.
+    pub(super) fn load(
+        context: &'a Context,
+        store: &'a Store,
+        cell: &'a OnceCell<BaseModel>,
+        target: &Target,
+    ) -> Result<Self> {
+        let partner = match target {
+            Target::Run(run) => Partner::of_run(find(store, run)?, None)?,
+            Target::Model(model, adapter) => Partner::of_model(model.clone(), adapter.clone()),
+        };
+        let voice = partner.voice(context, Some(store), cell)?;
+        Ok(Self { context, store, cell, partner, voice, is_renewed: false })
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self, target: &Target) -> String {
+        match self.partner.run() {
+            Some(run) => run.name.clone(),
+            None => target.name(&Data::default()),
+        }
+    }
+
+    fn switch(&mut self, which: &str) -> Result<()> {
+        self.partner.switch(self.context, Some(self.store), self.cell, &mut self.voice, which)
+    }
+}
+
+impl Answers for Speaker<'_> {
+    fn ask(
+        &mut self,
+        conversations: &[(&[Turn], bool)],
+        options: &AskOptions,
+        on_text: &mut OnText,
+    ) -> Result<Replies> {
+        match &mut self.voice {
+            Voice::Loaded(answerer) => return answerer.ask(conversations, options, on_text),
+            Voice::Live(live) => match live.ask(conversations, options, on_text) {
+                Err(fault) if fault.code == ENDED => {}
+                said => return said,
+            },
+        }
+        // The run came to its end meanwhile: what it left answers.
+        self.partner.refresh(Some(self.store))?;
+        self.voice = self.partner.voice(self.context, Some(self.store), self.cell)?;
+        self.is_renewed = true;
+        match &mut self.voice {
+            Voice::Loaded(answerer) => answerer.ask(conversations, options, on_text),
+            Voice::Live(live) => live.ask(conversations, options, on_text),
+        }
     }
 }
 
@@ -95,44 +153,34 @@ enum Next {
     Gone,
 }
 
-/// Who answers beside the first.
-struct Second<'a> {
-    name: String,
-    partner: Partner,
-    voice: Voice<'a>,
-}
-
 /// The partner that is loaded, and what was said.
 struct Here<'a> {
-    context: &'a Context,
-    store: &'a Store,
-    cell: &'a OnceCell<BaseModel>,
     target: &'a Target,
-    partner: Partner,
-    voice: Voice<'a>,
+    first: Speaker<'a>,
     talk: Conversation,
     saved: Option<i64>,
-    hush: &'a Arc<AtomicBool>,
-    teller: &'a Teller,
+    around: Surroundings,
 }
 
 impl Here<'_> {
+    fn tell(&self, reply: ChatReply) {
+        self.around.teller.tell(Reply::Chat(reply));
+    }
+
     fn tell_ready(&self) {
-        self.teller.tell(Reply::Chat(ChatReply::Ready(ready(self.target, &self.partner, &self.voice))));
+        self.tell(ChatReply::Ready(ready(self.target, &self.first)));
     }
 
     /// Answer with the same one beside it, or alone.
     fn hold(&mut self, asks: &Receiver<ChatAsk>, beside: Option<Target>) -> Next {
-        let cell: OnceCell<BaseModel> = OnceCell::new();
-        let store = self.store;
-        let mut second = beside.and_then(|target| match self.second(store, &cell, &target) {
+        let second = beside.and_then(|target| match Aside::open(&self.around, &target) {
             Ok(second) => Some(second),
             Err(fault) => {
-                self.teller.tell(Reply::Failed(Problem::from(&fault)));
+                self.around.teller.tell(Reply::Failed(Problem::from(&fault)));
                 None
             }
         });
-        self.teller.tell(Reply::Chat(ChatReply::Beside(second.as_ref().map(|second| second.name.clone()))));
+        self.tell(ChatReply::Beside(second.as_ref().map(|second| second.name.clone())));
         loop {
             let Ok(ask) = asks.recv() else { return Next::Gone };
             match ask {
@@ -142,38 +190,26 @@ impl Here<'_> {
                     return Next::Beside(other);
                 }
                 ChatAsk::Clear => self.forget(),
-                ChatAsk::Checkpoint(which) => {
-                    let cell = self.cell;
-                    match self.partner.switch(self.context, Some(store), cell, &mut self.voice, &which) {
-                        Ok(()) => self.tell_ready(),
-                        Err(fault) => self.teller.tell(Reply::Failed(Problem::from(&fault))),
-                    }
-                }
+                ChatAsk::Checkpoint(which) => match self.first.switch(&which) {
+                    Ok(()) => self.tell_ready(),
+                    Err(fault) => self.around.teller.tell(Reply::Failed(Problem::from(&fault))),
+                },
                 ChatAsk::Say { question, options, system, compare } => {
                     if self.talk.system() != system.as_deref().filter(|text| !text.trim().is_empty()) {
                         self.talk.set_system(system);
                     }
-                    match self.say(second.as_mut(), &question, &options, compare) {
+                    match self.say(second.as_ref(), &question, &options, compare) {
                         Ok((exchange, speeds)) => {
-                            let names = second.as_ref().map(|second| [&*self.name(), &*second.name].map(str::to_owned));
+                            let names =
+                                second.as_ref().map(|second| [self.first.name(self.target), second.name.clone()]);
                             let kept = self.keep(&exchange, names.as_ref());
-                            self.teller.tell(Reply::Chat(ChatReply::Whole(whole(&exchange, &speeds, kept))));
+                            self.tell(ChatReply::Whole(whole(&exchange, &speeds, kept)));
                         }
-                        Err(fault) => self.teller.tell(Reply::Chat(ChatReply::Unanswered(Problem::from(&fault)))),
+                        Err(fault) => self.tell(ChatReply::Unanswered(Problem::from(&fault))),
                     }
                 }
             }
         }
-    }
-
-    fn second<'b>(&self, store: &'b Store, cell: &'b OnceCell<BaseModel>, target: &Target) -> Result<Second<'b>> {
-        let partner = partner_of(store, target)?;
-        let voice = partner.voice(self.context, Some(store), cell)?;
-        Ok(Second { name: name_of(target, &partner), partner, voice })
-    }
-
-    fn name(&self) -> String {
-        name_of(self.target, &self.partner)
     }
 
     fn forget(&mut self) {
@@ -185,49 +221,41 @@ impl Here<'_> {
     /// where else the base does.
     fn say(
         &mut self,
-        second: Option<&mut Second>,
+        second: Option<&Aside>,
         question: &str,
         options: &AskOptions,
         compare: bool,
     ) -> Result<(Exchange, Vec<(Side, f64)>)> {
-        self.hush.store(false, Ordering::Relaxed);
-        if let Some(second) = second {
-            self.talk.columns = Columns::Both;
-            let mut pair = Pair {
-                first: (answers(&mut self.voice), self.partner.is_tuned()),
-                second: (answers(&mut second.voice), second.partner.is_tuned()),
-                speeds: Vec::new(),
+        let Self { first, talk, around, .. } = self;
+        around.hush.store(false, Ordering::Relaxed);
+        let said = if let Some(second) = second {
+            talk.columns = Columns::Both;
+            let mut pair = Pair { first, second, hush: &around.hush, speeds: Vec::new() };
+            heard(talk, &mut pair, question, options, around).map(|exchange| (exchange, pair.speeds))
+        } else {
+            talk.columns = match (first.partner.is_tuned(), compare && first.partner.has_base()) {
+                (true, true) => Columns::Both,
+                (true, false) => Columns::Tuned,
+                (false, _) => Columns::Base,
             };
-            let exchange = heard(&mut self.talk, &mut pair, question, options, self.hush, self.teller)?;
-            return Ok((exchange, pair.speeds));
-        }
-        self.talk.columns = match (self.partner.is_tuned(), compare && self.partner.has_base()) {
-            (true, true) => Columns::Both,
-            (true, false) => Columns::Tuned,
-            (false, _) => Columns::Base,
+            heard(talk, first, question, options, around).map(|exchange| (exchange, Vec::new()))
         };
-        let said = heard(&mut self.talk, answers(&mut self.voice), question, options, self.hush, self.teller);
-        if said.as_ref().is_err_and(|fault| fault.code == ENDED) && self.voice.is_live() {
-            // The run came to its end meanwhile: what it left answers.
-            self.partner.refresh(Some(self.store))?;
-            self.voice = self.partner.voice(self.context, Some(self.store), self.cell)?;
+        if std::mem::take(&mut self.first.is_renewed) {
             self.tell_ready();
-            let again = heard(&mut self.talk, answers(&mut self.voice), question, options, self.hush, self.teller);
-            return again.map(|exchange| (exchange, Vec::new()));
         }
-        said.map(|exchange| (exchange, Vec::new()))
+        said
     }
 
     /// Keep what was said. A conversation that cannot be kept goes on all the same.
     fn keep(&mut self, exchange: &Exchange, names: Option<&[String; 2]>) -> Option<(i64, u64)> {
         let begin = || {
-            self.store.create_conversation(&NewConversation {
+            self.first.store.create_conversation(&NewConversation {
                 title: String::new(),
-                run: self.partner.run_id(),
-                model: self.partner.model.clone(),
+                run: self.first.partner.run_id(),
+                model: self.first.partner.model.clone(),
                 adapter: match self.target {
                     Target::Model(_, adapter) => adapter.as_ref().map(|path| path.display().to_string()),
-                    Target::Run(_) => self.partner.adapter_path(),
+                    Target::Run(_) => self.first.partner.adapter_path(),
                 },
                 system: self.talk.system().map(str::to_owned),
             })
@@ -247,14 +275,7 @@ impl Here<'_> {
                 }
             }
         }
-        self.store.add_messages(id, &messages).ok().map(|sequence| (id, sequence))
-    }
-}
-
-fn answers<'v>(voice: &'v mut Voice) -> &'v mut dyn Answers {
-    match voice {
-        Voice::Loaded(answerer) => answerer.as_mut(),
-        Voice::Live(live) => live.as_mut(),
+        self.first.store.add_messages(id, &messages).ok().map(|sequence| (id, sequence))
     }
 }
 
@@ -264,67 +285,24 @@ fn heard(
     answers: &mut dyn Answers,
     question: &str,
     options: &AskOptions,
-    hush: &AtomicBool,
-    teller: &Teller,
+    around: &Surroundings,
 ) -> Result<Exchange> {
     let sides = talk.columns.sides();
     talk.say(answers, question, options, &mut |column, piece| {
-        teller.tell(Reply::Chat(ChatReply::Text(sides[column], piece.to_owned())));
-        if hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        around.teller.tell(Reply::Chat(ChatReply::Text(sides[column], piece.to_owned())));
+        if around.hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
 }
 
-/// Two that answer one after the other: each has the whole computer while it does.
-struct Pair<'v> {
-    first: (&'v mut dyn Answers, bool),
-    second: (&'v mut dyn Answers, bool),
-    speeds: Vec<(Side, f64)>,
-}
-
-impl Answers for Pair<'_> {
-    fn ask(
-        &mut self,
-        conversations: &[(&[Turn], bool)],
-        options: &AskOptions,
-        on_text: &mut OnText,
-    ) -> Result<Replies> {
-        self.speeds.clear();
-        let mut all: Vec<Option<Replies>> = conversations.iter().map(|_| None).collect();
-        for is_first in [true, false] {
-            for (i, (turns, _)) in conversations.iter().enumerate().filter(|(_, (_, first))| *first == is_first) {
-                let (who, is_tuned) = if is_first { &mut self.first } else { &mut self.second };
-                let replies = who.ask(&[(*turns, *is_tuned)], options, &mut |_, piece| on_text(i, piece))?;
-                self.speeds.push((if is_first { Side::Tuned } else { Side::Base }, replies.tokens_per_second));
-                all[i] = Some(replies);
-            }
-        }
-        let all: Vec<Replies> = all.into_iter().flatten().collect();
-        let first_token_seconds = all.iter().map(|r| r.first_token_seconds).fold(f64::INFINITY, f64::min);
-        Ok(Replies {
-            prompt_tokens: all.first().map_or(0, |replies| replies.prompt_tokens),
-            step: all.iter().find_map(|replies| replies.step),
-            tokens_per_second: 0.0,
-            first_token_seconds,
-            replies: all.into_iter().flat_map(|replies| replies.replies).collect(),
-        })
-    }
-}
-
-fn name_of(target: &Target, partner: &Partner) -> String {
-    match (partner.run(), target) {
-        (Some(run), _) => run.name.clone(),
-        (None, target) => target.name(&Data::default()),
-    }
-}
-
-fn ready(target: &Target, partner: &Partner, voice: &Voice) -> Ready {
+fn ready(target: &Target, speaker: &Speaker) -> Ready {
+    let partner = &speaker.partner;
     let run = partner.run();
     Ready {
         target: target.clone(),
-        name: name_of(target, partner),
+        name: speaker.name(target),
         is_tuned: partner.is_tuned(),
         has_base: partner.has_base(),
-        is_live: voice.is_live(),
+        is_live: speaker.voice.is_live(),
         checkpoints: run.map(|run| kept::list(run).iter().map(|kept| kept.step).collect()).unwrap_or_default(),
         system: partner.system.clone(),
         examples: run.map(|run| examples(&run.config)).unwrap_or_default(),

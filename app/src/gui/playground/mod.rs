@@ -1,6 +1,8 @@
 //! Talking to models: what is asked of the thread that answers, what it says, and what the page remembers.
 
 pub mod answerer;
+mod beside;
+mod turns;
 
 use super::problem::Problem;
 use super::target::Target;

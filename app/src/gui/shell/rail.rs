@@ -21,16 +21,17 @@ pub fn rail_ui(ui: &mut Ui, state: &State, out: &mut Out) {
     let width = if is_wide { 188.0 } else { 60.0 };
     let frame = Frame::new().fill(t.surface).inner_margin(Margin::symmetric(10, 14));
     Panel::left("rail").frame(frame).exact_size(width).resizable(false).show(ui, |ui| {
-        ui.spacing_mut().item_spacing.y = 4.0;
+        ui.spacing_mut().item_spacing.y = GAP;
         brand(ui, is_wide);
         ui.add_space(space::M);
+        let height = item_height(ui.available_height());
         ScrollArea::vertical().id_salt("rail").show(ui, |ui| {
             for (index, (route, name, icon)) in RAIL.iter().enumerate() {
                 if *route == Route::Settings {
                     ui.add_space(space::M);
                 }
                 let is_here = state.route.section() == *route;
-                if item(ui, *icon, name, is_here, is_wide, index) {
+                if item(ui, (*icon, name, index), is_here, is_wide, height) {
                     out.push(Command::Go(route.clone()));
                 }
             }
@@ -58,15 +59,25 @@ fn brand(ui: &mut Ui, is_wide: bool) {
     }
 }
 
-fn item(ui: &mut Ui, icon: Icon, name: &str, is_here: bool, is_wide: bool, index: usize) -> bool {
+/// Space between pages.
+const GAP: f32 = 4.0;
+
+/// As high as it looks best, or lower so that all pages are seen at once, or as low as fingers can still meet; then the
+/// rail is scrolled.
+fn item_height(room: f32) -> f32 {
+    let count = RAIL.len() as f32;
+    ((room - space::M - GAP) / count - GAP).floor().clamp(28.0, 36.0)
+}
+
+fn item(ui: &mut Ui, (icon, name, index): (Icon, &str, usize), is_here: bool, is_wide: bool, height: f32) -> bool {
     let t = of(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 36.0), Sense::click());
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click());
     response.widget_info(|| WidgetInfo::selected(Role::Button, true, is_here, name));
     let radius = CornerRadius::same(space::RADIUS);
     let fg = if is_here { t.text } else { t.text2 };
     if is_here {
         ui.painter().rect_filled(rect, radius, tokens::faded(t.accent, if t.is_dark { 0.18 } else { 0.12 }));
-        let bar = Rect::from_min_size(rect.min + vec2(0.0, 8.0), vec2(3.0, rect.height() - 16.0));
+        let bar = Rect::from_center_size(pos2(rect.left() + 1.5, rect.center().y), vec2(3.0, height * 0.55));
         ui.painter().rect_filled(bar, CornerRadius::same(2), t.accent);
     } else if response.hovered() {
         ui.painter().rect(rect, radius, t.hover, Stroke::NONE, eframe::egui::StrokeKind::Inside);

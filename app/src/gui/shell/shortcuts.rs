@@ -23,6 +23,12 @@ pub enum Act {
     Usual,
     /// Pause or go on with the run on the page.
     Pause,
+    /// Names beside the icons at the left, or icons alone.
+    Rail,
+    /// The whole screen, or a window.
+    FullScreen,
+    /// A new conversation.
+    NewTalk,
 }
 
 const fn ctrl(key: Key) -> KeyboardShortcut {
@@ -30,10 +36,14 @@ const fn ctrl(key: Key) -> KeyboardShortcut {
 }
 
 /// All shortcuts.
-pub const SHORTCUTS: [(KeyboardShortcut, Act, &str); 20] = [
+pub const SHORTCUTS: [(KeyboardShortcut, Act, &str); 23] = [
     (ctrl(Key::K), Act::Palette, "Search or do anything"),
     (ctrl(Key::P), Act::Palette, "Search or do anything"),
+    // Before the same key without Shift, which it would be taken for.
+    (KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::N), Act::NewTalk, "New conversation"),
     (ctrl(Key::N), Act::Page(1), "New run"),
+    (ctrl(Key::B), Act::Rail, "Names beside the icons at the left"),
+    (KeyboardShortcut::new(Modifiers::NONE, Key::F11), Act::FullScreen, "The whole screen"),
     (ctrl(Key::Comma), Act::Page(11), "Settings"),
     (KeyboardShortcut::new(Modifiers::NONE, Key::F1), Act::Page(12), "Help"),
     (ctrl(Key::Num1), Act::Page(0), "Home"),
@@ -71,6 +81,14 @@ pub fn read(ui: &Ui, state: &State, out: &mut Out) {
             Act::Larger => out.push(Command::Scale(state.settings.scale + 0.1)),
             Act::Smaller => out.push(Command::Scale(state.settings.scale - 0.1)),
             Act::Usual => out.push(Command::Scale(1.0)),
+            Act::Rail => out.push(Command::WideRail(!state.settings.wide_rail)),
+            Act::FullScreen => out.push(Command::FullScreen),
+            Act::NewTalk => {
+                out.push(Command::Go(Route::Playground));
+                if !state.pages.playground.exchanges.is_empty() && !state.pages.playground.is_busy {
+                    out.push(Command::NewTalk);
+                }
+            }
             Act::Pause => {
                 if let Route::Run(id) = &state.route
                     && let Some(run) = state.data.run(id)

@@ -14,10 +14,11 @@ pub const STRONG: &str = "strong";
 /// Our fonts first; what they lack comes from egui's own and from the system.
 pub fn install_fonts(ctx: &Context) {
     let mut fonts = FontDefinitions::default();
-    let ours: [(&str, &'static [u8]); 3] = [
+    let ours: [(&str, &'static [u8]); 4] = [
         ("inter", include_bytes!("../../../fonts/Inter-Regular.otf")),
         ("inter-semibold", include_bytes!("../../../fonts/Inter-SemiBold.otf")),
         ("jetbrains-mono", include_bytes!("../../../fonts/JetBrainsMono-Regular.ttf")),
+        ("noto-emoji", include_bytes!("../../../fonts/NotoEmoji-Regular.ttf")),
     ];
     for (name, bytes) in ours {
         fonts.font_data.insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
@@ -28,6 +29,10 @@ pub fn install_fonts(ctx: &Context) {
     fonts.families.insert(FontFamily::Name(STRONG.into()), strong);
     fonts.families.entry(FontFamily::Proportional).or_default().insert(0, "inter".to_owned());
     fonts.families.entry(FontFamily::Monospace).or_default().insert(0, "jetbrains-mono".to_owned());
+    // Pictures come last: digits and signs that are letters, too, stay letters.
+    for family in fonts.families.values_mut() {
+        family.push("noto-emoji".to_owned());
+    }
     ctx.set_fonts(fonts);
 }
 
@@ -48,6 +53,7 @@ pub fn apply(ctx: &Context, t: &'static Tokens) {
         style.spacing.interact_size = vec2(40.0, 28.0);
         style.spacing.window_margin = Margin::same(20);
         style.spacing.menu_margin = Margin::same(6);
+        style.spacing.icon_spacing = 8.0;
         style.spacing.icon_width = 18.0;
         style.spacing.icon_width_inner = 10.0;
         style.spacing.scroll = ScrollStyle::thin();

@@ -1,6 +1,7 @@
 //! Two to five runs side by side: curves, numbers with the best marked, and what was set differently.
 
 use crate::gui::command::{Command, Out};
+use crate::gui::glossary;
 use crate::gui::problem::Problem;
 use crate::gui::route::Route;
 use crate::gui::state::Data;
@@ -11,7 +12,7 @@ use crate::gui::widgets::chart::{Chart, Look, Series, chart, plain, sized};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
 use crate::jobs::compare::Comparison;
-use eframe::egui::{Grid, RichText, ScrollArea, Ui};
+use eframe::egui::{Grid, RichText, Role, ScrollArea, Ui, WidgetInfo};
 use serde_json::Value;
 
 /// Most runs that can be told apart.
@@ -200,14 +201,17 @@ fn numbers_ui(ui: &mut Ui, found: &Comparison, out: &mut Out) {
                 ui.end_row();
                 for (key, values) in &found.metrics {
                     let (name, write) = metric(key);
-                    ui.label(text::hint(t, name));
+                    glossary::explained(ui.label(text::hint(t, name)), name);
                     for (value, run) in values.iter().zip(&found.runs) {
                         let shown = value.map_or("–".to_owned(), write);
                         let is_best = found.best.get(key).is_some_and(|id| id == run.id.as_str());
                         ui.horizontal(|ui| {
                             if is_best {
                                 icon_label(ui, Icon::Star, t.ok.fg, 14.0).height();
-                                ui.label(text::toned_strong(t.text, shown)).on_hover_text("The best of these runs");
+                                let best = format!("Best: {shown}");
+                                let label = ui.label(text::toned_strong(t.text, shown));
+                                label.widget_info(|| WidgetInfo::labeled(Role::Label, true, best.as_str()));
+                                label.on_hover_text("The best of these runs");
                             } else {
                                 ui.label(text::body(t, shown));
                             }

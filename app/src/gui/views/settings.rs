@@ -18,6 +18,7 @@ pub fn settings_ui(ui: &mut Ui, data: &Data, settings: &mut Settings, out: &mut 
         ui.add_space(space::XS);
         ui.label(text::hint(t, "Theme"));
         ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = space::L;
             for (choice, name) in ThemeChoice::ALL {
                 if ui.radio(settings.theme == choice, name).clicked() {
                     out.push(Command::Theme(choice));
@@ -60,7 +61,10 @@ pub fn settings_ui(ui: &mut Ui, data: &Data, settings: &mut Settings, out: &mut 
     card(ui, |ui| {
         ui.label(text::card_title(t, "About"));
         ui.label(text::body(t, format!("PEFT Studio {}", env!("CARGO_PKG_VERSION"))));
-        ui.label(text::hint(t, "MIT or Apache-2.0. Letters: Inter and JetBrains Mono, SIL Open Font License."));
+        ui.label(text::hint(
+            t,
+            "MIT or Apache-2.0. Letters: Inter, JetBrains Mono and Noto Emoji, SIL Open Font License.",
+        ));
     });
 }
 

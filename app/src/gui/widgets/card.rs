@@ -1,5 +1,6 @@
 //! Cards and what is in them: rows of label and value, numbers, tooltips.
 
+use crate::gui::glossary;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
@@ -55,7 +56,7 @@ pub fn stat(ui: &mut Ui, label: &str, value: &str) {
     let t = of(ui);
     ui.vertical(|ui| {
         ui.spacing_mut().item_spacing.y = 2.0;
-        ui.label(text::hint(t, label));
+        glossary::explained(ui.label(text::hint(t, label)), label);
         ui.label(text::number(t, value));
     });
 }

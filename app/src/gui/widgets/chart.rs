@@ -1,10 +1,11 @@
 //! Charts over steps: thinned so that every spike stays, smoothed with the raw curve behind, zoomable.
 
+use super::curve::Kept;
 use crate::gui::theme::{Tokens, of, text, tokens};
 use eframe::egui::{Align2, Color32, Context, Id, Ui};
 use egui_plot::{FilledArea, HoverPosition, Line, LineStyle, MarkerShape, Plot, PlotPoint, Points, Text, VLine};
-use peft_plan::zones::{Limits, smoothed};
-use std::sync::Arc;
+use peft_plan::zones::Limits;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How curves are looked at; the same for all charts of a page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,43 +50,8 @@ pub struct Chart<'a> {
     pub write: fn(f64) -> String,
 }
 
-/// Most points of a curve that are handed to the painter.
-const DRAWN: usize = 1200;
 /// Most points of the edges of zones.
 const ZONE_POINTS: usize = 160;
-
-/// `points` in at most `most` points: of each stretch the lowest and the highest stay, so no spike is lost.
-pub fn thin(points: &[[f64; 2]], most: usize) -> Vec<[f64; 2]> {
-    if points.len() <= most.max(4) {
-        return points.iter().copied().filter(|p| p[1].is_finite()).collect();
-    }
-    let mut kept = Vec::with_capacity(most + 2);
-    for stretch in points.chunks(points.len().div_ceil(most / 2)) {
-        let finite = || stretch.iter().enumerate().filter(|(_, p)| p[1].is_finite());
-        let low = finite().min_by(|a, b| a.1[1].total_cmp(&b.1[1]));
-        let high = finite().max_by(|a, b| a.1[1].total_cmp(&b.1[1]));
-        let (Some(low), Some(high)) = (low, high) else { continue };
-        let (first, second) = if low.0 <= high.0 { (low, high) } else { (high, low) };
-        kept.push(*first.1);
-        if first.0 != second.0 {
-            kept.push(*second.1);
-        }
-    }
-    kept
-}
-
-/// The points between two steps, with one more on either side.
-fn within(points: &[[f64; 2]], from: f64, to: f64) -> &[[f64; 2]] {
-    let begin = points.partition_point(|p| p[0] < from).saturating_sub(1);
-    let end = (points.partition_point(|p| p[0] <= to) + 1).min(points.len());
-    points.get(begin..end).unwrap_or(&[])
-}
-
-/// The lowest and the highest value.
-fn extremes(curve: &[[f64; 2]]) -> (f64, f64) {
-    let finite = curve.iter().map(|p| p[1]).filter(|value| value.is_finite());
-    finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-}
 
 /// The span that curves cover upright, with a little air.
 fn span(curves: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
@@ -97,76 +63,26 @@ fn span(curves: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
     (low - air, high + air)
 }
 
-/// What tells whether a curve is still the one that was prepared.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Key {
-    count: usize,
-    ends: [f64; 4],
-    smoothing: f64,
-    window: (f64, f64),
-}
-
-impl Key {
-    fn of(points: &[[f64; 2]], smoothing: f64, window: (f64, f64)) -> Self {
-        let nothing = [0.0; 2];
-        let [a, b] = *points.first().unwrap_or(&nothing);
-        let [c, d] = *points.last().unwrap_or(&nothing);
-        // Something that is not a number is never the same.
-        let ends = [a, b, c, d].map(|value| if value.is_nan() { f64::MAX } else { value });
-        Self { count: points.len(), ends, smoothing, window }
-    }
-}
-
-/// A curve as it is painted: each step faint, and smoothed.
-type Prepared = Arc<(Vec<[f64; 2]>, Vec<[f64; 2]>)>;
-
-/// Thin and smooth a curve, or take what was prepared for an earlier frame.
-fn prepared(ctx: &Context, id: Id, points: &[[f64; 2]], smoothing: f64, (from, to): (f64, f64)) -> Prepared {
-    let key = Key::of(points, smoothing, (from, to));
-    let known: Option<(Key, Prepared)> = ctx.data(|data| data.get_temp(id));
-    if let Some((of, known)) = known
-        && of == key
-    {
-        return known;
-    }
-    let faint = thin(within(points, from, to), DRAWN);
-    let smooth = if smoothing > 0.0 && points.len() > 2 {
-        let values = smoothed(points.iter().map(|p| p[1]), smoothing);
-        let whole: Vec<[f64; 2]> = points.iter().zip(values).map(|(p, v)| [p[0], v]).collect();
-        thin(within(&whole, from, to), DRAWN)
-    } else {
-        Vec::new()
-    };
-    let made = Arc::new((faint, smooth));
-    ctx.data_mut(|data| data.insert_temp(id, (key, made.clone())));
-    made
-}
-
-/// The span of a curve, worked out when it changes.
-fn known_span(ctx: &Context, id: Id, points: &[[f64; 2]]) -> (f64, f64) {
-    let key = Key::of(points, 0.0, (0.0, 0.0));
-    let known: Option<(Key, (f64, f64))> = ctx.data(|data| data.get_temp(id));
-    match known {
-        Some((of, known)) if of == key => known,
-        _ => {
-            let made = extremes(points);
-            ctx.data_mut(|data| data.insert_temp(id, (key, made)));
-            made
-        }
-    }
+/// Bring what is kept of a curve up to date, and look at it.
+fn with_kept<T>(ctx: &Context, id: Id, series: &Series, look: Look, read: impl FnOnce(&mut Kept) -> T) -> T {
+    let smoothing = if series.marks { 0.0 } else { look.smoothing };
+    let kept: Arc<Mutex<Kept>> = ctx.data_mut(|data| data.get_temp_mut_or_default::<Arc<Mutex<Kept>>>(id).clone());
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.follow(series.points, smoothing);
+    read(&mut kept)
 }
 
 /// Draw it.
 pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Response {
     let t = of(ui);
     let ctx = ui.ctx().clone();
-    let id = |what: &str, s: &Series| ui.scope_id().with((chart.name, s.name, what));
-    let ids: Vec<[Id; 2]> = series.iter().map(|s| ["span", "curve"].map(|what| id(what, s))).collect();
+    let ids: Vec<Id> = series.iter().map(|s| ui.scope_id().with((chart.name, s.name))).collect();
     let Chart { name, height, look, zones, flags, write } = *chart;
     let up = move |value: f64| if look.log { value.max(1e-12).log10() } else { value };
     let down = move |value: f64| if look.log { 10_f64.powf(value) } else { value };
     let last = series.iter().filter_map(|s| s.points.last()).map(|p| p[0]).fold(1.0, f64::max);
-    let (low, high) = span(series.iter().zip(&ids).map(|(s, ids)| known_span(&ctx, ids[0], s.points)));
+    let (low, high) =
+        span(series.iter().zip(&ids).filter_map(|(s, id)| with_kept(&ctx, *id, s, look, |kept| kept.span())));
     let (low, high) = if look.log { (up(low.max(high * 1e-6)), up(high)) } else { (low, high) };
     let plot = Plot::new(name)
         .height(height)
@@ -193,13 +109,16 @@ pub fn chart(ui: &mut Ui, chart: &Chart, series: &[Series]) -> eframe::egui::Res
         let is_seen = bounds.width() > 0.0 && bounds.width().is_finite();
         let (from, to) = if is_seen { (bounds.min()[0], bounds.max()[0]) } else { (0.0, last) };
         zone_areas(plot, t, zones, (low, high), &up);
-        for (s, ids) in series.iter().zip(&ids) {
+        for (s, id) in series.iter().zip(&ids) {
             let color = t.series[s.order % t.series.len()];
-            let smoothing = if s.marks { 0.0 } else { look.smoothing };
-            let curve = prepared(&ctx, ids[1], s.points, smoothing, (from, to));
-            let (faint, smooth) = &*curve;
-            let place = |points: &[[f64; 2]]| -> Vec<[f64; 2]> {
-                points.iter().map(|p| [p[0], up(p[1])]).filter(|p| p[1].is_finite()).collect()
+            let (faint, smooth) = with_kept(&ctx, *id, s, look, |kept| kept.painted(s.points, (from, to)));
+            let place = |mut points: Vec<[f64; 2]>| -> Vec<[f64; 2]> {
+                if look.log {
+                    for point in &mut points {
+                        point[1] = up(point[1]);
+                    }
+                }
+                points
             };
             if s.marks {
                 let marks = Points::new(s.name, place(faint)).color(color).radius(4.5);
@@ -257,7 +176,7 @@ fn zone_areas(
     let bands = [(flat(low), good.clone()), (good, acceptable.clone()), (acceptable, flat(high))];
     let words = ["Good", "Acceptable", "Needs attention"];
     for (i, (bottom, top)) in bands.iter().enumerate() {
-        let area = FilledArea::new("", &xs, bottom, top).fill_color(t.zones[i]).allow_hover(false);
+        let area = FilledArea::new("", &xs, bottom, top).fill_color(tokens::faded(t.zones[i], 0.75)).allow_hover(false);
         plot.add(area);
         let (Some(x), Some(b), Some(u)) = (xs.last(), bottom.last(), top.last()) else { continue };
         // A word needs room.
@@ -324,27 +243,5 @@ mod tests {
             (plain(1e-12).as_str(), plain(f64::NAN).as_str(), plain(-0.0005).as_str()),
             ("under 0.0000001", "–", "-0.00050")
         );
-    }
-
-    #[test]
-    fn thinning_keeps_spikes_and_order_whatever_the_size() {
-        let mut line: Vec<[f64; 2]> = (0..100_000).map(|i| [f64::from(i), 1.0]).collect();
-        line[54_321][1] = 9.0;
-        line[77][1] = -3.0;
-        line[500][1] = f64::NAN;
-        let kept = thin(&line, 500);
-        assert!(kept.len() <= 502 && kept.contains(&[54_321.0, 9.0]) && kept.contains(&[77.0, -3.0]));
-        assert!(kept.windows(2).all(|w| w[0][0] < w[1][0]), "in order");
-        for n in 0..40 {
-            assert!(thin(&line[..n], 4).len() <= n);
-        }
-    }
-
-    #[test]
-    fn the_window_of_a_curve_reaches_one_point_past_its_edges() {
-        let line: Vec<[f64; 2]> = (0..10).map(|i| [f64::from(i), 0.0]).collect();
-        let seen = within(&line, 3.5, 5.5);
-        assert_eq!((seen[0][0], seen[seen.len() - 1][0]), (3.0, 6.0));
-        assert!(within(&[], 0.0, 1.0).is_empty());
     }
 }

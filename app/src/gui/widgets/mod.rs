@@ -4,6 +4,7 @@ pub mod button;
 pub mod card;
 pub mod chart;
 pub mod chooser;
+pub mod curve;
 pub mod empty;
 pub mod field;
 pub mod markdown;

@@ -13,15 +13,16 @@ use eframe::egui::{Align, CollapsingHeader, CornerRadius, Frame, Layout, Margin,
 pub fn problem_card(ui: &mut Ui, problem: &Problem, can_close: bool, out: &mut Out) -> bool {
     let t = of(ui);
     let mut is_closed = false;
+    let tone = if problem.is_warning { t.warn } else { t.bad };
     let frame = Frame::new()
-        .fill(t.bad.bg)
-        .stroke(Stroke::new(t.stroke, tokens::faded(t.bad.fg, 0.4)))
+        .fill(tone.bg)
+        .stroke(Stroke::new(t.stroke, tokens::faded(tone.fg, 0.4)))
         .corner_radius(CornerRadius::same(space::CARD_RADIUS))
         .inner_margin(Margin { left: 18, right: 14, top: 12, bottom: 12 });
     let shown = frame.show(ui, |ui| {
         ui.set_width(ui.available_width());
         ui.horizontal(|ui| {
-            icon_label(ui, Icon::Warning, t.bad.fg, 18.0);
+            icon_label(ui, Icon::Warning, tone.fg, 18.0);
             ui.label(text::card_title(t, &problem.title));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if can_close && button::icon(Icon::Cross, "Close this message").small().ui(ui).clicked() {
@@ -72,6 +73,6 @@ pub fn problem_card(ui: &mut Ui, problem: &Problem, can_close: bool, out: &mut O
     let rect = shown.response.rect;
     let stripe = eframe::egui::Rect::from_min_max(rect.min, eframe::egui::pos2(rect.left() + 4.0, rect.bottom()));
     let left = CornerRadius { nw: space::CARD_RADIUS, sw: space::CARD_RADIUS, ne: 0, se: 0 };
-    ui.painter().rect_filled(stripe, left, t.bad.fg);
+    ui.painter().rect_filled(stripe, left, tone.fg);
     is_closed
 }

@@ -1,6 +1,7 @@
 //! A look at examples, in a thread: what they are, how good they are, how they will be read.
 
 use crate::cli::data::seen;
+use crate::gui::problem::Problem;
 use crate::jobs::sources::files_of;
 use peft_data::{BadLine, ConvertOptions, Inspection, ReadOptions, Target};
 use peft_plan::{Example, Fault, Result};
@@ -81,6 +82,15 @@ fn turns(example: &Example) -> Vec<(String, String)> {
             [list("", prompt), list(if *desirable { "wanted" } else { "unwanted" }, answer)].concat()
         }
     }
+}
+
+/// The columns that a failure names which could not tell them apart.
+pub(super) fn columns_of(problem: &Problem) -> Vec<String> {
+    if problem.code != "PS-DATA-003" {
+        return Vec::new();
+    }
+    let listed = problem.detail.rsplit_once("` has ").map_or("", |(_, listed)| listed);
+    listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Text that was pasted, as a file that is kept.
@@ -166,6 +176,17 @@ mod tests {
         assert_eq!(ending("[{\"a\":1}]"), "json");
         assert_eq!(ending("question,answer\na,b"), "csv");
         assert_eq!(ending("Once upon a time"), "txt");
+    }
+
+    #[test]
+    fn columns_that_nobody_knows_are_named_s4_4_4() {
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join("odd.jsonl");
+        std::fs::write(&path, "{\"xq\":\"Hi there\",\"yq\":\"Hello\"}\n".repeat(3)).expect("written");
+        let fault = inspect(std::slice::from_ref(&path), None, &BTreeMap::new()).expect_err("not known");
+        assert_eq!(columns_of(&Problem::from(&fault)), ["xq", "yq"], "{}", fault.detail);
+        let columns = [("user", "xq"), ("assistant", "yq")].map(|(part, name)| (part.to_owned(), name.to_owned()));
+        assert_eq!(inspect(&[path], None, &columns.into()).expect("read").inspection.rows, 3);
     }
 
     #[test]

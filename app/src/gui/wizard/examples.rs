@@ -32,6 +32,16 @@ pub(super) fn examples_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
         }
         Some(Err(problem)) => {
             problem_card(ui, &problem, false, out);
+            let named = wizard.named.clone();
+            if problem.code == "PS-DATA-003" && !named.is_empty() {
+                ui.add_space(space::S);
+                card(ui, |ui| {
+                    let t = of(ui);
+                    ui.label(text::card_title(t, "Which column is which?"));
+                    ui.label(text::body(t, "Say where the question and the answer are, or which one is plain text."));
+                    columns_ui(ui, wizard, &named, out);
+                });
+            }
             wizard.found = Some(Err(problem));
         }
         None if !wizard.paths.is_empty() => out.push(Command::Inspect(wizard.paths.clone())),
@@ -90,11 +100,23 @@ fn drop_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
     });
 }
 
+/// Files that are shown one by one.
+const FILES: usize = 8;
+
+/// "1 row", "2 rows".
+fn count_of(number: usize, what: &str) -> String {
+    format!("{} {what}{}", count(number as u64), if number == 1 { "" } else { "s" })
+}
+
+fn rows_of(rows: usize) -> String {
+    count_of(rows, "row")
+}
+
 fn found_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) {
     let t = of(ui);
     let i = &found.inspection;
     card(ui, |ui| {
-        for file in &i.files {
+        for file in i.files.iter().take(FILES) {
             ui.horizontal(|ui| {
                 icon_label(ui, Icon::File, t.accent, 18.0);
                 let name = file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -102,14 +124,19 @@ fn found_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) 
             });
             let sure = 100.0 * file.confidence;
             let line = format!(
-                "{} with rows like {}  ·  {} rows  ·  {sure:.0} % sure",
+                "{} with rows like {}  ·  {}  ·  {sure:.0} % sure",
                 file.format,
                 file.shape,
-                count(file.rows as u64)
+                rows_of(file.rows)
             );
             ui.label(text::hint(t, line));
         }
-        columns_ui(ui, wizard, found, out);
+        if let Some(more) = i.files.get(FILES..).filter(|more| !more.is_empty()) {
+            let rows = more.iter().map(|file| file.rows).sum();
+            ui.label(text::body(t, format!("and {} more with {}", count_of(more.len(), "file"), rows_of(rows))));
+        }
+        let columns = i.files.first().map_or(&[][..], |file| &file.columns[..]);
+        columns_ui(ui, wizard, columns, out);
     });
     ui.add_space(space::S);
     quality_ui(ui, found, out);
@@ -128,9 +155,11 @@ fn found_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) 
     }
 }
 
-/// Which column is what, where a table has columns.
-fn columns_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out) {
-    let Some(file) = found.inspection.files.first().filter(|file| !file.columns.is_empty()) else { return };
+/// Which column is what, where there are columns.
+fn columns_ui(ui: &mut Ui, wizard: &mut Wizard, columns: &[String], out: &mut Out) {
+    if columns.is_empty() {
+        return;
+    }
     let t = of(ui);
     let mut is_changed = false;
     ui.horizontal_wrapped(|ui| {
@@ -144,7 +173,7 @@ fn columns_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out
                 if ui.selectable_label(chosen.is_none(), "found by itself").clicked() {
                     is_changed |= wizard.columns.remove(part).is_some();
                 }
-                for column in &file.columns {
+                for column in columns {
                     if ui.selectable_label(chosen.as_ref() == Some(column), column).clicked() {
                         wizard.columns.insert(part.to_owned(), column.clone());
                         is_changed = true;
@@ -154,8 +183,11 @@ fn columns_ui(ui: &mut Ui, wizard: &mut Wizard, found: &Inspected, out: &mut Out
             combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, format!("Column for {name}")));
         }
     });
-    if is_changed {
-        out.push(Command::Inspect(wizard.paths.clone()));
+    // Half of a pair says nothing yet.
+    let has = |part: &str| wizard.columns.contains_key(part);
+    let is_whole = wizard.columns.is_empty() || has("text") || has("user") && has("assistant");
+    if is_changed && is_whole {
+        out.push(Command::Inspect(wizard.tried.clone()));
     }
 }
 
@@ -172,7 +204,7 @@ fn quality_ui(ui: &mut Ui, found: &Inspected, out: &mut Out) {
                 t.bad
             };
             ui.label(text::toned_strong(tone.fg, format!("Quality {} of 100", i.score)));
-            let rows = format!("{} usable rows, {} left out", count(i.rows as u64), count(i.rejected as u64));
+            let rows = format!("{}, {} left out", count_of(i.rows, "usable row"), count(i.rejected as u64));
             ui.label(text::body(t, rows));
         });
         if i.issues.is_empty() {

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use crate::jobs::plan::{Answer, Suited};
 use data::Inspected;
 use peft_plan::RunConfig;
+use peft_plan::defaults::Reasoned;
 use peft_plan::estimate::Rates;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,8 +74,12 @@ pub struct Wizard {
     asked_profiles: bool,
     /// Columns that were mapped by hand.
     pub columns: BTreeMap<String, String>,
+    /// The columns there are, where it could not be told which is which.
+    named: Vec<String>,
     /// The files that are looked at.
     pub paths: Vec<PathBuf>,
+    /// What was looked at last, whatever came of it.
+    pub tried: Vec<PathBuf>,
     /// What was found in them.
     pub found: Option<Result<Box<Inspected>, Problem>>,
     /// They are being looked at.
@@ -83,6 +88,8 @@ pub struct Wizard {
     looks: u64,
     /// What the run would be.
     pub answer: Option<Result<Box<Answer>, Problem>>,
+    /// Values and reasons of the last plan that can be.
+    known: Vec<Reasoned>,
     /// Of what that is the answer.
     planned_for: Option<(RunConfig, Rates)>,
     /// It is being worked out.
@@ -90,8 +97,10 @@ pub struct Wizard {
     changed: Option<(Instant, RunConfig, Rates)>,
     /// What electricity costs.
     pub rates: Rates,
-    /// A path that is being typed.
+    /// A path of examples that is being typed.
     pub path: String,
+    /// The name or folder of a model that is being typed.
+    pub model: String,
     /// Text that is being pasted.
     pub pasted: String,
     shows_paste: bool,
@@ -99,6 +108,8 @@ pub struct Wizard {
     pub words: String,
     shows_advanced: bool,
     edits: BTreeMap<String, String>,
+    /// Why a value that was typed is not used.
+    pub refused: Option<Problem>,
     /// The name for a preset.
     pub preset: String,
 }
@@ -109,8 +120,9 @@ const SETTLE: std::time::Duration = std::time::Duration::from_millis(60);
 impl Wizard {
     /// Begin with settings that exist.
     pub fn of(config: RunConfig) -> Self {
-        let paths = config.dataset_paths().iter().map(PathBuf::from).collect();
-        Self { step: Step::Model, paths, config, ..Self::default() }
+        let paths: Vec<PathBuf> = config.dataset_paths().iter().map(PathBuf::from).collect();
+        let columns = config.dataset.columns.clone().unwrap_or_default();
+        Self { step: Step::Model, tried: paths.clone(), paths, columns, config, ..Self::default() }
     }
 
     /// Take a model.
@@ -127,6 +139,16 @@ impl Wizard {
         self.config.model.id.clone()
     }
 
+    /// A look at these files begins; its number. What was said of the columns of others is not for them.
+    pub fn look_at(&mut self, paths: &[PathBuf]) -> u64 {
+        if self.tried != paths {
+            self.columns.clear();
+            self.named.clear();
+            self.tried = paths.to_vec();
+        }
+        self.look()
+    }
+
     /// A look at files begins; its number.
     pub fn look(&mut self) -> u64 {
         self.is_inspecting = true;
@@ -140,9 +162,19 @@ impl Wizard {
             return;
         }
         self.is_inspecting = false;
-        if let Ok(found) = &result {
-            self.paths.clone_from(&found.paths);
-            self.use_paths();
+        match &result {
+            Ok(found) => {
+                self.paths.clone_from(&found.paths);
+                self.tried.clone_from(&found.paths);
+                self.named.clear();
+                self.use_paths();
+            }
+            Err(problem) => {
+                let named = data::columns_of(problem);
+                if !named.is_empty() {
+                    self.named = named;
+                }
+            }
         }
         self.found = Some(result);
     }
@@ -217,6 +249,9 @@ impl Wizard {
     /// The plan is here.
     pub fn planned(&mut self, answer: Result<Box<Answer>, Problem>) {
         self.is_planning = false;
+        if let Ok(answer) = &answer {
+            self.known.clone_from(&answer.planned.values);
+        }
         self.answer = Some(answer);
     }
 

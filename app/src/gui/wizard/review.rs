@@ -31,7 +31,7 @@ pub(super) fn review_ui(ui: &mut Ui, wizard: &mut Wizard, out: &mut Out) {
 fn answer_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
     let t = of(ui);
     for fault in &answer.problems {
-        problem_card(ui, &Problem::from(fault), false, out);
+        problem_card(ui, &Problem::from(fault).as_warning(), false, out);
     }
     card(ui, |ui| {
         estimate_ui(ui, wizard, answer);
@@ -66,7 +66,7 @@ fn answer_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
             let width = 180.0;
             field::line(ui, "Keep as a preset", &mut wizard.preset, "its name", width);
             let can = !wizard.preset.trim().is_empty();
-            if button::secondary("Keep").named("Keep as a preset").enabled(can).ui(ui).clicked() {
+            if button::secondary("Keep").named("Keep the preset").enabled(can).ui(ui).clicked() {
                 let name = std::mem::take(&mut wizard.preset).trim().to_owned();
                 out.push(Command::SavePreset(name, Box::new(wizard.config.clone())));
             }

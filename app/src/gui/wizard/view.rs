@@ -6,12 +6,13 @@ use crate::gui::command::{Command, Out};
 use crate::gui::state::Data;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
+use crate::gui::views::models::discover;
 use crate::gui::widgets::button;
 use crate::gui::widgets::card::heading;
 use eframe::egui::{Align, CursorIcon, FontId, Layout, Rect, Role, Sense, Ui, WidgetInfo, pos2, vec2};
 
 /// Draw it.
-pub fn wizard_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
+pub fn wizard_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, offers: &discover::State, out: &mut Out) {
     let (title, sentence) = match wizard.step {
         Step::Goal => (
             "What do you want to make?",
@@ -31,7 +32,7 @@ pub fn wizard_ui(ui: &mut Ui, data: &Data, wizard: &mut Wizard, out: &mut Out) {
     ui.add_space(space::L);
     match wizard.step {
         Step::Goal => goal::goal_ui(ui, wizard, out),
-        Step::Model => model::model_ui(ui, data, wizard, out),
+        Step::Model => model::model_ui(ui, data, wizard, offers, out),
         Step::Data => examples::examples_ui(ui, wizard, out),
         Step::Settings => settings::settings_ui(ui, wizard, out),
         Step::Review => review::review_ui(ui, wizard, out),

@@ -11,7 +11,7 @@ pub use processor::Processor;
 pub use surroundings::Surroundings;
 
 use super::memory::{available_memory, total_memory};
-use peft_models::engine::Engine;
+use peft_models::engine::{self, Engine};
 use peft_plan::{Fault, MachineFacts};
 use serde::Serialize;
 use serde_json::Value;
@@ -58,10 +58,15 @@ pub struct Chosen {
     pub fastest_precision: &'static str,
 }
 
-/// Look at the machine. `why`: the reason for the processor; `backend`: what was asked for; `threads`: how many
-/// compute.
-pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Result<(Hardware, Vec<Fault>), Fault> {
+/// Look at the machine. `chosen`: what is computed with; `backend`: what was asked for; `threads`: how many compute.
+pub fn probe(
+    data_dir: &Path,
+    chosen: &engine::Chosen,
+    backend: &str,
+    threads: usize,
+) -> Result<(Hardware, Vec<Fault>), Fault> {
     let kernels = Engine::kernels(backend)?;
+    let is_card = chosen.memory.is_some();
     let system = surroundings::look();
     let cards = cards::look();
     let faults = judge::problems(&cards, &system);
@@ -70,7 +75,6 @@ pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Resul
         Cards::Found { cards, .. } => (cards.clone(), None),
         Cards::Unasked { cards, reason, .. } => (cards.clone(), Some(reason.clone())),
     };
-    let reason = if gpus.is_empty() { format!("no NVIDIA graphics card was found; {why}") } else { why.to_owned() };
     let hardware = Hardware {
         gpus,
         gpu_reason,
@@ -80,11 +84,11 @@ pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Resul
         disk_free_bytes: free_space(data_dir)?,
         system,
         backend: Chosen {
-            name: "cpu".to_owned(),
-            reason,
+            name: chosen.name.to_owned(),
+            reason: chosen.reason.clone(),
             threads,
-            kernels: kernels.name(),
-            fastest_precision: kernels.fastest_factors().name(),
+            kernels: if is_card { chosen.name } else { kernels.name() },
+            fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
         },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
@@ -94,9 +98,11 @@ pub fn probe(data_dir: &Path, why: &str, backend: &str, threads: usize) -> Resul
 
 /// The part that plans are made from.
 pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
+    // A plan is made for the card's memory where a card computes.
+    let card = Engine::choice(backend).ok().and_then(|chosen| chosen.memory);
     MachineFacts {
-        memory_bytes: total_memory(),
-        available_bytes: available_memory(),
+        memory_bytes: card.map_or_else(total_memory, |card| card.total as u64),
+        available_bytes: card.map_or_else(available_memory, |card| card.available as u64),
         cores: sysinfo::System::physical_core_count().unwrap_or(1),
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
@@ -123,7 +129,8 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_described_without_a_card_or_a_driver() {
-        let (hardware, _) = probe(Path::new("."), "because", "auto", 1).expect("described");
+        let (hardware, _) =
+            probe(Path::new("."), &Engine::choice("auto").expect("a device"), "auto", 1).expect("described");
         assert!(hardware.memory_bytes > 0 && hardware.cpu.cores > 0);
         assert!(!hardware.gpus.is_empty() || hardware.gpu_reason.is_some());
     }

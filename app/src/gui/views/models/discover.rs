@@ -9,6 +9,7 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip};
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field, status};
+use crate::jobs::library::LocalModel;
 use eframe::egui::{Align, Key, Label, Layout, Ui};
 use serde_json::Value;
 
@@ -144,6 +145,28 @@ pub(super) fn discover_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
                 offer_ui(ui, offer, is_coming, out);
             }
         }
+    }
+}
+
+/// For who chooses a model: up to `most` that train here and are not here yet, and what is being downloaded.
+pub fn suggestions_ui(ui: &mut Ui, state: &State, here: &[LocalModel], most: usize, out: &mut Out) {
+    for download in state.downloads.iter().filter(|download| !matches!(download.ending, Some(Ending::Done(_)))) {
+        download_ui(ui, download, out);
+    }
+    // What somebody searched for is shown where they searched.
+    let Some(Ok(found)) = state.found.as_ref().filter(|_| state.words.trim().is_empty()) else { return };
+    let is_wanted = |offer: &&Offer| {
+        matches!(offer.fits.as_deref(), Some("lora" | "qlora"))
+            && !offer.gated
+            && here.iter().all(|model| model.id != offer.id)
+            && state.downloads.iter().all(|download| download.model != offer.id)
+    };
+    let mut offers = found.iter().filter(is_wanted).take(most).peekable();
+    if offers.peek().is_some() {
+        ui.label(text::hint(of(ui), "Worth a try on this computer"));
+    }
+    for offer in offers {
+        offer_ui(ui, offer, false, out);
     }
 }
 

@@ -37,7 +37,7 @@ fn examples_ui(ui: &mut Ui, page: &Playground, out: &mut Out) {
     let t = of(ui);
     let title = format!("`{}` is listening", ready.name);
     let sentence = if page.beside.is_some() {
-        "Each question goes to both models, one after the other."
+        "Each question goes to both models, which answer together."
     } else if ready.is_tuned && ready.has_base && page.compare {
         "Each question goes to the model before and after training."
     } else {

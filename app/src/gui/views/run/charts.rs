@@ -28,8 +28,8 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
                 is_kept = button::quiet("As picture").icon(Icon::Camera).small().enabled(!is_empty).ui(ui).clicked();
                 ui.checkbox(&mut state.look.log, text::hint(t, "Log scale"));
                 ui.spacing_mut().slider_width = 110.0;
-                let name = ui.label(text::hint(t, "Smoothing"));
-                ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false)).labelled_by(name.id);
+                let slider = ui.add(Slider::new(&mut state.look.smoothing, 0.0..=0.99).show_value(false));
+                slider.labelled_by(ui.label(text::hint(t, "Smoothing")).id);
             });
         });
         if !story.has_steps() {
@@ -39,12 +39,17 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
             return;
         }
         let train = story.curve(Metric::Loss);
-        let is_current = |judged: &Judged| judged.run == run.id.as_str() && judged.revision == story.revision;
-        if !state.judged.as_ref().is_some_and(is_current) {
-            state.judged = Some(judge(run, story));
+        let mine = |judged: &&Judged| judged.run == run.id.as_str();
+        if state.judged.as_ref().filter(mine).is_none_or(|judged| judged.revision != story.revision) {
+            if train.len() <= SHORT {
+                state.judged = Some(judge(run.id.as_str(), story)());
+            } else if !std::mem::replace(&mut state.is_judging, true) {
+                out.push(Command::Judge(run.id.to_string()));
+            }
         }
-        let Some(judged) = &state.judged else { return };
-        let zones = &judged.zones;
+        // A long curve shows meanwhile what was said of it last.
+        let judged = state.judged.as_ref().filter(mine);
+        let zones = judged.map_or(&[][..], |judged| judged.zones.as_slice());
         let checks: Vec<[f64; 2]> = story.evaluations.iter().map(|e| [e.step as f64, e.loss]).collect();
         let flags: Vec<(f64, String)> =
             story.findings.iter().map(|f| (f.step as f64, f.kind.replace('_', " "))).collect();
@@ -54,15 +59,17 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
             Series { name: "held-out loss", points: &checks, order: 1, marks: true },
         ];
         chart(ui, &loss, &series);
-        let said = &judged.said;
-        let (icon, color) = match said.zone {
-            Zone::Good => (Icon::Check, t.ok.fg),
-            Zone::Acceptable => (Icon::Info, t.info.fg),
-            Zone::Attention => (Icon::Warning, t.warn.fg),
+        let (icon, color, sentence) = match judged.map(|judged| &judged.said) {
+            None => (Icon::Clock, t.text3, "Looking at the curve"),
+            Some(said) => match said.zone {
+                Zone::Good => (Icon::Check, t.ok.fg, said.sentence.as_str()),
+                Zone::Acceptable => (Icon::Info, t.info.fg, said.sentence.as_str()),
+                Zone::Attention => (Icon::Warning, t.warn.fg, said.sentence.as_str()),
+            },
         };
         ui.horizontal_wrapped(|ui| {
             icon_label(ui, icon, color, 16.0);
-            ui.label(text::value(t, &said.sentence));
+            ui.label(text::value(t, sentence));
         });
         legend_ui(ui, !checks.is_empty());
     });
@@ -70,6 +77,11 @@ pub(super) fn main_ui(ui: &mut Ui, run: &Run, story: &Story, state: &mut State, 
         out.push(Command::Picture(run.directory.join("loss.png"), shown.response.rect));
     }
 }
+
+/// Steps up to which a curve is judged while it is painted: that takes less than a thread does.
+const SHORT: usize = 2000;
+/// Most limits that are kept: more than are drawn.
+const LIMITS: usize = 1000;
 
 /// How good a curve is: worked out when it changes, not with every frame.
 #[derive(Clone, Debug)]
@@ -80,13 +92,23 @@ pub struct Judged {
     said: Verdict,
 }
 
-fn judge(run: &Run, story: &Story) -> Judged {
-    let pairs: Vec<(f64, f64)> = story.curve(Metric::Loss).iter().map(|p| (p[0], p[1])).collect();
-    Judged {
-        run: run.id.to_string(),
-        revision: story.revision,
-        zones: limits(&pairs),
-        said: verdict(&pairs, &story.evaluations),
+impl Judged {
+    /// Whether it is about the curve as it was then.
+    pub fn is_of(&self, revision: u64) -> bool {
+        self.revision == revision
+    }
+}
+
+/// What works out how good the curve of a run is, with all that it needs for that.
+pub fn judge(run: &str, story: &Story) -> impl FnOnce() -> Judged + Send + use<> {
+    let (run, revision) = (run.to_owned(), story.revision);
+    let (curve, evaluations) = (story.curve(Metric::Loss).to_vec(), story.evaluations.clone());
+    move || {
+        let pairs: Vec<(f64, f64)> = curve.iter().map(|p| (p[0], p[1])).collect();
+        let all = limits(&pairs);
+        let mut zones: Vec<Limits> = all.iter().step_by(all.len().div_ceil(LIMITS).max(1)).copied().collect();
+        zones.extend(all.last());
+        Judged { run, revision, zones, said: verdict(&pairs, &evaluations) }
     }
 }
 

@@ -11,6 +11,8 @@ struct Gauge {
     name: String,
     value: String,
     share: Option<f64>,
+    /// Nearly full is a reason to worry: what only works hard is as it should be.
+    worries: bool,
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {
@@ -25,21 +27,24 @@ fn gauges(reading: &Reading) -> Vec<Gauge> {
             name: "Processor".to_owned(),
             value: percent(reading.cpu_utilization),
             share: Some(reading.cpu_utilization / 100.0),
+            worries: false,
         },
         Gauge {
             name: "Memory".to_owned(),
             value: format!("{} of {}", bytes(reading.ram_used_bytes), bytes(memory)),
             share: share(reading.ram_used_bytes, memory),
+            worries: true,
         },
     ];
     for (i, card) in reading.gpus.iter().enumerate() {
         let number = if reading.gpus.len() > 1 { format!(" {}", i + 1) } else { String::new() };
         if let Some(busy) = card.utilization {
-            all.push(Gauge { name: format!("Graphics card{number}"), value: percent(busy), share: Some(busy / 100.0) });
+            let (name, share) = (format!("Graphics card{number}"), Some(busy / 100.0));
+            all.push(Gauge { name, value: percent(busy), share, worries: false });
         }
         if let (Some(used), Some(whole)) = (card.memory_used_bytes, card.memory_bytes) {
             let value = format!("{} of {}", bytes(used), bytes(whole));
-            all.push(Gauge { name: format!("Its memory{number}"), value, share: share(used, whole) });
+            all.push(Gauge { name: format!("Its memory{number}"), value, share: share(used, whole), worries: true });
         }
     }
     if let Some(degrees) = reading.temperature_celsius {
@@ -47,10 +52,12 @@ fn gauges(reading: &Reading) -> Vec<Gauge> {
             name: "Temperature".to_owned(),
             value: format!("{degrees:.0} °C"),
             share: Some(degrees / 100.0),
+            worries: true,
         });
     }
     if let Some(watts) = reading.power_watts {
-        all.push(Gauge { name: "Power".to_owned(), value: format!("{watts:.0} W"), share: None });
+        let value = format!("{watts:.0} W");
+        all.push(Gauge { name: "Power".to_owned(), value, share: None, worries: false });
     }
     all
 }
@@ -66,7 +73,7 @@ pub(super) fn gauges_ui(ui: &mut Ui, reading: &Reading) {
                 ui.label(text::hint(t, &gauge.name));
                 ui.label(text::value(t, &gauge.value));
                 if let Some(share) = gauge.share {
-                    let color = if share > 0.95 { t.warn.fg } else { t.accent };
+                    let color = if gauge.worries && share > 0.95 { t.warn.fg } else { t.accent };
                     bar(ui, &gauge, share, color);
                 }
             });

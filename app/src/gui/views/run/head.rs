@@ -19,12 +19,16 @@ pub(super) fn head_ui(ui: &mut Ui, run: &Run, story: &Story, out: &mut Out) {
     ui.horizontal(|ui| {
         ui.add(Label::new(text::title(t, &run.name)).truncate());
     });
-    ui.horizontal_wrapped(|ui| {
-        status::status(ui, run.status);
-        if let Some(version) = run.version {
-            ui.label(text::hint(t, format!("Version {version}")));
-        }
-        buttons_ui(ui, run, out);
+    ui.scope(|ui| {
+        // Words stand in the middle of a row that is as high as its buttons.
+        ui.spacing_mut().interact_size.y = space::CONTROL;
+        ui.horizontal_wrapped(|ui| {
+            status::status(ui, run.status);
+            if let Some(version) = run.version {
+                ui.label(text::hint(t, format!("Version {version}")));
+            }
+            buttons_ui(ui, run, out);
+        });
     });
     ui.add_space(space::S);
     card(ui, |ui| {

@@ -1,0 +1,144 @@
+// Causal grouped-query attention on tensor cores, forward: as `attention.cu`, with tiles of 64 queries by 64 keys.
+#include "attention_bf16.cuh"
+
+// The largest, and the sum, over the four lanes that have a row together.
+DEVICE float row_largest(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+DEVICE float row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+template <int WIDTH>
+DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,
+                          i64 ld, Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale,
+                          i64 window, float cap, int has_sinks) {
+  constexpr int KEYS = SIDE_MMA;
+  SHARED(u16, keys, KEYS * (WIDTH + 8));
+  SHARED(u16, values, KEYS * (WIDTH + 8));
+  Tile tile = tile_at(tiles, blockIdx.x / heads);
+  int head = blockIdx.x % heads, kv = head / (heads / kv_heads);
+  int mine = threadIdx.x / 32 * 16;
+  q = q + head * WIDTH;
+  k = k + (tile.key_row * ld + kv * WIDTH);
+  v = v + (tile.key_row * ld + kv * WIDTH);
+
+  u32 query[WIDTH / 16][4];
+  start_head<WIDTH, SIDE_MMA>(keys, q, ld, tile.row, tile.row + tile.count - 1);
+  copy_group();
+  wait_copies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(query[c], keys, mine, c * 16);
+  __syncthreads();  // the queries have been read: keys may come
+
+  float out[WIDTH / 8][4];
+  clear(out);
+  // Rows `result_row(0)` and `result_row(2)` of this warp. A sink takes part from the beginning and has no value.
+  float largest[2], sum[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    largest[r] = has_sinks ? (float)sinks[head] : minus_infinity();
+    sum[r] = has_sinks ? 1.0f : 0.0f;
+  }
+  i64 last = tile.position + tile.count - 1;
+  i64 begin = (tile.position >= window ? tile.position - window + 1 : 0) / KEYS * KEYS;
+  start_head<WIDTH, KEYS>(keys, k, ld, begin, last);
+  copy_group();
+  start_head<WIDTH, KEYS>(values, v, ld, begin, last);
+  copy_group();
+  for (i64 at = begin; at <= last; at += KEYS) {
+    wait_copies<1>();
+    __syncthreads();  // the keys are there
+    float score[KEYS / 8][4];
+    clear(score);
+#pragma unroll
+    for (int c = 0; c < WIDTH / 16; c++) {
+#pragma unroll
+      for (int j = 0; j < KEYS / 16; j++) {
+        u32 right[4];
+        column_fragment<WIDTH>(right, keys, j * 16, c * 16);
+        multiply_16(score[2 * j], score[2 * j + 1], query[c], right);
+      }
+    }
+    wait_copies<0>();
+    __syncthreads();  // the values are there, and the keys have been read
+    if (at + KEYS <= last) start_head<WIDTH, KEYS>(keys, k, ld, at + KEYS, last);
+    copy_group();
+
+    float before[2] = {largest[0], largest[1]};
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        float s = score[j][e] * scale;
+        if (cap > 0.0f) s = cap * tanhf(s / cap);
+        i64 key = at + j * 8 + result_col(e);
+        if (!sees(tile.position + mine + result_row(e), key, window)) s = minus_infinity();
+        score[j][e] = s;
+        largest[e / 2] = fmaxf(largest[e / 2], s);
+      }
+    float shift[2], correction[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      largest[r] = row_largest(largest[r]);
+      // Nothing seen yet: no score to subtract, and nothing to correct.
+      shift[r] = largest[r] == minus_infinity() ? 0.0f : largest[r];
+      correction[r] = before[r] == minus_infinity() ? 0.0f : expf(before[r] - shift[r]);
+    }
+    float part[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        score[j][e] = expf(score[j][e] - shift[e / 2]);
+        part[e / 2] += score[j][e];
+      }
+#pragma unroll
+    for (int r = 0; r < 2; r++) sum[r] = sum[r] * correction[r] + row_sum(part[r]);
+#pragma unroll
+    for (int c = 0; c < WIDTH / 8; c++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) out[c][e] *= correction[e / 2];
+#pragma unroll
+    for (int j = 0; j < KEYS / 16; j++) {
+      u32 chance[4];
+      as_left(chance, score[2 * j], score[2 * j + 1]);
+#pragma unroll
+      for (int c = 0; c < WIDTH / 16; c++) {
+        u32 right[4];
+        step_fragment<WIDTH>(right, values, j * 16, c * 16);
+        multiply_16(out[2 * c], out[2 * c + 1], chance, right);
+      }
+    }
+    __syncthreads();  // the values have been read
+    if (at + KEYS <= last) start_head<WIDTH, KEYS>(values, v, ld, at + KEYS, last);
+    copy_group();
+  }
+#pragma unroll
+  for (int e = 0; e < 4; e++) {
+    int row = mine + result_row(e);
+    if (row >= tile.count) continue;
+#pragma unroll
+    for (int c = 0; c < WIDTH / 8; c++) {
+      y[(tile.row + row) * ldy + head * WIDTH + c * 8 + result_col(e)] = out[c][e] / sum[e / 2];
+    }
+    if (threadIdx.x % 4 == 0 && e % 2 == 0) lse[(tile.row + row) * heads + head] = largest[e / 2] + logf(sum[e / 2]);
+  }
+}
+
+#define ATTENTION_BF16(width)                                                                                       \
+  KERNEL(attention_bf16_##width, ATTENTION_THREADS)                                                                 \
+  (Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v, i64 ld,             \
+   Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale, i64 window, float cap,       \
+   int has_sinks) {                                                                                                 \
+    attention_mma<width>(y, ldy, lse, q, k, v, ld, sinks, tiles, heads, kv_heads, scale, window, cap, has_sinks);   \
+  }
+
+ATTENTION_BF16(16)
+ATTENTION_BF16(64)
+ATTENTION_BF16(80)
+ATTENTION_BF16(96)
+ATTENTION_BF16(128)

@@ -1,0 +1,211 @@
+// Backward of attention on tensor cores, in the two kernels and the letters of `attention_bwd.cu`: one has a tile of
+// queries and goes over keys, the other has a tile of keys and goes over the queries of all heads that share it. Every
+// number has one writer.
+#include "attention_bf16.cuh"
+
+// p and ds of a score from dot = q·k and dyv = dy·v; both 0 where the query does not see the key.
+DEVICE void slope_of(float& dot, float& dyv, bool is_seen, float lse, float weighted, float scale, float cap) {
+  float s = dot * scale, slope = 1.0f;
+  if (cap > 0.0f) {
+    float t = tanhf(s / cap);
+    s = cap * t;
+    slope = 1.0f - t * t;
+  }
+  dot = is_seen ? expf(s - lse) : 0.0f;
+  dyv = is_seen ? dot * (dyv - weighted) * slope * scale : 0.0f;
+}
+
+// dq of 64 queries: KEYS keys at a time.
+template <int WIDTH, int KEYS>
+DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,
+                             Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles,
+                             int heads, int kv_heads, float scale, i64 window, float cap) {
+  SHARED(u16, keys, SIDE_MMA * (WIDTH + 8));
+  SHARED(u16, values, KEYS * (WIDTH + 8));
+  Tile tile = tile_at(tiles, blockIdx.x / heads);
+  int head = blockIdx.x % heads, kv = head / (heads / kv_heads);
+  int mine = threadIdx.x / 32 * 16;
+  i64 last_row = tile.row + tile.count - 1;
+  k = k + (tile.key_row * ld + kv * WIDTH);
+  v = v + (tile.key_row * ld + kv * WIDTH);
+
+  u32 query[WIDTH / 16][4], grad[WIDTH / 16][4];
+  start_head<WIDTH, SIDE_MMA>(keys, q + head * WIDTH, ld, tile.row, last_row);
+  copy_group();
+  wait_copies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(query[c], keys, mine, c * 16);
+  __syncthreads();  // the queries have been read
+  start_head<WIDTH, SIDE_MMA>(keys, dy + head * WIDTH, lddy, tile.row, last_row);
+  copy_group();
+  wait_copies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(grad[c], keys, mine, c * 16);
+  __syncthreads();  // the gradients have been read: keys may come
+
+  float row_lse[2], row_dot[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    i64 row = tile.row + mine + result_row(2 * r);
+    i64 at = (row < last_row ? row : last_row) * heads + head;
+    row_lse[r] = lse[at];
+    row_dot[r] = dots[at];
+  }
+  float out[WIDTH / 8][4];
+  clear(out);
+  i64 last = tile.position + tile.count - 1;
+  i64 begin = (tile.position >= window ? tile.position - window + 1 : 0) / KEYS * KEYS;
+  for (i64 at = begin; at <= last; at += KEYS) {
+    start_head<WIDTH, KEYS>(keys, k, ld, at, last);
+    start_head<WIDTH, KEYS>(values, v, ld, at, last);
+    copy_group();
+    wait_copies<0>();
+    __syncthreads();  // keys and values are there
+    float score[KEYS / 8][4], dyv[KEYS / 8][4];
+    clear(score);
+    clear(dyv);
+#pragma unroll
+    for (int c = 0; c < WIDTH / 16; c++) {
+#pragma unroll
+      for (int j = 0; j < KEYS / 16; j++) {
+        u32 right[4];
+        column_fragment<WIDTH>(right, keys, j * 16, c * 16);
+        multiply_16(score[2 * j], score[2 * j + 1], query[c], right);
+        column_fragment<WIDTH>(right, values, j * 16, c * 16);
+        multiply_16(dyv[2 * j], dyv[2 * j + 1], grad[c], right);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        i64 key = at + j * 8 + result_col(e);
+        bool is_seen = sees(tile.position + mine + result_row(e), key, window);
+        slope_of(score[j][e], dyv[j][e], is_seen, row_lse[e / 2], row_dot[e / 2], scale, cap);
+      }
+#pragma unroll
+    for (int j = 0; j < KEYS / 16; j++) {
+      u32 ds[4];
+      as_left(ds, dyv[2 * j], dyv[2 * j + 1]);
+#pragma unroll
+      for (int c = 0; c < WIDTH / 16; c++) {
+        u32 right[4];
+        step_fragment<WIDTH>(right, keys, j * 16, c * 16);
+        multiply_16(out[2 * c], out[2 * c + 1], ds, right);
+      }
+    }
+    __syncthreads();  // keys and values have been read
+  }
+#pragma unroll
+  for (int e = 0; e < 4; e++) {
+    int row = mine + result_row(e);
+    if (row >= tile.count) continue;
+#pragma unroll
+    for (int c = 0; c < WIDTH / 8; c++) {
+      dq[(tile.row + row) * lddq + head * WIDTH + c * 8 + result_col(e)] = out[c][e];
+    }
+  }
+}
+
+// dk and dv of 64 keys: 16 queries at a time. Tiles as in `attention_dkv_tile`.
+template <int WIDTH>
+DEVICE void attention_dkv_mma(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q,
+                              Ptr<const u16> k, Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots,
+                              Ptr<const i64> tiles, int heads, int kv_heads, float scale, i64 window, float cap) {
+  constexpr int QUERIES = 16;
+  SHARED(u16, keys, SIDE_MMA * (WIDTH + 8));
+  SHARED(u16, values, SIDE_MMA * (WIDTH + 8));
+  SHARED(u16, queries, QUERIES * (WIDTH + 8));
+  SHARED(u16, grads, QUERIES * (WIDTH + 8));
+  Tile tile = tile_at(tiles, blockIdx.x / kv_heads);
+  int kv = blockIdx.x % kv_heads, group = heads / kv_heads;
+  int mine = threadIdx.x / 32 * 16;
+  start_head<WIDTH, SIDE_MMA>(keys, k + kv * WIDTH, ld, tile.row, tile.row + tile.count - 1);
+  start_head<WIDTH, SIDE_MMA>(values, v + kv * WIDTH, ld, tile.row, tile.row + tile.count - 1);
+  copy_group();
+  float key_out[WIDTH / 8][4], value_out[WIDTH / 8][4];
+  clear(key_out);
+  clear(value_out);
+  // The last query that sees any of these keys.
+  i64 rest = tile.key_row - tile.row;
+  i64 reach = window < rest - tile.count + 1 ? tile.count - 1 + window : rest;
+  for (int head = kv * group; head < (kv + 1) * group; head++) {
+    for (i64 at = 0; at < reach; at += QUERIES) {
+      __syncthreads();  // what the step before read
+      start_head<WIDTH, QUERIES>(queries, q + head * WIDTH, ld, tile.row + at, tile.key_row - 1);
+      start_head<WIDTH, QUERIES>(grads, dy + head * WIDTH, lddy, tile.row + at, tile.key_row - 1);
+      copy_group();
+      wait_copies<0>();
+      __syncthreads();  // keys, values, queries and gradients are there
+      float score[2][4], dyv[2][4];
+      clear(score);
+      clear(dyv);
+#pragma unroll
+      for (int c = 0; c < WIDTH / 16; c++) {
+        u32 left[4], right[4];
+        left_fragment<WIDTH>(left, keys, mine, c * 16);
+        column_fragment<WIDTH>(right, queries, 0, c * 16);
+        multiply_16(score[0], score[1], left, right);
+        left_fragment<WIDTH>(left, values, mine, c * 16);
+        column_fragment<WIDTH>(right, grads, 0, c * 16);
+        multiply_16(dyv[0], dyv[1], left, right);
+      }
+#pragma unroll
+      for (int j = 0; j < 2; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          int key = mine + result_row(e);
+          i64 query = at + j * 8 + result_col(e);
+          bool is_seen = query < rest && key < tile.count && sees(query, key, window);
+          i64 of = (tile.row + (query < rest ? query : rest - 1)) * heads + head;
+          slope_of(score[j][e], dyv[j][e], is_seen, lse[of], dots[of], scale, cap);
+        }
+      u32 chance[4], ds[4];
+      as_left(chance, score[0], score[1]);
+      as_left(ds, dyv[0], dyv[1]);
+#pragma unroll
+      for (int c = 0; c < WIDTH / 16; c++) {
+        u32 right[4];
+        step_fragment<WIDTH>(right, grads, 0, c * 16);
+        multiply_16(value_out[2 * c], value_out[2 * c + 1], chance, right);
+        step_fragment<WIDTH>(right, queries, 0, c * 16);
+        multiply_16(key_out[2 * c], key_out[2 * c + 1], ds, right);
+      }
+    }
+  }
+#pragma unroll
+  for (int e = 0; e < 4; e++) {
+    int row = mine + result_row(e);
+    if (row >= tile.count) continue;
+#pragma unroll
+    for (int c = 0; c < WIDTH / 8; c++) {
+      i64 at = (tile.row + row) * ldd + kv * WIDTH + c * 8 + result_col(e);
+      dk[at] = key_out[c][e];
+      dv[at] = value_out[c][e];
+    }
+  }
+}
+
+#define ATTENTION_BF16_BWD(width, keys)                                                                             \
+  KERNEL(attention_bf16_dq_##width, ATTENTION_THREADS)                                                              \
+  (Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,      \
+   i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles, int heads, int kv_heads, float scale, \
+   i64 window, float cap) {                                                                                         \
+    attention_dq_mma<width, keys>(dq, lddq, dy, lddy, q, k, v, ld, lse, dots, tiles, heads, kv_heads, scale, window, \
+                                  cap);                                                                             \
+  }                                                                                                                 \
+  KERNEL(attention_bf16_dkv_##width, ATTENTION_THREADS)                                                             \
+  (Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,          \
+   Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles, int heads,          \
+   int kv_heads, float scale, i64 window, float cap) {                                                              \
+    attention_dkv_mma<width>(dk, dv, ldd, dy, lddy, q, k, v, ld, lse, dots, tiles, heads, kv_heads, scale, window,  \
+                             cap);                                                                                  \
+  }
+
+ATTENTION_BF16_BWD(16, 32)
+ATTENTION_BF16_BWD(64, 32)
+ATTENTION_BF16_BWD(80, 32)
+ATTENTION_BF16_BWD(96, 32)
+ATTENTION_BF16_BWD(128, 32)

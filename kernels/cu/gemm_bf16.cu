@@ -1,0 +1,156 @@
+// Dense products on tensor cores: y (=|+=) alpha·A·B + bias with factors in bfloat16 and sums in f32.
+//
+// A block makes ROWS x COLS outputs, a warp a rectangle of them; 32 steps of the sum are multiplied while the next 64
+// come in. A lies with its steps together, B with its steps together (a column of the result is a row of memory) or with
+// its columns together (a step is a row). Rows of shared memory have no gaps: pieces of 16 bytes change places with the
+// row, so that the eight rows of a matrix lie in different banks.
+#include "device.cuh"
+
+constexpr int STEPS_BF16 = 32, STAGES_BF16 = 3;
+// Neighbouring blocks go down so many tiles before they go across: what they read stays in the cache.
+constexpr int GROUP_BF16 = 8;
+
+// f32 rows as rows of bfloat16, zeros beyond `rows` and `depth`.
+KERNEL(pack_bf16, THREADS)
+(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth) {
+  for (i64 e = thread_index(); e < padded_rows * padded_depth; e += thread_count()) {
+    i64 i = e / padded_depth, l = e % padded_depth;
+    to[e] = i < rows && l < depth ? to_bf16(x[i * stride + l]) : (u16)0;
+  }
+}
+
+// The same of f32 columns: row `i` is column `i` of `x`. A block turns 32 x 32 numbers round.
+KERNEL(pack_bf16_columns, THREADS)
+(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth) {
+  SHARED(float, tile, 32 * 33);
+  i64 across = padded_depth / 32, tiles = padded_rows / 32 * across;
+  int lane = threadIdx.x % 32, first = threadIdx.x / 32;
+  for (i64 at = blockIdx.x; at < tiles; at += gridDim.x) {
+    i64 i0 = at / across * 32, l0 = at % across * 32;
+    for (int l = first; l < 32; l += WARPS) {
+      bool inside = i0 + lane < rows && l0 + l < depth;
+      tile[l * 33 + lane] = inside ? (float)x[(l0 + l) * stride + i0 + lane] : 0.0f;
+    }
+    __syncthreads();
+    for (int i = first; i < 32; i += WARPS) to[(i0 + i) * padded_depth + l0 + lane] = to_bf16(tile[lane * 33 + i]);
+    __syncthreads();  // before the next tile is loaded
+  }
+}
+
+// Where piece `piece` of row `row` lies, in rows of 32 steps and in rows of WIDTH columns.
+DEVICE int step_place(int row, int piece) { return row * STEPS_BF16 + ((piece ^ (row >> 1 & 3)) * 8); }
+template <int WIDTH> DEVICE int column_place(int row, int piece) { return row * WIDTH + ((piece ^ (row & 7)) * 8); }
+
+// `count` rows of 32 steps, `ld` apart.
+template <int COUNT, int MEMBERS> DEVICE void start_steps(Ptr<u16> to, Ptr<const u16> from, i64 ld) {
+  for (int at = threadIdx.x; at < COUNT * 4; at += MEMBERS) {
+    int row = at / 4, piece = at % 4;
+    copy_16_bytes(to + step_place(row, piece), from + (row * ld + piece * 8));
+  }
+}
+
+// 32 steps of WIDTH columns, `ld` apart.
+template <int WIDTH, int MEMBERS> DEVICE void start_columns(Ptr<u16> to, Ptr<const u16> from, i64 ld) {
+  constexpr int PIECES = WIDTH / 8;
+  for (int at = threadIdx.x; at < STEPS_BF16 * PIECES; at += MEMBERS) {
+    int row = at / PIECES, piece = at % PIECES;
+    copy_16_bytes(to + column_place<WIDTH>(row, piece), from + (row * ld + piece * 8));
+  }
+}
+
+// DOWN x ACROSS warps. A is [m, k] with rows up to the next multiple of ROWS. B is [n, k] with rows up to the next
+// multiple of COLS, or [k, n] with columns up to it. k is a multiple of 32.
+template <int ROWS, int COLS, int DOWN, int ACROSS, bool BY_STEP>
+DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb,
+                         Ptr<const float> bias, i64 m, i64 n, i64 k, float alpha, int has_bias, int is_add) {
+  constexpr int MEMBERS = DOWN * ACROSS * 32, HIGH = ROWS / DOWN / 16, WIDE = COLS / ACROSS / 8;
+  SHARED(u16, left, STAGES_BF16 * ROWS * STEPS_BF16);
+  SHARED(u16, right, STAGES_BF16 * COLS * STEPS_BF16);
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int warp_row = warp / ACROSS * (ROWS / DOWN), warp_col = warp % ACROSS * (COLS / ACROSS);
+  i64 tiles_down = (m + ROWS - 1) / ROWS, tiles_across = (n + COLS - 1) / COLS;
+  i64 group = blockIdx.x / (GROUP_BF16 * tiles_across) * GROUP_BF16, inside = blockIdx.x % (GROUP_BF16 * tiles_across);
+  i64 height = tiles_down - group < GROUP_BF16 ? tiles_down - group : GROUP_BF16;
+  i64 row0 = (group + inside % height) * ROWS, col0 = inside / height * COLS;
+  a = a + row0 * lda;
+  b = b + (BY_STEP ? col0 : col0 * ldb);
+  float sum[HIGH][WIDE][4];
+#pragma unroll
+  for (int i = 0; i < HIGH; i++)
+#pragma unroll
+    for (int j = 0; j < WIDE; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sum[i][j][e] = 0.0f;
+
+  // Two stages are under way before the first is multiplied. A group without copies counts, too.
+#pragma unroll
+  for (int early = 0; early < STAGES_BF16 - 1; early++) {
+    if (early * STEPS_BF16 < k) {
+      start_steps<ROWS, MEMBERS>(left + early * ROWS * STEPS_BF16, a + early * STEPS_BF16, lda);
+      if (BY_STEP) start_columns<COLS, MEMBERS>(right + early * COLS * STEPS_BF16, b + early * STEPS_BF16 * ldb, ldb);
+      else start_steps<COLS, MEMBERS>(right + early * COLS * STEPS_BF16, b + early * STEPS_BF16, ldb);
+    }
+    copy_group();
+  }
+  int stage = 0;
+  for (i64 at = 0; at < k; at += STEPS_BF16) {
+    wait_copies<STAGES_BF16 - 2>();
+    __syncthreads();  // this stage is there for all, and all have done with the one before
+    i64 ahead = at + (STAGES_BF16 - 1) * STEPS_BF16;
+    if (ahead < k) {
+      int free = stage == 0 ? STAGES_BF16 - 1 : stage - 1;
+      start_steps<ROWS, MEMBERS>(left + free * ROWS * STEPS_BF16, a + ahead, lda);
+      if (BY_STEP) start_columns<COLS, MEMBERS>(right + free * COLS * STEPS_BF16, b + ahead * ldb, ldb);
+      else start_steps<COLS, MEMBERS>(right + free * COLS * STEPS_BF16, b + ahead, ldb);
+    }
+    copy_group();
+    Ptr<u16> p_stage = left + stage * ROWS * STEPS_BF16, q_stage = right + stage * COLS * STEPS_BF16;
+#pragma unroll
+    for (int step = 0; step < STEPS_BF16; step += 16) {
+      u32 p[HIGH][4], q[WIDE / 2][4];
+#pragma unroll
+      for (int i = 0; i < HIGH; i++) {
+        load_matrices(p[i], p_stage + step_place(warp_row + i * 16 + lane % 16, step / 8 + lane / 16));
+      }
+#pragma unroll
+      for (int j = 0; j < WIDE / 2; j++) {
+        int first = warp_col + j * 16;
+        if (BY_STEP) {
+          int row = step + lane / 8 % 2 * 8 + lane % 8;
+          load_matrices_transposed(q[j], q_stage + column_place<COLS>(row, first / 8 + lane / 16));
+        } else {
+          load_matrices(q[j], q_stage + step_place(first + lane % 8 + lane / 16 * 8, step / 8 + lane / 8 % 2));
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < HIGH; i++)
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) multiply_bf16(sum[i][j], p[i], q[j / 2][j % 2 * 2], q[j / 2][j % 2 * 2 + 1]);
+    }
+    stage = stage == STAGES_BF16 - 1 ? 0 : stage + 1;
+  }
+#pragma unroll
+  for (int i = 0; i < HIGH; i++)
+#pragma unroll
+    for (int j = 0; j < WIDE; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        i64 row = row0 + warp_row + i * 16 + lane / 4 + e / 2 * 8, col = col0 + warp_col + j * 8 + lane % 4 * 2 + e % 2;
+        if (row >= m || col >= n) continue;
+        float value = alpha * sum[i][j][e];
+        if (has_bias) value += bias[col];
+        y[row * ldy + col] = is_add ? y[row * ldy + col] + value : value;
+      }
+}
+
+#define PRODUCT_BF16(name, rows, cols, down, across, by_step)                                                       \
+  KERNEL(name, down* across * 32)                                                                                   \
+  (Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb, Ptr<const float> bias, i64 m, i64 n, \
+   i64 k, float alpha, int has_bias, int is_add) {                                                                  \
+    product_bf16<rows, cols, down, across, by_step>(y, ldy, a, lda, b, ldb, bias, m, n, k, alpha, has_bias, is_add); \
+  }
+
+PRODUCT_BF16(gemm_bf16, 64, 64, 2, 2, false)
+PRODUCT_BF16(gemm_bf16_steps, 64, 64, 2, 2, true)
+PRODUCT_BF16(gemm_bf16_large, 128, 128, 2, 4, false)
+PRODUCT_BF16(gemm_bf16_large_steps, 128, 128, 2, 4, true)

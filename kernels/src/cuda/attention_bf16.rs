@@ -1,0 +1,145 @@
+//! Attention on tensor cores: queries, keys, values and gradients in bfloat16, in tiles of 64.
+
+use super::attention::{Rows, backward_inputs, geometry_of, tiles};
+use super::call::{Call, Place};
+use super::device::Device;
+use super::memory::Memory;
+use super::{Cuda, Precision};
+use crate::backend::{AttentionParams, Heads, Segment};
+use crate::error::Result;
+
+/// Rows of a tile, and threads of a block, as in `attention_bf16.cuh`.
+const SIDE: usize = 64;
+const THREADS: u32 = 128;
+
+/// The kernels for heads of exactly `columns`.
+struct Kernels {
+    columns: usize,
+    forward: &'static str,
+    dq: &'static str,
+    dkv: &'static str,
+}
+
+macro_rules! kernels {
+    ($($columns:literal),*) => {
+        [$(Kernels {
+            columns: $columns,
+            forward: concat!("attention_bf16_", $columns),
+            dq: concat!("attention_bf16_dq_", $columns),
+            dkv: concat!("attention_bf16_dkv_", $columns),
+        }),*]
+    };
+}
+
+const KERNELS: [Kernels; 5] = kernels![16, 64, 80, 96, 128];
+
+/// Rows in bfloat16, each on a multiple of 16 bytes.
+struct Packed<D: Device> {
+    memory: Memory<D>,
+    stride: usize,
+}
+
+impl<D: Device> Packed<D> {
+    fn from_col(&self, col: usize) -> u64 {
+        self.memory.address() + 2 * col as u64
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    fn kernels_bf16(&self, heads: &Heads) -> Option<&'static Kernels> {
+        let found = KERNELS.iter().find(|k| k.columns == heads.head_dim);
+        found.filter(|_| self.precision == Precision::Bf16)
+    }
+
+    fn packed_rows(&self, op: &'static str, x: Place, rows: usize, cols: usize) -> Result<Packed<D>> {
+        let stride = cols.next_multiple_of(8);
+        let memory = Memory::uninit(&self.device, op, rows.saturating_mul(stride), 2)?;
+        let call = Call::new(&*self.device, "pack_bf16").memory(&memory).address(x.address).size(x.stride);
+        call.sizes([rows, cols, rows, stride]).elements(rows * stride)?;
+        Ok(Packed { memory, stride })
+    }
+
+    /// [`crate::Backend::attention`] where there is a kernel for it; otherwise `None`, and nothing is done.
+    pub(super) fn attention_mma(
+        &self,
+        (y, lse): (Place, Place),
+        qkv: Place,
+        rows: usize,
+        params: &AttentionParams,
+    ) -> Option<Result<()>> {
+        let kernels = self.kernels_bf16(&params.heads)?;
+        Some(self.attend_bf16(kernels, (y, lse), qkv, rows, params))
+    }
+
+    fn attend_bf16(
+        &self,
+        kernels: &Kernels,
+        (y, lse): (Place, Place),
+        qkv: Place,
+        rows: usize,
+        params: &AttentionParams,
+    ) -> Result<()> {
+        const OP: &str = "attention";
+        let heads = params.heads;
+        let mut all = Vec::new();
+        for &Segment { start, len } in &params.segments {
+            tiles(&mut all, SIDE, start, len, 0, start);
+        }
+        let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
+        let (lists, sinks) = (self.small(OP, &all)?, self.small(OP, &params.sinks)?);
+        let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.address);
+        let call = call.address(packed.from_col(0)).address(packed.from_col(heads.q_dim()));
+        let call = call.address(packed.from_col(heads.q_dim() + heads.kv_dim())).size(packed.stride);
+        let call = call.memory(&sinks).memory(&lists);
+        let call = geometry_of(call, params, false).flag(!params.sinks.is_empty());
+        call.run(all.len() / 4 * heads.n_heads, THREADS)
+    }
+
+    /// The two backward kernels, with `dots` = dy·y of every row and head; `None` as above.
+    pub(super) fn attention_mma_back(
+        &self,
+        dqkv: Place,
+        (dy, lse, qkv): (Place, Place, Place),
+        dots: &Memory<D>,
+        rows: usize,
+        params: &AttentionParams,
+    ) -> Option<Result<()>> {
+        let kernels = self.kernels_bf16(&params.heads)?;
+        Some(self.attend_bf16_back(kernels, dqkv, (dy, lse, qkv), dots, rows, params))
+    }
+
+    fn attend_bf16_back(
+        &self,
+        kernels: &Kernels,
+        dqkv: Place,
+        (dy, lse, qkv): (Place, Place, Place),
+        dots: &Memory<D>,
+        rows: usize,
+        params: &AttentionParams,
+    ) -> Result<()> {
+        const OP: &str = "attention_bwd";
+        let heads = params.heads;
+        let (mut by_query, mut by_key) = (Vec::new(), Vec::new());
+        for &Segment { start, len } in &params.segments {
+            tiles(&mut by_query, SIDE, start, len, 0, start);
+            tiles(&mut by_key, SIDE, start, len, 0, start + len);
+        }
+        let count = by_query.len() / 4;
+        let (by_query, by_key) = (self.small(OP, &by_query)?, self.small(OP, &by_key)?);
+        let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
+        let grads = self.packed_rows(OP, dy, rows, heads.q_dim())?;
+        let at = |address, stride| Place { address, stride };
+        let from = Rows {
+            q: at(packed.from_col(0), packed.stride),
+            k: at(packed.from_col(heads.q_dim()), packed.stride),
+            v: at(packed.from_col(heads.q_dim() + heads.kv_dim()), packed.stride),
+        };
+        let (dy, to) = (at(grads.from_col(0), grads.stride), Rows::of(dqkv, &heads));
+        let call = Call::new(&*self.device, kernels.dq).window(&to.q);
+        let call = backward_inputs(call, dy, from, lse, dots, &by_query);
+        geometry_of(call, params, false).run(count * heads.n_heads, THREADS)?;
+        let call = Call::new(&*self.device, kernels.dkv).address(to.k.address).window(&to.v);
+        let call = backward_inputs(call, dy, from, lse, dots, &by_key);
+        geometry_of(call, params, false).run(count * heads.n_kv_heads, THREADS)
+    }
+}

@@ -1,0 +1,56 @@
+//! What the backend asks of a machine: memory and launches of kernels by name.
+//!
+//! Two machines are meant: a driver with a GPU, and the emulation that tests compile the kernels for
+//! (`tests/src/emulated.rs`). Everything above this trait is the same for both.
+
+use crate::error::Result;
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arg {
+    /// An address in the device's memory; 0 is none.
+    Address(u64),
+    /// 32 bits: a count that is small, or yes (1) and no (0).
+    Word(u32),
+    /// A number.
+    Single(f32),
+    /// 64 bits: a size, an index.
+    Long(u64),
+}
+
+impl Arg {
+    /// Its bits, the low ones first.
+    pub fn bits(self) -> u64 {
+        match self {
+            Self::Address(bits) | Self::Long(bits) => bits,
+            Self::Word(bits) => u64::from(bits),
+            Self::Single(x) => u64::from(x.to_bits()),
+        }
+    }
+
+    /// Which of the four it is, from 0.
+    pub fn kind(self) -> u8 {
+        match self {
+            Self::Address(_) => 0,
+            Self::Word(_) => 1,
+            Self::Single(_) => 2,
+            Self::Long(_) => 3,
+        }
+    }
+}
+
+/// A machine that kernels run on. All calls take effect in the order they are made.
+pub trait Device: Send + Sync + 'static {
+    /// What it is, for a run's record.
+    fn name(&self) -> String;
+    /// At least `bytes` of memory, at a multiple of 256. What it holds is undefined.
+    fn alloc(&self, bytes: usize) -> Result<u64>;
+    /// Give back what [`Device::alloc`] gave. Launches made before may still use it.
+    fn free(&self, address: u64);
+    /// Copy to the device; `bytes` may change when this returns.
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
+    /// Copy from the device, after everything launched before.
+    fn download(&self, bytes: &mut [u8], address: u64) -> Result<()>;
+    /// Run `kernel` with as many blocks of so many threads.
+    fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
+}

@@ -1,0 +1,340 @@
+//! NVIDIA's driver, found when the program runs: memory, the kernels it carries, and launches.
+//!
+//! Without a driver, with one that is too old, or without a card, [`Driver::open`] is an error with a reason. Everything
+//! runs on one stream, so that calls take effect in their order. What the card does not tell until later (a kernel that
+//! left its memory) shows at the next copy from it, as [`Error::Lost`].
+
+use super::device::{Arg, Device};
+use super::pool::{self, Pool};
+use super::shipped::{PTX, entries};
+use crate::error::{Error, Result};
+use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
+use cudarc::driver::sys::{
+    self, CUcontext, CUdevice, CUdevice_attribute_enum as Attribute, CUfunction, CUmodule, CUresult,
+};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The functions that are called here. A driver that lacks one is too old.
+const NEEDED: [&str; 21] = [
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuDeviceGetCount",
+    "cuDeviceGet",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxSetCurrent",
+    "cuCtxSynchronize",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuModuleGetFunction",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemcpyHtoD_v2",
+    "cuMemcpyDtoH_v2",
+    "cuMemGetInfo_v2",
+    "cuLaunchKernel",
+    "cuGetErrorName",
+    "cuGetErrorString",
+];
+
+/// The oldest version of the driver's interface that reads the PTX: CUDA 12.0, drivers from 525 on.
+const OLDEST_DRIVER: i32 = 12_000;
+
+/// The oldest cards whose instructions the PTX uses: Ampere.
+const OLDEST_CARD: (i32, i32) = (8, 0);
+
+/// Memory that is left to the driver and the screen.
+const RESERVE: usize = 300 << 20;
+
+/// A card.
+pub struct Driver {
+    card: CUdevice,
+    context: CUcontext,
+    modules: Vec<CUmodule>,
+    functions: HashMap<&'static str, CUfunction>,
+    name: String,
+    pool: Mutex<Pool>,
+}
+
+// SAFETY: the handles are names that the driver gave out. Its functions may be called from any thread that has made
+// the context its own (`bind`), at the same time too.
+unsafe impl Send for Driver {}
+// SAFETY: as above; the pool has a lock of its own.
+unsafe impl Sync for Driver {}
+
+/// Free and total memory of a card, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardMemory {
+    /// What a program can have, without what is left to the driver.
+    pub available: usize,
+    /// All of it.
+    pub total: usize,
+}
+
+fn unavailable(reason: impl Into<String>) -> Error {
+    Error::Unavailable { reason: reason.into() }
+}
+
+/// The driver's own words for an error.
+fn words(e: DriverError) -> String {
+    let text = |found: std::result::Result<&std::ffi::CStr, DriverError>| {
+        found.map_or_else(|_| format!("error {}", e.0 as u32), |text| text.to_string_lossy().into_owned())
+    };
+    format!("{} ({})", text(e.error_string()), text(e.error_name()))
+}
+
+fn lost(what: &str, e: DriverError) -> Error {
+    Error::Lost { reason: format!("{what}: {}", words(e)) }
+}
+
+/// Looks for the driver and starts it; then for its functions, before any of them is called.
+fn start() -> Result<()> {
+    // SAFETY: loads the library if there is one, whose own start is the driver's business.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(unavailable("no NVIDIA driver was found on this computer"));
+    }
+    // SAFETY: the library is there; symbols are looked up and not called.
+    let missing = unsafe {
+        let library = sys::culib();
+        NEEDED.iter().find(|name| library.get::<*const c_void>(name.as_bytes()).is_err())
+    };
+    if let Some(name) = missing {
+        return Err(Error::OldDriver { reason: format!("NVIDIA's driver is too old: it has no {name}") });
+    }
+    result::init().map_err(|e| match e.0 {
+        CUresult::CUDA_ERROR_NO_DEVICE => unavailable("NVIDIA's driver is installed and finds no card"),
+        CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            unavailable("NVIDIA's driver and its kernel module are of different versions: restart the computer")
+        }
+        _ => unavailable(format!("NVIDIA's driver does not start: {}", words(e))),
+    })?;
+    let mut version = 0;
+    // SAFETY: writes one number.
+    let answer = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    if answer != CUresult::CUDA_SUCCESS || version < OLDEST_DRIVER {
+        let (major, minor) = (version / 1000, version % 1000 / 10);
+        let reason = format!("NVIDIA's driver offers CUDA {major}.{minor}; the kernels need 12.0, driver 525 or newer");
+        return Err(Error::OldDriver { reason });
+    }
+    Ok(())
+}
+
+/// Card number `ordinal`, with its name and compute capability.
+fn card(ordinal: usize) -> Result<(CUdevice, String, (i32, i32))> {
+    let silent = |e| unavailable(format!("graphics card {ordinal} does not answer: {}", words(e)));
+    let count = usize::try_from(cards::get_count().map_err(silent)?).unwrap_or(0);
+    let number = i32::try_from(ordinal).ok().filter(|_| ordinal < count);
+    let Some(number) = number else {
+        return Err(unavailable(match count {
+            0 => "NVIDIA's driver finds no card".to_owned(),
+            1 => format!("there is one graphics card, number 0, and none of number {ordinal}"),
+            _ => format!("there are {count} graphics cards, counted from 0, and none of number {ordinal}"),
+        }));
+    };
+    let card = cards::get(number).map_err(silent)?;
+    let name = cards::get_name(card).map_err(silent)?;
+    // SAFETY: a card that the driver just named.
+    let ask = |attribute| unsafe { cards::get_attribute(card, attribute) }.map_err(silent);
+    let major = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok((card, name, (major, minor)))
+}
+
+impl Driver {
+    /// Card number `ordinal`, with all kernels loaded.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        start()?;
+        let (card, name, chip) = card(ordinal)?;
+        if chip < OLDEST_CARD {
+            let (major, minor) = chip;
+            let reason = format!(
+                "{name} has compute capability {major}.{minor}; the kernels need {}.{} or newer",
+                OLDEST_CARD.0, OLDEST_CARD.1
+            );
+            return Err(Error::OldCard { reason });
+        }
+        // SAFETY: a card of the driver; given back when `Driver` is dropped.
+        let context = unsafe { primary_ctx::retain(card) };
+        let context = context.map_err(|e| unavailable(format!("{name} cannot be used: {}", words(e))))?;
+        // From here on `drop` gives back what was taken, whatever happens.
+        let mut driver = Self {
+            card,
+            context,
+            modules: Vec::new(),
+            functions: HashMap::new(),
+            name: format!("{name}, {}.{}", chip.0, chip.1),
+            pool: Mutex::default(),
+        };
+        driver.bind()?;
+        driver.load()?;
+        Ok(driver)
+    }
+
+    fn load(&mut self) -> Result<()> {
+        for (file, ptx) in PTX {
+            // SAFETY: a text that ends with a zero, as `shipped.rs` makes them.
+            let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) };
+            let loaded = loaded.map_err(|e| match e.0 {
+                CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+                    Error::OldDriver { reason: format!("NVIDIA's driver is too old for the kernels: {}", words(e)) }
+                }
+                _ => unavailable(format!("NVIDIA's driver refuses the kernels of {file}: {}", words(e))),
+            })?;
+            self.modules.push(loaded);
+            for entry in entries(ptx) {
+                let name = CString::new(entry).map_err(|_| unavailable("a kernel without a name"))?;
+                // SAFETY: a module that stays loaded as long as `self`.
+                let function = unsafe { module::get_function(loaded, name) };
+                let function = function.map_err(|e| unavailable(format!("no kernel {entry}: {}", words(e))))?;
+                self.functions.insert(entry, function);
+            }
+        }
+        Ok(())
+    }
+
+    /// Make the card's context that of this thread.
+    fn bind(&self) -> Result<()> {
+        // SAFETY: the context is retained as long as `self`.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        // Its content is whole between any two calls.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory of the card; what this holds and does not use counts as available.
+    pub fn memory(&self) -> Result<CardMemory> {
+        self.bind()?;
+        let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
+        Ok(CardMemory { available: free.saturating_sub(RESERVE), total })
+    }
+
+    /// What the card calls itself, and its compute capability.
+    pub fn card_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes that were taken from the card, used or kept for the next use.
+    pub fn held(&self) -> usize {
+        self.pool().held()
+    }
+
+    /// Give the driver what is kept for the next use.
+    fn give_back(&self, pool: &mut Pool) {
+        for address in pool.drain() {
+            // SAFETY: the driver gave it and nobody uses it. It waits for kernels under way. What cannot be given back
+            // is gone with the card.
+            let _gone = unsafe { result::free_sync(address) };
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if self.bind().is_ok() {
+            let mut pool = self.pool();
+            self.give_back(&mut pool);
+            drop(pool);
+            for module in std::mem::take(&mut self.modules) {
+                // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
+                let _gone = unsafe { module::unload(module) };
+            }
+        }
+        // SAFETY: retained once, by `open`.
+        let _gone = unsafe { primary_ctx::release(self.card) };
+    }
+}
+
+impl Device for Driver {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<u64> {
+        self.bind()?;
+        let mut pool = self.pool();
+        if let Some(address) = pool.take(bytes) {
+            return Ok(address);
+        }
+        let size = pool::rounded(bytes);
+        let ask = || {
+            let free = result::mem_get_info().map_or(usize::MAX, |(free, _)| free);
+            // Some drivers lend the computer's memory instead of refusing, at a hundredth of the speed.
+            if size >= RESERVE && size > free.saturating_sub(RESERVE) {
+                return Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+            }
+            // SAFETY: memory without content, which nobody reads before it is written.
+            unsafe { result::malloc_sync(size) }
+        };
+        let mut given = ask();
+        if given.is_err() {
+            self.give_back(&mut pool);
+            given = ask();
+        }
+        match given {
+            Ok(address) => {
+                pool.add(address, size);
+                Ok(address)
+            }
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(Error::OutOfMemory { op: "alloc", bytes }),
+            Err(e) => Err(lost("the graphics card gives no memory", e)),
+        }
+    }
+
+    fn free(&self, address: u64) {
+        assert!(self.pool().put(address), "memory is given back to where it came from");
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: `Memory` keeps within what `alloc` gave.
+        let copied = unsafe { result::memcpy_htod_sync(address, bytes) };
+        copied.map_err(|e| lost("the graphics card takes no data", e))
+    }
+
+    fn download(&self, bytes: &mut [u8], address: u64) -> Result<()> {
+        self.bind()?;
+        // SAFETY: `Memory` keeps within what `alloc` gave.
+        let copied = unsafe { result::memcpy_dtoh_sync(bytes, address) };
+        copied.map_err(|e| lost("the graphics card stopped", e))
+    }
+
+    fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {
+        self.bind()?;
+        let missing = || unavailable(format!("no kernel {kernel} in this program"));
+        let function = *self.functions.get(kernel).ok_or_else(missing)?;
+        // Low bytes first: a parameter of four bytes reads the first four.
+        let mut values: Vec<u64> = args.iter().map(|arg| arg.bits().to_le()).collect();
+        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
+        let stream = std::ptr::null_mut();
+        // SAFETY: the emulation compares every call's arguments with the kernel's parameters, and every access with
+        // the memory it may touch (`tests/conformance`); the driver copies the parameters before it returns.
+        let launched =
+            unsafe { result::launch_kernel(function, (blocks, 1, 1), (threads, 1, 1), 0, stream, &mut places) };
+        launched.map_err(|e| lost(&format!("the graphics card did not start {kernel}"), e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever this machine has, the answer is a card or a reason (G5).
+    #[test]
+    fn a_machine_without_a_card_is_a_reason_and_no_panic() {
+        for ordinal in [0, 63, usize::MAX] {
+            match Driver::open(ordinal) {
+                Ok(driver) => assert!(driver.memory().expect("a card has memory").total > 0),
+                Err(Error::Unavailable { reason } | Error::OldDriver { reason } | Error::OldCard { reason }) => {
+                    assert!(!reason.is_empty());
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}

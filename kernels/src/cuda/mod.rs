@@ -1,0 +1,486 @@
+//! The backend for NVIDIA GPUs: kernels of `kernels/cu`, and the host code that launches them.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `device.rs` | what a machine must do: memory, launches |
+//! | `driver.rs`, `pool.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
+//! | `weight.rs`, `product.rs`, `product_bf16.rs` | frozen weights, products, those on tensor cores |
+//! | `attention.rs`, `attention_bf16.rs`, `loss.rs`, `optim.rs` | the operations that take more than one launch |
+//!
+//! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
+//! through the conformance suite on a processor.
+
+mod attention;
+mod attention_bf16;
+mod call;
+pub mod device;
+pub mod driver;
+mod loss;
+mod memory;
+mod optim;
+mod pool;
+mod product;
+mod product_bf16;
+mod recent;
+pub mod shipped;
+mod weight;
+
+use crate::backend::{
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
+};
+use crate::error::Result;
+use crate::quant::eight_bit::{EightBit, Rounding};
+use crate::shapes;
+use crate::tensor::{In, Out, Tensor};
+use crate::weight::{FrozenWeight, Matrix};
+use call::{Call, Place, Placed};
+use device::Device;
+use memory::Memory;
+use optim::Maps;
+use product::Side;
+use recent::Recent;
+use std::sync::Arc;
+
+/// Threads of a block wherever nothing else is said, as in `device.cuh`.
+const THREADS: u32 = 256;
+
+/// What the factors of a product are rounded to. Sums are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// To nothing: the numbers of the processor.
+    Single,
+    /// To bfloat16, for the tensor cores.
+    Bf16,
+}
+
+/// A GPU, or what stands in for one.
+pub struct Cuda<D: Device> {
+    device: Arc<D>,
+    maps: Arc<Maps<D>>,
+    recent: Arc<Recent<D>>,
+    precision: Precision,
+}
+
+impl<D: Device> Clone for Cuda<D> {
+    fn clone(&self) -> Self {
+        let Self { device, maps, recent, precision } = self;
+        Self { device: Arc::clone(device), maps: Arc::clone(maps), recent: Arc::clone(recent), precision: *precision }
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// On this machine.
+    pub fn new(device: D) -> Result<Self> {
+        let device = Arc::new(device);
+        let maps = Arc::new(Maps::new(&device)?);
+        Ok(Self { device, maps, recent: Arc::new(Recent::new()), precision: Precision::Single })
+    }
+
+    /// The same with products in this precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The machine it runs on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    fn call(&self, kernel: &'static str) -> Call<'_, D> {
+        Call::new(&*self.device, kernel)
+    }
+
+    /// A small list that kernels only read.
+    fn small<T: memory::Number>(&self, op: &'static str, data: &[T]) -> Result<Arc<Memory<D>>> {
+        self.recent.holding(&self.device, op, memory::to_bytes(data))
+    }
+
+    /// `y (=|+=) x`, of `rows` rows.
+    fn copy_rows(&self, y: Place, x: Place, rows: usize, cols: usize, write: Write) -> Result<()> {
+        self.call("copy_window").window(&y).window(&x).sizes([rows, cols]).write(write).elements(rows * cols)
+    }
+
+    fn fill_rows(&self, y: Place, rows: usize, cols: usize, value: f32) -> Result<()> {
+        self.call("fill_window").window(&y).sizes([rows, cols]).number(value).elements(rows * cols)
+    }
+
+    /// `s` has a number a row, or a number a column.
+    fn scale_lines(&self, y: &Out<Self>, x: &In<Self>, s: &Tensor<Self>, by_row: bool, write: Write) -> Result<()> {
+        let call = self.call("scale_lines").window(y).window(x).whole(s).sizes([x.at.rows, x.at.cols]);
+        call.flag(by_row).write(write).elements(x.at.rows * x.at.cols)
+    }
+}
+
+/// `(rows, cols)` of a matrix.
+fn dims<D: Device>(w: Matrix<'_, Cuda<D>>) -> (usize, usize) {
+    match w {
+        Matrix::Frozen(w) => (w.rows(), w.cols()),
+        Matrix::Dense(t) => (t.rows(), t.cols()),
+    }
+}
+
+/// An activation as `gated.cu` counts them.
+fn number_of(act: Activation) -> u32 {
+    match act {
+        Activation::Silu => 0,
+        Activation::GeluTanh => 1,
+    }
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Buf = Memory<D>;
+    type Weight = weight::CudaWeight<D>;
+    type Codes = Memory<D>;
+    const NAME: &'static str = "cuda";
+
+    fn fingerprint(&self) -> String {
+        format!("cuda, {}, {:?}", self.device.name(), self.precision)
+    }
+
+    fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
+        let buf = Memory::uninit(&self.device, "zeros", rows.saturating_mul(cols), size_of::<f32>())?;
+        let t = Tensor::from_buf(buf, rows, cols);
+        self.fill_rows(t.place(), rows, cols, 0.0)?;
+        Ok(t)
+    }
+
+    fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
+        shapes::upload(t, data)?;
+        t.buf.write(&memory::to_bytes(data))
+    }
+
+    fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>> {
+        Ok(memory::to_f32(&t.buf.read()?))
+    }
+
+    fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()> {
+        shapes::same("copy", &y, &x)?;
+        self.copy_rows(y.place(), x.place(), x.at.rows, x.at.cols, write)
+    }
+
+    fn fill(&self, y: Out<Self>, value: f32) -> Result<()> {
+        shapes::window("fill", &y)?;
+        self.fill_rows(y.place(), y.at.rows, y.at.cols, value)
+    }
+
+    fn scale(&self, y: Out<Self>, s: f32) -> Result<()> {
+        shapes::window("scale", &y)?;
+        let call = self.call("scale_window").window(&y).sizes([y.at.rows, y.at.cols]);
+        call.number(s).elements(y.at.rows * y.at.cols)
+    }
+
+    fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
+        weight::CudaWeight::new(&self.device, &w)
+    }
+
+    fn weight_shape(w: &Self::Weight) -> (usize, usize) {
+        (w.rows(), w.cols())
+    }
+
+    fn codes(&self, data: &[u8]) -> Result<Self::Codes> {
+        Memory::holding(&self.device, "codes", data)
+    }
+
+    fn download_codes(&self, codes: &Self::Codes) -> Result<Vec<u8>> {
+        codes.read()
+    }
+
+    fn linear(
+        &self,
+        y: Out<Self>,
+        x: In<Self>,
+        w: Matrix<Self>,
+        bias: Option<&Tensor<Self>>,
+        write: Write,
+    ) -> Result<()> {
+        shapes::linear(&y, &x, dims(w), bias)?;
+        self.times_weight(y.place(), x.place(), w, bias.map(|b| b.buf.address()), x.at.rows, write)
+    }
+
+    fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
+        shapes::linear_bwd_input(&dx, &dy, dims(w))?;
+        self.times_weight_back(dx.place(), dy.place(), w, dy.at.rows, write)
+    }
+
+    fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()> {
+        let inner = shapes::gemm(&y, &a, &b)?;
+        let left = if a.transposed { Side::columns(a.x.place()) } else { Side::rows(a.x.place()) };
+        let right = if b.transposed { Side::rows(b.x.place()) } else { Side::columns(b.x.place()) };
+        self.product(y.place(), (left, right), None, [y.at.rows, y.at.cols, inner], alpha, write)
+    }
+
+    fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
+        shapes::embed(&y, tokens, dims(table))?;
+        let chosen = self.small("embed", tokens)?;
+        match table {
+            Matrix::Frozen(w) => w.look_up(&self.device, y.place(), &chosen, tokens.len(), scale),
+            Matrix::Dense(t) => weight::look_up_dense(&self.device, y.place(), t.place(), &chosen, tokens.len(), scale),
+        }
+    }
+
+    fn embed_bwd(&self, dtable: &mut Tensor<Self>, dy: In<Self>, tokens: &[u32], scale: f32) -> Result<()> {
+        const OP: &str = "embed_bwd";
+        shapes::embed_bwd(dtable, &dy, tokens)?;
+        // Rows by token, so that every row of the table has one writer.
+        let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
+        order.sort_by_key(|&row| tokens[row as usize]);
+        let (mut distinct, mut starts) = (Vec::new(), Vec::new());
+        for (at, &row) in order.iter().enumerate() {
+            let token = tokens[row as usize];
+            if distinct.last() != Some(&token) {
+                distinct.push(token);
+                starts.push(at as u32);
+            }
+        }
+        starts.push(order.len() as u32);
+        let lists = [self.small(OP, &distinct)?, self.small(OP, &starts)?, self.small(OP, &order)?];
+        let call = lists.iter().fold(self.call(OP).whole(dtable).window(&dy), |call, list| call.memory(list));
+        call.sizes([distinct.len(), dy.at.cols]).number(scale).blocks(distinct.len())
+    }
+
+    fn rms_norm(
+        &self,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        x: In<Self>,
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        shapes::rms_norm(&y, rstd, &x, w)?;
+        let call = self.call("rms_norm").window(&y).whole(rstd).window(&x).whole(w);
+        let call = call.sizes([rstd.rows(), rstd.cols(), w.cols()]).numbers([params.eps, params.offset]);
+        call.blocks(rstd.len())
+    }
+
+    fn rms_norm_bwd(
+        &self,
+        dx: Out<Self>,
+        dw: Option<&mut Tensor<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        w: &Tensor<Self>,
+        rstd: &Tensor<Self>,
+        params: &NormParams,
+        write: Write,
+    ) -> Result<()> {
+        shapes::rms_norm_bwd(&dx, dw.as_deref(), &dy, &x, w, rstd)?;
+        let sizes = [rstd.rows(), rstd.cols(), w.cols()];
+        let call = self.call("rms_norm_bwd").window(&dx).window(&dy).window(&x).whole(w).whole(rstd).sizes(sizes);
+        call.number(params.offset).write(write).blocks(rstd.len())?;
+        let Some(dw) = dw else { return Ok(()) };
+        let call = self.call("rms_norm_bwd_gain").whole(dw).window(&dy).window(&x).whole(rstd).sizes(sizes);
+        call.elements(w.cols())
+    }
+
+    fn rope(
+        &self,
+        x: Out<Self>,
+        table: &Tensor<Self>,
+        positions: &[u32],
+        params: &RopeParams,
+        turn: Turn,
+    ) -> Result<()> {
+        shapes::rope(&x, table, positions, params)?;
+        let at = self.small("rope", positions)?;
+        let (rows, heads) = (x.at.rows, x.at.cols / params.head_dim);
+        let call = self.call("rope").window(&x).whole(table).memory(&at);
+        let call = call.sizes([rows, heads, params.head_dim, params.rotary_dim]).flag(turn == Turn::Back);
+        call.elements(rows * heads * (params.rotary_dim / 2))
+    }
+
+    fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
+        shapes::attention(&y, lse, &qkv, params)?;
+        self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
+        self.fill_rows(lse.place(), lse.rows(), lse.cols(), 0.0)?;
+        let done = self.attention_mma((y.place(), lse.place()), qkv.place(), qkv.at.rows, params);
+        done.unwrap_or_else(|| self.attention_of(y.place(), lse.place(), qkv.place(), params))
+    }
+
+    fn attention_bwd(
+        &self,
+        dqkv: Out<Self>,
+        dy: In<Self>,
+        y: In<Self>,
+        lse: &Tensor<Self>,
+        qkv: In<Self>,
+        params: &AttentionParams,
+    ) -> Result<()> {
+        shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
+        self.fill_rows(dqkv.place(), dqkv.at.rows, dqkv.at.cols, 0.0)?;
+        let inputs = (dy.place(), y.place(), lse.place(), qkv.place());
+        self.attention_back(dqkv.place(), inputs, qkv.at.rows, params)
+    }
+
+    fn attention_cached(
+        &self,
+        y: Out<Self>,
+        cache: &mut Tensor<Self>,
+        qkv: In<Self>,
+        segments: &[CachedSegment],
+        params: &AttentionParams,
+    ) -> Result<()> {
+        shapes::attention_cached(&y, cache, &qkv, segments, params)?;
+        self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
+        self.attention_over(y.place(), cache.place(), qkv.place(), segments, params)
+    }
+
+    fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
+        shapes::gated("gated", &h, &gate_up)?;
+        let call = self.call("gated").window(&h).window(&gate_up).sizes([h.at.rows, h.at.cols]);
+        call.word(number_of(act)).elements(h.at.rows * h.at.cols)
+    }
+
+    fn gated_bwd(&self, dgate_up: Out<Self>, dh: In<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
+        shapes::gated("gated_bwd", &dh, &gate_up)?;
+        shapes::gated("gated_bwd", &dh, &dgate_up)?;
+        let call = self.call("gated_bwd").window(&dgate_up).window(&dh).window(&gate_up);
+        let call = call.sizes([dh.at.rows, dh.at.cols]).word(number_of(act));
+        call.elements(dh.at.rows * dh.at.cols)
+    }
+
+    fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
+        shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
+        let call = self.call("gated_clamped").window(&h).window(&gate_up).sizes([h.at.rows, h.at.cols]);
+        call.numbers([params.alpha, params.limit]).elements(h.at.rows * h.at.cols)
+    }
+
+    fn gated_clamped_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        dh: In<Self>,
+        gate_up: In<Self>,
+        params: &ClampedGate,
+    ) -> Result<()> {
+        shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
+        shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
+        let call = self.call("gated_clamped_bwd").window(&dgate_up).window(&dh).window(&gate_up);
+        let call = call.sizes([dh.at.rows, dh.at.cols]).numbers([params.alpha, params.limit]);
+        call.elements(dh.at.rows * dh.at.cols)
+    }
+
+    fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
+        shapes::dropout(&y, &x, params)?;
+        let keep = (1.0 / (1.0 - f64::from(params.p))) as f32;
+        let call = self.call("dropout").window(&y).window(&x).sizes([x.at.rows, x.at.cols]);
+        let call = call.numbers([params.p, keep]).long(params.seed).long(params.stream).write(write);
+        call.elements(x.at.rows * x.at.cols)
+    }
+
+    fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
+        shapes::noise(&y, amplitudes)?;
+        let amplitudes = self.small("noise", amplitudes)?;
+        let call = self.call("noise").window(&y).memory(&amplitudes).sizes([y.at.rows, y.at.cols]);
+        call.long(seed).long(stream).elements(y.at.rows * y.at.cols)
+    }
+
+    fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()> {
+        shapes::row_of("sum_rows", "out", out, &dy)?;
+        let call = self.call("column_sums").whole(out).window(&dy).address(0).size(0);
+        call.sizes([dy.at.rows, dy.at.cols]).flag(false).elements(dy.at.cols)
+    }
+
+    fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_columns", &y, &x)?;
+        shapes::row_of("scale_columns", "s", s, &x)?;
+        self.scale_lines(&y, &x, s, false, write)
+    }
+
+    fn column_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("column_dots", &a, &b)?;
+        shapes::row_of("column_dots", "out", out, &a)?;
+        let call = self.call("column_sums").whole(out).window(&a).window(&b);
+        call.sizes([a.at.rows, a.at.cols]).flag(true).elements(a.at.cols)
+    }
+
+    fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
+        shapes::same("scale_rows", &y, &x)?;
+        shapes::column_of("scale_rows", "s", s, &x)?;
+        self.scale_lines(&y, &x, s, true, write)
+    }
+
+    fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
+        shapes::same("row_dots", &a, &b)?;
+        shapes::column_of("row_dots", "out", out, &a)?;
+        let call = self.call("row_dots").whole(out).window(&a).window(&b);
+        call.sizes([a.at.rows, a.at.cols]).blocks(a.at.rows)
+    }
+
+    fn row_squares(&self, out: &mut Tensor<Self>, w: Matrix<Self>) -> Result<()> {
+        shapes::is("row_squares", "out", out, (1, dims(w).0))?;
+        let (to, cols) = (out.place(), dims(w).1);
+        self.panels(w, |panel| {
+            let call = self.call("row_dots").address(to.from_col(panel.first).address);
+            call.window(&panel.at).window(&panel.at).sizes([panel.rows, cols]).blocks(panel.rows)
+        })
+    }
+
+    fn dora_norm(
+        &self,
+        out: &mut Tensor<Self>,
+        squares: &Tensor<Self>,
+        projected: &Tensor<Self>,
+        gram: &Tensor<Self>,
+        b: &Tensor<Self>,
+        s: f32,
+    ) -> Result<()> {
+        shapes::dora_norm(out, squares, projected, gram, b)?;
+        let call = self.call("dora_norm").whole(out).whole(squares).whole(projected).whole(gram).whole(b);
+        call.sizes([b.rows(), b.cols()]).number(s).elements(b.rows())
+    }
+
+    fn divide(&self, y: &mut Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<()> {
+        shapes::same("divide", y, a)?;
+        shapes::same("divide", y, b)?;
+        self.call("divide").whole(y).whole(a).whole(b).size(y.len()).elements(y.len())
+    }
+
+    fn head_loss(
+        &self,
+        loss: &mut Tensor<Self>,
+        correct: &mut Tensor<Self>,
+        dx: Option<Out<Self>>,
+        dw: Option<&mut Tensor<Self>>,
+        x: In<Self>,
+        w: Matrix<Self>,
+        targets: &[i32],
+        params: &LossParams,
+    ) -> Result<()> {
+        shapes::head_loss(loss, correct, dx.as_ref(), dw.as_deref(), &x, dims(w), targets)?;
+        self.loss_of_head(loss, correct, dx, dw, x, w, targets, params)
+    }
+
+    fn softcap(&self, x: &mut Tensor<Self>, cap: f32) -> Result<()> {
+        self.call("softcap").whole(x).size(x.len()).number(cap).elements(x.len())
+    }
+
+    fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {
+        self.squares(x)
+    }
+
+    fn adamw(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut Tensor<Self>,
+        v: &mut Tensor<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+    ) -> Result<()> {
+        shapes::adamw(p, m, v, g, params.step)?;
+        self.step(p, m, v, g, params)
+    }
+
+    fn adamw_8bit(
+        &self,
+        p: &mut Tensor<Self>,
+        m: &mut EightBit<Self>,
+        v: &mut EightBit<Self>,
+        g: &Tensor<Self>,
+        params: &AdamW,
+        rounding: Rounding,
+    ) -> Result<()> {
+        shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
+        self.step_8bit(p, m, v, g, params, rounding)
+    }
+}

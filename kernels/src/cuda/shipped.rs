@@ -1,0 +1,49 @@
+//! The kernels as the program carries them: PTX, which a driver turns into the instructions of its card.
+//!
+//! Made from `kernels/cu` by `kernels/cu/ptx.sh`; `tests/conformance/shipped.rs` fails when the two differ.
+
+/// A source and its PTX.
+macro_rules! ptx {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, concat!(include_str!(concat!("../../ptx/", $name, ".ptx")), "\0"))),*]
+    };
+}
+
+/// Name and PTX of every source, each text with a zero at its end.
+pub const PTX: &[(&str, &str)] = ptx![
+    "attention",
+    "attention_bf16",
+    "attention_bf16_bwd",
+    "attention_bwd",
+    "columns",
+    "embed",
+    "gated",
+    "gemm",
+    "gemm_bf16",
+    "gemv",
+    "loss",
+    "move",
+    "norm",
+    "optim",
+    "random",
+    "rope",
+    "weights",
+];
+
+/// Names of the kernels that a PTX text declares.
+pub fn entries(ptx: &str) -> impl Iterator<Item = &str> {
+    ptx.lines().filter_map(|line| line.strip_prefix(".visible .entry ")).map(|rest| rest.trim_end_matches('('))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_declares_kernels_and_ends_with_a_zero() {
+        for (name, ptx) in PTX {
+            assert!(entries(ptx).count() > 0, "{name}");
+            assert_eq!(ptx.find('\0'), Some(ptx.len() - 1), "{name}");
+        }
+    }
+}

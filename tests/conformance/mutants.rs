@@ -1,0 +1,198 @@
+//! The emulated GPU finds what is wrong with a kernel: damaged sources, and what catches them (issue 8, 4).
+//!
+//! A mutant is a line of a kernel changed in a copy of the sources. It is caught when, under some schedule, the machine
+//! stops it or the conformance suite finds other numbers. Whoever adds a barrier to a kernel gets a mutant for it: all
+//! of them are removed, one after the other.
+
+use crate::harness::{Case, nmse};
+use crate::{attention, columns, gated, linear, loss, norm, optim};
+use peft_kernels::cuda::{Cuda, Precision};
+use peft_kernels::reference::Reference;
+use peft_tests::emulated::{Emulated, Schedule, sources};
+use std::path::Path;
+
+/// Largest error of what is not damaged; on tensor cores the factors are rounded to bfloat16.
+const SINGLE: f64 = 1e-10;
+const BF16: f64 = 2e-5;
+const ATTENTION_BF16: f64 = 1e-4;
+
+const SCHEDULES: [Schedule; 4] = [Schedule::Forward, Schedule::Backward, Schedule::Warps, Schedule::Shuffled(1)];
+
+/// A damaged source: in `file`, the occurrence `index` of `from` became `to`.
+struct Mutant {
+    file: &'static str,
+    from: &'static str,
+    index: usize,
+    to: &'static str,
+}
+
+/// The sources with the mutant in a folder of their own; `None` when there is no such occurrence.
+fn damaged(mutant: &Mutant, folder: &Path) -> Option<()> {
+    for entry in std::fs::read_dir(sources()).expect("the kernels are there") {
+        let path = entry.expect("a readable entry").path();
+        let to = folder.join(path.file_name().expect("a file"));
+        std::fs::copy(&path, to).expect("room for a copy");
+    }
+    let path = folder.join(mutant.file);
+    let text = std::fs::read_to_string(&path).expect("a kernel");
+    let (at, found) = text.match_indices(mutant.from).nth(mutant.index)?;
+    let changed = format!("{}{}{}", &text[..at], mutant.to, &text[at + found.len()..]);
+    std::fs::write(&path, changed).expect("room for a copy");
+    Some(())
+}
+
+/// What is wrong with one run of a case, if anything is.
+fn wrong<C: Case>(case: &C, be: &Cuda<Emulated>, tolerance: f64) -> Option<String> {
+    let expected = case.run(&Reference).expect("the reference runs");
+    match case.run(be) {
+        Err(e) => Some(e.to_string()),
+        Ok(got) => {
+            let mut errors = expected.iter().zip(&got).map(|((_, want), (_, got))| nmse(got, want));
+            // A number that is none is no small error.
+            errors.find(|e| e.is_nan() || *e > tolerance).map(|e| format!("an error of {e:e}"))
+        }
+    }
+}
+
+/// How often each schedule catches the mutant, and the first finding.
+fn catches<C: Case>(folder: &Path, only: &[&str], cases: &[C]) -> Vec<(Schedule, Option<String>)> {
+    let run = |schedule| {
+        let device = Emulated::of(folder, only, schedule).expect("a compiler");
+        let (precision, tolerance) = match only {
+            only if only.contains(&"attention_bf16") => (Precision::Bf16, ATTENTION_BF16),
+            only if only.contains(&"gemm_bf16") => (Precision::Bf16, BF16),
+            _ => (Precision::Single, SINGLE),
+        };
+        let be = Cuda::new(device).expect("memory for a test").with_precision(precision);
+        (schedule, cases.iter().find_map(|case| wrong(case, &be, tolerance)))
+    };
+    SCHEDULES.into_iter().map(run).collect()
+}
+
+/// Every mutant is caught by some schedule, and what is not damaged by none.
+fn all_caught<C: Case>(only: &[&str], cases: &[C], mutants: &[Mutant]) {
+    if let Err(peft_kernels::Error::Unavailable { .. }) = Emulated::new(Schedule::Forward) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("room for a copy");
+    for (schedule, found) in catches(&sources(), only, cases) {
+        assert_eq!(found, None, "undamaged kernels of {only:?} under {schedule:?}");
+    }
+    for mutant in mutants {
+        let name = format!("{}: {:?} number {} -> {:?}", mutant.file, mutant.from, mutant.index, mutant.to);
+        damaged(mutant, folder.path()).unwrap_or_else(|| panic!("{name} is not there"));
+        let found = catches(folder.path(), only, cases);
+        assert!(found.iter().any(|(_, found)| found.is_some()), "{name} was not caught");
+    }
+}
+
+/// One mutant for each barrier of a file.
+fn without_barriers(file: &'static str) -> Vec<Mutant> {
+    let text = std::fs::read_to_string(sources().join(file)).expect("a kernel");
+    let count = text.matches("__syncthreads();").count();
+    assert!(count > 0, "{file} has barriers");
+    (0..count).map(|index| Mutant { file, from: "__syncthreads();", index, to: ";" }).collect()
+}
+
+fn other(file: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    Mutant { file, from, index: 0, to }
+}
+
+#[test]
+fn a_product_without_a_barrier_or_a_border_is_caught() {
+    let mut mutants = without_barriers("gemm.cu");
+    mutants.push(other("gemm.cu", "first + row < rows && ", ""));
+    mutants.push(other("gemm.cu", "if (row >= m || col >= n) continue;", "if (row >= m) continue;"));
+    mutants.push(other("gemm.cu", "y[row * ldy + col] = is_add", "if (col + 1 < n) y[row * ldy + col] = is_add"));
+    let all = linear::gemm();
+    all_caught(&["move", "gemm"], &all[12..24], &mutants);
+}
+
+#[test]
+fn a_sum_of_a_block_without_a_barrier_is_caught() {
+    // The loss reduces more than once in a row: the barrier that guards the scratch of the sum before counts.
+    let cases = loss::head();
+    let few = &cases[..cases.len().min(4)];
+    all_caught(&["move", "gemm", "gemv", "weights", "loss"], few, &without_barriers("device.cuh"));
+}
+
+/// A missing wait shows where copies come as late as they may, a missing barrier where they come at once.
+#[test]
+#[ignore = "a campaign: four compilations"]
+fn copies_without_a_wait_or_a_barrier_are_caught() {
+    let mut mutants = without_barriers("gemm_bf16.cu");
+    mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", ""));
+    mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", "wait_copies<STAGES_BF16 - 1>();"));
+    let all = linear::gemm();
+    all_caught(&["move", "gemm", "gemm_bf16"], &all[36..44], &mutants);
+}
+
+/// The same of attention on tensor cores. Barriers after the last use of a tile show where copies come at once.
+#[test]
+#[ignore = "a campaign: two dozen compilations"]
+fn attention_on_tensor_cores_without_a_wait_or_a_barrier_is_caught() {
+    let mut mutants = without_barriers("attention_bf16.cu");
+    mutants.extend(without_barriers("attention_bf16_bwd.cu"));
+    mutants.push(other("attention_bf16.cu", "wait_copies<1>();", ""));
+    mutants.push(other("attention_bf16.cu", "if (row >= tile.count) continue;", ""));
+    mutants.push(other("attention_bf16_bwd.cu", "query < rest && ", ""));
+    let cases = attention::on_tensor_cores();
+    all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16", "attention_bf16_bwd"], &cases[5..9], &mutants);
+}
+
+#[test]
+#[ignore = "a campaign: two dozen compilations"]
+fn everything_without_a_barrier_is_caught() {
+    let cases = attention::attention();
+    let few: Vec<_> = cases.into_iter().filter(attention::Attention::is_small).collect();
+    all_caught(&["move", "attention", "attention_bwd"], &few, &without_barriers("attention.cu"));
+    all_caught(&["move", "attention", "attention_bwd"], &few, &without_barriers("attention_bwd.cu"));
+    all_caught(&["move", "gemm", "gemv", "weights", "loss"], &loss::head(), &without_barriers("loss.cu"));
+}
+
+#[test]
+#[ignore = "a campaign: a dozen compilations"]
+fn wrong_arithmetic_and_borders_are_caught() {
+    all_caught(
+        &["move", "norm"],
+        &norm::norm(),
+        &[
+            other("norm.cu", "j < n; j += blockDim.x) sum", "j < n - 1; j += blockDim.x) sum"),
+            other("norm.cu", "if (threadIdx.x == 0) rstd[at] = r;", ""),
+            other("norm.cu", "(offset + w[j]);", "(offset + w[j + 1]);"),
+        ],
+    );
+    all_caught(&["move", "gated"], &gated::gated(), &[other("gated.cu", "1.0f - s", "1.0f + s")]);
+    all_caught(
+        &["move", "columns"],
+        &columns::columns(),
+        &[other("columns.cu", "i64 i = 0; i < rows", "i64 i = 1; i < rows")],
+    );
+    all_caught(
+        &["move", "optim"],
+        &optim::steps(),
+        &[other("optim.cu", "e < n; e += thread_count()) {", "e <= n; e += thread_count()) {")],
+    );
+}
+
+/// Every kernel that the sources declare can be run by the tests.
+#[test]
+fn every_kernel_is_emulated() {
+    let device = match Emulated::new(Schedule::Forward) {
+        Ok(device) => device,
+        Err(peft_kernels::Error::Unavailable { .. }) => return,
+        Err(e) => panic!("{e}"),
+    };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(sources()).expect("the kernels are there") {
+        let text = std::fs::read_to_string(entry.expect("a readable entry").path()).expect("a kernel");
+        for start in ["\nKERNEL(", "\nATTENTION("] {
+            for (at, _) in text.match_indices(start) {
+                let name = text[at + start.len()..].split([',', ')']).next().unwrap_or_default();
+                assert!(device.knows(name), "{name} is not in `tests/emulated/kernels.cpp`");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 25, "{seen} kernels were found");
+}
