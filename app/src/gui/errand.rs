@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_millis(30);
 const REMARKS: usize = 200;
 /// Exit code of a command that was asked to stop.
 const STOPPED: i32 = 130;
+/// Exit code of a command that does not understand what was typed.
+const MISTYPED: i32 = 2;
 
 /// A variable of the environment, and what must not be seen or kept.
 pub type Secret = (&'static str, String);
@@ -161,10 +163,21 @@ fn remarks_of(pipe: impl BufRead, tell: &dyn Fn(&str)) -> Vec<String> {
     kept
 }
 
+/// What is wrong with what was typed, in the words of the command line.
+fn mistyped(remarks: &[String]) -> Option<String> {
+    let line = remarks.iter().find_map(|line| line.strip_prefix("error: "))?;
+    let mut letters = line.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect())
+}
+
 fn ending(code: Option<i32>, remarks: Vec<String>) -> Ending {
     match code {
         Some(0) => Ending::Done(remarks),
         Some(STOPPED) => Ending::Stopped,
+        Some(MISTYPED) if mistyped(&remarks).is_some() => {
+            let detail = mistyped(&remarks).unwrap_or_default();
+            Ending::Failed(Problem::from(&Fault::new("PS-CFG-001", detail)))
+        }
         _ => {
             let said = remarks.iter().rev().filter_map(|line| serde_json::from_str(line).ok());
             Ending::Failed(said.into_iter().find_map(|value| Problem::of_json(&value)).unwrap_or_else(|| {
@@ -189,6 +202,10 @@ mod tests {
         );
         assert!(matches!(ending(None, vec!["killed".to_owned()]), Ending::Failed(p) if p.detail.contains("killed")));
         assert!(matches!(ending(Some(130), Vec::new()), Ending::Stopped));
+        let typed = vec!["error: invalid value 'x' for '--pairs <N>'".to_owned(), "For more information".to_owned()];
+        assert!(
+            matches!(ending(Some(2), typed), Ending::Failed(p) if p.code == "PS-CFG-001" && p.detail.starts_with("Invalid value 'x'"))
+        );
         assert!(matches!(ending(Some(0), vec!["x".to_owned()]), Ending::Done(remarks) if remarks == ["x"]));
     }
 
