@@ -4,6 +4,7 @@
 use super::hardware;
 use super::pipeline::is_secret;
 use crate::cli::context::Context;
+use peft_models::engine::Engine;
 use peft_plan::{Fault, Result};
 use peft_storage::{Run, RunFilter};
 use serde_json::{Value, json};

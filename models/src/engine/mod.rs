@@ -146,11 +146,11 @@ impl Engine {
     /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
-        match &self.device {
-            Device::Cpu(cpu) => {
-                Self { device: Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)), threads: self.threads }
-            }
-        }
+        let device = match &self.device {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)),
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(eight_bit_rows)),
+        };
+        Self { device, threads: self.threads }
     }
 
     /// `cpu` or `cuda`.
