@@ -18,6 +18,7 @@ pub struct HelperArgs {
 /// `data generate`.
 #[derive(Clone, Debug, Args)]
 #[command(group = ArgGroup::new("documents").args(["chunks", "project"]))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Example:\n  peft-studio data generate --chunks chunks.jsonl --out rows.jsonl --helper-model \
                         qwen2:7b --task facts --pairs 3")]
 pub struct GenerateArgs {

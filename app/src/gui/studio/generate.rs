@@ -160,7 +160,7 @@ impl Making {
         if let Ok(service) = settings["provider"].as_str().unwrap_or_default().parse() {
             let key = std::mem::take(&mut helper.key);
             let (place, model) = (text(&settings["place"]), text(&settings["model"]));
-            *helper = Helper { service, place, model, key, ..Helper::default() };
+            *helper = Helper { service, place, key, model, ..Helper::default() };
         }
     }
 }
