@@ -223,7 +223,7 @@ fn helpers_that_are_absent_slow_or_refuse_the_key_are_cards_s2_10() {
     assert!(studio(&window).problem.is_none(), "{:?}", studio(&window).problem);
     window.settle();
     assert!(!studio(&window).has_rows, "an empty file is no rows to train on");
-    window.press("Write rows");
+    window.send(Command::Studio(Ask::Generate(false)));
     window.until("it goes on", |window| !studio(window).is_busy(Job::Generate) && waiting(window) == HOUSES as u64);
     window.settle();
     window.all_named();
