@@ -2,10 +2,16 @@
 
 #[path = "desktop/acceptance.rs"]
 mod acceptance;
+#[path = "src/helper.rs"]
+#[expect(dead_code, unreachable_pub, reason = "other tests use the rest, from another crate")]
+mod helper;
 #[path = "desktop/hostile.rs"]
 mod hostile;
 #[path = "desktop/layout.rs"]
 mod layout;
+#[path = "src/listener.rs"]
+#[expect(unreachable_pub, reason = "other tests use the rest, from another crate")]
+mod listener;
 #[path = "desktop/numbers.rs"]
 mod numbers;
 #[path = "desktop/outside.rs"]
@@ -21,6 +27,8 @@ mod screen;
 mod staged;
 #[path = "desktop/studio.rs"]
 mod studio;
+#[path = "desktop/teaching.rs"]
+mod teaching;
 #[path = "desktop/tools.rs"]
 mod tools;
 #[path = "desktop/tour.rs"]

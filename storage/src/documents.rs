@@ -4,7 +4,7 @@ use crate::runs::json;
 use crate::store::{Durability, Store, count, integer, now};
 use peft_plan::{Fault, Result};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -80,7 +80,7 @@ pub struct NewChunk {
 }
 
 /// A chunk of a project.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredChunk {
     /// Stays as long as its hash does.
     pub id: i64,

@@ -217,6 +217,42 @@ impl Store {
         })
     }
 
+    /// The first rows of a job in one state, in the order in which they were made.
+    pub fn teaching_page(&self, job: i64, state: RowState, most: usize) -> Result<Vec<TeachingRow>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id, unit, state, reason, content, edited FROM teaching_rows
+                     WHERE job = ?1 AND state = ?2 ORDER BY id LIMIT ?3",
+                )?
+                .query_map(params![job, state.as_str(), integer(most as u64)], teaching_row)?
+                .collect()
+        })
+    }
+
+    /// What a job was begun with; nothing where there is no such job.
+    pub fn teaching_settings(&self, job: i64) -> Result<Option<Value>> {
+        self.read(|connection| {
+            let settings: Option<String> = connection
+                .query_row("SELECT settings FROM teaching_jobs WHERE id = ?1", [job], |row| row.get(0))
+                .optional()?;
+            settings.map(|settings| json(&settings)).transpose()
+        })
+    }
+
+    /// The text of a project's chunk, by its document and the name that rows know it by.
+    pub fn chunk_text(&self, project: i64, path: &str, name: &str) -> Result<Option<String>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT c.text FROM documents d JOIN chunks c ON c.document = d.id
+                     WHERE d.project = ?1 AND d.path = ?2 AND json_extract(c.details, '$.id') = ?3",
+                )?
+                .query_row(params![project, path, name], |row| row.get(0))
+                .optional()
+        })
+    }
+
     /// What a person thinks of a row of a job: taken, taken with changes, or not wanted. False where there is no such
     /// row, or it did not pass the checks: what no chunk proves cannot be waved through.
     pub fn decide_row(&self, job: i64, row: i64, is_wanted: bool, edited: Option<&Value>) -> Result<bool> {

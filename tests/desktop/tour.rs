@@ -9,6 +9,7 @@ use peft_studio::gui::command::{Command, Shelf};
 use peft_studio::gui::playground::Exchange;
 use peft_studio::gui::playground::Shown;
 use peft_studio::gui::route::{RAIL, Route};
+use peft_studio::gui::studio::{self, Ask};
 use peft_studio::gui::tools;
 use peft_studio::gui::views::run;
 use peft_studio::gui::wizard::Step;
@@ -69,11 +70,47 @@ pub(crate) fn prepare(window: &mut Window) -> Vec<String> {
     window.send(Command::Go(Route::Export));
     window
         .until("sizes are known", |window| window.state().pages.exports.sizes.iter().any(|(_, known)| known.is_some()));
+    rows_of_a_helper(window);
     window.send(Command::Go(Route::Models));
     window.until("models are listed", |window| window.state().data.models.is_some());
     window.until("everything is loaded", |window| window.state().pages.playground.loading.is_none());
     window.until("what was said is over", |window| window.state().toasts.is_empty());
     runs
+}
+
+/// A project with a document and rows that a helper wrote, one of them with more words than fit anywhere.
+fn rows_of_a_helper(window: &mut Window) {
+    let text = "# Opening hours of the shop in the old town\n\nThe shop opens at nine. It closes at six.\n";
+    let document = window.file("opening-hours-of-every-shop-in-the-old-town-and-around-it.md", text);
+    window.send(Command::Go(Route::Studio));
+    window.send(Command::Studio(Ask::Create("A project with a long name".to_owned())));
+    window.until("there is a project", |window| window.state().pages.studio.documents.is_some());
+    window.send(Command::Studio(Ask::Dropped(vec![document.clone()])));
+    window.until("it is read", |window| window.state().pages.studio.chunks.is_some());
+    let source = std::path::absolute(document).expect("a path").display().to_string();
+    let row = |question: &str| {
+        let quote = "The shop opens at nine.";
+        let (chunk, text) = &window.state().pages.studio.chunks.as_ref().expect("just seen").1.first().map_or_else(
+            || (serde_json::Value::Null, String::new()),
+            |chunk| (chunk.details["id"].clone(), chunk.text.clone()),
+        );
+        let start = text.find(quote).unwrap_or(0);
+        serde_json::json!({"exchanges": [[question, "At nine o'clock in the morning, every day."]], "chunk": chunk,
+            "evidence": {"quote": quote, "start": start, "end": start + quote.len()}, "source": source,
+            "heading": ["Opening hours of the shop in the old town"], "task": "facts"})
+    };
+    let store = peft_storage::Store::open(std::path::Path::new(&window.path(""))).expect("a store");
+    let settings = serde_json::json!({"kind": "generate", "model": "a-model:70b-instruct",
+        "provider": "openrouter", "out": window.path("rows.jsonl"),
+        "wish": {"task": "facts", "prompt": "", "pairs": 3, "language": null, "difficulty": null}});
+    for key in ["one", "two"] {
+        let job = store.teaching_job(key, Some("A project with a long name"), &settings).expect("a job");
+        let taken = vec![row("When does the shop open?"), row(&"How long is a question that nobody ends? ".repeat(12))];
+        let refused =
+            vec![("ungrounded".to_owned(), serde_json::json!({"exchanges": [["Who?", "A king."]], "evidence": "x"}))];
+        let call = peft_storage::NewCall { unit: "u".to_owned(), taken, refused, ..peft_storage::NewCall::default() };
+        store.keep_call(job, &call).expect("kept");
+    }
 }
 
 /// A name, and what brings the window there.
@@ -127,6 +164,31 @@ pub(crate) fn stops(runs: &[String]) -> Vec<Stop> {
     all.extend(
         tools.map(|(name, set)| Stop { scrolls_sideways: name == "tools: log", ..then(name, Route::Tools, set) }),
     );
+    let parts: [Place; 8] = [
+        ("studio: documents", |window| window.state_mut().pages.studio.tab = studio::Tab::Documents),
+        ("studio: chunks", |window| window.state_mut().pages.studio.tab = studio::Tab::Chunks),
+        ("studio: search", |window| {
+            window.state_mut().pages.studio.tab = studio::Tab::Search;
+            window.until("vectors are known", |window| window.state().pages.studio.meaning.vectors.is_some());
+        }),
+        ("studio: generate", |window| {
+            let page = &mut window.state_mut().pages.studio;
+            (page.tab, page.making.is_open) = (studio::Tab::Generate, true);
+            window.until("rows are read", |window| window.state().pages.studio.review.job().is_some());
+        }),
+        ("studio: rows", |window| {
+            let page = &mut window.state_mut().pages.studio;
+            (page.tab, page.making.is_open) = (studio::Tab::Generate, false);
+            window.until("rows are read", |window| window.state().pages.studio.review.job().is_some());
+        }),
+        ("studio: label", |window| window.state_mut().pages.studio.tab = studio::Tab::Label),
+        ("studio: persona", |window| window.state_mut().pages.studio.tab = studio::Tab::Persona),
+        ("studio: quality", |window| {
+            let page = &mut window.state_mut().pages.studio;
+            (page.tab, page.has_rows) = (studio::Tab::Quality, true);
+        }),
+    ];
+    all.extend(parts.map(|(name, set)| then(name, Route::Studio, set)));
     for (name, shelf) in
         [("models: discover", Shelf::Discover), ("models: versions", Shelf::Versions), ("models: disk", Shelf::Disk)]
     {

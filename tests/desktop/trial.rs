@@ -126,7 +126,9 @@ impl Window {
             self.harness.step();
             std::thread::sleep(Duration::from_millis(10));
             let toasts: Vec<_> = self.state().toasts.iter().filter_map(|toast| toast.problem.as_ref()).collect();
-            assert!(begun.elapsed() < PATIENCE, "never: {what}; {toasts:?}");
+            let studio = &self.state().pages.studio;
+            let told = (&studio.problem, studio.review.job());
+            assert!(begun.elapsed() < PATIENCE, "never: {what}; {toasts:?}; {told:?}");
         }
     }
 
@@ -156,6 +158,13 @@ impl Window {
     pub(crate) fn bytes(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.home.path().join(name);
         std::fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// An empty folder in it.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::create_dir(&path).expect("created");
         path
     }
 

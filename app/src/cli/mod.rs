@@ -49,7 +49,7 @@ mod run_rows;
 mod runs;
 mod serve;
 mod table;
-mod teaching;
+pub(crate) mod teaching;
 mod versions;
 mod welcome;
 

@@ -21,7 +21,8 @@ use serde_json::json;
 use std::io::IsTerminal;
 
 /// What is told people once where documents leave the computer.
-const TERMS: &str = "Terms of some services forbid training other models with their answers; read those of yours";
+pub(crate) const TERMS: &str =
+    "Terms of some services forbid training other models with their answers; read those of yours";
 
 fn open<'a>(context: &'a Context, service: Service, base_url: Option<&'a str>, model: &'a str) -> Result<Opened> {
     let Context { backend, threads, offline, .. } = context;
@@ -72,7 +73,7 @@ fn local_models(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn described(model: &HelperModel) -> String {
+pub(crate) fn described(model: &HelperModel) -> String {
     let mut parts = vec![format!("  {}", model.name)];
     parts.extend(model.parameters.clone());
     parts.extend(model.context_tokens.map(|tokens| format!("reads {} tokens", count(tokens))));
@@ -83,7 +84,7 @@ fn described(model: &HelperModel) -> String {
 }
 
 /// The difference that people stumble over (S2.5, S2.10).
-const EXPLAINED: [&str; 3] = [
+pub(crate) const EXPLAINED: [&str; 3] = [
     "A helper model writes and answers: it is only asked, and nothing of a service's model is downloaded",
     "The base model is the one you train: its weights are downloaded (1 to 5 GB) and learn on this computer",
     "Better take two different ones: a model learns little from its own words",
@@ -99,13 +100,20 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
             Some(chunks)
         }
         None => match &args.project {
-            Some(project) => Some(peft_teach::chunk::read(&documents::chunk_lines(&context.store()?, project)?)?.0),
-            None => None,
+            Some(project) if !args.no_documents => {
+                Some(peft_teach::chunk::read(&documents::chunk_lines(&context.store()?, project)?)?.0)
+            }
+            _ => None,
         },
+    };
+    let versions = |project: &String| Versions::of(&context.store()?, &context.data_dir, project);
+    let after = match args.project.as_ref().filter(|_| args.add) {
+        Some(project) => versions(project)?.keep()?,
+        None => None,
     };
     let out = match (&args.out, &args.project) {
         (Some(out), _) => out.clone(),
-        (None, Some(project)) => Versions::of(&context.store()?, &context.data_dir, project)?.make_room()?,
+        (None, Some(project)) => versions(project)?.make_room()?,
         (None, None) => return Err(Fault::new("PS-CFG-001", "Name the file for the rows with --out")),
     };
     let service = args.helper.provider.parse()?;
@@ -137,6 +145,8 @@ pub(super) fn generate(context: &Context, args: &GenerateArgs) -> Result<u8> {
         },
         cap: args.budget,
         restarts: args.restart,
+        place: args.helper.base_url.clone(),
+        after,
         out,
     };
     interrupt::install();

@@ -4,6 +4,7 @@ use super::command::{Command, Purpose, Slot};
 use super::logic::Logic;
 use super::route::Route;
 use super::state::State;
+use super::studio::Picks;
 use super::target::Target;
 use super::worker::Reply;
 use crate::jobs::incoming;
@@ -21,7 +22,9 @@ impl Logic {
                 dialog = dialog.set_directory(folder);
             }
             let paths = match purpose {
-                Purpose::Data | Purpose::Documents => dialog.pick_files().unwrap_or_default(),
+                Purpose::Data | Purpose::Documents | Purpose::Studio(Picks::Memories) => {
+                    dialog.pick_files().unwrap_or_default()
+                }
                 Purpose::File(_) => dialog.add_filter("GGUF", &["gguf"]).pick_file().into_iter().collect(),
                 Purpose::Preset => {
                     let endings = ["json", "yaml", "yml", "py", "ipynb"];
@@ -30,7 +33,10 @@ impl Logic {
                 Purpose::Pipeline | Purpose::Receipt => {
                     dialog.add_filter("JSON", &["json"]).pick_file().into_iter().collect()
                 }
-                Purpose::Scored | Purpose::Rows | Purpose::Evaluation => dialog.pick_file().into_iter().collect(),
+                Purpose::Studio(Picks::MemoryFolder) => dialog.pick_folder().into_iter().collect(),
+                Purpose::Scored | Purpose::Rows | Purpose::Evaluation | Purpose::Reference | Purpose::Studio(_) => {
+                    dialog.pick_file().into_iter().collect()
+                }
                 Purpose::Export | Purpose::Model | Purpose::DocumentFolder | Purpose::Folder(_) => {
                     dialog.pick_folder().into_iter().collect()
                 }
@@ -55,8 +61,9 @@ impl Logic {
             Purpose::Pipeline => state.pages.tools.pipeline = shown(),
             Purpose::Receipt => state.pages.tools.receipt = shown(),
             Purpose::Scored => state.pages.tools.data = shown(),
+            Purpose::Reference => state.pages.tools.reference = shown(),
             Purpose::File(slot) | Purpose::Folder(slot) => self.open_path(slot, first),
-            Purpose::Documents | Purpose::DocumentFolder | Purpose::Rows | Purpose::Evaluation => {
+            Purpose::Documents | Purpose::DocumentFolder | Purpose::Rows | Purpose::Evaluation | Purpose::Studio(_) => {
                 self.picked_studio(state, purpose, paths);
             }
         }
@@ -166,6 +173,11 @@ fn title(purpose: Purpose) -> &'static str {
         Purpose::Documents => "Documents",
         Purpose::DocumentFolder => "A folder of documents",
         Purpose::Rows | Purpose::Evaluation => "A file with rows",
+        Purpose::Reference => "A recorded run of another program",
+        Purpose::Studio(Picks::Judged) => "Questions that were answered badly",
+        Purpose::Studio(Picks::Questions) => "Rows without answers",
+        Purpose::Studio(Picks::Memories | Picks::MemoryFolder) => "Chats, journals and memories",
+        Purpose::Studio(Picks::Personality) => "A text about the person",
         Purpose::File(_) => "A model",
         Purpose::Folder(_) => "A folder with a model or an adapter",
     }

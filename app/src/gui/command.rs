@@ -190,6 +190,10 @@ pub enum Purpose {
     Rows,
     /// Rows that are asked afterwards.
     Evaluation,
+    /// Something else for the data studio.
+    Studio(super::studio::Picks),
+    /// A recorded run of another program.
+    Reference,
     /// A GGUF file, for this.
     File(Slot),
     /// A folder with a model or an adapter, for this.

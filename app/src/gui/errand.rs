@@ -7,7 +7,7 @@ use peft_plan::{Fault, Result};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,11 @@ const LOOK: Duration = Duration::from_millis(30);
 const REMARKS: usize = 200;
 /// Exit code of a command that was asked to stop.
 const STOPPED: i32 = 130;
+/// Exit code of a command that does not understand what was typed.
+const MISTYPED: i32 = 2;
+
+/// A variable of the environment, and what must not be seen or kept.
+pub type Secret = (&'static str, String);
 
 /// What an errand says.
 #[derive(Debug)]
@@ -47,9 +52,18 @@ pub struct Errand {
 }
 
 impl Errand {
-    /// Run `program words --json`; what it says is told under `id`.
-    pub fn start(context: &Context, program: &Path, words: &[String], id: u64, teller: Teller) -> Result<Self> {
+    /// Run `program words --json`; what it says is told under `id`. `secrets` go into its environment, where other
+    /// programs do not see them.
+    pub fn start(
+        context: &Context,
+        program: &Path,
+        words: &[String],
+        secrets: &[Secret],
+        id: u64,
+        teller: Teller,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
+        command.envs(secrets.iter().map(|(name, value)| (name, value)));
         command.args(words).arg("--json").arg("--data-dir").arg(&context.data_dir);
         command.args(["--backend", &context.backend, "--threads", &context.threads.to_string()]);
         if context.offline {
@@ -114,11 +128,24 @@ fn exit_code(child: &Mutex<Child>) -> Option<i32> {
     loop {
         let status = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
         match status {
-            Ok(Some(status)) => return status.code(),
+            Ok(Some(status)) => return status.code().or_else(|| interrupted(status)),
             Ok(None) => std::thread::sleep(LOOK),
             Err(_) => return None,
         }
     }
+}
+
+/// A command that does not listen for it ends at once when it is asked to stop.
+#[cfg(unix)]
+fn interrupted(status: ExitStatus) -> Option<i32> {
+    let is_asked =
+        std::os::unix::process::ExitStatusExt::signal(&status) == Some(nix::sys::signal::Signal::SIGINT as i32);
+    is_asked.then_some(STOPPED)
+}
+
+#[cfg(not(unix))]
+fn interrupted(_status: ExitStatus) -> Option<i32> {
+    None
 }
 
 /// The latest remarks; each is told as it comes, but for the one that says why a command failed.
@@ -136,10 +163,21 @@ fn remarks_of(pipe: impl BufRead, tell: &dyn Fn(&str)) -> Vec<String> {
     kept
 }
 
+/// What is wrong with what was typed, in the words of the command line.
+fn mistyped(remarks: &[String]) -> Option<String> {
+    let line = remarks.iter().find_map(|line| line.strip_prefix("error: "))?;
+    let mut letters = line.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect())
+}
+
 fn ending(code: Option<i32>, remarks: Vec<String>) -> Ending {
     match code {
         Some(0) => Ending::Done(remarks),
         Some(STOPPED) => Ending::Stopped,
+        Some(MISTYPED) if mistyped(&remarks).is_some() => {
+            let detail = mistyped(&remarks).unwrap_or_default();
+            Ending::Failed(Problem::from(&Fault::new("PS-CFG-001", detail)))
+        }
         _ => {
             let said = remarks.iter().rev().filter_map(|line| serde_json::from_str(line).ok());
             Ending::Failed(said.into_iter().find_map(|value| Problem::of_json(&value)).unwrap_or_else(|| {
@@ -164,6 +202,10 @@ mod tests {
         );
         assert!(matches!(ending(None, vec!["killed".to_owned()]), Ending::Failed(p) if p.detail.contains("killed")));
         assert!(matches!(ending(Some(130), Vec::new()), Ending::Stopped));
+        let typed = vec!["error: invalid value 'x' for '--pairs <N>'".to_owned(), "For more information".to_owned()];
+        assert!(
+            matches!(ending(Some(2), typed), Ending::Failed(p) if p.code == "PS-CFG-001" && p.detail.starts_with("Invalid value 'x'"))
+        );
         assert!(matches!(ending(Some(0), vec!["x".to_owned()]), Ending::Done(remarks) if remarks == ["x"]));
     }
 

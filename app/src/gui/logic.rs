@@ -342,7 +342,7 @@ impl Logic {
                 }
             }
             // Files that are dropped on that page are documents.
-            Command::Inspect(paths) if state.route == Route::Studio => self.act_studio(state, Ask::Add(paths)),
+            Command::Inspect(paths) if state.route == Route::Studio => self.act_studio(state, Ask::Dropped(paths)),
             Command::Inspect(paths) => self.inspect(state, paths),
             Command::SampleData => match jobs::starter::sample_data(&self.workers.context.data_dir) {
                 Ok(path) => self.inspect(state, vec![path]),

@@ -1,7 +1,7 @@
 //! What the window has done beside itself: exports, downloads, the server, the disk.
 
 use super::command::{Command, Shelf};
-use super::errand::{Ending, Errand, Said};
+use super::errand::{Ending, Errand, Said, Secret};
 use super::export::{self, FORMS, Job};
 use super::launch::Launch;
 use super::log::Level;
@@ -89,10 +89,21 @@ impl Whose {
 
 impl Logic {
     pub(super) fn errand(&self, state: &mut State, whose: Whose, words: &[String]) -> Option<u64> {
+        self.secret_errand(state, whose, words, &[])
+    }
+
+    /// The same with keys, which are neither among the words nor in the log.
+    pub(super) fn secret_errand(
+        &self,
+        state: &mut State,
+        whose: Whose,
+        words: &[String],
+        secrets: &[Secret],
+    ) -> Option<u64> {
         state.next_errand += 1;
         let id = state.next_errand;
         state.log.push(state.data.now, Level::Info, whose.word(), &format!("peft-studio {}", words.join(" ")));
-        match Errand::start(&self.workers.context, &self.program, words, id, self.workers.teller()) {
+        match Errand::start(&self.workers.context, &self.program, words, secrets, id, self.workers.teller()) {
             Ok(errand) => {
                 state.errands.insert(id, (errand, whose));
                 Some(id)

@@ -27,7 +27,10 @@ pub fn deed(action: &Action, run: Option<&str>) -> Option<Command> {
 /// Where a command lives in the window. Pages fill blanks themselves.
 fn command(words: &[&str], run: Option<&str>, has_blanks: bool) -> Option<Command> {
     match words {
-        ["data" | "train" | "plan", ..] => Some(Command::Go(Route::New)),
+        ["data", "inspect" | "convert" | "download", ..] | ["data"] | ["train" | "plan", ..] => {
+            Some(Command::Go(Route::New))
+        }
+        ["data", ..] => Some(Command::Go(Route::Studio)),
         ["models", "search" | "download", ..] => Some(Command::Open(Shelf::Discover)),
         ["models", ..] => Some(Command::Go(Route::Models)),
         ["disk", ..] => Some(Command::Open(Shelf::Disk)),

@@ -31,6 +31,11 @@ pub struct Versions {
     folder: PathBuf,
 }
 
+/// Whether there is a file that holds something.
+pub fn has_rows(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.len() > 0)
+}
+
 impl Versions {
     /// Of the project `name`, which exists.
     pub fn of(store: &Store, data_dir: &Path, name: &str) -> Result<Self> {
@@ -131,8 +136,22 @@ impl Versions {
         Ok(self.rows.clone())
     }
 
+    /// Keep the rows as they are, because others are about to be put behind them; where they are kept, if there are any.
+    pub fn keep(&self) -> Result<Option<PathBuf>> {
+        if !self.has_rows() {
+            return Ok(None);
+        }
+        let (kept, _) = self.save("before rows were generated")?;
+        Ok(Some(self.file(kept.version)))
+    }
+
     fn keep_current(&self, note: &str) -> Result<()> {
-        if self.rows.is_file() { self.save(note).map(drop) } else { Ok(()) }
+        if self.has_rows() { self.save(note).map(drop) } else { Ok(()) }
+    }
+
+    /// A generation that was stopped before its first row leaves an empty file.
+    fn has_rows(&self) -> bool {
+        has_rows(&self.rows)
     }
 
     /// What changed from one version to another, or to the rows as they are.

@@ -10,15 +10,22 @@ const DEEPEST: usize = 64;
 /// Files and folders as the documents they are or hold, sorted by name. In folders only what has a known ending is
 /// taken, and nothing hidden; a file that is named is taken whatever it is called.
 pub fn files_of(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let (mut files, mut missing, mut first) = (Vec::new(), Vec::new(), None);
     for path in named {
-        let kind = std::fs::metadata(path).map_err(|error| Fault::io("read", path, error))?;
-        if kind.is_dir() {
-            collect(path, 0, &mut files)?;
-        } else {
-            files.push(path.clone());
+        match std::fs::metadata(path) {
+            Ok(kind) if kind.is_dir() => collect(path, 0, &mut files)?,
+            Ok(_) => files.push(path.clone()),
+            Err(error) => {
+                missing.push(path.clone());
+                first.get_or_insert_with(|| Fault::io("read", path, error));
+            }
         }
     }
+    if let (true, Some(fault)) = (files.is_empty(), first) {
+        return Err(fault);
+    }
+    // Whoever reads them names them with what else cannot be read, and the rest goes on.
+    files.append(&mut missing);
     // Named twice is meant once.
     let mut seen = std::collections::HashSet::new();
     files.retain(|file| seen.insert(file.clone()));
@@ -73,6 +80,8 @@ mod tests {
         let names: Vec<String> =
             found.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
         assert_eq!(names, ["a.md", "x.PDF", "z.txt", "picture.png"]);
+        let some = files_of(&[home.path().join("gone.md"), home.path().join("a.md")]).expect("one is there");
+        assert_eq!(some, [home.path().join("a.md"), home.path().join("gone.md")]);
         assert_eq!(files_of(&[inside.join(".git/none")]).expect_err("missing").code, "PS-FILE-001");
     }
 }

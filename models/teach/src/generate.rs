@@ -62,6 +62,8 @@ pub struct Before {
     pub rows: Vec<(String, Row)>,
     /// Questions that judge the trained model: no row may ask them.
     pub held_out: Vec<String>,
+    /// Questions of rows that are there already: no row may ask them again.
+    pub there: Vec<String>,
 }
 
 /// How answers are asked for.
@@ -116,13 +118,14 @@ impl<'a> Generation<'a> {
         if matches!(origin, Origin::Wish(_)) && wish.prompt.trim().is_empty() {
             return Err(Fault::new("PS-CFG-001", "Without documents say what is wanted, with `--prompt TEXT`."));
         }
-        let Before { over, rounds, rows, held_out } = before;
+        let Before { over, rounds, rows, held_out, there } = before;
         let mut asked: HashMap<String, Vec<String>> = HashMap::new();
         for (unit, row) in &rows {
             let question = row.exchanges.first().map(|(question, _)| question.clone()).unwrap_or_default();
             asked.entry(unit.clone()).or_default().push(question);
         }
-        let known: BTreeSet<String> = rows.iter().map(|(_, row)| row.key()).collect();
+        let mut known: BTreeSet<String> = rows.iter().map(|(_, row)| row.key()).collect();
+        known.extend(there.iter().map(|question| Row::key_of(question)));
         let held_out = held_out.into_iter().map(|question| Row::key_of(&question)).collect();
         let accepted = rows.len();
         let rejected = BTreeMap::new();

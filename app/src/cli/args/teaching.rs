@@ -17,6 +17,8 @@ pub struct HelperArgs {
 
 /// `data generate`.
 #[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("documents").args(["chunks", "project"]))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Example:\n  peft-studio data generate --chunks chunks.jsonl --out rows.jsonl --helper-model \
                         qwen2:7b --task facts --pairs 3")]
 pub struct GenerateArgs {
@@ -35,13 +37,19 @@ pub struct GenerateArgs {
     /// The model that writes the rows
     #[arg(long, value_name = "MODEL")]
     pub helper_model: String,
+    /// Add to the rows that the project has, instead of taking their place
+    #[arg(long, requires = "project", conflicts_with = "out")]
+    pub add: bool,
+    /// Make rows of `--prompt` alone, although the project has documents
+    #[arg(long, requires = "project")]
+    pub no_documents: bool,
     /// What the rows are about
     #[arg(long, value_name = "TASK", default_value = "facts",
           value_parser = ["facts", "how-to", "summary", "dialogue", "classification", "code", "exam"])]
     pub task: String,
     /// Make rows only of the chunks behind badly answered questions, and of none of the questions themselves: what
     /// `evaluate --generate --per-row FILE` wrote, or any questions with their answers
-    #[arg(long, value_name = "FILE.jsonl", requires = "chunks")]
+    #[arg(long, value_name = "FILE.jsonl", requires = "documents", conflicts_with = "no_documents")]
     pub ask_again: Option<PathBuf>,
     /// Rows for each chunk; without chunks: rows for each question to the helper
     #[arg(long, value_name = "N", value_parser = values::positive, default_value = "3")]

@@ -78,7 +78,7 @@ fn document_choice(ui: &mut Ui, page: &Studio, out: &mut Out) {
     combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Document"));
 }
 
-fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_file: bool) {
+pub(super) fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_file: bool) {
     let t = of(ui);
     card(ui, |ui| {
         ui.horizontal_wrapped(|ui| {

@@ -32,7 +32,12 @@ pub(super) fn documents_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         }
     });
     if is_busy {
-        empty::loading(ui, "Reading documents; what has not changed is left as it is");
+        ui.horizontal_wrapped(|ui| {
+            empty::loading(ui, "Reading documents; what has not changed is left as it is");
+            if button::quiet("Stop").named("Stop reading documents").icon(Icon::Stop).small().ui(ui).clicked() {
+                out.push(ask(Ask::Stop(Job::Chunk)));
+            }
+        });
     }
     if let Some(report) = &page.report {
         report_ui(ui, report);

@@ -2,9 +2,17 @@
 //!
 //! The store is read by the thread that keeps it; what takes time is a command of this program beside the window.
 
+mod card;
 mod chunks;
 mod documents;
+mod generate;
+mod helper;
+mod label;
+mod meaning;
+mod persona;
 mod quality;
+mod review;
+mod teaching;
 mod versions;
 pub mod view;
 
@@ -15,6 +23,8 @@ use super::outside::Whose;
 use super::problem::Problem;
 use super::state::State;
 use super::worker::Reply;
+use crate::jobs::teaching::review::Decision;
+pub use helper::{For, Helper};
 use peft_plan::Result;
 use peft_storage::{DataDir, Store, StoredChunk, StoredDocument};
 use serde_json::Value;
@@ -33,6 +43,14 @@ pub enum Tab {
     Documents,
     /// What became of it.
     Chunks,
+    /// What is asked of it.
+    Search,
+    /// Rows that a helper writes.
+    Generate,
+    /// Rows that a teacher answers.
+    Label,
+    /// Conversations of one person.
+    Persona,
     /// How good rows are.
     Quality,
     /// Versions of rows.
@@ -64,6 +82,47 @@ pub enum Ask {
     Restore(u64),
     /// What changed since a version.
     Diff(u64),
+    /// Files were dropped: what they are depends on the part that is shown.
+    Dropped(Vec<PathBuf>),
+    /// List what a helper offers.
+    Helpers(For),
+    /// Have rows written; with `true` what was made before is forgotten.
+    Generate(bool),
+    /// End a job.
+    Stop(Job),
+    /// Keep what a person says of rows of a job.
+    Decide(i64, Vec<i64>, Decision),
+    /// Show what the helper of a job wrote, word for word.
+    Raw(i64),
+    /// Let a teacher answer rows.
+    Label,
+    /// Write the example tasks, to be labelled.
+    Reference,
+    /// Make conversations of one person.
+    Persona,
+    /// Make them whenever another program asks.
+    ServePersona,
+    /// Make vectors.
+    Embed,
+    /// Find what is meant.
+    Meaning(String),
+    /// Write the card of the rows.
+    Card,
+}
+
+/// What a file is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Picks {
+    /// Questions that a model answered badly.
+    Judged,
+    /// Rows without answers.
+    Questions,
+    /// Chats and journals.
+    Memories,
+    /// A folder of them.
+    MemoryFolder,
+    /// A text about a person.
+    Personality,
 }
 
 /// What was read from the store.
@@ -79,6 +138,12 @@ pub enum Found {
     Chunks(i64, Vec<StoredChunk>),
     /// Chunks with the words that were looked for.
     Results(Vec<StoredChunk>),
+    /// Rows that were written for a project.
+    Rows(String, review::Queue),
+    /// What a helper wrote: unit, outcome, text.
+    Raw(Vec<(String, String, String)>),
+    /// Vectors of a project: their model, chunks with one, all chunks.
+    Vectors(String, Vec<(String, usize, usize)>),
 }
 
 /// What a process beside the window does for the page.
@@ -94,6 +159,26 @@ pub enum Job {
     Versions,
     /// Two versions are compared.
     Diff,
+    /// A helper's models are listed.
+    Helpers,
+    /// The models of whoever makes vectors are listed.
+    Embedders,
+    /// Rows are written.
+    Generate,
+    /// Rows are answered.
+    Label,
+    /// The example tasks are written.
+    Reference,
+    /// Conversations of one person are made.
+    Persona,
+    /// They are made whenever another program asks.
+    PersonaServer,
+    /// Vectors are made.
+    Embed,
+    /// Something is looked for by meaning.
+    Meaning,
+    /// The card of the rows is written.
+    Card,
 }
 
 /// What the page remembers.
@@ -123,6 +208,20 @@ pub struct Studio {
     pub versions: Option<Value>,
     /// What changed since a version.
     pub diff: Option<(u64, Value)>,
+    /// Who writes rows and labels.
+    pub writer: Helper,
+    /// What rows are wanted.
+    pub making: generate::Making,
+    /// The rows that were written.
+    pub review: review::Review,
+    /// What a teacher answers.
+    pub labelling: label::Labelling,
+    /// Whose conversations are made.
+    pub twin: persona::Twin,
+    /// What is asked of the documents.
+    pub meaning: meaning::Meaning,
+    /// The card of the rows.
+    pub card: card::DataCard,
     /// What went wrong.
     pub problem: Option<Problem>,
     is_asked: bool,
@@ -156,16 +255,46 @@ impl Default for Typed {
     }
 }
 
+impl Job {
+    /// It needs no helper model; the others say themselves what went wrong.
+    fn is_plain(self) -> bool {
+        matches!(self, Self::Chunk | Self::Score | Self::Contamination | Self::Versions | Self::Diff)
+    }
+}
+
 impl Studio {
     /// Whether a job of this kind is under way.
     pub fn is_busy(&self, job: Job) -> bool {
         self.jobs.iter().any(|(_, known)| *known == job)
     }
 
-    fn forget_project(&mut self) {
-        let Self { tab, projects, typed, jobs, .. } = std::mem::take(self);
-        *self = Self { tab, projects, typed, jobs, is_asked: true, ..Self::default() };
+    /// There are documents to write about.
+    fn has_chunks(&self) -> bool {
+        self.documents.iter().flatten().any(|document| document.chunks > 0)
     }
+
+    /// Rows are written of a person's words alone.
+    fn is_alone(&self) -> bool {
+        self.making.is_alone || !self.has_chunks()
+    }
+
+    /// How long chunks are and how much they repeat, as it is typed.
+    pub fn set_chunking(&mut self, size: &str, overlap: &str) {
+        size.clone_into(&mut self.typed.size);
+        overlap.clone_into(&mut self.typed.overlap);
+    }
+
+    fn forget_project(&mut self) {
+        let Self { tab, projects, typed, jobs, writer, meaning, .. } = std::mem::take(self);
+        let meaning = meaning::Meaning { helper: meaning.helper, ..meaning::Meaning::default() };
+        *self = Self { tab, projects, typed, jobs, writer, meaning, is_asked: true, ..Self::default() };
+    }
+}
+
+/// A path as it was typed; one that looks like an option is a file of this folder.
+fn typed_path(typed: &str) -> String {
+    let typed = typed.trim();
+    if typed.starts_with('-') { format!("./{typed}") } else { typed.to_owned() }
 }
 
 /// The file with the rows of a project.
@@ -176,6 +305,7 @@ fn rows_of(data_dir: &Path, project: &str) -> PathBuf {
 impl Logic {
     /// What the page shows and nobody has read yet.
     pub(super) fn want_studio(&self, state: &mut State) {
+        self.want_teaching(state);
         let page = &mut state.pages.studio;
         if !std::mem::replace(&mut page.is_asked, true) {
             self.read_projects();
@@ -220,30 +350,34 @@ impl Logic {
             Found::Created(name) => self.open_project(state, name),
             Found::Chunks(document, chunks) => page.chunks = Some((document, chunks)),
             Found::Results(results) => page.results = Some(results),
-            Found::Project(..) => {}
+            Found::Rows(project, queue) if page.project.as_deref() == Some(&project) => Self::hear_rows(state, queue),
+            Found::Vectors(project, vectors) if page.project.as_deref() == Some(&project) => {
+                page.meaning.vectors = Some(vectors);
+            }
+            Found::Raw(answers) => page.review.raw = Some(answers),
+            Found::Project(..) | Found::Rows(..) | Found::Vectors(..) => {}
         }
     }
 
     /// A process beside the window said something.
     pub(super) fn hear_studio_job(&self, state: &mut State, id: u64, job: Job, said: Said) {
         let page = &mut state.pages.studio;
+        let is_over = matches!(said, Said::Ended(_));
+        if is_over {
+            page.jobs.retain(|(known, _)| *known != id);
+        }
         match said {
-            Said::Line(value) => match job {
-                Job::Chunk => page.report = Some(value),
-                Job::Score => page.scores = Some(value),
-                Job::Contamination => page.leaks = Some(value),
-                Job::Versions if value["versions"].is_array() => page.versions = Some(value),
-                Job::Versions => {}
-                Job::Diff => page.diff = Some((page.asked_diff, value)),
-            },
-            Said::Remark(_) => {}
-            Said::Ended(ending) => {
-                page.jobs.retain(|(known, _)| *known != id);
-                match ending {
-                    Ending::Failed(problem) => page.problem = Some(problem),
-                    Ending::Done(_) | Ending::Stopped => {}
+            Said::Line(value) if job == Job::Chunk => page.report = Some(value),
+            Said::Line(value) if job == Job::Score => page.scores = Some(value),
+            Said::Line(value) if job == Job::Contamination => page.leaks = Some(value),
+            Said::Line(value) if job == Job::Versions && value["versions"].is_array() => page.versions = Some(value),
+            Said::Line(value) if job == Job::Diff => page.diff = Some((page.asked_diff, value)),
+            said => {
+                if let (true, Said::Ended(Ending::Failed(problem))) = (job.is_plain(), &said) {
+                    page.problem = Some(problem.clone());
                 }
-                if matches!(job, Job::Chunk | Job::Versions) {
+                Self::hear_teaching(page, job, said);
+                if is_over && matches!(job, Job::Chunk | Job::Versions | Job::Generate) {
                     self.read_projects();
                     if let Some(project) = page.project.clone() {
                         self.read_project(project);
@@ -260,8 +394,7 @@ impl Logic {
         match ask {
             Ask::Open(name) => self.open_project(state, name),
             Ask::Create(name) => self.create(state, name),
-            // Without a project there is nowhere to put them; the page says so.
-            Ask::Add(_) if project.is_empty() => {}
+            _ if project.is_empty() => state.toast("Name a project first: what you add is kept there", None),
             Ask::Add(files) => self.add(state, &project, &files),
             Ask::Chunks(document, most) => self.read_chunks(document, most),
             Ask::Search(words) => self.workers.with_store(move |store, teller| {
@@ -299,11 +432,17 @@ impl Logic {
                 self.run(state, Job::Versions, &["data", "versions", "restore", &version, "--project", &project]);
                 (state.pages.studio.versions, state.pages.studio.diff) = (None, None);
             }
+            Ask::Dropped(files) => match state.pages.studio.tab {
+                Tab::Label => Self::picked_teaching(state, Picks::Questions, files),
+                Tab::Persona => Self::picked_teaching(state, Picks::Memories, files),
+                _ => self.add(state, &project, &files),
+            },
             Ask::Diff(version) => {
                 state.pages.studio.asked_diff = version;
                 let version = version.to_string();
                 self.run(state, Job::Diff, &["data", "versions", "diff", &version, "--project", &project]);
             }
+            other => self.act_teaching(state, other),
         }
     }
 
@@ -315,6 +454,7 @@ impl Logic {
                 state.pages.studio.typed.evaluation = first.display().to_string();
                 return;
             }
+            (Purpose::Studio(picks), _) => return Self::picked_teaching(state, picks, paths),
             _ => Ask::Add(paths),
         };
         self.act_studio(state, command);
@@ -380,7 +520,8 @@ impl Logic {
         let rows = rows_of(&self.workers.context.data_dir, &name);
         self.workers.with_store(move |store, teller| {
             let documents = store.documents(store.project(&name)?.id)?;
-            teller.tell(Reply::Studio(Found::Project(name, documents, rows.is_file())));
+            let has_rows = crate::jobs::dataset_versions::has_rows(&rows);
+            teller.tell(Reply::Studio(Found::Project(name, documents, has_rows)));
             Ok(())
         });
     }

@@ -1,17 +1,17 @@
 //! The page: which project, which part, and the way to a run.
 
-use super::{Ask, Studio, Tab, ask, chunks, documents, quality, versions};
+use super::{Ask, Studio, Tab, ask, card, chunks, documents, generate, label, meaning, persona, quality, versions};
 use crate::gui::command::{Command, Out, Purpose};
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::heading;
 use crate::gui::widgets::problem_card::problem_card;
 use crate::gui::widgets::{button, empty, field};
-use eframe::egui::{ComboBox, Role, Ui, WidgetInfo};
+use eframe::egui::{ComboBox, Label, Role, Ui, WidgetInfo};
 
 /// Draw it.
 pub fn studio_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
-    heading(ui, "Data studio", "From documents to rows worth training on. Nothing leaves this computer here.");
+    heading(ui, "Data studio", "From documents, questions and memories to rows worth training on.");
     let Some(projects) = page.projects.clone() else {
         empty::loading(ui, "Looking for projects");
         return;
@@ -30,6 +30,10 @@ pub fn studio_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     let tabs = [
         (Tab::Documents, "Documents"),
         (Tab::Chunks, "Chunks"),
+        (Tab::Search, "Search"),
+        (Tab::Generate, "Generate"),
+        (Tab::Label, "Label"),
+        (Tab::Persona, "Persona"),
         (Tab::Quality, "Quality"),
         (Tab::Versions, "Versions"),
     ];
@@ -38,7 +42,17 @@ pub fn studio_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     match page.tab {
         Tab::Documents => documents::documents_ui(ui, page, out),
         Tab::Chunks => chunks::chunks_ui(ui, page, out),
-        Tab::Quality => quality::quality_ui(ui, page, out),
+        Tab::Search => meaning::meaning_ui(ui, page, out),
+        Tab::Generate => generate::generate_ui(ui, page, out),
+        Tab::Label => label::label_ui(ui, page, out),
+        Tab::Persona => persona::persona_ui(ui, page, out),
+        Tab::Quality => {
+            quality::quality_ui(ui, page, out);
+            if page.has_rows {
+                ui.add_space(space::M);
+                card::card_ui(ui, page, out);
+            }
+        }
         Tab::Versions => versions::versions_ui(ui, page, out),
     }
 }
@@ -75,8 +89,25 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
         }
     });
     if page.project.is_some() && !page.has_rows {
-        let sentence = "No rows to train on yet: import a file, or write some from the chunks with a helper model (`peft-studio data generate --project`).";
+        let sentence =
+            "No rows to train on yet: import a file, or have some written, answered or taken from chats below.";
         ui.label(text::hint(t, sentence));
     }
     ui.add_space(space::S);
+}
+
+/// A file of rows that was made: to be shown, or to become the project's rows.
+pub(super) fn made_ui(ui: &mut Ui, file: &str, can: bool, out: &mut Out) {
+    let t = of(ui);
+    ui.add(Label::new(text::code(t, file)).wrap());
+    ui.horizontal_wrapped(|ui| {
+        let word = "Make them the project's rows";
+        let hint = "The rows that the project has are kept as a version";
+        if button::primary(word).icon(Icon::Check).enabled(can).ui(ui).on_hover_text(hint).clicked() {
+            out.push(ask(Ask::Import(file.into())));
+        }
+        if button::quiet("Show the file").icon(Icon::Folder).ui(ui).clicked() {
+            out.push(Command::Reveal(file.into()));
+        }
+    });
 }

@@ -11,7 +11,8 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, icon_label, row};
 use crate::gui::widgets::chart::plain;
 use crate::gui::widgets::chooser::{Chooser, Runs, chooser_ui};
-use eframe::egui::{Label, Ui};
+use crate::gui::widgets::field;
+use eframe::egui::{ComboBox, Label, Role, Ui, WidgetInfo};
 use serde_json::Value;
 
 /// Draw it.
@@ -37,10 +38,29 @@ pub(super) fn checks_ui(ui: &mut Ui, data: &Data, page: &mut Tools, out: &mut Ou
             page.measured = Some(target);
         }
     });
+    let about = "How many tokens a second this model learns from here, on made-up sentences.";
+    part_ui(ui, page, out, Tool::TrainSpeed, about, "Measure training", train_speed_ui, |ui, page, _| {
+        let training = &mut page.training;
+        ui.label(text::hint(of(ui), "Method"));
+        let combo = ComboBox::from_id_salt("method").selected_text(training.method).width(80.0).show_ui(ui, |ui| {
+            for method in ["lora", "qlora", "dora", "qdora", "full"] {
+                ui.selectable_value(&mut training.method, method, method);
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Method"));
+        field::line(ui, "Tokens of a sequence", &mut training.length, "256", 60.0);
+        field::line(ui, "Sequences of a step", &mut training.batch, "1", 44.0);
+    });
     let about =
         "Every run leaves receipt.json in its folder. Its hashes are checked, and its first steps computed again.";
     part_ui(ui, page, out, Tool::Receipt, about, "Compute again", receipt_ui, |ui, page, out| {
         file_ui(ui, "Receipt file", &mut page.receipt, "receipt.json", Command::Browse(Purpose::Receipt), out);
+    });
+    let about = "Replays a training that another program recorded, and compares losses, gradients and weights number by number.";
+    part_ui(ui, page, out, Tool::Reference, about, "Replay", reference_ui, |ui, page, out| {
+        field::line(ui, "Folder of its model", &mut page.reference_model, "model", 170.0);
+        let browse = Command::Browse(Purpose::Reference);
+        file_ui(ui, "Recorded run", &mut page.reference, "reference.safetensors", browse, out);
     });
 }
 
@@ -62,7 +82,12 @@ fn part_ui(
         ui.horizontal_wrapped(|ui| {
             more(ui, page, out);
         });
-        let can = tool != Tool::Receipt || !page.receipt.trim().is_empty();
+        let is_typed = |typed: &str| !typed.trim().is_empty();
+        let can = match tool {
+            Tool::Receipt => is_typed(&page.receipt),
+            Tool::Reference => is_typed(&page.reference) && is_typed(&page.reference_model),
+            _ => true,
+        };
         go_ui(ui, page, tool, word, can, out);
         if let Some(job) = page.job(tool)
             && state_ui(ui, job, out)
@@ -121,6 +146,27 @@ fn speed_ui(ui: &mut Ui, found: &Value) {
     let spread = format!("{} to {}", number(&written["min"]), number(&written["max"]));
     row(ui, "Writes", &format!("{} tokens a second ({spread})", number(&written["median"])));
     row(ui, "Memory", &found["peak_memory_bytes"].as_u64().map(bytes).unwrap_or_default());
+}
+
+fn train_speed_ui(ui: &mut Ui, found: &Value) {
+    let number = |value: &Value| value.as_f64().map_or("–".to_owned(), plain);
+    let speed = &found["tokens_per_second"];
+    let spread = format!("{} to {}", number(&speed["min"]), number(&speed["max"]));
+    row(ui, "Learns", &format!("{} tokens a second ({spread})", number(&speed["median"])));
+    row(ui, "Memory", &found["peak_memory_bytes"].as_u64().map(bytes).unwrap_or_default());
+    row(ui, "Computed by", found["device"].as_str().unwrap_or("unknown"));
+}
+
+fn reference_ui(ui: &mut Ui, found: &Value) {
+    let steps = found["steps"].as_u64().unwrap_or(0);
+    let is_right = found["within_tolerance"] == true;
+    let words = if is_right { "every number is as close as it should be" } else { "some numbers are too far off" };
+    verdict_ui(ui, is_right, &format!("{steps} steps replayed: {words}"));
+    let error = |value: &Value| value.as_f64().map_or("–".to_owned(), |error| format!("{error:.1e} relative error"));
+    row(ui, "Loss", &error(&found["loss_relative_error"]));
+    row(ui, "Logits", &error(&found["logits_relative_error"]));
+    row(ui, "Gradients", &error(&found["gradient_relative_error"]["worst"]));
+    row(ui, "Weights", &error(&found["updated_weight_relative_error"]["worst"]));
 }
 
 fn receipt_ui(ui: &mut Ui, found: &Value) {

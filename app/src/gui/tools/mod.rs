@@ -47,6 +47,10 @@ pub enum Tool {
     Receipt,
     /// Measures how fast a model answers.
     Speed,
+    /// Measures how fast a model is trained.
+    TrainSpeed,
+    /// Replays a training that another program recorded.
+    Reference,
 }
 
 impl Tool {
@@ -60,6 +64,8 @@ impl Tool {
             Self::Selftest => "Selftest",
             Self::Receipt => "Receipt",
             Self::Speed => "Speed",
+            Self::TrainSpeed => "Speed of training",
+            Self::Reference => "Another program's training",
         }
     }
 }
@@ -90,7 +96,8 @@ impl Job {
 
     /// Why it failed, unless it said what is wrong in its result.
     pub fn problem(&self) -> Option<&Problem> {
-        let says_itself = matches!(self.tool, Tool::Selftest | Tool::Receipt) && !self.lines.is_empty();
+        let says_itself =
+            matches!(self.tool, Tool::Selftest | Tool::Receipt | Tool::Reference) && !self.lines.is_empty();
         match &self.ending {
             Some(Ending::Failed(problem)) if !says_itself => Some(problem),
             _ => None,
@@ -105,6 +112,23 @@ pub struct Queue {
     pub waiting: Vec<Waiting>,
     /// Who works on them.
     pub worker: Option<u32>,
+}
+
+/// How a training is done that is measured.
+#[derive(Clone, Debug)]
+pub struct Training {
+    /// As after `--method`.
+    pub method: &'static str,
+    /// Tokens of a sequence.
+    pub length: String,
+    /// Sequences of a step.
+    pub batch: String,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { method: "lora", length: "256".to_owned(), batch: "1".to_owned() }
+    }
 }
 
 /// The page.
@@ -126,6 +150,12 @@ pub struct Tools {
     pub receipt: String,
     /// Whose speed is measured.
     pub measured: Option<Target>,
+    /// How the training that is measured is done.
+    pub training: Training,
+    /// A recorded run of another program.
+    pub reference: String,
+    /// The model that it was recorded with.
+    pub reference_model: String,
     /// What was asked for, the latest of each kind.
     pub jobs: Vec<Job>,
     /// The queue; none before the first look.
@@ -177,6 +207,18 @@ impl Tools {
                 });
                 all
             }
+            Tool::TrainSpeed => {
+                let base = self.measured.clone().unwrap_or_else(Target::starter).base(data)?;
+                let Training { method, length, batch } = &self.training;
+                let mut all = words(&["bench", "train", "--steps", "3", "--method", method]);
+                all.extend(Target::Model(base, None).words());
+                all.extend([format!("--sequence-length={}", path(length)?), format!("--batch={}", path(batch)?)]);
+                all
+            }
+            Tool::Reference => {
+                let (model, reference) = (path(&self.reference_model)?, path(&self.reference)?);
+                ["verify".to_owned(), "--model".to_owned(), model, "--reference".to_owned(), reference].to_vec()
+            }
         })
     }
 
@@ -213,7 +255,9 @@ mod tests {
         let data = Data::default();
         let mut page = Tools { evaluated: Some(Target::starter()), ..Tools::default() };
         assert!(page.words(Tool::Evaluate, &data).is_none() && page.words(Tool::Pipeline, &data).is_none());
-        for typed in [&mut page.data, &mut page.pipeline, &mut page.receipt] {
+        let typed =
+            [&mut page.data, &mut page.pipeline, &mut page.receipt, &mut page.reference, &mut page.reference_model];
+        for typed in typed {
             "  a file.json ".clone_into(typed);
         }
         (page.generates, page.restarts) = (true, true);
@@ -225,6 +269,8 @@ mod tests {
             Tool::Selftest,
             Tool::Receipt,
             Tool::Speed,
+            Tool::TrainSpeed,
+            Tool::Reference,
         ];
         for tool in all {
             let words = page.words(tool, &data).expect("nothing is missing");

@@ -37,18 +37,19 @@ enum Tab {
 }
 
 /// Where each command lives: its names and the page.
-pub const COMMANDS: [(&str, &str); 39] = [
+pub const COMMANDS: [(&str, &str); 43] = [
     ("quickstart", "Home: Try it now"),
     ("train", "New run; “Start training” on its last step"),
     ("plan, profiles", "New run: first, fourth and last step"),
     ("data inspect", "New run, third step; or drop files anywhere"),
     ("data convert, data download", "New run, third step: fixes, and names such as hub:OWNER/NAME as a path"),
-    ("data chunk, data search, data score, data contamination, data card", "Data studio"),
-    ("data versions save, data versions list, data versions diff, data versions restore", "Data studio"),
-    (
-        "data embed, data generate, data review, data label, data persona, data helpers, data reference, bench train",
-        "For the command line only, so far",
-    ),
+    ("data chunk", "Data studio: Documents"),
+    ("data embed, data search", "Data studio: Search"),
+    ("data generate, data review, data helpers", "Data studio: Generate"),
+    ("data label, data reference", "Data studio: Label"),
+    ("data persona", "Data studio: Persona"),
+    ("data score, data contamination, data card", "Data studio: Quality"),
+    ("data versions save, data versions list, data versions diff, data versions restore", "Data studio: Versions"),
     ("pause, resume, stop", "The page of a run"),
     ("runs list", "Runs"),
     ("runs show, runs log, runs attach", "The page of a run; Tools: Log"),
@@ -74,8 +75,8 @@ pub const COMMANDS: [(&str, &str); 39] = [
     ("evaluate", "Tools: Evaluate"),
     ("pipeline", "Tools: Pipeline"),
     ("hardware, selftest", "Tools: This computer"),
-    ("verify", "Tools: This computer, for receipts of runs"),
-    ("bench generate", "Tools: This computer, Speed"),
+    ("verify", "Tools: This computer, Receipt and Another program's training"),
+    ("bench generate, bench train", "Tools: This computer, Speed"),
     ("notifications list, notifications set, notifications test", "Settings: Notifications"),
     ("errors list, errors show", "Help: Messages, and “Get help” on every message"),
     ("errors page", "For the command line only: the same page as a file"),

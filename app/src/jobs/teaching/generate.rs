@@ -1,6 +1,6 @@
 //! `data generate`: rows from chunks or from a wish, kept in the store before anything else happens (S2.3, S2.9).
 
-use super::{Opened, write_rows};
+use super::{Opened, read_text, write_rows};
 use peft_plan::helper::Service;
 use peft_plan::{Fault, Result};
 use peft_storage::{NewCall, Store};
@@ -39,6 +39,10 @@ pub struct Request {
     pub cap: Option<f64>,
     /// Forget what was made before.
     pub restarts: bool,
+    /// Where the helper is, as it was typed: whoever goes on later asks there again.
+    pub place: Option<String>,
+    /// Rows that stay before those that are made.
+    pub after: Option<PathBuf>,
     /// The file to write.
     pub out: PathBuf,
 }
@@ -73,7 +77,7 @@ pub fn generate(
     halt: &dyn Fn() -> bool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Report> {
-    let Request { model, wish, style, rows, project, judged, pace, cap, restarts, out, .. } = request;
+    let Request { model, wish, style, rows, project, judged, pace, cap, restarts, out, place, after, .. } = request;
     wish.check()?;
     let price = opened.price(model)?;
     let is_free = matches!(opened.helper.service(), Service::Ollama | Service::Local);
@@ -83,13 +87,19 @@ pub fn generate(
     }
     let chunks = targeted(request)?;
     let key = key(opened, request);
-    if *restarts && let Some(job) = store.find_teaching_job(&key)? {
-        store.forget_teaching_job(job)?;
-    }
     let mut kept = settings(opened, request);
     kept["out"] = json!(absolute(out));
+    kept["provider"] = json!(opened.helper.service().as_str());
+    kept["place"] = json!(place);
+    kept["after"] = json!(after.as_deref().map(absolute));
+    if *restarts && let Some(job) = store.find_teaching_job(&key)? {
+        // The rows that are there now are its own.
+        kept["after"] = store.teaching_settings(job)?.map_or(Value::Null, |settings| settings["after"].clone());
+        store.forget_teaching_job(job)?;
+    }
     let job = store.teaching_job(&key, project.as_deref(), &kept)?;
     let (mut before, spent) = (before(store, job)?, store.teaching_cost(job)?.1);
+    before.there = there(store, job)?.iter().filter_map(question).map(str::to_owned).collect();
     before.held_out = judged.iter().flat_map(|judged| judged.questions.clone()).collect();
     let mut ledger = StoreLedger { store, job };
     let origin = chunks.as_deref().map_or(Origin::Wish(*rows), Origin::Chunks);
@@ -125,11 +135,41 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-/// The rows of a job as they are now, those that a person changed or refused included.
+/// The rows of a job as they are now, as people changed them and without those that they refused; before them those that
+/// were there when it began, where that was asked for.
 pub fn write(store: &Store, job: i64, out: &Path) -> Result<usize> {
-    let rows = store.teaching_rows(job, true)?;
-    let rows: Vec<Value> = rows.into_iter().map(|row| Ok(row_of(row.content)?.to_json())).collect::<Result<_>>()?;
-    write_rows(out, rows.into_iter())
+    let mut all = there(store, job)?;
+    for row in store.teaching_rows(job, true)? {
+        all.push(row_of(row.content)?.to_json());
+    }
+    write_rows(out, all.into_iter())
+}
+
+/// The rows that stay before those of a job.
+fn there(store: &Store, job: i64) -> Result<Vec<Value>> {
+    let settings = store.teaching_settings(job)?.unwrap_or_default();
+    let Some(after) = settings["after"].as_str().map(Path::new) else { return Ok(Vec::new()) };
+    let text = read_text(after)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let row = |(index, line): (usize, &str)| {
+        let line = line.trim_start_matches('\u{feff}');
+        let row = serde_json::from_str(line).ok().filter(Value::is_object);
+        row.ok_or_else(|| {
+            let detail =
+                format!("Line {} of the rows that are there is no JSON object: nothing can be added.", index + 1);
+            Fault::new("PS-DATA-001", detail)
+        })
+    };
+    lines.map(row).collect()
+}
+
+/// What a row asks, whoever wrote it.
+fn question(row: &Value) -> Option<&str> {
+    let first = || {
+        let turns = row["messages"].as_array()?;
+        turns.iter().find(|turn| turn["role"] == "user")?["content"].as_str()
+    };
+    ["instruction", "question", "user", "prompt"].iter().find_map(|name| row[*name].as_str()).or_else(first)
 }
 
 fn row_of(content: Value) -> Result<Row> {
@@ -145,7 +185,7 @@ fn before(store: &Store, job: i64) -> Result<Before> {
     let rows = store.teaching_rows(job, false)?.into_iter();
     // What a person refused was asked all the same, and is not asked again.
     let rows = rows.filter(|row| row.reason.is_none()).map(|row| Ok((row.unit, row_of(row.content)?)));
-    Ok(Before { over, rounds, rows: rows.collect::<Result<_>>()?, held_out: Vec::new() })
+    Ok(Before { over, rounds, rows: rows.collect::<Result<_>>()?, held_out: Vec::new(), there: Vec::new() })
 }
 
 /// What makes the work the same work.
