@@ -161,7 +161,8 @@ mod tests {
             let ruler = thirds();
             let (head, length) = ruler.head(&text, units);
             let whole = ruler.length(&text);
-            prop_assert!(if whole <= units { head == text.len() } else { length * 2 + 2 >= units });
+            let is_enough = if whole <= units { head == text.len() } else { length * 2 + 2 >= units };
+            prop_assert!(is_enough, "{} of {} units", length, units);
         }
     }
 
