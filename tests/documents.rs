@@ -93,11 +93,18 @@ fn pdf(pages: &[&str]) -> Vec<u8> {
          stream\n{last}\nendstream",
         last.len()
     ));
+    assembled(&objects.into_iter().map(String::into_bytes).collect::<Vec<_>>())
+}
+
+/// A PDF document of these objects.
+fn assembled(objects: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.7\n".to_vec();
     let mut table = format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
     for (index, object) in objects.iter().enumerate() {
         writeln!(table, "{:010} 00000 n ", bytes.len()).expect("a String takes everything");
-        bytes.extend(format!("{} 0 obj\n{object}\nendobj\n", index + 1).bytes());
+        bytes.extend(format!("{} 0 obj\n", index + 1).bytes());
+        bytes.extend(object);
+        bytes.extend(b"\nendobj\n");
     }
     let place = bytes.len();
     let size = objects.len() + 1;
@@ -160,6 +167,41 @@ fn a_document_that_never_ends_costs_its_time_and_keeps_what_was_read() {
     // The next file gets a process of its own.
     let (is_read, found) = read(&home.write("good.pdf", pdf(&["BT /F 11 Tf 72 700 Td (Words) Tj ET"])));
     assert!(is_read && found[0].text.trim() == "Words");
+}
+
+/// Spaces, 1.5 GiB of them, packed three times.
+const BOMB: &str = "\
+    78daabb8f5f68ea2df9c4089b68b8a3c6c8cad2d215726589535281ab0e9245d6861bdf278465a93cb261617f1034caf7635\
+    4f0bd461080dbc9aa6b199fbdf7399d2afeaf7efd85cef9efe3edefdffd96fefffcbd6fcd966c9c4c0c0c096f7cd243ebeba\
+    fa8d7efdbc79f1400106e7f2ad7b4de37a99eaf5ed7de7308394bcfff6e2c3e157ed07decfd64f7e0e14683878fbf7e79a4d\
+    b798ea74e4cb97bd63040a357ff73600690e6201e958e00ae64481390a6e489c519951995199519951995199519951995119\
+    5ac8a419c6dfafbdcda476faf4e6c72f5fc4ceceada9bbb1a79af578b8a12b00c0113a1c";
+
+#[cfg(unix)]
+#[test]
+fn a_pdf_that_wants_more_memory_than_it_may_have_costs_only_itself() {
+    let home = Home::new();
+    let stream: Vec<u8> = BOMB
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal"))
+        .collect();
+    let head = format!("<< /Filter [/FlateDecode /FlateDecode /FlateDecode] /Length {} >>\nstream\n", stream.len());
+    let content = [head.as_bytes(), &stream, b"\nendstream"].concat();
+    let bomb = assembled(&[
+        b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
+        b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>".to_vec(),
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R >>".to_vec(),
+        content,
+    ]);
+    let (bomb, good) = (home.write("bomb.pdf", bomb), home.write("a.md", PAGE));
+    let out = home.path("chunks.jsonl");
+    let report = home.json(&["data", "chunk", &bomb, &good, "--out", &out]);
+    let left_out = report["unreadable"].as_array().expect("a list");
+    assert_eq!((left_out.len(), report["files"].as_array().map(Vec::len)), (1, Some(1)), "{report}");
+    assert!(left_out[0]["reason"].as_str().is_some_and(|reason| reason.contains("of memory")), "{report}");
+    // Alone there is nothing that came of it.
+    assert_eq!(home.fault(3, &["data", "chunk", &bomb, "--out", &out])["code"], "PS-DATA-011");
 }
 
 /// Rows of questions and answers.

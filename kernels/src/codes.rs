@@ -3,6 +3,9 @@
 //! A vector has two codes: the signs of its numbers, a bit each, and its numbers as signed bytes. A search looks at all
 //! signs and at the bytes of the best. Both products are sums of integers: every path gives the same.
 
+// What is compiled for an instruction set must be part of the function that is.
+#![allow(clippy::inline_always)]
+
 use crate::cpu::simd_dispatch::{Isa, vectorized};
 
 /// Bits of each number of a question, when it meets signs.

@@ -233,9 +233,10 @@ fn a_service_that_answers_one_at_a_time_is_asked_one_at_a_time() {
     let one_at_a_time = move |_: u64, asked: &str| {
         let own = arrived.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(20));
-        match arrived.load(Ordering::SeqCst) == own + 1 {
-            true => Ok(rows_of(asked)),
-            false => Err(Setback::Broken("it ended in the middle of the answer".to_owned())),
+        if arrived.load(Ordering::SeqCst) == own + 1 {
+            Ok(rows_of(asked))
+        } else {
+            Err(Setback::Broken("it ended in the middle of the answer".to_owned()))
         }
     };
     let (chunks, wish) = (chunks(12), wish(2));

@@ -65,12 +65,12 @@ impl<'a> VectorWriter<'a> {
         let Codes { mean, ids, signs, set, factors, steps } = &codes;
         let mut hashed = Hashed { out, hash: crc32fast::Hasher::new() };
         let mut write = || -> io::Result<()> {
-            hashed.numbers(mean, |number| number.to_le_bytes())?;
-            hashed.numbers(ids, |number| number.to_le_bytes())?;
-            hashed.numbers(signs, |number| number.to_le_bytes())?;
-            hashed.numbers(set, |number| number.to_le_bytes())?;
-            hashed.numbers(factors, |number| number.to_le_bytes())?;
-            hashed.numbers(steps, |number| number.to_le_bytes())?;
+            hashed.numbers(mean, f32::to_le_bytes)?;
+            hashed.numbers(ids, i64::to_le_bytes)?;
+            hashed.numbers(signs, u64::to_le_bytes)?;
+            hashed.numbers(set, u32::to_le_bytes)?;
+            hashed.numbers(factors, f32::to_le_bytes)?;
+            hashed.numbers(steps, f32::to_le_bytes)?;
             hashed.write(stamp.as_bytes())?;
             let mut trailer = MAGIC.to_vec();
             for number in [ids.len(), mean.len(), stamp.len()] {
