@@ -33,7 +33,7 @@ fn the_ptx_was_made_from_these_sources() {
         let mut hash = Sha256::new();
         hash.update(std::fs::read(&path).expect("a source"));
         hash.update(&headers);
-        let mark: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mark = peft_tests::hex(&hash.finalize());
         let (name, ptx) = PTX.iter().find(|(name, _)| *name == stem(&path)).expect("it is shipped");
         assert_eq!(ptx.lines().next(), Some(&*format!("// sources {mark}")), "{name}: run `kernels/cu/ptx.sh`");
     }

@@ -136,7 +136,8 @@ fn library_path(folder: &Path, only: &[&str]) -> PathBuf {
         }
     }
     hash.update(only.join(" "));
-    let name: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+    let name = format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]));
     let program = std::env::current_exe().expect("a test has a program");
     program.parent().expect("a program lies in a folder").join("emulated").join(format!("{name}.so"))
 }

@@ -152,8 +152,10 @@ impl MockHub {
     /// Put files into `models/owner/name` or `datasets/owner/name`.
     pub fn publish(&self, repository: &str, files: &[(&str, &[u8])]) {
         let file = |content: &[u8]| File {
-            sha256: hex(&Sha256::digest(content)),
-            git: hex(&Sha1::new().chain_update(format!("blob {}\0", content.len())).chain_update(content).finalize()),
+            sha256: crate::hex(&Sha256::digest(content)),
+            git: crate::hex(
+                &Sha1::new().chain_update(format!("blob {}\0", content.len())).chain_update(content).finalize(),
+            ),
             content: Arc::new(content.to_vec()),
         };
         let files = files.iter().map(|(path, content)| ((*path).to_owned(), file(content))).collect();
@@ -209,13 +211,6 @@ impl MockHub {
     pub fn steps_left(&self) -> usize {
         self.state(|state| state.steps.len())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
 }
 
 fn etag(file: &File) -> String {

@@ -7,3 +7,8 @@ pub mod hub;
 pub mod listener;
 pub mod ollama;
 pub mod uploads;
+
+/// Bytes as people compare hashes.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

@@ -4,7 +4,6 @@ use crate::listener::{Heard, Reply, Server};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a part where files are sent in parts.
@@ -179,18 +178,11 @@ fn commit(state: &mut State, heard: &Heard) -> Reply {
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     for line in lines.iter().filter(|line| line["key"] == "lfsFile") {
         let oid = line["value"]["oid"].as_str().unwrap_or_default();
-        let held = state.large.get(oid).map(|held| hex(&Sha256::digest(held)));
+        let held = state.large.get(oid).map(|held| crate::hex(&Sha256::digest(held)));
         if held.as_deref() != Some(oid) {
             return Reply::json(400, &json!({"error": "LFS pointer pointed to a file that does not exist"}));
         }
     }
     state.commits.push(lines.into_iter().skip(1).collect());
     Reply::json(200, &json!({"commitUrl": "somewhere", "commitOid": "c".repeat(40)}))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
 }

@@ -149,6 +149,7 @@ fn a_file_that_does_not_add_up_is_no_index() {
 /// Run by hand: `cargo test --release -p peft_documents a_million -- --ignored --nocapture`. `PEFT_VECTORS` is how many.
 #[test]
 #[ignore = "takes minutes and 0.9 GB of disk"]
+#[expect(clippy::print_stderr, reason = "a measurement says what it measured")]
 fn a_million_vectors_are_searched_within_the_limits() {
     const LENGTH: usize = 768;
     let count = std::env::var("PEFT_VECTORS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000_u64);
