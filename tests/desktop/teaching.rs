@@ -130,7 +130,10 @@ fn documents_become_rows_that_people_decide_on_and_train_on_s2_3_s2_7() {
     window.until("it is refused", |window| studio(window).review.job().is_some_and(|job| job.rejected == 2));
     window.press("Rejected 2");
     window.until("they are shown", |window| {
-        studio(window).review.queue.as_ref().is_some_and(|queue| queue.rows.len() == 2)
+        let queue = studio(window).review.queue.as_ref();
+        queue.is_some_and(|queue| {
+            queue.rows.len() == 2 && queue.rows.iter().all(|shown| shown.row.state == RowState::Rejected)
+        })
     });
     window.settle();
     window.press(&format!("Accept row {next}"));
@@ -292,7 +295,8 @@ fn a_question_finds_what_is_meant_with_its_source_s0_6_s0_7() {
     window.press("Search");
     window.until("vectors are known", |window| studio(window).meaning.vectors.is_some());
     window.send(Command::Studio(Ask::Meaning("river".to_owned())));
-    window.until("it is found", |window| studio(window).meaning.found.is_some());
+    window
+        .until("it is found", |window| !studio(window).is_busy(Job::Meaning) && studio(window).meaning.found.is_some());
     window.settle();
     window.has("Found by words alone");
     let mock = MockHelper::new(|_| Way::Good, row);
@@ -306,7 +310,9 @@ fn a_question_finds_what_is_meant_with_its_source_s0_6_s0_7() {
     });
     assert!(studio(&window).problem.is_none(), "{:?}", studio(&window).problem);
     window.send(Command::Studio(Ask::Meaning("--what stands at the river".to_owned())));
-    window.until("it is found", |window| studio(window).meaning.found.as_ref().is_some_and(|(by, _)| *by));
+    window.until("it is found", |window| {
+        !studio(window).is_busy(Job::Meaning) && studio(window).meaning.found.as_ref().is_some_and(|(by, _)| *by)
+    });
     window.settle();
     window.has("Found by words and by meaning");
     window.has("houses.md");
