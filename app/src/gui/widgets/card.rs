@@ -5,8 +5,8 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text, tokens};
 use crate::gui::widgets::button::focus_ring;
 use eframe::egui::{
-    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, Role, Sense, Stroke,
-    StrokeKind, Ui, UiBuilder, WidgetInfo, vec2,
+    Align, CornerRadius, CursorIcon, Frame, InnerResponse, Label, Layout, Margin, Rect, Response, RichText, Role,
+    Sense, Stroke, StrokeKind, TextStyle, TextWrapMode, Ui, UiBuilder, WidgetInfo, WidgetText, vec2,
 };
 
 /// A surface with a thin outline.
@@ -54,10 +54,17 @@ pub fn pressable(ui: &mut Ui, name: &str, is_chosen: bool, height: f32, add: imp
 /// A small label over a large number.
 pub fn stat(ui: &mut Ui, label: &str, value: &str) {
     let t = of(ui);
-    ui.vertical(|ui| {
+    let [label_text, number] = [text::hint(t, label), text::number(t, value)];
+    let whole = |text: &RichText| {
+        let text = WidgetText::from(text.clone());
+        text.into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Body).size().x
+    };
+    // As wide as its words: where there is no room for them, it goes to the next line instead of breaking them.
+    let size = vec2(whole(&label_text).max(whole(&number)).ceil() + 1.0, 38.0);
+    ui.allocate_ui_with_layout(size, Layout::top_down(Align::Min), |ui| {
         ui.spacing_mut().item_spacing.y = 2.0;
-        glossary::explained(ui.label(text::hint(t, label)), label);
-        ui.label(text::number(t, value));
+        glossary::explained(ui.label(label_text), label);
+        ui.label(number);
     });
 }
 
