@@ -82,7 +82,7 @@ impl Studio {
         self.take("run");
         self.send(Command::Talk(Target::Run(run.to_owned())));
         self.until(|state| state.pages.playground.ready.is_some() && state.pages.playground.loading.is_none());
-        self.send(Command::Say("What does the cafe serve in the morning?".to_owned()));
+        self.send(Command::Say("How can I go online with my phone at the Golden Lantern?".to_owned()));
         self.until(|state| !state.pages.playground.is_busy);
         self.take("talk");
     }
