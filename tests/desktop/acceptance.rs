@@ -244,7 +244,7 @@ fn settings_are_kept_under_a_name_and_found_again_s4_8_1_s4_8_3() {
 }
 
 #[test]
-fn a_live_run_shows_where_it_is_and_pauses_and_goes_on_s4_5_1_s4_5_2_s4_5_3_s4_13_1_s4_13_2_s4_13_3() {
+fn a_live_run_shows_where_it_is_and_pauses_and_goes_on_s4_5_1_s4_5_2_s4_5_3_s4_13_1_s4_13_2_s4_13_3_s4_13_5() {
     let mut window = Window::new([1280.0, 1000.0]);
     let id = begun(&mut window, 400, |config| config.training.micro_batch_size = Some(2));
     window.until("it trains", |window| window.state().data.run(&id).is_some_and(|run| run.last_step > 5));
@@ -259,7 +259,9 @@ fn a_live_run_shows_where_it_is_and_pauses_and_goes_on_s4_5_1_s4_5_2_s4_5_3_s4_1
     window.until("it is paused", |window| status(window, &id) == Some(Status::Paused));
     assert!(begun.elapsed() < Duration::from_secs(10), "S4.13.1: within ten seconds");
     window.settle();
-    window.has("Training time");
+    for what in ["Training time", "Time left", "Memory"] {
+        window.has(what);
+    }
     let at = window.state().data.run(&id).expect("there").last_step;
     assert!(at > 0 && at < 400);
     window.press("Resume");

@@ -57,10 +57,11 @@ pub fn stat(ui: &mut Ui, label: &str, value: &str) {
     let [label_text, number] = [text::hint(t, label), text::number(t, value)];
     let whole = |text: &RichText| {
         let text = WidgetText::from(text.clone());
-        text.into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Body).size().x
+        text.into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Body).size()
     };
-    // As wide as its words: where there is no room for them, it goes to the next line instead of breaking them.
-    let size = vec2(whole(&label_text).max(whole(&number)).ceil() + 1.0, 38.0);
+    let (above, below) = (whole(&label_text), whole(&number));
+    // As large as its words: where there is no room for them, it goes to the next line instead of breaking them.
+    let size = vec2(above.x.max(below.x).ceil() + 1.0, above.y + 2.0 + below.y);
     ui.allocate_ui_with_layout(size, Layout::top_down(Align::Min), |ui| {
         ui.spacing_mut().item_spacing.y = 2.0;
         glossary::explained(ui.label(label_text), label);

@@ -161,9 +161,12 @@ fn numbers_ui(ui: &mut Ui, run: &Run, story: &Story, step: u64) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 36.0;
         stat(ui, "Step", &format!("{} of {}", count(step), count(run.total_steps)));
-        if run.status == Status::Running {
-            let eta = story.eta.filter(|_| step >= 5);
-            stat(ui, "Time left", &eta.map_or("estimating…".to_owned(), |eta| interval(&eta)));
+        let eta = story.eta.filter(|_| step >= 5);
+        match (run.status, eta) {
+            // S4.13.5: a run that waits says what is left, too.
+            (Status::Running | Status::Paused, Some(eta)) => stat(ui, "Time left", &interval(&eta)),
+            (Status::Running, None) => stat(ui, "Time left", "estimating…"),
+            _ => {}
         }
         stat(ui, "Training time", &duration(run.seconds));
         if let Some(loss) = story.latest(Metric::Loss).or(run.loss) {
