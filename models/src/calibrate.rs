@@ -82,8 +82,7 @@ pub(crate) fn run<B: Backend>(be: &B, checkpoint: &Checkpoint, sample: &Sample) 
     let energy = (sample.joules)();
     let begun = Instant::now();
 
-    let mut rest = Rest::of(sample, blocks);
-    let timed = passes(&mut decoder, &mut acts, &mut rest, sample)?;
+    let timed = passes(&mut decoder, &mut acts, &Rest::of(sample, blocks), sample)?;
     let points = timed.points(&decoder, blocks);
     let head_row_seconds = timed.head_row_seconds();
     let update_seconds = update(&mut decoder)?;
@@ -130,7 +129,7 @@ impl Rest {
     }
 
     /// Read as much of other memory as a pass through the other blocks does.
-    fn pass_by(&mut self) {
+    fn pass_by(&self) {
         let sum = self.0.iter().fold(0_u64, |sum, &word| sum.wrapping_add(word));
         std::hint::black_box(sum);
     }
@@ -179,7 +178,7 @@ struct Timed {
 fn passes<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
-    rest: &mut Rest,
+    rest: &Rest,
     sample: &Sample,
 ) -> Result<Timed> {
     let [small, large] = sample.micro_batches;

@@ -1,6 +1,6 @@
 //! What the brief of the window asks for in so many words, line by line: each test bears the numbers of its lines.
 
-use crate::outside::{short, trained};
+use crate::outside::{completed, launched, short, sized, trained};
 use crate::rows;
 use crate::trial::Window;
 use egui_kittest::kittest::NodeT;
@@ -48,10 +48,7 @@ fn begun(window: &mut Window, steps: u64, change: impl FnOnce(&mut RunConfig)) -
     config.dataset.path = Some(window.file("many.jsonl", &rows(120)).display().to_string());
     config.training.max_steps = Some(steps);
     change(&mut config);
-    window.send(Command::Launch(Box::new(config)));
-    window.until("the run has its page", |window| matches!(window.state().route, Route::Run(_)));
-    let Route::Run(id) = window.state().route.clone() else { unreachable!("just waited for it") };
-    id
+    launched(window, config)
 }
 
 #[test]
@@ -324,17 +321,12 @@ fn a_finished_run_is_judged_opens_the_playground_and_answers_s4_6_5_s4_7_1_s4_7_
 #[test]
 fn runs_are_sorted_compared_and_begun_again_s4_11_1_s4_11_2_s4_11_3_s4_11_4_s4_11_5() {
     let mut window = Window::new([1280.0, 1400.0]);
-    let mut ids = Vec::new();
     for (name, rank) in [("narrow", 2), ("wide", 16)] {
         let mut config = short(&window);
         config.name = Some(name.to_owned());
         config.adapter.rank = Some(rank);
         window.send(Command::Go(Route::Home));
-        window.send(Command::Launch(Box::new(config)));
-        window.until("the run has its page", |window| matches!(window.state().route, Route::Run(_)));
-        let Route::Run(id) = window.state().route.clone() else { unreachable!("just waited for it") };
-        window.until("it is finished", |window| status(window, &id) == Some(Status::Finished));
-        ids.push(id);
+        completed(&mut window, config);
     }
     window.press("Runs");
     window.settle();
@@ -384,9 +376,7 @@ fn exports_have_a_card_each_and_ollama_gets_its_file_and_words_s4_15_1_s4_15_3_s
     let mut window = Window::new([1280.0, 1800.0]);
     trained(&mut window);
     window.press("Export");
-    window
-        .until("sizes are known", |window| window.state().pages.exports.sizes.iter().any(|(_, known)| known.is_some()));
-    window.settle();
+    sized(&mut window);
     for title in ["Hugging Face", "Ollama", "LM Studio", "GGUF"] {
         window.has(&format!("Export: {title}"));
     }

@@ -18,16 +18,34 @@ pub(crate) fn short(window: &Window) -> RunConfig {
     config
 }
 
-/// A run of two steps.
-pub(crate) fn trained(window: &mut Window) -> String {
-    let config = short(window);
+/// Start a run, and wait for its page.
+pub(crate) fn launched(window: &mut Window, config: RunConfig) -> String {
     window.send(Command::Launch(Box::new(config)));
     window.until("the run has its page", |window| matches!(window.state().route, Route::Run(_)));
     let Route::Run(id) = window.state().route.clone() else { unreachable!("just waited for it") };
+    id
+}
+
+/// Start a run, and wait for its end.
+pub(crate) fn completed(window: &mut Window, config: RunConfig) -> String {
+    let id = launched(window, config);
     window.until("the run is finished", |window| {
         window.state().data.run(&id).is_some_and(|run| run.status == Status::Finished)
     });
     id
+}
+
+/// A run of two steps.
+pub(crate) fn trained(window: &mut Window) -> String {
+    let config = short(window);
+    completed(window, config)
+}
+
+/// Wait until the files of an export are measured, and draw the page.
+pub(crate) fn sized(window: &mut Window) {
+    window
+        .until("sizes are known", |window| window.state().pages.exports.sizes.iter().any(|(_, known)| known.is_some()));
+    window.settle();
 }
 
 #[test]
@@ -35,9 +53,7 @@ fn a_run_is_exported_tested_and_talked_to_s4_15() {
     let mut window = Window::new([1280.0, 800.0]);
     trained(&mut window);
     window.press("Export");
-    window
-        .until("sizes are known", |window| window.state().pages.exports.sizes.iter().any(|(_, known)| known.is_some()));
-    window.settle();
+    sized(&mut window);
     window.has("about ");
     window.press("Export: GGUF");
     window.until("it is exported", |window| {

@@ -1,10 +1,10 @@
 //! Every page of the window in every state that has a look of its own, for tests that visit all of them.
 
+use crate::outside::completed;
 use crate::rows;
 use crate::staged;
 use crate::trial::Window;
 use peft_plan::RunConfig;
-use peft_storage::Status;
 use peft_studio::gui::command::{Command, Shelf};
 use peft_studio::gui::playground::Exchange;
 use peft_studio::gui::playground::Shown;
@@ -48,12 +48,7 @@ pub(crate) fn prepare(window: &mut Window) -> Vec<String> {
         config.dataset.path = Some(window.file("sums.jsonl", &rows(12)).display().to_string());
         config.training.max_steps = Some(2);
         window.send(Command::Go(Route::Home));
-        window.send(Command::Launch(Box::new(config)));
-        window.until("the run has its page", |window| matches!(window.state().route, Route::Run(_)));
-        let Route::Run(id) = window.state().route.clone() else { unreachable!("just waited for it") };
-        window.until("it is finished", |window| {
-            window.state().data.run(&id).is_some_and(|run| run.status == Status::Finished)
-        });
+        let id = completed(window, config);
         window.until("it is told", |window| window.state().data.stories.get(&id).is_some_and(|s| s.finished.is_some()));
         runs.push(id);
     }

@@ -3,6 +3,8 @@
 use crate::gui::theme::{of, text};
 use eframe::egui::{Response, Ui};
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// A term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +34,18 @@ pub fn terms() -> impl Iterator<Item = Term> {
     })
 }
 
-/// The term of this name, in any case: `rank` is `Rank (r)`.
+/// The term of this name, in any case: `rank` is `Rank (r)`. Asked for every label of every frame.
 pub fn term(name: &str) -> Option<Term> {
-    let name = name.trim().to_lowercase();
-    let is_it = |term: &Term| {
-        let known = term.name.to_lowercase();
-        known == name || known.split_once(" (").is_some_and(|(short, _)| short == name)
-    };
-    terms().find(is_it)
+    static BY_NAME: OnceLock<HashMap<String, Term>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| {
+        let names = |term: Term| {
+            let known = term.name.to_lowercase();
+            let short = known.split_once(" (").map_or(known.as_str(), |(short, _)| short).to_owned();
+            [(known, term), (short, term)]
+        };
+        terms().flat_map(names).collect()
+    });
+    by_name.get(&name.trim().to_lowercase()).copied()
 }
 
 /// What is shown when `response` is hovered, if it names a term.

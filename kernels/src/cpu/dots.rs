@@ -110,6 +110,19 @@ fn add_decoded<const R: usize>(
     false
 }
 
+/// The sum of all lanes, which is in the first one then: halves onto halves.
+#[inline]
+pub(super) fn in_pairs<const N: usize>(lanes: &mut [f32; N]) -> f32 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 vectorized! {
     /// `Σ a·b` in a fixed order: lanes first, then the lanes in pairs.
     pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -123,14 +136,7 @@ vectorized! {
         for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
             *lane += a * b;
         }
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] += lanes[i + width];
-            }
-            width /= 2;
-        }
-        lanes[0]
+        in_pairs(&mut lanes)
     }
 }
 

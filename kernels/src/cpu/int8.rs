@@ -5,6 +5,7 @@
 //! pairs, so every instruction set gives the same bits. For writing answers alone: the activations lose digits, about
 //! as many as a weight of eight bits has lost.
 
+use super::dots::in_pairs;
 use super::gemm::Epilogue;
 use super::int8_groups::{Group, Stored};
 use super::pool::Pool;
@@ -181,14 +182,7 @@ vectorized! {
             }
         }
         for (sum, lanes) in sums.iter_mut().zip(&mut lanes) {
-            let mut width = LANES / 2;
-            while width > 0 {
-                for i in 0..width {
-                    lanes[i] += lanes[i + width];
-                }
-                width /= 2;
-            }
-            *sum = lanes[0];
+            *sum = in_pairs(lanes);
         }
     }
 }
