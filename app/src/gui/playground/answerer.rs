@@ -16,7 +16,6 @@ use peft_models::base::BaseModel;
 use peft_plan::{Example, Result, Role, RunConfig, Turn};
 use peft_storage::{NewConversation, Side, Store};
 use std::cell::OnceCell;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -288,10 +287,7 @@ fn heard(
     around: &Surroundings,
 ) -> Result<Exchange> {
     let sides = talk.columns.sides();
-    talk.say(answers, question, options, &mut |column, piece| {
-        around.teller.tell(Reply::Chat(ChatReply::Text(sides[column], piece.to_owned())));
-        if around.hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
+    talk.say(answers, question, options, &mut |column, piece| around.piece(sides[column], piece))
 }
 
 fn ready(target: &Target, speaker: &Speaker) -> Ready {

@@ -24,6 +24,14 @@ pub(super) struct Surroundings {
     pub(super) teller: Teller,
 }
 
+impl Surroundings {
+    /// Show a piece of an answer; whether to go on with it.
+    pub(super) fn piece(&self, side: Side, piece: &str) -> ControlFlow<()> {
+        self.teller.tell(Reply::Chat(ChatReply::Text(side, piece.to_owned())));
+        if self.hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 /// A question to the second.
 type Question = (Vec<Turn>, AskOptions);
 
@@ -77,10 +85,7 @@ fn answer(
     let _heard = begun.send(Ok(speaker.name(target)));
     while let Ok((conversation, options)) = asked.recv() {
         let is_tuned = speaker.partner.is_tuned();
-        let on_text = &mut |_: usize, piece: &str| {
-            around.teller.tell(Reply::Chat(ChatReply::Text(Side::Base, piece.to_owned())));
-            if around.hush.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let on_text = &mut |_: usize, piece: &str| around.piece(Side::Base, piece);
         let replies = in_turn(&mut speaker, turns, 1, &[(&conversation[..], is_tuned)], &options, on_text);
         if told.send(replies).is_err() {
             break;
