@@ -26,7 +26,7 @@ impl Isa {
             Self::Avx2(_) => simd_avx2::MR,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_neon::MR,
-            Self::Portable => simd_portable::MR,
+            Self::Portable | Self::PortableTiles => simd_portable::MR,
         }
     }
 
@@ -39,7 +39,7 @@ impl Isa {
             Self::Avx2(_) => simd_avx2::NR,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_neon::NR,
-            Self::Portable => simd_portable::NR,
+            Self::Portable | Self::PortableTiles => simd_portable::NR,
         }
     }
 
@@ -53,7 +53,9 @@ impl Isa {
             Self::Avx2(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
-            Self::Portable => simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums)),
+            Self::Portable | Self::PortableTiles => {
+                simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums))
+            }
         }
     }
 
@@ -95,7 +97,7 @@ impl Isa {
             Self::Avx2(isa) => isa.transpose(rows, width, at, panel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_portable::transpose(rows, width, at, panel),
-            Self::Portable => simd_portable::transpose(rows, width, at, panel),
+            Self::Portable | Self::PortableTiles => simd_portable::transpose(rows, width, at, panel),
         }
     }
 
@@ -154,7 +156,7 @@ impl Isa {
             Self::Avx2(isa) => isa.look_up(codes, table, out),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_portable::look_up(codes, table, out),
-            Self::Portable => simd_portable::look_up(codes, table, out),
+            Self::Portable | Self::PortableTiles => simd_portable::look_up(codes, table, out),
         }
     }
 }

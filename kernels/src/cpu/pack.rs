@@ -15,6 +15,16 @@ pub(super) const DECODE: usize = 512;
 /// The width of panels that has a loop of its own: that of the widest register tile.
 const WIDEST: usize = 32;
 
+/// What panels are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    pub(super) factors: Factors,
+    /// Lanes of a panel.
+    pub(super) width: usize,
+    /// Words of the depth that a panel has room for. Those that the source does not fill are zero.
+    pub(super) words: usize,
+}
+
 /// How the source lies to the panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Along {
@@ -39,25 +49,30 @@ pub(super) fn pack(
     width: usize,
     out: &mut [f32],
 ) {
-    pack_as(Factors::F32, isa, source, along, lanes, depth, width, out);
+    let form = Form { factors: Factors::F32, width, words: depth.len() };
+    pack_as(isa, form, source, along, lanes, depth, out);
 }
 
-/// The same with words of what `factors` says.
+/// The same with words of what `form` says.
 pub(super) fn pack_as(
-    factors: Factors,
     isa: Isa,
+    form: Form,
     source: Source,
     along: Along,
     lanes: Range<usize>,
     depth: Range<usize>,
-    width: usize,
     out: &mut [f32],
 ) {
     if depth.is_empty() {
         return;
     }
-    let words = factors.words(depth.len());
-    let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words);
+    let Form { factors, width, words } = form;
+    let used = factors.words(depth.len()) * width;
+    let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words).map(|panel| {
+        let (panel, rest) = panel.split_at_mut(used);
+        rest.fill(0.0);
+        panel
+    });
     match along {
         Along::Lanes => {
             let (mut buffers, mut numbers) = ([[0.0; DECODE]; 8], [0.0; DECODE]);
@@ -166,7 +181,7 @@ fn spread_any(panels: &mut [&mut [f32]], row: &[f32], d: usize, width: usize) {
 }
 
 /// The words of one step of the depth, the first of `rows`: with pairs, of the two first.
-fn step<'b>(
+pub(super) fn step<'b>(
     factors: Factors,
     isa: Isa,
     source: Source<'b>,
@@ -197,7 +212,7 @@ fn step<'b>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Along, pack, pack_as, packed_len};
+    use super::{Along, Form, pack, pack_as, packed_len};
     use crate::cpu::factors::{Factors, pair_up};
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::source::Source;
@@ -236,9 +251,11 @@ mod tests {
         (lanes, depth, width): (usize, usize, usize),
     ) {
         for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
-            let words = depth.div_ceil(2);
+            // With room for more than there is.
+            let words = depth.div_ceil(2).next_multiple_of(4);
             let mut out = vec![f32::NAN; packed_len(lanes, width, words)];
-            pack_as(Factors::Bf16, isa, source, along, 0..lanes, 0..depth, width, &mut out);
+            let form = Form { factors: Factors::Bf16, width, words };
+            pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
             for (i, word) in out.iter().enumerate() {
                 let (panel, d, lane) = (i / (width * words), i / width % words, i % width);
                 let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };

@@ -1,5 +1,7 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
+#[cfg(target_os = "linux")]
+use super::simd_amx::Amx;
 use super::simd_avx2::Avx2;
 use super::simd_avx512_vnni::Avx512Vnni;
 use super::simd_avx512bf16::Avx512Bf16;
@@ -18,6 +20,8 @@ pub(crate) struct Avx512 {
     narrow: Avx2,
     bf16: Option<Avx512Bf16>,
     vnni: Option<Avx512Vnni>,
+    #[cfg(target_os = "linux")]
+    amx: Option<Amx>,
 }
 
 /// Rows and columns of the tile, 28 of the 32 registers.
@@ -32,7 +36,14 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None, vnni: Avx512Vnni::detect() })
+        let narrow = Avx2::detect().filter(|_| found)?;
+        Some(Self {
+            narrow,
+            bf16: None,
+            vnni: Avx512Vnni::detect(),
+            #[cfg(target_os = "linux")]
+            amx: None,
+        })
     }
 
     /// The narrower instruction set, which every such processor has too.
@@ -43,6 +54,20 @@ impl Avx512 {
     /// The same with the instruction for pairs of bf16, if there is one.
     pub(super) fn with_bf16(self) -> Option<Self> {
         Avx512Bf16::detect().map(|bf16| Self { bf16: Some(bf16), ..self })
+    }
+
+    /// The same with the unit that multiplies tiles, if it can be used.
+    pub(super) fn with_amx(self) -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        return Amx::state()?.as_ref().ok().map(|amx| Self { amx: Some(*amx), ..self });
+        #[cfg(not(target_os = "linux"))]
+        return None;
+    }
+
+    /// The unit that multiplies tiles, where this path uses it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn amx(self) -> Option<Amx> {
+        self.amx
     }
 
     /// The instruction for pairs of bf16, where this path uses it.
