@@ -7,7 +7,7 @@
 use super::factors::Factors;
 use super::kernel::Sums;
 use super::pack::{Along, Form, pack_as, packed_len};
-use super::pack_tiles::pack_tiles;
+use super::pack_squares::pack_squares;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
@@ -78,9 +78,8 @@ pub(super) fn gemm(
     }
     let kernel = Kernel::of(isa, factors);
     let deep = kernel.deepest(k);
-    let room = kernel.words(deep.min(k));
-    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), kernel.mr, room));
-    let mut b_panels = pool.scratch(packed_len(n.min(COLS), kernel.nr, room));
+    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), kernel.mr, kernel.left_words(deep.min(k))));
+    let mut b_panels = pool.scratch(packed_len(n.min(COLS), kernel.nr, kernel.words(deep.min(k))));
     for rows in steps(0..m, ROWS) {
         for depth in steps(0..k, deep) {
             kernel.pack_left(pool, a, rows.clone(), depth.clone(), &mut a_panels);
@@ -91,7 +90,7 @@ pub(super) fn gemm(
                     kernel,
                     a: &a_panels,
                     b: &b_panels,
-                    depth: kernel.words(depth.len()),
+                    depth: (kernel.left_words(depth.len()), kernel.words(depth.len())),
                     epilogue: Epilogue {
                         alpha: epilogue.alpha,
                         bias: epilogue.bias.filter(|_| depth.start == 0).map(|bias| &bias[cols.clone()]),
@@ -117,6 +116,8 @@ struct Kernel {
     isa: Isa,
     factors: Factors,
     tiles: Option<TileUnit>,
+    /// The left operand lies in squares, not in panels.
+    squares: bool,
     /// Rows and columns of the sums that are computed at a time.
     mr: usize,
     nr: usize,
@@ -126,7 +127,7 @@ impl Kernel {
     fn of(isa: Isa, factors: Factors) -> Self {
         let tiles = isa.tiles(factors);
         let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (isa.mr(), isa.nr()) };
-        Self { isa, factors, tiles, mr, nr }
+        Self { isa, factors, tiles, squares: isa.squares(factors).is_some(), mr, nr }
     }
 
     /// Steps of the inner dimension, of `k`, that are packed at a time.
@@ -139,23 +140,31 @@ impl Kernel {
         k.div_ceil(parts).next_multiple_of(SIDE * self.factors.steps())
     }
 
-    /// Words that `steps` of the inner dimension take in a panel.
+    /// Words that `steps` of the inner dimension take in a panel of the right operand.
     fn words(self, steps: usize) -> usize {
         let words = self.factors.words(steps);
         if self.tiles.is_some() { words.next_multiple_of(SIDE) } else { words }
     }
 
+    /// The same of the left one.
+    fn left_words(self, steps: usize) -> usize {
+        let words = self.factors.words(steps);
+        if self.squares { words.next_multiple_of(SIDE) } else { words }
+    }
+
     fn pack_left(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
         let along = if side.transposed { Along::Depth } else { Along::Lanes };
-        let Self { isa, factors, tiles, mr: width, .. } = self;
-        let words = self.words(depth.len());
-        if tiles.is_none() {
+        let Self { isa, factors, mr: width, .. } = self;
+        let words = self.left_words(depth.len());
+        if !self.squares {
             let form = Form { factors, width, words };
             return pack_shared(pool, isa, form, side.source, along, lanes, depth, panels);
         }
         let panels = &mut panels[..packed_len(lanes.len(), width, words)];
-        let tasks = steps(lanes, width).zip(panels.chunks_mut(width * words)).collect();
-        pool.each(tasks, |(lanes, out)| pack_tiles(isa, side.source, along, lanes, depth.clone(), words, out));
+        let some = PACKED.0 * width;
+        let tasks = steps(lanes, some).zip(panels.chunks_mut(some * words)).collect();
+        let form = (width, words);
+        pool.each(tasks, |(lanes, out)| pack_squares(isa, side.source, along, lanes, depth.clone(), form, out));
     }
 
     fn pack_right(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
@@ -188,8 +197,8 @@ struct Part<'a> {
     kernel: Kernel,
     a: &'a [f32],
     b: &'a [f32],
-    /// In words.
-    depth: usize,
+    /// Of each, in words.
+    depth: (usize, usize),
     epilogue: Epilogue<'a>,
 }
 
@@ -223,10 +232,10 @@ impl Part<'_> {
         let &Self { kernel: Kernel { isa, mr, nr, .. }, a, b, depth, epilogue } = self;
         let width = tile.rows.first().map_or(0, |row| row.len());
         for cols in steps(0..width, nr) {
-            let b = &b[(tile.col + cols.start) * depth..][..nr * depth];
+            let b = &b[(tile.col + cols.start) * depth.1..][..nr * depth.1];
             let bias = epilogue.bias.map(|bias| &bias[tile.col..][cols.clone()]);
             for (i, rows) in tile.rows.chunks_mut(mr).enumerate() {
-                let a = &a[(tile.row + i * mr) * depth..][..mr * depth];
+                let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
                 multiply(a, b, rows.len(), cols.len(), &mut |sums| {
                     finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
                 });

@@ -7,7 +7,7 @@
 //! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
-//! | `tiles.rs`, `pack_tiles.rs` | the same for a unit that multiplies tiles (AMX), and a model of one |
+//! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
 //! Results do not depend on the number of threads: see `pool.rs`.
@@ -36,7 +36,7 @@ mod loss;
 mod norm;
 mod optim;
 mod pack;
-mod pack_tiles;
+mod pack_squares;
 mod path;
 mod pool;
 mod rope;
@@ -49,6 +49,8 @@ mod simd_avx2;
 mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_dots;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]

@@ -75,10 +75,15 @@ pub(super) fn pack_as(
     });
     match along {
         Along::Lanes => {
-            let (mut buffers, mut numbers) = ([[0.0; DECODE]; 8], [0.0; DECODE]);
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
                 let lanes = first..lanes.end.min(first + width);
-                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, (&mut buffers, &mut numbers));
+                if width.is_multiple_of(16) {
+                    let turn = Isa::transpose_sixteen;
+                    lane_by_lane::<16, { DECODE / 2 }>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                } else {
+                    let turn = Isa::transpose;
+                    lane_by_lane::<8, DECODE>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                }
             }
         }
         Along::Depth => {
@@ -94,8 +99,9 @@ pub(super) fn pack_as(
     }
 }
 
-/// Eight lanes at a time through a small square, so that neither side is read or written with gaps for long.
-fn lane_by_lane(
+/// `N` lanes at a time, `RUN` steps long, through a small square, so that neither side is read or written with gaps
+/// for long.
+fn lane_by_lane<const N: usize, const RUN: usize>(
     factors: Factors,
     isa: Isa,
     source: Source,
@@ -103,28 +109,29 @@ fn lane_by_lane(
     depth: Range<usize>,
     width: usize,
     panel: &mut [f32],
-    (buffers, numbers): (&mut [[f32; DECODE]; 8], &mut [f32; DECODE]),
+    turn: impl Fn(Isa, &[&[f32]; N], usize, usize, &mut [f32]),
 ) {
+    let (mut buffers, mut numbers) = ([[0.0; RUN]; N], [0.0; RUN]);
     if lanes.len() < width {
         panel.fill(0.0);
     }
-    for from in depth.clone().step_by(DECODE) {
-        let run = from..depth.end.min(from + DECODE);
+    for from in depth.clone().step_by(RUN) {
+        let run = from..depth.end.min(from + RUN);
         // Runs begin at even steps, so no pair is torn.
         let panel = &mut panel[factors.words(from - depth.start) * width..][..factors.words(run.len()) * width];
-        for first in lanes.clone().step_by(8) {
-            // The last eight may be some of those before them once more, which is less work than one by one.
-            let first = first.min(lanes.end.saturating_sub(8)).max(lanes.start);
-            let count = (lanes.end - first).min(8);
-            let mut rows: [&[f32]; 8] = [&[]; 8];
-            for ((row, buffer), lane) in rows.iter_mut().zip(&mut *buffers).zip(first..first + count) {
+        for first in lanes.clone().step_by(N) {
+            // The last `N` may be some of those before them once more, which is less work than one by one.
+            let first = first.min(lanes.end.saturating_sub(N)).max(lanes.start);
+            let count = (lanes.end - first).min(N);
+            let mut rows: [&[f32]; N] = [&[]; N];
+            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
                 *row = match factors {
                     Factors::F32 => source.read(isa, lane, run.clone(), buffer),
-                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), numbers, buffer),
+                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), &mut numbers, buffer),
                 };
             }
-            if count == 8 {
-                isa.transpose(&rows, width, first - lanes.start, panel);
+            if count == N {
+                turn(isa, &rows, width, first - lanes.start, panel);
             } else {
                 for (i, row) in rows[..count].iter().enumerate() {
                     for (step, &x) in panel.chunks_exact_mut(width).zip(*row) {

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 use super::simd_amx::Amx;
 use super::simd_avx2::Avx2;
+use super::simd_avx512_turn;
 use super::simd_avx512_vnni::Avx512Vnni;
 use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
@@ -115,6 +116,12 @@ impl Avx512 {
     pub(super) fn look_up_pairs(self, codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { look_up_pairs(codes, low, high, out) }
+    }
+
+    /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
+    pub(super) fn transpose(self, rows: &[&[f32]; LANES], width: usize, at: usize, panel: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { simd_avx512_turn::transpose(rows, width, at, panel) }
     }
 
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
