@@ -158,15 +158,15 @@ impl Isa {
         out: &mut [f32],
     ) {
         assert!(block.is_multiple_of(2) && codes.len() == scales.len() * block / 2 && codes.len() == out.len());
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self {
+            return isa.decode_pairs(codes, scales, values, rounding, block, out);
+        }
         let (mut table, mut low, mut high) = ([0.0; 16], [0.0; 16], [0.0; 16]);
         for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block / 2)).zip(scales) {
             scaled_table(self, &mut table, values, scale, rounding);
             halves(self, &mut low, &mut high, &table);
-            match self {
-                #[cfg(target_arch = "x86_64")]
-                Self::Avx512(isa) => isa.look_up_pairs(codes, &low, &high, out),
-                _ => simd_portable::look_up_pairs(codes, &low, &high, out),
-            }
+            simd_portable::look_up_pairs(codes, &low, &high, out);
         }
     }
 

@@ -10,9 +10,9 @@ use crate::weight::DType;
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
     _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
-    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mask_or_epi32, _mm512_mul_ps,
+    _mm512_or_si512, _mm512_permutex2var_ps, _mm512_permutexvar_epi32, _mm512_permutexvar_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
 };
 
 /// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below, and perhaps beside it.
@@ -112,10 +112,18 @@ impl Avx512 {
         unsafe { decode_blocks(codes, scales, values, rounding, block, out) }
     }
 
-    /// A word for each byte of two codes: the first's value in the low half, the second's in the high one.
-    pub(super) fn look_up_pairs(self, codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
+    /// The same as pairs of bf16, a word for each byte of two codes.
+    pub(super) fn decode_pairs(
+        self,
+        codes: &[u8],
+        scales: &[f32],
+        values: &[f32; 16],
+        rounding: DType,
+        block: usize,
+        out: &mut [f32],
+    ) {
         // SAFETY: `self` proves the features the function is compiled for.
-        unsafe { look_up_pairs(codes, low, high, out) }
+        unsafe { decode_pairs(codes, scales, values, rounding, block, out) }
     }
 
     /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
@@ -200,20 +208,46 @@ fn look_up(codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx512f")]
-fn look_up_pairs(codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
-    let (lows, highs) = (load(low), load(high));
+fn decode_pairs(codes: &[u8], scales: &[f32], values: &[f32; 16], rounding: DType, block: usize, out: &mut [f32]) {
+    let values = load(values);
+    for ((codes, out), &scale) in codes.chunks_exact(block / 2).zip(out.chunks_exact_mut(block / 2)).zip(scales) {
+        let scaled = round(round(_mm512_mul_ps(values, _mm512_set1_ps(scale)), rounding), DType::BF16);
+        // What says that a number is none may all lie in the half that is dropped.
+        let none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(scaled, scaled);
+        let bits = _mm512_castps_si512(scaled);
+        let bits = _mm512_mask_or_epi32(bits, none, bits, _mm512_set1_epi32(0x0040_0000));
+        let lows = _mm512_srli_epi32::<16>(bits);
+        let highs = _mm512_slli_epi32::<16>(lows);
+        look_up_pairs(codes, lows, highs, out);
+    }
+}
+
+/// Words of the first value's lower half and the second's upper one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn look_up_pairs(codes: &[u8], lows: __m512i, highs: __m512i, out: &mut [f32]) {
     let (bytes, odd_bytes) = codes.as_chunks::<LANES>();
     let (words, odd) = out.as_chunks_mut::<LANES>();
     for (bytes, words) in bytes.iter().zip(words) {
-        // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
-        let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
-        // The permutation reads the low four bits of each index and ignores the others.
-        let first = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), lows);
-        let second = _mm512_permutexvar_ps(codes, highs);
-        let both = _mm512_or_si512(_mm512_castps_si512(first), _mm512_castps_si512(second));
-        store(words, _mm512_castsi512_ps(both));
+        store(words, _mm512_castsi512_ps(pairs_of(bytes, lows, highs)));
     }
-    super::simd_portable::look_up_pairs(odd_bytes, low, high, odd);
+    if !odd_bytes.is_empty() {
+        let (mut bytes, mut words) = ([0; LANES], [0.0; LANES]);
+        bytes[..odd_bytes.len()].copy_from_slice(odd_bytes);
+        store(&mut words, _mm512_castsi512_ps(pairs_of(&bytes, lows, highs)));
+        odd.copy_from_slice(&words[..odd.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pairs_of(bytes: &[u8; LANES], lows: __m512i, highs: __m512i) -> __m512i {
+    // SAFETY: the reference covers the 16 bytes that an unaligned load reads.
+    let codes = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+    // The permutation reads the low four bits of each index and ignores the others.
+    let first = _mm512_permutexvar_epi32(_mm512_srli_epi32::<4>(codes), lows);
+    let second = _mm512_permutexvar_epi32(codes, highs);
+    _mm512_or_si512(first, second)
 }
 
 /// The values of 16 bytes of two codes each, the first in the high half.
