@@ -23,10 +23,9 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
         }
     };
     let tokens = base.as_ref().map(|base| {
-        Tokens(move |text: &str| {
-            // A text that a tokenizer refuses is as long as it can be.
-            base.tokenizer().count(text).unwrap_or(text.len())
-        })
+        let counter = base.tokenizer().counter();
+        // A text that a tokenizer refuses is as long as it can be.
+        Tokens(move |text: &str| counter.count(text).unwrap_or(text.len()))
     });
     let ruler = tokens.as_ref().map_or(&Characters as &dyn Ruler, |tokens| tokens as &dyn Ruler);
     let unit = model.as_deref().filter(|_| base.is_some()).map(|model| format!("tokens of {model}"));
