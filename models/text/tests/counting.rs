@@ -30,8 +30,13 @@ fn tokenizers() -> &'static [(String, Tokenizer)] {
 }
 
 fn tokenizer(json: &[u8]) -> Tokenizer {
-    let parts =
-        Parts { tokenizer_json: json, tokenizer_config: b"", chat_template: None, generation_config: None, config: None };
+    let parts = Parts {
+        tokenizer_json: json,
+        tokenizer_config: b"",
+        chat_template: None,
+        generation_config: None,
+        config: None,
+    };
     Tokenizer::from_parts(parts).expect("a tokenizer")
 }
 
@@ -74,7 +79,8 @@ fn s0_4_counts_of_all_kinds_of_text_are_those_of_the_tokenizer() {
 
 #[test]
 fn most_tokenizers_are_counted_piece_by_piece() {
-    let slow: Vec<&str> = tokenizers().iter().filter(|(_, t)| !t.counter().is_quick()).map(|(n, _)| n.as_str()).collect();
+    let slow: Vec<&str> =
+        tokenizers().iter().filter(|(_, t)| !t.counter().is_quick()).map(|(n, _)| n.as_str()).collect();
     assert!(slow.is_empty(), "{slow:?}");
     // A step that nobody knows here, and chance in the merges, are left to the tokenizer.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
