@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Inspect(args) => inspect(context, args)?,
         DataCommand::Convert(args) => convert(context, args)?,
         DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
+        DataCommand::Documents(args) => super::data_documents::run(context, args)?,
         DataCommand::Embed(args) => return super::data_embed::run(context, args),
         DataCommand::Search(args) => super::data_embed::search(context, args)?,
         DataCommand::Score(args) => super::data_quality::score(context, args)?,

@@ -28,6 +28,7 @@ mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 mod data_chunk;
+mod data_documents;
 mod data_embed;
 mod data_quality;
 mod disk;
