@@ -27,6 +27,7 @@ mod ruler;
 mod vectors;
 mod xml;
 
+pub use archive::texts_in;
 pub use apart::{Reader, serve};
 pub use block::{Block, BlockKind, Builder, Document, Outline};
 pub use chunk::{Chunk, ChunkOptions, chunks};

@@ -15,6 +15,8 @@ pub enum DataCommand {
     Convert(ConvertArgs),
     /// Cut documents into pieces that fit a model, each with its place
     Chunk(ChunkArgs),
+    /// List the documents of a project, or remove some from it
+    Documents(DocumentsArgs),
     /// Give the chunks of a project vectors, with a helper model: what they mean can then be searched
     Embed(EmbedArgs),
     /// Find the chunks of a project by words, and by meaning where they have vectors
@@ -127,12 +129,29 @@ pub struct EmbedArgs {
     pub batch_size: usize,
 }
 
+/// `data documents`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data documents --project notes\n  \
+                        peft-studio data documents --project notes --remove old.md")]
+pub struct DocumentsArgs {
+    /// Whose documents
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// Forget this document and its chunks, by its path or name; the file itself stays
+    #[arg(long, value_name = "FILE")]
+    pub remove: Vec<String>,
+}
+
 /// `data search`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
 pub struct SearchChunksArgs {
     /// What to look for
-    pub query: String,
+    #[arg(required_unless_present = "lines")]
+    pub query: Option<String>,
+    /// Look for each line of the standard input, until it ends; what was opened for one stays open for the next
+    #[arg(long, conflicts_with = "query")]
+    pub lines: bool,
     /// Where
     #[arg(long, value_name = "NAME")]
     pub project: String,
