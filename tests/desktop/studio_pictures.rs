@@ -1,4 +1,4 @@
-//! Pictures of every tab of the data studio with something in it, to be looked at: `PEFT_PICTURES=DIR cargo test --test
+//! Pictures of every tab of the data studio with something in it, to be looked at: `PEFT_PICTURES=DIR [PEFT_WIDTHS=960,2560] cargo test --test
 //! desktop -- --ignored studio_pictures`.
 
 use crate::helper::{MockHelper, Way};
@@ -61,7 +61,10 @@ struct Camera {
 impl Camera {
     /// The state that is shown, in all themes and sizes.
     fn take(&mut self, name: &str) {
-        for size in SIZES {
+        let widths = std::env::var("PEFT_WIDTHS").unwrap_or_default();
+        let is_wanted =
+            |size: &[f32; 2]| widths.is_empty() || widths.split(',').any(|width| width == size[0].to_string());
+        for size in SIZES.into_iter().filter(is_wanted) {
             self.window.harness.set_size(size.into());
             for (theme, word) in THEMES {
                 self.window.send(Command::Theme(theme));

@@ -345,7 +345,10 @@ fn a_question_finds_what_is_meant_with_its_source_s0_6_s0_7() {
     window.state_mut().pages.studio.tab = Tab::Documents;
     window.settle();
     window.press("Remove harbour.md");
-    window.until("it is gone", |window| studio(window).documents.as_ref().is_some_and(|all| all.len() == 1));
+    assert_eq!(studio(&window).documents.as_ref().map(Vec::len), Some(1), "at once");
+    let store = peft_storage::Store::open(std::path::Path::new(&window.path(""))).expect("a store");
+    let id = store.project("town").expect("there").id;
+    window.until("it is gone", |_| store.documents(id).expect("read").len() == 1);
     assert!(std::path::Path::new(&window.path("harbour.md")).exists());
     window.send(Command::Studio(Ask::Meaning("fresh fish at the lighthouse".to_owned())));
     window.until("it is looked for", |window| studio(window).meaning.found.is_some());

@@ -106,9 +106,7 @@ fn chatgpt() -> Value {
 }
 
 fn claude() -> Value {
-    let said = |id: &str, parent: &str, sender: &str, parts: Value| {
-        json!({"uuid": id, "parent_message_uuid": parent, "sender": sender, "text": "", "content": parts, "attachments": []})
-    };
+    let said = |id: &str, parent: &str, sender: &str, parts: Value| json!({"uuid": id, "parent_message_uuid": parent, "sender": sender, "text": "", "content": parts, "attachments": []});
     let text = |text: &str| json!({"type": "text", "text": text, "citations": []});
     json!([{"uuid": "1", "name": "Bees", "chat_messages": [
         said("1", "00000000-0000-4000-8000-000000000000", "human", json!([text("When do I splt a hive?")])),
@@ -133,7 +131,10 @@ fn exports_of_five_services_become_conversations_without_other_peoples_names_s3_
         ("Bike shed - repairs.json", discord()),
         ("conversations.json", chatgpt()),
         ("claude.json", claude()),
-        ("projects.json", json!([{"name": "Garden", "prompt_template": "", "docs": [{"content": "Nobody said this."}]}])),
+        (
+            "projects.json",
+            json!([{"name": "Garden", "prompt_template": "", "docs": [{"content": "Nobody said this."}]}]),
+        ),
     ] {
         home.write(&format!("exports/{name}"), document.to_string());
     }
@@ -179,11 +180,43 @@ fn exports_of_five_services_become_conversations_without_other_peoples_names_s3_
         assert!(said.iter().any(|line| line == text), "`{text}` is missing: {said:#?}");
     }
     let all = said.join("\n");
-    let others = ["Priya", "PRIYA", "Natarajan", "Okafor", "Tom", "tom,", "marta", "Marta", "Jürgen", "brandt", "Lena", "Salome"];
+    let others = [
+        "Priya",
+        "PRIYA",
+        "Natarajan",
+        "Okafor",
+        "Tom",
+        "tom,",
+        "marta",
+        "Marta",
+        "Jürgen",
+        "brandt",
+        "Lena",
+        "Salome",
+    ];
     let numbers = ["7700", "example.de"];
-    let no_text = ["omitted", "weggelassen", "ausgeschlossen", "edited", "bearbeitet", "deleted", "gelöscht", "angehängt",
-        "encrypted", "verschlüsselt", "added you", "newbot", "article", "Ten feet", "Hmm", "source", "The user is",
-        "Pardon", "Welcome!", "Nobody said"];
+    let no_text = [
+        "omitted",
+        "weggelassen",
+        "ausgeschlossen",
+        "edited",
+        "bearbeitet",
+        "deleted",
+        "gelöscht",
+        "angehängt",
+        "encrypted",
+        "verschlüsselt",
+        "added you",
+        "newbot",
+        "article",
+        "Ten feet",
+        "Hmm",
+        "source",
+        "The user is",
+        "Pardon",
+        "Welcome!",
+        "Nobody said",
+    ];
     for word in others.iter().chain(&numbers).chain(&no_text) {
         assert!(!all.contains(word), "`{word}` is in {all}");
     }

@@ -27,8 +27,8 @@ mod ruler;
 mod vectors;
 mod xml;
 
-pub use archive::texts_in;
 pub use apart::{Reader, serve};
+pub use archive::texts_in;
 pub use block::{Block, BlockKind, Builder, Document, Outline};
 pub use chunk::{Chunk, ChunkOptions, chunks};
 pub use folder::files_of;

@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Documents that are drawn: a list of more is looked through by searching.
 const SHOWN: usize = 200;
+/// Room for how many chunks a document has.
+const NUMBER: [f32; 2] = [84.0, 20.0];
 
 pub(super) fn documents_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     let is_busy = page.is_busy(Job::Chunk);
@@ -100,18 +102,17 @@ fn sizes_ui(ui: &mut Ui, page: &mut Studio) {
 /// What came of the last reading: counts, and files that were left out.
 fn report_ui(ui: &mut Ui, report: &Value) {
     let t = of(ui);
-    let number = |name: &str| count(report[name].as_u64().unwrap_or(0));
-    let files = report["files"].as_array().map_or(0, Vec::len);
+    let number = |name: &str| report[name].as_u64().unwrap_or(0);
+    let files = report["files"].as_array().map_or(0, Vec::len) as u64;
+    let (unchanged, exact, near) = (number("unchanged"), number("exact_copies"), number("near_copies"));
+    let documents = if files == 1 { "document" } else { "documents" };
+    let mut parts = vec![format!("{} of {} {documents}", chunks_of(number("chunks")), count(files))];
+    parts.extend((unchanged > 0).then(|| format!("{} as before", count(unchanged))));
+    parts.extend((exact > 0).then(|| format!("{} say the same as an earlier chunk", count(exact))));
+    parts.extend((near > 0).then(|| format!("{} nearly the same", count(near))));
+    ui.add_space(space::S);
     card(ui, |ui| {
-        let line = format!(
-            "{} chunks of {} documents; {} documents had not changed, {} chunks repeat others, {} nearly",
-            number("chunks"),
-            count(files as u64),
-            number("unchanged"),
-            number("exact_copies"),
-            number("near_copies")
-        );
-        ui.label(text::value(t, line));
+        ui.add(Label::new(text::value(t, parts.join(" · "))).wrap());
         for left in report["unreadable"].as_array().into_iter().flatten() {
             ui.horizontal_wrapped(|ui| {
                 icon_label(ui, Icon::Warning, t.warn.fg, 14.0);
@@ -121,6 +122,10 @@ fn report_ui(ui: &mut Ui, report: &Value) {
         }
     });
     ui.add_space(space::S);
+}
+
+fn chunks_of(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "chunk" } else { "chunks" })
 }
 
 /// What was pressed on a document.
@@ -148,7 +153,8 @@ fn document_ui(ui: &mut Ui, document: &StoredDocument, can_remove: bool) -> Opti
                 if button::secondary("Chunks").named(&label).small().ui(ui).clicked() {
                     pressed = Some(Pressed::Chunks);
                 }
-                ui.label(text::hint(t, format!("{} chunks", count(document.chunks))));
+                // One below the other, whatever their number.
+                ui.add_sized(NUMBER, Label::new(text::hint(t, chunks_of(document.chunks))));
                 chip(ui, t.info, &document.format);
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     ui.add(Label::new(text::card_title(t, &name)).truncate()).on_hover_text(&document.path);
