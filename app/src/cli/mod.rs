@@ -31,6 +31,7 @@ mod data_chunk;
 mod data_documents;
 mod data_embed;
 mod data_quality;
+mod data_search;
 mod disk;
 mod errors;
 mod hardware;
