@@ -39,7 +39,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
     if plan.optimizer == Optimizer::AdamW8bit {
         decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
     }
-    let mut acts = decoder.activations(plan.recompute).map_err(device)?;
+    let mut acts = decoder.activations_in(plan.kept_sets(decoder.layers.len())).map_err(device)?;
     let batch = batch(decoder.spec.vocab_size, lengths, 1.0);
     let mut seconds = Vec::with_capacity(steps);
     for number in 0..warmup + steps {

@@ -106,6 +106,7 @@ pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
         cores: sysinfo::System::physical_core_count().unwrap_or(1),
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
+        card: card.is_some(),
     }
 }
 
