@@ -100,3 +100,51 @@ fn the_self_test_passes_on_the_emulated_card() {
     assert_eq!((&card["name"], &card["failed"]), (&Value::from("cuda"), &Value::Array(Vec::new())));
     assert!(card["device"].as_str().is_some_and(|device| device.contains("Emulated card")), "{card}");
 }
+
+/// Rows of a few words.
+fn rows(home: &Home) -> String {
+    let row = |i: u32| {
+        format!("{{\"instruction\": \"Say {i} and some words\", \"output\": \"the number is {i}, and words\"}}\n")
+    };
+    home.write("d.jsonl", (0..12).map(row).collect::<String>())
+}
+
+/// A card with so little memory that not everything can be kept, of which another program takes some while it runs: the
+/// plan and the guard make the run smaller, and it ends (S4.2.3, S4.2.4, S4.6.3). What was said before is what was taken,
+/// in three blocks, and the loop asks for nothing (issue 8, 2).
+#[test]
+fn a_run_takes_what_was_said_and_goes_on_in_less() {
+    let Some(folder) = emulated() else { return };
+    let home = Home::new();
+    let (data, report) = (rows(&home), home.path("report.json"));
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/llama/model").display().to_string();
+    let card = [
+        ("EMULATED_CARDS", "2"),
+        ("EMULATED_MEMORY", "13000000"),
+        ("EMULATED_SHRINKS", "100 11500000"),
+        ("EMULATED_REPORT", &report),
+    ];
+    let settings = ["adapter.method=qlora", "adapter.rank=4", "training.max_steps=5", "training.micro_batch_size=4"];
+    let mut arguments = vec!["train", "--backend", "cuda:1", "--json", "--model", &model, "--data", &data];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let output = on(&home, &folder, &card, &arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+    assert!(!stderr.contains("still holds"), "{stderr}");
+    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    let number = |event: &Value, field: &str| event[field].as_u64().unwrap_or_else(|| panic!("{field} of {event}"));
+    let said = number(named("started")[0], "memory_plan_bytes");
+    assert!(said < 11_700_000, "nine tenths of the memory: {said}");
+    let steps = named("step");
+    assert_eq!((steps.len(), number(named("finished")[0], "step")), (5, 5));
+    let taken = number(steps[0], "memory_bytes") as f64;
+    assert!((taken / said as f64 - 1.0).abs() < 0.02, "{said} said, {taken} taken");
+    let pressure: Vec<_> = named("anomaly").into_iter().filter(|event| event["kind"] == "memory_pressure").collect();
+    assert!(!pressure.is_empty(), "{stdout}");
+    assert!(number(steps[4], "memory_bytes") < number(steps[0], "memory_bytes"), "{stdout}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
+    // What stays, what a step computes, and the smaller one after it.
+    let late = number(&report, "late_allocations");
+    assert!((3..=4).contains(&late), "{report}");
+}

@@ -5,8 +5,8 @@
 //   EMULATED_CARDS     how many (1)           EMULATED_DRIVER    version, as 12040
 //   EMULATED_CHIP      compute capability, as 75    EMULATED_MEMORY    bytes
 //   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched
-//   EMULATED_SHRINKS   "KERNEL N BYTES": from the N-th launch of this kernel on there is so much memory, as if another
-//                      program had taken the rest
+//   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
+//                      if another program had taken the rest
 //   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
 //                      launches, and how often memory was asked for after the first launch of adamw
 #include <mutex>
@@ -24,9 +24,8 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 
 // What happened on the card.
 struct Story {
-  uint64_t allocations = 0, most = 0, launches = 0, late = 0;
+  uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
   bool has_learnt = false;
-  std::map<std::string, uint64_t> of_kernel;
 } story;
 
 void tell() {
@@ -91,6 +90,7 @@ ANSWER cuDriverGetVersion(int* version) { return *version = (int)setting("EMULAT
 ANSWER cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATED_CARDS", 1), Success; }
 ANSWER cuDeviceGet(int* device, int ordinal) { return *device = ordinal, Success; }
 ANSWER cuDeviceGetName(char* name, int room, int) { return snprintf(name, room, "Emulated card"), Success; }
+ANSWER cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = setting("EMULATED_MEMORY", 2ull << 30), Success; }
 ANSWER cuDeviceGetAttribute(int* value, int attribute, int) {
   int chip = (int)setting("EMULATED_CHIP", 80);
   *value = attribute == 75 ? chip / 10 : attribute == 76 ? chip % 10 : 0;
@@ -120,6 +120,7 @@ ANSWER cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   *address = emu_alloc(&card(), bytes);
   story.allocations++;
+  story.since = 0;
   story.late += story.has_learnt;
   if (card().used > story.most) story.most = card().used;
   return *address != 0 ? Success : OutOfMemory;
@@ -148,14 +149,14 @@ ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned g
   const char* broken = getenv("EMULATED_BREAKS");
   if (broken != nullptr && strcmp(broken, what->name) == 0) return Illegal;
   story.launches++;
-  uint64_t times = ++story.of_kernel[what->name];
-  story.has_learnt |= strcmp(what->name, "adamw") == 0;
-  const char* shrinks = getenv("EMULATED_SHRINKS");
-  char kernel[64];
-  unsigned long long from, bytes;
-  if (shrinks != nullptr && sscanf(shrinks, "%63s %llu %llu", kernel, &from, &bytes) == 3 &&
-      strcmp(kernel, what->name) == 0 && times == from) {
-    card().capacity = bytes;
+  if (strcmp(what->name, "adamw") == 0) {
+    story.has_learnt = true;
+    story.since++;
+    const char* shrinks = getenv("EMULATED_SHRINKS");
+    unsigned long long from, bytes;
+    if (shrinks != nullptr && sscanf(shrinks, "%llu %llu", &from, &bytes) == 2 && story.since == from) {
+      card().capacity = bytes;
+    }
   }
   std::string error = what->run(card(), {gx, gy, gz}, {bx, by, bz}, parameters);
   if (error.empty()) return Success;

@@ -1,7 +1,9 @@
 //! Whether a model can be trained on this machine, said before anything is downloaded.
 
 use peft_plan::family::{FAMILIES, Precision, spec_from_config};
-use peft_plan::{Adapters, Arithmetic, MemoryFacts, Method, ModelFacts, ModelSpec, Optimizer, Result, Rows, Targets, memory};
+use peft_plan::{
+    Adapters, Arithmetic, MemoryFacts, Method, ModelFacts, ModelSpec, Optimizer, Result, Rows, Targets, memory,
+};
 use serde::Serialize;
 use serde_json::Value;
 

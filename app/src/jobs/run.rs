@@ -1,12 +1,12 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
 use super::answer::Wording;
+use super::facts::machine;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{disk, live};
 use crate::cli::context::Context;
-use super::facts::machine;
 use crate::cli::memory::{memory_reading, peak_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};

@@ -11,8 +11,8 @@ use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Example, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan,
-    defaults, resolve, tools_of,
+    Example, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, defaults, resolve,
+    tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;

@@ -48,7 +48,8 @@ impl Arena {
     /// A piece for `bytes` from a gap; `None`: there is no gap that is large enough.
     pub(super) fn take(&mut self, bytes: usize) -> Option<u64> {
         let size = rounded(bytes);
-        let gaps = self.blocks.iter().flat_map(|(&base, block)| block.gaps.iter().map(move |(&at, &len)| (len, base, at)));
+        let gaps =
+            self.blocks.iter().flat_map(|(&base, block)| block.gaps.iter().map(move |(&at, &len)| (len, base, at)));
         let (len, base, at) = gaps.filter(|&(len, ..)| len >= size).min()?;
         let block = self.blocks.get_mut(&base)?;
         let left = len - size;
@@ -90,7 +91,8 @@ impl Arena {
     /// All blocks that nobody uses anything of; this no longer has them.
     pub(super) fn drain(&mut self) -> Vec<u64> {
         let is_unused = |block: &Block| block.gaps.get(&0) == Some(&block.bytes);
-        let unused: Vec<u64> = self.blocks.iter().filter(|(_, block)| is_unused(block)).map(|(&base, _)| base).collect();
+        let unused: Vec<u64> =
+            self.blocks.iter().filter(|(_, block)| is_unused(block)).map(|(&base, _)| base).collect();
         for base in &unused {
             self.blocks.remove(base);
         }

@@ -18,13 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The functions that are called here. A driver that lacks one is too old.
-const NEEDED: [&str; 21] = [
+const NEEDED: [&str; 22] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuDeviceGetCount",
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
     "cuDevicePrimaryCtxRetain",
     "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
@@ -147,7 +148,32 @@ fn card(ordinal: usize) -> Result<(CUdevice, String, (i32, i32))> {
     Ok((card, name, (major, minor)))
 }
 
+/// A card as the driver lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it calls itself.
+    pub name: String,
+    /// Its compute capability.
+    pub chip: (i32, i32),
+    /// All of its memory, bytes.
+    pub memory: usize,
+}
+
 impl Driver {
+    /// All cards that the driver finds, by their numbers. Nothing is opened.
+    pub fn list() -> Result<Vec<Listed>> {
+        start()?;
+        let count =
+            cards::get_count().map_err(|e| unavailable(format!("NVIDIA's driver does not answer: {}", words(e))))?;
+        let each = (0..usize::try_from(count).unwrap_or(0)).map(|ordinal| {
+            let (card, name, chip) = card(ordinal)?;
+            // SAFETY: a card that the driver just named.
+            let memory = unsafe { cards::total_mem(card) }.unwrap_or(0);
+            Ok(Listed { name, chip, memory })
+        });
+        each.collect()
+    }
+
     /// Card number `ordinal`, with all kernels loaded.
     pub fn open(ordinal: usize) -> Result<Self> {
         start()?;

@@ -236,7 +236,8 @@ impl Layout {
 
     /// Bytes of all kept activations: every block for a micro-batch, the first set also for scoring.
     pub fn activation_bytes(&self, rows: Rows, sets: usize) -> u64 {
-        let of = |slot: usize| -> usize { self.kept(slot, sets).map(|c| c.width * self.rows(slot, c, rows, sets)).sum() };
+        let of =
+            |slot: usize| -> usize { self.kept(slot, sets).map(|c| c.width * self.rows(slot, c, rows, sets)).sum() };
         floats((0..sets).map(of).sum())
     }
 

@@ -4,16 +4,16 @@
 //! driver, a compiler of a driver, or a card that its authors never saw is judged where it is.
 
 use crate::fault::device;
-use peft_kernels::{Backend, Error};
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::selftest::{self, Check};
+use peft_kernels::{Backend, Error};
 use peft_plan::{Arithmetic, Fault, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use peft_kernels::cuda::driver::CardMemory;
+pub use peft_kernels::cuda::driver::{CardMemory, Listed as ListedCard};
 
 /// Where the inputs of the first examination come from; `selftest` draws new ones every time.
 const SEED: u64 = 0x5EED_CA2D;

@@ -178,12 +178,7 @@ impl<'a> Guard<'a> {
     }
 
     /// The memory after a step: the card's, where one computes.
-    pub(super) fn memory(
-        &self,
-        state: &mut GuardState,
-        step: u64,
-        of_card: Option<MemoryReading>,
-    ) -> Option<Finding> {
+    pub(super) fn memory(&self, state: &mut GuardState, step: u64, of_card: Option<MemoryReading>) -> Option<Finding> {
         let reading = match of_card {
             Some(reading) => reading,
             None => (self.job.memory?)(),

@@ -14,7 +14,7 @@ pub mod preference;
 mod probe;
 mod reference;
 mod rewind;
-mod room;
+pub(crate) mod room;
 mod samples;
 mod score;
 mod step;

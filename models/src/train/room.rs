@@ -11,9 +11,9 @@ use crate::fault::device;
 use peft_kernels::Backend;
 use peft_plan::findings::{Finding, FindingKind, MemoryReading};
 use peft_plan::memory::card::{self, Steps};
-use peft_plan::memory::layout;
+use peft_plan::memory::{Rows, layout};
 use peft_plan::order::StepBatches;
-use peft_plan::{EventSink, Fault, Method, Result};
+use peft_plan::{EventSink, Fault, Method, Result, TrainingPlan};
 
 /// Whether `fault` is that there was no memory.
 pub(super) fn is_want(fault: &Fault) -> bool {
@@ -25,6 +25,26 @@ pub(super) fn reading<B: Backend>(be: &B) -> Option<MemoryReading> {
     be.memory().map(|m| MemoryReading { resident: m.held as u64, available: m.available as u64 })
 }
 
+/// Activations in so many sets for steps of `rows`: on a card one block for them and for all that a step needs besides.
+pub(crate) fn take<B: Backend>(
+    decoder: &Decoder<B>,
+    plan: &TrainingPlan,
+    rows: Rows,
+    sets: usize,
+) -> Result<Activations<B>> {
+    let be = &decoder.be;
+    let adapters = decoder.adapters();
+    if be.memory().is_some() {
+        let full = plan.method == Method::Full;
+        let steps = Steps { adapters: &adapters, rows, sets, arithmetic: plan.arithmetic, full };
+        let bytes = card::of_step(&decoder.spec, &steps);
+        be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
+    }
+    let mut acts = decoder.activations_in(sets).map_err(device)?;
+    acts.reserve(be, &layout(&decoder.spec, &adapters), rows).map_err(device)?;
+    Ok(acts)
+}
+
 impl<B: Backend> Trainer<'_, '_, B> {
     /// Most memory that was taken: on the card that computes, or by this process.
     pub(super) fn peak_bytes(&self, decoder: &Decoder<B>) -> u64 {
@@ -32,22 +52,12 @@ impl<B: Backend> Trainer<'_, '_, B> {
     }
 
     /// Room for the steps of this run under what the guard has changed.
-    fn room(&self, decoder: &mut Decoder<B>, guard: &GuardState) -> Result<Activations<B>> {
-        let be = decoder.be.clone();
+    fn room(&self, decoder: &Decoder<B>, guard: &GuardState) -> Result<Activations<B>> {
         let blocks = decoder.layers.len();
         let sets = guard.sets.unwrap_or(blocks).min(self.plan.kept_sets(blocks));
         let longest = self.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
         let rows = card::cut(rows(self.plan, self.train, self.validation), guard.parts, longest);
-        let adapters = decoder.adapters();
-        if be.memory().is_some() {
-            let full = self.plan.method == Method::Full;
-            let steps = Steps { adapters: &adapters, rows, sets, arithmetic: self.plan.arithmetic, full };
-            let bytes = card::of_step(&decoder.spec, &steps);
-            be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
-        }
-        let mut acts = decoder.activations_in(sets).map_err(device)?;
-        acts.reserve(&be, &layout(&decoder.spec, &adapters), rows).map_err(device)?;
-        Ok(acts)
+        take(decoder, self.plan, rows, sets)
     }
 
     /// Room for the first step of this process; where there is too little, for a smaller one.
@@ -139,7 +149,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
         }
         guard.parts *= 2;
         let parts = guard.parts;
-        Some(format!("cut the micro-batches into {parts} parts from here on; each step still learns from the same rows"))
+        Some(format!(
+            "cut the micro-batches into {parts} parts from here on; each step still learns from the same rows"
+        ))
     }
 }
 

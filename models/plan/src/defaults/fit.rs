@@ -61,7 +61,10 @@ fn spare(f: &mut Filler, budget: u64) -> Result<()> {
     f.config.training.kept_layers = Some(fits);
     if fits > 0 {
         let need = memory(f)?.total_bytes;
-        let reason = format!("{fits} of {layers} layers still fit as they are, in {}; the others are computed twice.", size(need));
+        let reason = format!(
+            "{fits} of {layers} layers still fit as they are, in {}; the others are computed twice.",
+            size(need)
+        );
         f.note("training.kept_layers", &fits, Source::Hardware, reason);
     } else {
         f.note("training.kept_layers", &fits, Source::Hardware, "There is no room to spare any layer.".to_owned());

@@ -104,8 +104,7 @@ impl Passes<'_> {
         // The highest of those that share a set finds in it what it left there.
         let again = crate::memory::sharing(blocks, self.plan.kept_sets(blocks)).saturating_sub(1);
         let (forward, both) = self.calibration.block(self.facts.spec, self.targets, self.plan, tokens, squares);
-        blocks as f64 * both + again as f64 * forward
-            + tokens * self.learnt * self.calibration.head_row_seconds
+        blocks as f64 * both + again as f64 * forward + tokens * self.learnt * self.calibration.head_row_seconds
     }
 
     /// Forward and the head, in so many batches.

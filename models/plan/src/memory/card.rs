@@ -20,8 +20,8 @@ const TILE: usize = 128;
 const DEPTH: usize = 32;
 /// Lists of positions, tiles and targets that are kept, in lists of one number a token.
 const LISTS: usize = 12;
-/// Maps of the optimizer, and what small tensors lose at the end of their pieces.
-const REST: u64 = 64 << 10;
+/// The block that the first small piece asks for, when the card is opened: maps of the optimizer, small lists.
+const FIRST_BLOCK: u64 = 2 << 20;
 
 fn piece(bytes: u64) -> u64 {
     bytes.next_multiple_of(PIECE)
@@ -61,12 +61,13 @@ impl<'a> Steps<'a> {
 
 /// The table of a card.
 pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> MemoryPlan {
-    let mut parts = staying_parts(spec, facts);
+    let mut parts = vec![("small tables", FIRST_BLOCK)];
+    parts.extend(staying_parts(spec, facts));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
 }
 
-/// Bytes of what stays from the first step to the last.
+/// Bytes of what stays from the first step to the last, besides the first block.
 pub fn staying(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
     staying_parts(spec, facts).iter().map(|(_, bytes)| bytes).sum()
 }
@@ -89,7 +90,7 @@ fn staying_parts(spec: &ModelSpec, facts: &MemoryFacts) -> Vec<(&'static str, u6
         ("gradients", trained),
         ("optimizer moments", facts.moment_bytes),
         ("reference", if facts.keeps_reference { trained } else { 0 }),
-        ("small tables", REST + of_codes + modules * PIECE),
+        ("code tables, ends of pieces", of_codes + modules * PIECE),
     ]
 }
 
@@ -120,8 +121,8 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
         }
     }
     let logits = (LOGITS / spec.vocab_size.max(1)).clamp(1, rows.max(1));
-    let head = piece(floats(logits * spec.vocab_size))
-        + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
+    let head =
+        piece(floats(logits * spec.vocab_size)) + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
     // Rows of queries, keys and values and of the gradient, and a number a head.
     let width = 2 * spec.q_dim() + 2 * spec.kv_dim();
     let attention = piece((rows * width * 2) as u64) + piece(floats(rows * spec.n_heads));
