@@ -4,7 +4,7 @@
 use peft_kernels::Error;
 use peft_tests::emulated::driver;
 use peft_tests::home::{Home, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -50,6 +50,22 @@ fn a_card_that_cannot_be_used_is_refused_with_its_reason() {
         assert_eq!(found, code, "{card:?}: {detail}");
         assert!(detail.to_lowercase().contains(&reason.to_lowercase()), "{card:?}: {detail}");
     }
+}
+
+/// Listed without being opened, in the order in which they are asked for.
+#[test]
+fn every_card_is_listed_with_how_it_is_asked_for() {
+    let Some(folder) = emulated() else { return };
+    let card = [("EMULATED_CARDS", "3"), ("EMULATED_CHIP", "89"), ("EMULATED_MEMORY", "8000000000")];
+    let output = on(&Home::new(), &folder, &card, &["hardware", "--backend", "cpu", "--json"]);
+    let hardware: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+    let listed = hardware["selectable"].as_array().expect("cards");
+    let backends: Vec<&str> = listed.iter().filter_map(|card| card["backend"].as_str()).collect();
+    assert_eq!(backends, ["cuda:0", "cuda:1", "cuda:2"]);
+    let about = json!({
+        "backend": "cuda:2", "name": "Emulated card", "memory_bytes": 8_000_000_000_u64, "compute_capability": "8.9"
+    });
+    assert_eq!(listed[2], about);
 }
 
 #[test]

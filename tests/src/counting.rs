@@ -2,7 +2,7 @@
 //! in a moment.
 
 use peft_kernels::cuda::Cuda;
-use peft_kernels::cuda::device::{Arg, Device};
+use peft_kernels::cuda::device::{Arg, Device, DeviceMemory};
 use peft_kernels::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,14 @@ pub struct Counted {
     pub used: usize,
     /// The most that was in use at a time.
     pub peak: usize,
+    /// All that there is; 0: no end.
+    pub capacity: usize,
+}
+
+impl Counted {
+    fn free(&self) -> usize {
+        if self.capacity == 0 { usize::MAX } else { self.capacity.saturating_sub(self.used) }
+    }
 }
 
 /// The card.
@@ -45,6 +53,9 @@ impl Device for Counting {
         let Some(size) = bytes.checked_next_multiple_of(512) else {
             return Err(Error::OutOfMemory { op: "alloc", bytes });
         };
+        if size > counted.free() {
+            return Err(Error::OutOfMemory { op: "alloc", bytes });
+        }
         counted.next += 1 << 12;
         let address = counted.next;
         counted.next += size as u64;
@@ -58,6 +69,18 @@ impl Device for Counting {
         let mut counted = self.counted();
         let size = counted.pieces.remove(&address).expect("memory is given back once");
         counted.used -= size;
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        let has = bytes <= self.counted().free();
+        has.then_some(()).ok_or(Error::OutOfMemory { op: "reserve", bytes })
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        let counted = self.counted();
+        // Nobody presses: it is there or not.
+        let available = usize::MAX >> 8;
+        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available })
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {

@@ -199,7 +199,10 @@ fn watch(found: &mut Cards) {
 
 /// Close every card that nobody uses, at once: at the end of the program.
 pub(super) fn close() {
-    close_unused(&mut cards(), Duration::ZERO);
+    // While a card is being opened it is in use.
+    if let Ok(mut cards) = CARDS.try_lock() {
+        close_unused(&mut cards, Duration::ZERO);
+    }
 }
 
 /// Every kernel against the reference, in both precisions.
@@ -221,6 +224,16 @@ fn examine(card: &Cuda<Driver>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing is kept of a card that is not there but the reason.
+    #[test]
+    fn a_card_that_is_not_there_is_asked_for_once_and_nothing_stays_open() {
+        let (first, again) = (examined(3999).err(), examined(3999).err());
+        assert_eq!(first, again);
+        close();
+        assert!(first.is_some());
+        assert!(cards().known[&3999].open.is_none());
+    }
 
     #[test]
     fn a_card_is_named_by_its_number() {
