@@ -155,7 +155,7 @@ void emu_free(void* machine) {
 // Memory that holds no number; 0 where there is no room.
 uint64_t emu_alloc(void* machine, uint64_t bytes) {
   Machine& m = *(Machine*)machine;
-  if (bytes > m.capacity - m.used) return 0;
+  if (m.used + bytes > m.capacity) return 0;
   char* base = (char*)aligned_alloc(256, (bytes + 511) / 256 * 256);
   if (base == nullptr) return 0;
   memset(base, 0xFF, (bytes + 511) / 256 * 256);

@@ -1,5 +1,6 @@
 //! Tests that see everything: conformance, parity, the command line, the layering.
 
+pub mod counting;
 pub mod emulated;
 pub mod helper;
 pub mod home;

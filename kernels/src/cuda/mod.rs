@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `driver.rs`, `pool.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `driver.rs`, `arena.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `product_bf16.rs` | frozen weights, products, those on tensor cores |
 //! | `attention.rs`, `attention_bf16.rs`, `loss.rs`, `optim.rs` | the operations that take more than one launch |
@@ -11,6 +11,7 @@
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
 
+mod arena;
 mod attention;
 mod attention_bf16;
 mod call;
@@ -19,7 +20,6 @@ pub mod driver;
 mod loss;
 mod memory;
 mod optim;
-mod pool;
 mod product;
 mod product_bf16;
 mod recent;
@@ -36,7 +36,7 @@ use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 use call::{Call, Place, Placed};
-use device::Device;
+use device::{Device, DeviceMemory};
 use memory::Memory;
 use optim::Maps;
 use product::Side;
@@ -86,6 +86,11 @@ impl<D: Device> Cuda<D> {
     /// The machine it runs on.
     pub fn device(&self) -> &D {
         &self.device
+    }
+
+    /// Somebody else uses the machine through a clone of this.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.maps) > 1
     }
 
     fn call(&self, kernel: &'static str) -> Call<'_, D> {
@@ -144,6 +149,29 @@ impl<D: Device> Backend for Cuda<D> {
         let t = Tensor::from_buf(buf, rows, cols);
         self.fill_rows(t.place(), rows, cols, 0.0)?;
         Ok(t)
+    }
+
+    fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
+        if (t.rows(), t.cols()) != (rows, cols) {
+            // Empty where no room was found.
+            t.set_shape(0, 0);
+            t.buf.resize("reshape", rows.saturating_mul(cols), size_of::<f32>())?;
+            t.set_shape(rows, cols);
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        self.device.reserve(bytes)
+    }
+
+    fn trim(&self) {
+        self.recent.clear();
+        self.device.trim();
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.device.memory()
     }
 
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {

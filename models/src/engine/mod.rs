@@ -8,7 +8,7 @@ mod session;
 mod timing;
 mod training;
 
-pub use card::{CardMemory, Chosen};
+pub use card::{CardMemory, Chosen, ListedCard};
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
@@ -105,6 +105,16 @@ impl Engine {
     /// What the factors of large products are rounded to where this backend trains fastest.
     pub fn fastest(backend: &str) -> Arithmetic {
         if card::is_used(backend) { Arithmetic::Bf16 } else { Self::kernels(backend).map_or(Arithmetic::F32, fastest) }
+    }
+
+    /// Every graphics card that can be asked for as `cuda:N`, in the order of N; none where there is no driver.
+    pub fn cards() -> Vec<ListedCard> {
+        Driver::list().unwrap_or_default()
+    }
+
+    /// Give back every graphics card that no engine uses, instead of a few seconds later.
+    pub fn close_cards() {
+        card::close();
     }
 
     /// What `backend` would be opened as, and why.
