@@ -8,7 +8,4 @@ pub mod listener;
 pub mod ollama;
 pub mod uploads;
 
-/// Bytes as people compare hashes.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-}
+pub use durable::hex;

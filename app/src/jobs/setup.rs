@@ -47,6 +47,8 @@ pub struct Setup {
     pub facts: Option<RunFacts>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
+    /// The first question of the data.
+    pub first_question: Option<SamplePrompt>,
     /// Where the rows are, as people find them.
     pub places: Places,
 }
@@ -117,6 +119,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
         config.dataset.system_prompt.as_deref(),
     )?;
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
+    let first_question = super::samples::first_question(config, &base, &dataset.rows);
     let train_rows = train;
     let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
     let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
@@ -197,6 +200,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
         config: completed,
         facts: gathered,
         samples,
+        first_question,
         places,
     })
 }

@@ -2,12 +2,34 @@
 
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
-use eframe::egui::{Response, Sense, TextEdit, Ui, vec2};
+use eframe::egui::{Align, Layout, Response, Sense, TextEdit, Ui, vec2};
+
+/// Room for the names of inputs that stand below each other.
+const NAMES: f32 = 168.0;
 
 /// A line of text with a name.
 pub fn line(ui: &mut Ui, name: &str, value: &mut String, placeholder: &str, width: f32) -> Response {
+    let label = ui.label(text::hint(of(ui), name));
+    named_line(ui, &label, value, placeholder, width)
+}
+
+/// The name of an input in a column of them, with what it means if that is not plain.
+pub fn name(ui: &mut Ui, name: &str, sentence: Option<&str>) -> Response {
+    let size = vec2(NAMES, ui.spacing().interact_size.y);
+    let drawn = ui.allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
+        ui.set_min_size(size);
+        let label = ui.label(text::hint(of(ui), name));
+        if let Some(sentence) = sentence {
+            explain(ui, name, sentence);
+        }
+        label
+    });
+    drawn.inner
+}
+
+/// A line of text behind its name.
+pub fn named_line(ui: &mut Ui, label: &Response, value: &mut String, placeholder: &str, width: f32) -> Response {
     let t = of(ui);
-    let label = ui.label(text::hint(t, name));
     let edit = TextEdit::singleline(value)
         .hint_text(text::body(t, placeholder).color(t.text3))
         .desired_width(width)
