@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, command: &DataCommand) -> Result<u8, Fault>
         DataCommand::Chunk(args) => super::data_chunk::run(context, args)?,
         DataCommand::Documents(args) => super::data_documents::run(context, args)?,
         DataCommand::Embed(args) => return super::data_embed::run(context, args),
-        DataCommand::Search(args) => super::data_embed::search(context, args)?,
+        DataCommand::Search(args) => super::data_search::search(context, args)?,
         DataCommand::Score(args) => super::data_quality::score(context, args)?,
         DataCommand::Contamination(args) => super::data_quality::contamination(context, args)?,
         DataCommand::Versions(command) => super::data_quality::versions(context, command)?,

@@ -151,7 +151,11 @@ pub struct EmbedArgs {
 #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
 pub struct SearchChunksArgs {
     /// What to look for
-    pub query: String,
+    #[arg(required_unless_present = "lines")]
+    pub query: Option<String>,
+    /// Look for each line of the standard input, until it ends; what was opened for one stays open for the next
+    #[arg(long, conflicts_with = "query")]
+    pub lines: bool,
     /// Where
     #[arg(long, value_name = "NAME")]
     pub project: String,
