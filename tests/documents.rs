@@ -384,6 +384,8 @@ fn s2_9_rows_are_added_to_those_of_a_project_and_may_come_from_a_wish_alone() {
     assert!(lines(&current)[2].get("source").is_none(), "no document stands behind it");
     let list = home.json(&["data", "versions", "list", "--project", "shop"]);
     assert_eq!(list["versions"].as_array().map(Vec::len), Some(2), "what was there before each is kept: {list}");
+    generate(&["--add"]);
+    assert_eq!(answers(&current), ["One it is.", "Four of them.", "At nine."], "rows of other work stay");
     assert_eq!(home.run(&[&fixed[..2], &["--add", "--helper-model", "m"]].concat()).status.code(), Some(2));
 
     // A document goes; its rows stay until they are asked to go too.
@@ -403,7 +405,7 @@ fn s2_9_rows_are_added_to_those_of_a_project_and_may_come_from_a_wish_alone() {
     assert_eq!(home.json(&["data", "chunk", &page, "--project", "shop"])["unchanged"], 0, "it comes back as a new one");
     let removed = home.json(&["data", "documents", "--project", "shop", "--remove", &page, "--with-rows"]);
     assert_eq!(removed["rows_left_out"], 1, "{removed}");
-    assert_eq!(answers(&current), ["One it is.", "Four of them."]);
+    assert_eq!(answers(&current), ["One it is.", "Four of them."], "{removed}");
     let unknown = home.fault(3, &["data", "documents", "--project", "shop", "--remove", &page]);
     assert_eq!(unknown["code"], "PS-FILE-001");
 }
