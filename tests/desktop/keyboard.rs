@@ -8,6 +8,7 @@ use eframe::egui::accesskit::Role;
 use eframe::egui::epaint::ClippedShape;
 use eframe::egui::{Color32, Key, Modifiers, Rect, Shape};
 use egui_kittest::kittest::NodeT;
+use peft_plan::helper::Service;
 use peft_studio::gui::command::Command;
 use peft_studio::gui::route::Route;
 use peft_studio::gui::studio::{Ask, Job, Tab};
@@ -140,8 +141,10 @@ fn a_project_goes_from_documents_to_a_run_by_keys_alone_s2_3() {
     window.until("they are shown", |window| studio(window).tab == Tab::Chunks && studio(window).chunks.is_some());
     press(&mut window, "Generate");
     let mock = MockHelper::new(|_| Way::Good, row);
+    // A list opens, and what is in it is reached and taken, too.
     press(&mut window, "Helper");
-    window.keys(Modifiers::NONE, Key::Escape);
+    press(&mut window, "OpenRouter");
+    assert_eq!(studio(&window).writer.service, Service::OpenRouter);
     ask_it(&mut window, &mock);
     window.settle();
     type_in(&mut window, "Rows of each chunk", "1");

@@ -195,7 +195,6 @@ fn studio_pictures() {
     window.send(Command::Studio(Ask::Diff(1)));
     window.until("they are compared", |window| studio(window).diff.is_some());
     camera.take("11-versions");
-    camera.window.send(Command::Studio(Ask::Helpers(For::Rows)));
     camera.window.state_mut().pages.studio.writer.place = "http://127.0.0.1:1/v1".to_owned();
     camera.window.send(Command::Studio(Ask::Helpers(For::Rows)));
     camera.window.until("it is told", |window| studio(window).problem.is_some());

@@ -396,6 +396,10 @@ impl Logic {
             Said::Line(value) if job == Job::Score => page.scores = Some(value),
             Said::Line(value) if job == Job::Contamination => page.leaks = Some(value),
             Said::Line(value) if job == Job::Versions && value["versions"].is_array() => page.versions = Some(value),
+            Said::Line(value) if job == Job::Versions && value["is_new"] == false => {
+                let version = &value["version"]["version"];
+                state.toast(format!("The rows are those of version {version}: nothing had to be kept"), None);
+            }
             Said::Line(value) if job == Job::Diff => page.diff = Some((page.asked_diff, value)),
             said => {
                 if let (true, Said::Ended(Ending::Failed(problem))) = (job.is_plain(), &said) {

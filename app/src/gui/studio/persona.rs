@@ -172,11 +172,13 @@ fn wishes_ui(ui: &mut Ui, twin: &mut Twin, out: &mut Out) {
         }
     });
     ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = space::L;
         ui.checkbox(&mut twin.has_system, "Put that text before every conversation");
         ui.checkbox(&mut twin.hides_names, "Replace other people's names");
         ui.checkbox(&mut twin.redacts, "Replace keys, numbers and addresses");
         ui.checkbox(&mut twin.deduplicates, "Leave copies out");
         ui.checkbox(&mut twin.filters, "Leave out what is not good for training");
+        ui.spacing_mut().item_spacing.x = space::S;
         field::line(ui, "Share held out", &mut twin.split, "0.1", 50.0);
     });
 }

@@ -3,15 +3,34 @@
 use super::button::focus_ring;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
-use eframe::egui::{Align, CornerRadius, Id, Layout, Response, Sense, TextEdit, Ui, vec2};
+use eframe::egui::{
+    Align, CornerRadius, Id, Layout, Response, Sense, TextEdit, TextStyle, TextWrapMode, Ui, WidgetText, vec2,
+};
 
+/// Beside the text of an input.
+const MARGIN: f32 = 10.0;
 /// Room for the names of inputs that stand below each other.
 const NAMES: f32 = 168.0;
 
 /// A line of text with a name.
 pub fn line(ui: &mut Ui, name: &str, value: &mut String, placeholder: &str, width: f32) -> Response {
+    together(ui, name, width);
     let label = ui.label(text::hint(of(ui), name));
     named_line(ui, &label, value, placeholder, width)
+}
+
+/// Begin a new row where the rest of this one has no room for an input together with its name.
+fn together(ui: &mut Ui, name: &str, width: f32) {
+    let is_begun = ui.cursor().left() > ui.max_rect().left() + 1.0;
+    if !ui.layout().main_wrap() || !is_begun {
+        return;
+    }
+    let name = WidgetText::from(text::hint(of(ui), name));
+    let name = name.into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Body);
+    let needed = name.size().x + ui.spacing().item_spacing.x + width + 2.0 * MARGIN;
+    if ui.available_size_before_wrap().x < needed {
+        ui.end_row();
+    }
 }
 
 /// The name of an input in a column of them, with what it means if that is not plain.
@@ -34,7 +53,7 @@ pub fn named_line(ui: &mut Ui, label: &Response, value: &mut String, placeholder
     let edit = TextEdit::singleline(value)
         .hint_text(text::body(t, placeholder).color(t.text3))
         .desired_width(width)
-        .margin(vec2(10.0, 7.0));
+        .margin(vec2(MARGIN, 7.0));
     named(ui, edit, label.id)
 }
 
