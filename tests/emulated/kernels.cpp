@@ -33,6 +33,12 @@
 #if WITH(gemm_bf16)
 #include "gemm_bf16.cu"
 #endif
+#if WITH(gemm_skinny)
+#include "gemm_skinny.cu"
+#endif
+#if WITH(gemm_wgmma)
+#include "gemm_wgmma.cu"
+#endif
 #if WITH(gemv)
 #include "gemv.cu"
 #endif
@@ -53,6 +59,9 @@
 #endif
 #if WITH(attention_bwd)
 #include "attention_bwd.cu"
+#endif
+#if WITH(attention_few)
+#include "attention_few.cu"
 #endif
 #if WITH(attention_bf16)
 #include "attention_bf16.cu"

@@ -75,6 +75,10 @@ pub trait Device: Send + Sync + 'static {
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Copy from the device, after everything launched before.
     fn download(&self, bytes: &mut [u8], address: u64) -> Result<()>;
+    /// Whether it has the kernels of compute capability 9.0 ([`super::shipped::PTX_9_0`]).
+    fn has_wgmma(&self) -> bool {
+        false
+    }
     /// Run `kernel` with as many blocks of so many threads.
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
 }

@@ -6,7 +6,7 @@
 
 use super::arena::{self, Arena};
 use super::device::{Arg, Device, DeviceMemory};
-use super::shipped::{PTX, entries};
+use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
 use cudarc::driver::sys::{
@@ -49,6 +49,9 @@ const OLDEST_DRIVER: i32 = 12_000;
 /// The oldest cards whose instructions the PTX uses: Ampere.
 const OLDEST_CARD: (i32, i32) = (8, 0);
 
+/// The cards that [`PTX_9_0`] is for.
+const WGMMA_CARD: (i32, i32) = (9, 0);
+
 /// Memory of a card of `total` bytes that is left to the driver and the screen.
 fn reserve_of(total: usize) -> usize {
     (300 << 20).min(total / 16)
@@ -61,6 +64,7 @@ pub struct Driver {
     modules: Vec<CUmodule>,
     functions: HashMap<&'static str, CUfunction>,
     name: String,
+    wgmma: bool,
     arena: Mutex<Arena>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
@@ -198,16 +202,24 @@ impl Driver {
             modules: Vec::new(),
             functions: HashMap::new(),
             name: format!("{name}, {}.{}", chip.0, chip.1),
+            wgmma: false,
             arena: Mutex::default(),
             asked: AtomicU64::new(0),
         };
         driver.bind()?;
-        driver.load()?;
+        driver.load(chip)?;
         Ok(driver)
     }
 
-    fn load(&mut self) -> Result<()> {
-        for (file, ptx) in PTX {
+    fn load(&mut self, chip: (i32, i32)) -> Result<()> {
+        self.load_all(PTX)?;
+        // What such a driver does not take, a card can do without.
+        self.wgmma = chip == WGMMA_CARD && self.load_all(PTX_9_0).is_ok();
+        Ok(())
+    }
+
+    fn load_all(&mut self, texts: &'static [(&str, &str)]) -> Result<()> {
+        for (file, ptx) in texts {
             // SAFETY: a text that ends with a zero, as `shipped.rs` makes them.
             let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) };
             let loaded = loaded.map_err(|e| match e.0 {
@@ -366,6 +378,10 @@ impl Device for Driver {
         // SAFETY: `Memory` keeps within what `alloc` gave.
         let copied = unsafe { result::memcpy_dtoh_sync(bytes, address) };
         copied.map_err(|e| lost("the graphics card stopped", e))
+    }
+
+    fn has_wgmma(&self) -> bool {
+        self.wgmma
     }
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {

@@ -153,12 +153,18 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
-    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
+    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits; on a card
+    /// products round their factors to bfloat16.
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
         let device = match &self.device {
             Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)),
-            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(eight_bit_rows)),
+            // A card's tensor cores round less than that.
+            Device::Card(card, cpu) if eight_bit_rows => {
+                let card = card.clone().with_precision(card::precision(Arithmetic::Bf16));
+                Device::Card(card, cpu.with_eight_bit_rows(true))
+            }
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(false)),
         };
         Self { device, threads: self.threads }
     }
