@@ -52,8 +52,10 @@ const OLDEST_CARD: (i32, i32) = (8, 0);
 /// The cards that [`PTX_9_0`] is for.
 const WGMMA_CARD: (i32, i32) = (9, 0);
 
-/// Memory that is left to the driver and the screen.
-const RESERVE: usize = 300 << 20;
+/// Memory of a card of `total` bytes that is left to the driver and the screen.
+fn reserve_of(total: usize) -> usize {
+    (300 << 20).min(total / 16)
+}
 
 /// A card.
 pub struct Driver {
@@ -254,7 +256,7 @@ impl Driver {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
         let arena = self.arena();
-        Ok(CardMemory { available: free.saturating_sub(RESERVE) + arena.held() - arena.used(), total })
+        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + arena.held() - arena.used(), total })
     }
 
     /// What the card calls itself, and its compute capability.
@@ -274,9 +276,10 @@ impl Driver {
 
     /// Ask the driver for a block of `size` bytes. The card's context is that of this thread.
     fn block(&self, arena: &mut Arena, size: usize) -> std::result::Result<(), DriverError> {
-        let free = result::mem_get_info().map_or(usize::MAX, |(free, _)| free);
+        let (free, total) = result::mem_get_info().unwrap_or((usize::MAX, usize::MAX));
+        let reserve = reserve_of(total);
         // Some drivers lend the computer's memory instead of refusing, at a hundredth of the speed.
-        if size >= RESERVE && size > free.saturating_sub(RESERVE) {
+        if size >= reserve && size > free.saturating_sub(reserve) {
             return Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
         }
         self.asked.fetch_add(1, Ordering::Relaxed);

@@ -14,6 +14,10 @@ const SHORTEST: usize = 64;
 pub(super) fn reduce(f: &mut Filler) -> Result<()> {
     let Some(machine) = f.facts.machine else { return Ok(()) };
     let fraction = f.config.guards.memory_limit_fraction.unwrap_or(0.9);
+    if machine.card && machine.available_bytes > 0 {
+        // What is taken of a card is taken at once, and the guard counts it against what is free beside it.
+        return until(f, (machine.available_bytes as f64 * fraction) as u64, "may be used of what is free on the card");
+    }
     let installed = (machine.memory_bytes as f64 * fraction) as u64;
     until(f, installed, "may be used of the memory installed")?;
     if machine.available_bytes > 0 && machine.available_bytes < installed {

@@ -18,6 +18,11 @@ const LOGITS: usize = 64 << 20;
 /// Factors of products on tensor cores come in so many rows and steps.
 const TILE: usize = 128;
 const DEPTH: usize = 32;
+/// Results that are short on one side come in smaller tiles.
+const SIDE: usize = 64;
+/// Blocks that keep a card busy, and the shortest piece of a sum that is worth a block.
+const BUSY: usize = 256;
+const SHORTEST: usize = 512;
 /// Lists of positions, tiles and targets that are kept, in lists of one number a token.
 const LISTS: usize = 12;
 /// The block that the first small piece asks for, when the card is opened: maps of the optimizer, small lists.
@@ -112,20 +117,23 @@ fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static
 /// The most that one operation needs for itself, and the lists that several need.
 fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     let (is_narrow, full) = (steps.arithmetic == Arithmetic::Bf16, steps.full);
-    let weight = |out: usize, inp: usize| frozen(rows, out, inp, is_narrow, full);
-    let mut most = spec.modules.iter().map(|m| weight(m.out_features, m.in_features)).max().unwrap_or(0);
+    let mut most = 0;
     for m in &spec.modules {
-        most = most.max(skinny(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
+        most = most.max(frozen(rows, m.out_features, m.in_features, is_narrow, full));
+        most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
         if steps.adapters.dora {
             most = most.max(panel(m.out_features, m.in_features));
         }
     }
     let logits = (LOGITS / spec.vocab_size.max(1)).clamp(1, rows.max(1));
-    let head =
-        piece(floats(logits * spec.vocab_size)) + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
+    // The rows that the loss counts, and their gradients, lie together.
+    let gathered = 2 * piece(floats(logits * spec.hidden_size));
+    let head = piece(floats(logits * spec.vocab_size))
+        + gathered
+        + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
     // Rows of queries, keys and values and of the gradient, and a number a head.
     let width = 2 * spec.q_dim() + 2 * spec.kv_dim();
-    let attention = piece((rows * width * 2) as u64) + piece(floats(rows * spec.n_heads));
+    let attention = if is_narrow { piece((rows * width * 2) as u64) } else { 0 } + piece(floats(rows * spec.n_heads));
     most.max(head).max(attention) + LISTS as u64 * piece(floats(rows))
 }
 
@@ -134,31 +142,54 @@ fn panel(out: usize, inp: usize) -> u64 {
     piece(floats(out.min((PANEL / inp.max(1)).max(1)) * inp))
 }
 
+/// The pieces of a long sum whose result has few tiles; 0 where it is one piece.
+fn pieces([m, n, k]: [usize; 3], tile: usize) -> u64 {
+    let parts = (BUSY / (m.div_ceil(tile) * n.div_ceil(tile)).max(1)).min(k / SHORTEST);
+    if parts > 1 { piece(floats(parts * m * n)) } else { 0 }
+}
+
+/// A product of that many rows, columns and steps on tensor cores.
+fn pieces_of(shape: [usize; 3]) -> u64 {
+    pieces(shape, if shape[0].min(shape[1]) > SIDE { TILE } else { SIDE })
+}
+
 /// A product with a weight of `out` rows and `inp` columns, in either direction.
 fn frozen(rows: usize, out: usize, inp: usize, is_narrow: bool, full: bool) -> u64 {
-    match (is_narrow, full) {
-        (false, false) => panel(out, inp),
-        (false, true) => 0,
-        (true, true) => packed(rows, inp.max(out)) + packed_by_step(out, inp).max(packed(out, inp)),
-        (true, false) => {
-            let stride = inp.next_multiple_of(TILE);
-            let together = out.min((PANEL / stride / TILE * TILE).max(TILE));
-            packed(rows, inp.max(together)) + piece((together.next_multiple_of(TILE) * stride) as u64 * 2)
-        }
+    if !is_narrow {
+        return if full { 0 } else { panel(out, inp) };
     }
+    let stride = inp.next_multiple_of(TILE);
+    let together = if full { out } else { out.min((PANEL / stride / TILE * TILE).max(TILE)) };
+    let forward = packed(rows, inp) + pieces_of([rows, together, inp]);
+    let back = packed(rows, together) + pieces_of([rows, inp, together]);
+    if full {
+        // The gradient of the weight is a product, too.
+        let of_weight = packed(out, rows) + packed_by_step(rows, inp) + pieces_of([out, inp, rows]);
+        return (forward + packed(out, inp)).max(back + packed_by_step(out, inp)).max(of_weight);
+    }
+    forward.max(back) + piece((together.next_multiple_of(TILE) * stride) as u64 * 2)
 }
 
 /// The products of an adapter on such a weight.
-fn skinny(adapters: &Adapters, rows: usize, out: usize, inp: usize, is_narrow: bool) -> u64 {
+fn of_adapter(adapters: &Adapters, rows: usize, out: usize, inp: usize, is_narrow: bool) -> u64 {
     let rank = adapters.rank;
     if !is_narrow || rank == 0 {
         return 0;
     }
-    let forward = packed(rows, inp) + packed(rank, inp);
-    let back = packed(rows, out) + packed_by_step(out, rank);
-    let of_a = packed(rank, rows) + packed_by_step(rows, inp);
-    let of_b = packed(out, rows) + packed_by_step(rows, rank);
-    forward.max(back).max(of_a).max(of_b)
+    let shapes = [
+        [rows, rank, inp],
+        [rows, out, rank],
+        [rows, rank, out],
+        [rows, inp, rank],
+        [rank, inp, rows],
+        [out, rank, rows],
+    ];
+    let most = |each: &dyn Fn([usize; 3]) -> u64| shapes.iter().map(|&shape| each(shape)).max().unwrap_or(0);
+    if rows.min(rank) <= SIDE {
+        // Factors are read as they lie.
+        return most(&|shape| pieces(shape, SIDE));
+    }
+    most(&|[m, n, k]| packed(m, k) + packed(n, k).max(packed_by_step(k, n)) + pieces_of([m, n, k]))
 }
 
 /// The rows of a step whose micro-batches are cut into so many parts; none is shorter than the longest example.
