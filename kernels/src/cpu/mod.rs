@@ -280,7 +280,11 @@ impl Backend for Cpu {
         let is_large = y.at.rows.min(y.at.cols).min(k) >= LARGE;
         let factors = if is_large { self.factors } else { Factors::F32 };
         if b.transposed && !a.transposed {
-            linear::linear(&self.pool, self.isa, factors, ViewMut::of(y), left, right, epilogue);
+            let y = ViewMut::of(y);
+            let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
+            if let Some(y) = few::products(&self.pool, self.isa, false, y, left, &[part]) {
+                linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
+            }
         } else {
             let a = Side { source: Source::Dense(left), transposed: a.transposed };
             let b = Side { source: right, transposed: b.transposed };
