@@ -7,6 +7,7 @@
 //! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
+use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
@@ -242,6 +243,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
             *t = self.zeros(rows, cols)?;
         }
         Ok(())
+    }
+    /// Take memory of the device for `bytes` at once, where it has memory of its own: what is asked for later is given
+    /// from it.
+    fn reserve(&self, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+    /// Give back memory of the device that is kept and not used.
+    fn trim(&self) {}
+    /// Memory of the device; `None` where that is the computer's.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
     }
     /// `y = x` or `y += x`.
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()>;

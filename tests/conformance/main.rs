@@ -114,11 +114,13 @@ backends! {
 /// With factors rounded to bf16, on a processor with an instruction for it and on others.
 #[test]
 fn products_of_rounded_factors_conform_on_every_path() {
-    for path in [Path::Avx512Bf16, Path::Avx512, Path::Avx2, Path::Portable] {
+    let paths = [Path::Amx, Path::Avx512Bf16, Path::Avx512, Path::Avx2, Path::Portable, Path::ModelledTiles];
+    for path in paths {
         with(Cpu::with_path(2, path), |be| {
             let be = be.with_factors(Factors::Bf16);
-            rounded::exact_factors(&be, path == Path::best());
-            if path == Path::best() {
+            let is_first = [Path::best(), Path::ModelledTiles].contains(&path);
+            rounded::exact_factors(&be, is_first);
+            if is_first {
                 rounded::any_factors(&be);
                 rounded::head(&be);
             }
@@ -138,6 +140,23 @@ fn the_best_path_computes_the_bits_of_the_one_below_it_in_f32() {
         let rounded = best.with_factors(Factors::Bf16);
         assert!(rounded.fingerprint() != best.fingerprint(), "{}", rounded.fingerprint());
     });
+}
+
+/// So does a unit that multiplies tiles, which is for bf16 alone; where the processor has none, a model of one.
+#[test]
+fn tiles_are_for_rounded_factors_alone() {
+    for (path, below) in [(Path::Amx, Path::Avx512), (Path::ModelledTiles, Path::Portable)] {
+        with(Cpu::with_path(2, path), |tiles| {
+            let below = Cpu::with_path(2, below).expect("a part of the path with tiles");
+            assert_eq!(tiles.fingerprint(), below.fingerprint());
+            harness::same_bits(tiles, &below, &linear::linear());
+            let one = Cpu::with_path(1, path).expect("the same").with_factors(Factors::Bf16);
+            let rounded = tiles.with_factors(Factors::Bf16);
+            assert!(rounded.fingerprint() != tiles.fingerprint(), "{}", rounded.fingerprint());
+            harness::same_bits(&one, &rounded, &linear::linear());
+            harness::same_bits(&one, &rounded, &linear::gemm());
+        });
+    }
 }
 
 /// How many threads share the work is no part of a result (G2).

@@ -4,6 +4,7 @@
 //! For benchmarks alone. Which kernels run is never decided by a timing.
 
 use super::kernel::Sums;
+use super::tiles::{BLOCK, BlockSums};
 use super::{Cpu, dots};
 use crate::error::Result;
 use crate::host;
@@ -23,13 +24,22 @@ const ROUNDS: usize = 5;
 impl Cpu {
     /// Floating-point operations a second of all threads, with the factors in use.
     pub fn ceiling(&self) -> f64 {
-        let (mr, nr) = (self.isa.mr(), self.isa.nr());
+        let tiles = self.isa.tiles(self.factors);
+        let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (self.isa.mr(), self.isa.nr()) };
         // As words of pairs: 1.0 and 0.0. What is multiplied does not matter, as long as it is no subnormal.
         let (a, b) = (vec![1.0; mr * DEPTH], vec![1.0; nr * DEPTH]);
         let flops = 2 * self.pool.count() * TILES * mr * nr * DEPTH * self.factors.steps();
         let round = || {
             let start = Instant::now();
             self.pool.each(vec![(); self.pool.count()], |()| {
+                if let Some(unit) = tiles {
+                    let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
+                    unit.with(|unit| {
+                        (0..TILES).for_each(|_| unit.multiply(black_box(&a), black_box(&b), BLOCK, &mut sums));
+                    });
+                    black_box(sums.0);
+                    return;
+                }
                 let mut sums: Sums = [0.0; 448];
                 for _ in 0..TILES {
                     self.isa.tile_of(self.factors, black_box(&a), black_box(&b), mr, nr, &mut sums);

@@ -6,10 +6,12 @@
 
 use super::factors::Factors;
 use super::kernel::Sums;
-use super::pack::{Along, pack_as, packed_len};
+use super::pack::{Along, Form, pack_as, packed_len};
+use super::pack_squares::pack_squares;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
+use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
 use crate::backend::Write;
 use crate::host::{Tile, ViewMut};
 use std::ops::Range;
@@ -18,6 +20,9 @@ use std::ops::Range;
 const ROWS: usize = 2048;
 /// Words of depth packed at a time: a panel of each operand stays close to the processor.
 const DEPTH: usize = 384;
+/// The same where a unit multiplies tiles: it is done with a panel sooner than sums are brought to their place, so those
+/// are brought there as seldom as a task's panels, 1.5 MiB, allow.
+const DEPTH_OF_TILES: usize = 1024;
 /// Columns of the right operand packed at a time: 3 MiB.
 const COLS: usize = 2048;
 /// Register tiles that one task takes, down and across: small enough that threads end at about the same time.
@@ -71,31 +76,30 @@ pub(super) fn gemm(
         };
         return y.into_rows().for_each(nothing);
     }
-    let (mr, nr) = (isa.mr(), isa.nr());
-    let words = DEPTH.min(factors.words(k));
-    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), mr, words));
-    let mut b_panels = pool.scratch(packed_len(n.min(COLS), nr, words));
+    let kernel = Kernel::of(isa, factors);
+    let deep = kernel.deepest(k);
+    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), kernel.mr, kernel.left_words(deep.min(k))));
+    let mut b_panels = pool.scratch(packed_len(n.min(COLS), kernel.nr, kernel.words(deep.min(k))));
     for rows in steps(0..m, ROWS) {
-        for depth in steps(0..k, DEPTH * factors.steps()) {
-            let along = if a.transposed { Along::Depth } else { Along::Lanes };
-            pack_shared(pool, isa, factors, a.source, along, rows.clone(), depth.clone(), mr, &mut a_panels);
+        for depth in steps(0..k, deep) {
+            kernel.pack_left(pool, a, rows.clone(), depth.clone(), &mut a_panels);
             for cols in steps(0..n, COLS) {
-                let along = if b.transposed { Along::Lanes } else { Along::Depth };
-                pack_shared(pool, isa, factors, b.source, along, cols.clone(), depth.clone(), nr, &mut b_panels);
+                kernel.pack_right(pool, b, cols.clone(), depth.clone(), &mut b_panels);
                 let block = y.reborrow().rows_from(rows.start, rows.len()).columns(cols.start, cols.len());
                 let part = Part {
-                    isa,
-                    factors,
+                    kernel,
                     a: &a_panels,
                     b: &b_panels,
-                    depth: factors.words(depth.len()),
+                    depth: (kernel.left_words(depth.len()), kernel.words(depth.len())),
                     epilogue: Epilogue {
                         alpha: epilogue.alpha,
                         bias: epilogue.bias.filter(|_| depth.start == 0).map(|bias| &bias[cols.clone()]),
                         write: if depth.start == 0 { epilogue.write } else { Write::Add },
                     },
                 };
-                pool.each(block.tiles(steps(0..rows.len(), TASK.0 * mr), TASK.1 * nr), |tile| part.fill(tile));
+                pool.each(block.tiles(steps(0..rows.len(), TASK.0 * kernel.mr), TASK.1 * kernel.nr), |tile| {
+                    part.fill(tile);
+                });
             }
         }
     }
@@ -106,50 +110,135 @@ pub(super) fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Ra
     range.clone().step_by(step).map(move |start| start..range.end.min(start + step))
 }
 
+/// What multiplies, and so the form of the panels.
+#[derive(Clone, Copy)]
+struct Kernel {
+    isa: Isa,
+    factors: Factors,
+    tiles: Option<TileUnit>,
+    /// The left operand lies in squares, not in panels.
+    squares: bool,
+    /// Rows and columns of the sums that are computed at a time.
+    mr: usize,
+    nr: usize,
+}
+
+impl Kernel {
+    fn of(isa: Isa, factors: Factors) -> Self {
+        let tiles = isa.tiles(factors);
+        let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (isa.mr(), isa.nr()) };
+        Self { isa, factors, tiles, squares: isa.squares(factors).is_some(), mr, nr }
+    }
+
+    /// Steps of the inner dimension, of `k`, that are packed at a time.
+    fn deepest(self, k: usize) -> usize {
+        if self.tiles.is_none() {
+            return DEPTH * self.factors.steps();
+        }
+        // Parts of about the same depth, all but the last of whole tiles.
+        let parts = k.div_ceil(DEPTH_OF_TILES * self.factors.steps());
+        k.div_ceil(parts).next_multiple_of(SIDE * self.factors.steps())
+    }
+
+    /// Words that `steps` of the inner dimension take in a panel of the right operand.
+    fn words(self, steps: usize) -> usize {
+        let words = self.factors.words(steps);
+        if self.tiles.is_some() { words.next_multiple_of(SIDE) } else { words }
+    }
+
+    /// The same of the left one.
+    fn left_words(self, steps: usize) -> usize {
+        let words = self.factors.words(steps);
+        if self.squares { words.next_multiple_of(SIDE) } else { words }
+    }
+
+    fn pack_left(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
+        let along = if side.transposed { Along::Depth } else { Along::Lanes };
+        let Self { isa, factors, mr: width, .. } = self;
+        let words = self.left_words(depth.len());
+        if !self.squares {
+            let form = Form { factors, width, words };
+            return pack_shared(pool, isa, form, side.source, along, lanes, depth, panels);
+        }
+        let panels = &mut panels[..packed_len(lanes.len(), width, words)];
+        let some = PACKED.0 * width;
+        let tasks = steps(lanes, some).zip(panels.chunks_mut(some * words)).collect();
+        let form = (width, words);
+        pool.each(tasks, |(lanes, out)| pack_squares(isa, side.source, along, lanes, depth.clone(), form, out));
+    }
+
+    fn pack_right(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
+        let along = if side.transposed { Along::Lanes } else { Along::Depth };
+        let form = Form { factors: self.factors, width: self.nr, words: self.words(depth.len()) };
+        pack_shared(pool, self.isa, form, side.source, along, lanes, depth, panels);
+    }
+}
+
 /// Pack with every thread, a few panels each.
 fn pack_shared(
     pool: &Pool,
     isa: Isa,
-    factors: Factors,
+    form: Form,
     source: Source,
     along: Along,
     lanes: Range<usize>,
     depth: Range<usize>,
-    width: usize,
     panels: &mut [f32],
 ) {
+    let Form { width, words, .. } = form;
     let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
-    let words = factors.words(depth.len());
     let used = &mut panels[..packed_len(lanes.len(), width, words)];
     let tasks = steps(lanes, some).zip(used.chunks_mut(some * words)).collect();
-    pool.each(tasks, |(lanes, out)| pack_as(factors, isa, source, along, lanes, depth.clone(), width, out));
+    pool.each(tasks, |(lanes, out)| pack_as(isa, form, source, along, lanes, depth.clone(), out));
 }
 
 /// Packed panels and what becomes of their product.
 struct Part<'a> {
-    isa: Isa,
-    factors: Factors,
+    kernel: Kernel,
     a: &'a [f32],
     b: &'a [f32],
-    /// In words.
-    depth: usize,
+    /// Of each, in words.
+    depth: (usize, usize),
     epilogue: Epilogue<'a>,
 }
 
 impl Part<'_> {
     /// One task: all register tiles of `tile`.
-    fn fill(&self, mut tile: Tile) {
-        let &Self { isa, factors, a, b, depth, epilogue } = self;
-        let (mr, nr) = (isa.mr(), isa.nr());
-        let width = tile.rows.first().map_or(0, |row| row.len());
+    fn fill(&self, tile: Tile) {
+        let Kernel { isa, factors, tiles, .. } = self.kernel;
+        if let Some(unit) = tiles {
+            let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
+            unit.with(|unit| {
+                self.fill_with(tile, |a, b, rows, _, finish| {
+                    unit.multiply(a, b, rows, &mut sums);
+                    finish(sums.0.as_flattened());
+                });
+            });
+            return;
+        }
         let mut sums: Sums = [0.0; 448];
+        self.fill_with(tile, |a, b, rows, cols, finish| {
+            isa.tile_of(factors, a, b, rows, cols, &mut sums);
+            finish(&sums);
+        });
+    }
+
+    /// Every block of `tile`: its panels, rows and columns, and what takes its sums.
+    fn fill_with(
+        &self,
+        mut tile: Tile,
+        mut multiply: impl FnMut(&[f32], &[f32], usize, usize, &mut dyn FnMut(&[f32])),
+    ) {
+        let &Self { kernel: Kernel { isa, mr, nr, .. }, a, b, depth, epilogue } = self;
+        let width = tile.rows.first().map_or(0, |row| row.len());
         for cols in steps(0..width, nr) {
-            let b = &b[(tile.col + cols.start) * depth..][..nr * depth];
+            let b = &b[(tile.col + cols.start) * depth.1..][..nr * depth.1];
+            let bias = epilogue.bias.map(|bias| &bias[tile.col..][cols.clone()]);
             for (i, rows) in tile.rows.chunks_mut(mr).enumerate() {
-                let a = &a[(tile.row + i * mr) * depth..][..mr * depth];
-                isa.tile_of(factors, a, b, rows.len(), cols.len(), &mut sums);
-                let bias = epilogue.bias.map(|bias| &bias[tile.col..][cols.clone()]);
-                finish(isa, rows, cols.clone(), &sums, nr, Epilogue { bias, ..epilogue });
+                let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
+                multiply(a, b, rows.len(), cols.len(), &mut |sums| {
+                    finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
+                });
             }
         }
     }
@@ -157,7 +246,7 @@ impl Part<'_> {
 
 vectorized! {
     /// Bring the sums of one register tile to their place.
-    fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &Sums, nr: usize, epilogue: Epilogue) {
+    fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
         let Epilogue { alpha, bias, write } = epilogue;
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
             let row = &mut row[cols.clone()];

@@ -6,6 +6,7 @@ use super::simd_dispatch::Isa;
 use super::simd_neon;
 use super::simd_portable;
 use super::source::scaled_table;
+use super::tiles::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use super::{simd_avx2, simd_avx512};
 use crate::weight::DType;
@@ -26,7 +27,7 @@ impl Isa {
             Self::Avx2(_) => simd_avx2::MR,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_neon::MR,
-            Self::Portable => simd_portable::MR,
+            Self::Portable | Self::PortableTiles => simd_portable::MR,
         }
     }
 
@@ -39,7 +40,7 @@ impl Isa {
             Self::Avx2(_) => simd_avx2::NR,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_neon::NR,
-            Self::Portable => simd_portable::NR,
+            Self::Portable | Self::PortableTiles => simd_portable::NR,
         }
     }
 
@@ -53,11 +54,25 @@ impl Isa {
             Self::Avx2(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
-            Self::Portable => simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums)),
+            Self::Portable | Self::PortableTiles => {
+                simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums))
+            }
         }
     }
 
-    /// The tile of panels whose words are what `factors` packs.
+    /// Rows of the squares in which the left operand of such factors lies, where it does not lie in panels.
+    pub(super) fn squares(self, factors: Factors) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self
+            && isa.bf16().is_some()
+            && factors == Factors::Bf16
+        {
+            return Some(self.tiles(factors).map_or(simd_avx512::MR, |_| BLOCK));
+        }
+        self.tiles(factors).map(|_| BLOCK)
+    }
+
+    /// The tile of panels whose words are what `factors` packs, or of squares and a panel.
     pub(super) fn tile_of(self, factors: Factors, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
         if factors == Factors::F32 {
             return self.tile(a, b, rows, cols, sums);
@@ -66,7 +81,7 @@ impl Isa {
         if let Self::Avx512(isa) = self
             && let Some(isa) = isa.bf16()
         {
-            return isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums));
+            return isa.tile(a.as_chunks().0.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums));
         }
         self.tile_widened(a, b, rows, cols, sums);
     }
@@ -95,8 +110,19 @@ impl Isa {
             Self::Avx2(isa) => isa.transpose(rows, width, at, panel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_portable::transpose(rows, width, at, panel),
-            Self::Portable => simd_portable::transpose(rows, width, at, panel),
+            Self::Portable | Self::PortableTiles => simd_portable::transpose(rows, width, at, panel),
         }
+    }
+
+    /// The same of twice as many rows.
+    pub(super) fn transpose_sixteen(self, rows: &[&[f32]; 16], width: usize, at: usize, panel: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self {
+            return isa.transpose(rows, width, at, panel);
+        }
+        let (rows, _) = rows.as_chunks();
+        self.transpose(&rows[0], width, at, panel);
+        self.transpose(&rows[1], width, at + 8, panel);
     }
 
     /// Whole blocks of 4-bit codes, each under its scale: `out[i] = round(values[code i]·scale)`.
@@ -154,7 +180,7 @@ impl Isa {
             Self::Avx2(isa) => isa.look_up(codes, table, out),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => simd_portable::look_up(codes, table, out),
-            Self::Portable => simd_portable::look_up(codes, table, out),
+            Self::Portable | Self::PortableTiles => simd_portable::look_up(codes, table, out),
         }
     }
 }
@@ -167,13 +193,15 @@ fn rectangle<const M: usize, const N: usize>(sums: &mut Sums) -> &mut [[f32; N];
 
 #[cfg(test)]
 mod tests {
-    use super::{Factors, Sums};
+    use super::{Factors, Isa, Sums};
     use crate::cpu::factors::pair_rows;
     use crate::cpu::path::{PATHS, Path};
 
     #[test]
     fn every_tile_of_pairs_agrees_with_a_loop() {
-        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+        // What multiplies tiles has tests of its own.
+        let tiled = |isa: &Isa| isa.tiles(Factors::Bf16).is_some();
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)).filter(|isa| !tiled(isa)) {
             // Words of the depth: more than are widened together.
             let (mr, nr, words) = (isa.mr(), isa.nr(), 37);
             // Small whole numbers: bf16 holds them, and their sums are exact in any order.
@@ -186,7 +214,12 @@ mod tests {
                 }
                 out
             };
-            let (a_pairs, b_pairs) = (packed(&a, mr), packed(&b, nr));
+            let (mut a_pairs, b_pairs) = (packed(&a, mr), packed(&b, nr));
+            if isa.squares(Factors::Bf16).is_some() {
+                let at = |i: usize| (i / (16 * mr) * 16 + i % 16, i / 16 % mr);
+                let word = |(d, row): (usize, usize)| if d < words { a_pairs[d * mr + row] } else { 0.0 };
+                a_pairs = (0..words.next_multiple_of(16) * mr).map(|i| word(at(i))).collect();
+            }
             for (rows, cols) in (1..=mr).flat_map(|rows| (1..=nr).map(move |cols| (rows, cols))) {
                 let mut sums: Sums = [f32::NAN; 448];
                 isa.tile_of(Factors::Bf16, &a_pairs, &b_pairs, rows, cols, &mut sums);

@@ -7,6 +7,7 @@
 //! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
+//! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
 //! Results do not depend on the number of threads: see `pool.rs`.
@@ -36,16 +37,21 @@ mod loss;
 mod norm;
 mod optim;
 mod pack;
+mod pack_squares;
 mod path;
 mod pool;
 mod rope;
 mod rows;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod simd_amx;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_dots;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
@@ -55,6 +61,7 @@ pub(crate) mod simd_dispatch;
 mod simd_neon;
 mod simd_portable;
 mod source;
+mod tiles;
 
 pub use factors::Factors;
 pub use path::Path;
@@ -127,6 +134,11 @@ impl Cpu {
     /// The vector features of this processor that matter here.
     pub fn features() -> Vec<&'static str> {
         path::features()
+    }
+
+    /// Why the unit of this processor that multiplies tiles of bf16 is not used; `None` where it is, or there is none.
+    pub fn unused_tiles() -> Option<&'static str> {
+        path::unused_tiles()
     }
 
     /// The kernels in use.

@@ -15,6 +15,16 @@ pub(super) const DECODE: usize = 512;
 /// The width of panels that has a loop of its own: that of the widest register tile.
 const WIDEST: usize = 32;
 
+/// What panels are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    pub(super) factors: Factors,
+    /// Lanes of a panel.
+    pub(super) width: usize,
+    /// Words of the depth that a panel has room for. Those that the source does not fill are zero.
+    pub(super) words: usize,
+}
+
 /// How the source lies to the panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Along {
@@ -39,31 +49,41 @@ pub(super) fn pack(
     width: usize,
     out: &mut [f32],
 ) {
-    pack_as(Factors::F32, isa, source, along, lanes, depth, width, out);
+    let form = Form { factors: Factors::F32, width, words: depth.len() };
+    pack_as(isa, form, source, along, lanes, depth, out);
 }
 
-/// The same with words of what `factors` says.
+/// The same with words of what `form` says.
 pub(super) fn pack_as(
-    factors: Factors,
     isa: Isa,
+    form: Form,
     source: Source,
     along: Along,
     lanes: Range<usize>,
     depth: Range<usize>,
-    width: usize,
     out: &mut [f32],
 ) {
     if depth.is_empty() {
         return;
     }
-    let words = factors.words(depth.len());
-    let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words);
+    let Form { factors, width, words } = form;
+    let used = factors.words(depth.len()) * width;
+    let panels = out[..packed_len(lanes.len(), width, words)].chunks_exact_mut(width * words).map(|panel| {
+        let (panel, rest) = panel.split_at_mut(used);
+        rest.fill(0.0);
+        panel
+    });
     match along {
         Along::Lanes => {
-            let (mut buffers, mut numbers) = ([[0.0; DECODE]; 8], [0.0; DECODE]);
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
                 let lanes = first..lanes.end.min(first + width);
-                lane_by_lane(factors, isa, source, lanes, depth.clone(), width, panel, (&mut buffers, &mut numbers));
+                if width.is_multiple_of(16) {
+                    let turn = Isa::transpose_sixteen;
+                    lane_by_lane::<16, { DECODE / 2 }>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                } else {
+                    let turn = Isa::transpose;
+                    lane_by_lane::<8, DECODE>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                }
             }
         }
         Along::Depth => {
@@ -79,8 +99,9 @@ pub(super) fn pack_as(
     }
 }
 
-/// Eight lanes at a time through a small square, so that neither side is read or written with gaps for long.
-fn lane_by_lane(
+/// `N` lanes at a time, `RUN` steps long, through a small square, so that neither side is read or written with gaps
+/// for long.
+fn lane_by_lane<const N: usize, const RUN: usize>(
     factors: Factors,
     isa: Isa,
     source: Source,
@@ -88,28 +109,29 @@ fn lane_by_lane(
     depth: Range<usize>,
     width: usize,
     panel: &mut [f32],
-    (buffers, numbers): (&mut [[f32; DECODE]; 8], &mut [f32; DECODE]),
+    turn: impl Fn(Isa, &[&[f32]; N], usize, usize, &mut [f32]),
 ) {
+    let (mut buffers, mut numbers) = ([[0.0; RUN]; N], [0.0; RUN]);
     if lanes.len() < width {
         panel.fill(0.0);
     }
-    for from in depth.clone().step_by(DECODE) {
-        let run = from..depth.end.min(from + DECODE);
+    for from in depth.clone().step_by(RUN) {
+        let run = from..depth.end.min(from + RUN);
         // Runs begin at even steps, so no pair is torn.
         let panel = &mut panel[factors.words(from - depth.start) * width..][..factors.words(run.len()) * width];
-        for first in lanes.clone().step_by(8) {
-            // The last eight may be some of those before them once more, which is less work than one by one.
-            let first = first.min(lanes.end.saturating_sub(8)).max(lanes.start);
-            let count = (lanes.end - first).min(8);
-            let mut rows: [&[f32]; 8] = [&[]; 8];
-            for ((row, buffer), lane) in rows.iter_mut().zip(&mut *buffers).zip(first..first + count) {
+        for first in lanes.clone().step_by(N) {
+            // The last `N` may be some of those before them once more, which is less work than one by one.
+            let first = first.min(lanes.end.saturating_sub(N)).max(lanes.start);
+            let count = (lanes.end - first).min(N);
+            let mut rows: [&[f32]; N] = [&[]; N];
+            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
                 *row = match factors {
                     Factors::F32 => source.read(isa, lane, run.clone(), buffer),
-                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), numbers, buffer),
+                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), &mut numbers, buffer),
                 };
             }
-            if count == 8 {
-                isa.transpose(&rows, width, first - lanes.start, panel);
+            if count == N {
+                turn(isa, &rows, width, first - lanes.start, panel);
             } else {
                 for (i, row) in rows[..count].iter().enumerate() {
                     for (step, &x) in panel.chunks_exact_mut(width).zip(*row) {
@@ -166,7 +188,7 @@ fn spread_any(panels: &mut [&mut [f32]], row: &[f32], d: usize, width: usize) {
 }
 
 /// The words of one step of the depth, the first of `rows`: with pairs, of the two first.
-fn step<'b>(
+pub(super) fn step<'b>(
     factors: Factors,
     isa: Isa,
     source: Source<'b>,
@@ -197,7 +219,7 @@ fn step<'b>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Along, pack, pack_as, packed_len};
+    use super::{Along, Form, pack, pack_as, packed_len};
     use crate::cpu::factors::{Factors, pair_up};
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::source::Source;
@@ -236,9 +258,11 @@ mod tests {
         (lanes, depth, width): (usize, usize, usize),
     ) {
         for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
-            let words = depth.div_ceil(2);
+            // With room for more than there is.
+            let words = depth.div_ceil(2).next_multiple_of(4);
             let mut out = vec![f32::NAN; packed_len(lanes, width, words)];
-            pack_as(Factors::Bf16, isa, source, along, 0..lanes, 0..depth, width, &mut out);
+            let form = Form { factors: Factors::Bf16, width, words };
+            pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
             for (i, word) in out.iter().enumerate() {
                 let (panel, d, lane) = (i / (width * words), i / width % words, i % width);
                 let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };

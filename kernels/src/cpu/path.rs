@@ -1,11 +1,15 @@
 //! Which kernels this processor runs: chosen by its features, never by a timing.
 
 use super::factors::Factors;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::simd_amx::Amx;
 use super::simd_dispatch::Isa;
 
 /// A set of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
+    /// 512-bit vectors, and a unit that multiplies tiles of bf16.
+    Amx,
     /// 512-bit vectors, and products of pairs of bf16.
     Avx512Bf16,
     /// 512-bit vectors.
@@ -16,10 +20,13 @@ pub enum Path {
     Neon,
     /// What the compiler makes of plain loops on any processor.
     Portable,
+    /// The same, and a model of that unit. It is chosen by no name: it tries what is around the unit everywhere.
+    ModelledTiles,
 }
 
 /// The paths, best first, with what each needs.
-pub(super) const PATHS: [(Path, &str, &[&str]); 5] = [
+pub(super) const PATHS: [(Path, &str, &[&str]); 6] = [
+    (Path::Amx, "amx", &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "amx-tile", "amx-bf16"]),
     (Path::Avx512Bf16, "avx512bf16", &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"]),
     (Path::Avx512, "avx512", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
     (Path::Avx2, "avx2", &["avx2", "fma"]),
@@ -55,20 +62,24 @@ impl Path {
     }
 
     fn row(self) -> &'static (Self, &'static str, &'static [&'static str]) {
-        let [avx512_bf16, avx512, avx2, neon, portable] = &PATHS;
+        const MODELLED: (Path, &str, &[&str]) = (Path::ModelledTiles, "modelled-tiles", &[]);
+        let [amx, avx512_bf16, avx512, avx2, neon, portable] = &PATHS;
         match self {
+            Self::Amx => amx,
             Self::Avx512Bf16 => avx512_bf16,
             Self::Avx512 => avx512,
             Self::Avx2 => avx2,
             Self::Neon => neon,
             Self::Portable => portable,
+            Self::ModelledTiles => &MODELLED,
         }
     }
 
     /// The path that computes the same where no factor is rounded: bf16 adds nothing there.
     pub(super) fn for_factors(self, factors: Factors) -> Self {
         match (self, factors) {
-            (Self::Avx512Bf16, Factors::F32) => Self::Avx512,
+            (Self::Amx | Self::Avx512Bf16, Factors::F32) => Self::Avx512,
+            (Self::ModelledTiles, Factors::F32) => Self::Portable,
             (path, _) => path,
         }
     }
@@ -76,19 +87,29 @@ impl Path {
     /// The factors with which its large products are fastest.
     pub fn fastest_factors(self) -> Factors {
         // Elsewhere pairs are widened first, and f32 has less to do.
-        if self == Self::Avx512Bf16 { Factors::Bf16 } else { Factors::F32 }
+        if matches!(self, Self::Amx | Self::Avx512Bf16) { Factors::Bf16 } else { Factors::F32 }
     }
 
     /// The proof that it can run, if it can.
     pub(super) fn isa(self) -> Option<Isa> {
         match self {
+            Self::Amx => Isa::amx(),
             Self::Avx512Bf16 => Isa::avx512_bf16(),
             Self::Avx512 => Isa::avx512(),
             Self::Avx2 => Isa::avx2(),
             Self::Neon => Isa::neon(),
             Self::Portable => Some(Isa::Portable),
+            Self::ModelledTiles => Some(Isa::PortableTiles),
         }
     }
+}
+
+/// Why the unit of this processor that multiplies tiles is not used; `None` where it is, or there is none.
+pub(super) fn unused_tiles() -> Option<&'static str> {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    return Amx::state().and_then(|state| state.as_ref().err()).map(String::as_str);
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    return None;
 }
 
 /// The vector features of this processor that matter to kernels.
@@ -121,6 +142,10 @@ pub(super) fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
         found.push("neon");
+    }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if let Some(Ok(_)) = Amx::state() {
+        found.extend(["amx-tile", "amx-bf16"]);
     }
     found.shrink_to_fit();
     found

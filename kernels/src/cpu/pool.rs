@@ -8,7 +8,7 @@
 
 use crate::error::{Error, Result};
 use rayon::ThreadPool;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ const TURNS_AFTER: usize = 4;
 const AWAKE: Duration = Duration::from_micros(60);
 /// Turns between two looks at the clock.
 const TURNS_PER_LOOK: usize = 64;
+
+/// Floats of a line of the cache: where borrowed memory begins, so that no vector of it lies in two lines.
+const ALIGNED: usize = 16;
 
 /// Unused buffers kept for the next call.
 const KEPT_BUFFERS: usize = 64;
@@ -123,16 +126,18 @@ impl Pool {
     /// Borrow `len` floats. What they hold is anything.
     pub(crate) fn scratch(&self, len: usize) -> Scratch<'_> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = len + ALIGNED;
         // The smallest that is large enough, or else the largest, to grow.
         let fit =
-            |buffer: &Vec<f32>| if buffer.len() >= len { (0, buffer.len()) } else { (1, usize::MAX - buffer.len()) };
+            |buffer: &Vec<f32>| if buffer.len() >= room { (0, buffer.len()) } else { (1, usize::MAX - buffer.len()) };
         let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
         let mut buffer = best.map_or_else(Vec::new, |i| free.swap_remove(i));
         drop(free);
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
+        if buffer.len() < room {
+            buffer.resize(room, 0.0);
         }
-        Scratch { pool: self, buffer, len }
+        let start = buffer.as_ptr().align_offset(ALIGNED * size_of::<f32>()).min(ALIGNED);
+        Scratch { pool: self, buffer, at: start..start + len }
     }
 }
 
@@ -161,19 +166,19 @@ pub(crate) fn rows_per_task(cols: usize) -> usize {
 pub(crate) struct Scratch<'a> {
     pool: &'a Pool,
     buffer: Vec<f32>,
-    len: usize,
+    at: Range<usize>,
 }
 
 impl Deref for Scratch<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.buffer[..self.len]
+        &self.buffer[self.at.clone()]
     }
 }
 
 impl DerefMut for Scratch<'_> {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer[..self.len]
+        &mut self.buffer[self.at.clone()]
     }
 }
 

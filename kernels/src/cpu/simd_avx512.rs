@@ -1,6 +1,9 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
+#[cfg(target_os = "linux")]
+use super::simd_amx::Amx;
 use super::simd_avx2::Avx2;
+use super::simd_avx512_turn;
 use super::simd_avx512_vnni::Avx512Vnni;
 use super::simd_avx512bf16::Avx512Bf16;
 use crate::weight::DType;
@@ -18,6 +21,8 @@ pub(crate) struct Avx512 {
     narrow: Avx2,
     bf16: Option<Avx512Bf16>,
     vnni: Option<Avx512Vnni>,
+    #[cfg(target_os = "linux")]
+    amx: Option<Amx>,
 }
 
 /// Rows and columns of the tile, 28 of the 32 registers.
@@ -32,7 +37,14 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vl");
-        Avx2::detect().filter(|_| found).map(|narrow| Self { narrow, bf16: None, vnni: Avx512Vnni::detect() })
+        let narrow = Avx2::detect().filter(|_| found)?;
+        Some(Self {
+            narrow,
+            bf16: None,
+            vnni: Avx512Vnni::detect(),
+            #[cfg(target_os = "linux")]
+            amx: None,
+        })
     }
 
     /// The narrower instruction set, which every such processor has too.
@@ -43,6 +55,20 @@ impl Avx512 {
     /// The same with the instruction for pairs of bf16, if there is one.
     pub(super) fn with_bf16(self) -> Option<Self> {
         Avx512Bf16::detect().map(|bf16| Self { bf16: Some(bf16), ..self })
+    }
+
+    /// The same with the unit that multiplies tiles, if it can be used.
+    pub(super) fn with_amx(self) -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        return Amx::state()?.as_ref().ok().map(|amx| Self { amx: Some(*amx), ..self });
+        #[cfg(not(target_os = "linux"))]
+        return None;
+    }
+
+    /// The unit that multiplies tiles, where this path uses it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn amx(self) -> Option<Amx> {
+        self.amx
     }
 
     /// The instruction for pairs of bf16, where this path uses it.
@@ -90,6 +116,12 @@ impl Avx512 {
     pub(super) fn look_up_pairs(self, codes: &[u8], low: &[f32; LANES], high: &[f32; LANES], out: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { look_up_pairs(codes, low, high, out) }
+    }
+
+    /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
+    pub(super) fn transpose(self, rows: &[&[f32]; LANES], width: usize, at: usize, panel: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { simd_avx512_turn::transpose(rows, width, at, panel) }
     }
 
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.

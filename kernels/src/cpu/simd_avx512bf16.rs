@@ -1,7 +1,10 @@
 //! Products of bf16 with 512-bit vectors: the register tile over panels of pairs.
 
 use super::simd_avx512::{LANES, MR, NR, load, store};
-use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps, _mm512_set1_ps, _mm512_setzero_ps};
+use std::arch::x86_64::{
+    __m256, __m256bh, __m512, __m512bh, _mm256_storeu_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps,
+    _mm512_setzero_ps,
+};
 
 /// Proof that this processor multiplies pairs of bf16 in 512-bit vectors.
 #[derive(Clone, Copy, Debug)]
@@ -14,9 +17,24 @@ impl Avx512Bf16 {
         found.then_some(Self(()))
     }
 
-    /// `sums[r, c] = Σ_d a[d, r]·b[d, c]`, both halves of every word, for the first `rows` and `cols` of the panels.
-    /// Subnormal factors count as zero.
-    pub(super) fn tile(self, a: &[[f32; MR]], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
+    /// Neighbours of `x` as pairs; one that is left over is paired with zero. Subnormal numbers, which products take for zero, become it.
+    pub(super) fn pair_up(self, out: &mut [f32], x: &[f32]) {
+        let (whole, rest) = x.as_chunks();
+        let (pairs, last) = out.split_at_mut(whole.len() * (LANES / 2));
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { pair_up(pairs.as_chunks_mut().0, whole) };
+        if !rest.is_empty() {
+            let (mut numbers, mut words) = ([0.0; LANES], [[0.0; LANES / 2]]);
+            numbers[..rest.len()].copy_from_slice(rest);
+            // SAFETY: as above.
+            unsafe { pair_up(&mut words, &[numbers]) };
+            last.copy_from_slice(&words[0][..rest.len().div_ceil(2)]);
+        }
+    }
+
+    /// `sums[r, c] = Σ_d a[d / 16, r, d % 16]·b[d, c]`, both halves of every word, for the first `rows` and `cols` of the
+    /// panels. Subnormal factors count as zero.
+    pub(super) fn tile(self, a: &[Square], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
         // SAFETY: `self` proves the features the functions are compiled for.
         unsafe {
             match (rows.div_ceil(2), cols <= LANES) {
@@ -33,6 +51,9 @@ impl Avx512Bf16 {
     }
 }
 
+/// Words of rows of the left operand.
+pub(super) type Square = [[f32; LANES]; MR];
+
 /// Words as what they hold.
 #[target_feature(enable = "avx512f")]
 fn pairs(words: __m512) -> __m512bh {
@@ -42,18 +63,20 @@ fn pairs(words: __m512) -> __m512bh {
 
 /// The first `R` rows and `W` vectors of the tile.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn tile<const R: usize, const W: usize>(a: &[[f32; MR]], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
+fn tile<const R: usize, const W: usize>(a: &[Square], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
     let mut acc = [[_mm512_setzero_ps(); W]; R];
-    for (a, b) in a.iter().zip(b) {
-        let b = b.as_chunks().0;
-        let mut columns = [_mm512_setzero_ps(); W];
-        for w in 0..W {
-            columns[w] = load(&b[w]);
-        }
-        for r in 0..R {
-            let row = pairs(_mm512_set1_ps(a[r]));
+    for (a, b) in a.iter().zip(b.chunks(LANES)) {
+        for (d, b) in (0..LANES).zip(b) {
+            let b = b.as_chunks().0;
+            let mut columns = [_mm512_setzero_ps(); W];
             for w in 0..W {
-                acc[r][w] = _mm512_dpbf16_ps(acc[r][w], row, pairs(columns[w]));
+                columns[w] = load(&b[w]);
+            }
+            for r in 0..R {
+                let row = pairs(_mm512_set1_ps(a[r][d]));
+                for w in 0..W {
+                    acc[r][w] = _mm512_dpbf16_ps(acc[r][w], row, pairs(columns[w]));
+                }
             }
         }
     }
@@ -61,5 +84,40 @@ fn tile<const R: usize, const W: usize>(a: &[[f32; MR]], b: &[[f32; NR]], sums: 
         for (sums, acc) in sums.as_chunks_mut().0.iter_mut().zip(acc) {
             store(sums, acc);
         }
+    }
+}
+
+/// Whole vectors of neighbours as pairs. Subnormal numbers become zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pair_up(out: &mut [[f32; LANES / 2]], x: &[[f32; LANES]]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        let rounded = _mm512_cvtneps_pbh(load(x));
+        // SAFETY: both types are 32 bytes, of which every content is valid; the reference covers the 32 bytes of an
+        // unaligned store.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), std::mem::transmute::<__m256bh, __m256>(rounded)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Avx512Bf16;
+    use crate::cpu::factors::pair_up;
+    use crate::cpu::path::Path;
+
+    #[test]
+    fn pairs_are_those_of_rounding_by_hand_but_for_subnormal_numbers() {
+        let (Some(unit), Some(isa)) = (Avx512Bf16::detect(), Path::Portable.isa()) else { return };
+        let fractions = (0..1 << 7_u32).flat_map(|i| [0, 1, 0x7FFF, 0x8000, 0x8001].map(|low| (i << 16) | low));
+        let numbers = (0..1 << 9_u32).flat_map(|top| fractions.clone().map(move |f| f32::from_bits((top << 23) | f)));
+        let numbers: Vec<f32> = numbers.filter(|x| !x.is_subnormal()).collect();
+        for n in [0, 1, 2, 15, 16, 17, 31, 500, numbers.len()] {
+            let (mut got, mut want) = (vec![-1.0; n.div_ceil(2)], vec![-1.0; n.div_ceil(2)]);
+            unit.pair_up(&mut got, &numbers[..n]);
+            pair_up(isa, &mut want, &numbers[..n]);
+            assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())), "{n}");
+        }
+        let mut zero = [1.0];
+        unit.pair_up(&mut zero, &[f32::from_bits(1), f32::from_bits(0x8000_0001)]);
+        assert_eq!(zero[0].to_bits() & 0x7FFF_7FFF, 0);
     }
 }

@@ -1,7 +1,9 @@
 //! One function body compiled for every instruction set, and the choice between them.
 
+use super::factors::Factors;
 #[cfg(target_arch = "aarch64")]
 use super::simd_neon::Neon;
+use super::tiles::TileUnit;
 #[cfg(target_arch = "x86_64")]
 use super::{simd_avx2::Avx2, simd_avx512::Avx512};
 
@@ -19,6 +21,8 @@ pub(crate) enum Isa {
     Neon(Neon),
     /// Whatever the target promises.
     Portable,
+    /// The same beside a model of a unit that multiplies tiles.
+    PortableTiles,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +33,10 @@ impl Isa {
 
     pub(super) fn avx512_bf16() -> Option<Self> {
         Avx512::detect()?.with_bf16().map(Self::Avx512)
+    }
+
+    pub(super) fn amx() -> Option<Self> {
+        Avx512::detect()?.with_bf16()?.with_amx().map(Self::Avx512)
     }
 
     pub(super) fn avx2() -> Option<Self> {
@@ -46,6 +54,10 @@ impl Isa {
         None
     }
 
+    pub(super) fn amx() -> Option<Self> {
+        None
+    }
+
     pub(super) fn avx2() -> Option<Self> {
         None
     }
@@ -60,6 +72,17 @@ impl Isa {
     #[cfg(not(target_arch = "aarch64"))]
     pub(super) fn neon() -> Option<Self> {
         None
+    }
+
+    /// What multiplies tiles of such factors.
+    pub(super) fn tiles(self, factors: Factors) -> Option<TileUnit> {
+        let unit = match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Avx512(isa) => isa.amx().map(TileUnit::Amx),
+            Self::PortableTiles => Some(TileUnit::Model),
+            _ => None,
+        };
+        unit.filter(|_| factors == Factors::Bf16)
     }
 
     /// The best this processor has.
@@ -101,7 +124,9 @@ macro_rules! vectorized {
                 // What is compiled for such a processor has its vectors anyway.
                 #[cfg(target_arch = "aarch64")]
                 $crate::cpu::simd_dispatch::Isa::Neon(_) => portable($($arg),*),
-                $crate::cpu::simd_dispatch::Isa::Portable => portable($($arg),*),
+                $crate::cpu::simd_dispatch::Isa::Portable | $crate::cpu::simd_dispatch::Isa::PortableTiles => {
+                    portable($($arg),*)
+                }
             }
         }
     };

@@ -92,6 +92,27 @@ impl<'a> Source<'a> {
         buffer
     }
 
+    /// The same, rounded by the processor where it can, for which subnormal numbers are zero: for a factor whose other
+    /// one is read by an instruction that thinks so too.
+    pub(super) fn read_rounded<'b>(
+        &self,
+        isa: Isa,
+        row: usize,
+        cols: Range<usize>,
+        numbers: &mut [f32],
+        buffer: &'b mut [f32],
+    ) -> &'b [f32] {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Dense(x), Isa::Avx512(isa)) = (self, isa)
+            && let Some(unit) = isa.bf16()
+        {
+            let buffer = &mut buffer[..cols.len().div_ceil(2)];
+            unit.pair_up(buffer, &x.row(row)[cols]);
+            return buffer;
+        }
+        self.read_pairs(isa, row, cols, numbers, buffer)
+    }
+
     /// Rows of it, element by element, as pairs of bf16 in `out`.
     pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
         let is_bf16 = match self {

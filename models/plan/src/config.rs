@@ -209,6 +209,8 @@ pub struct TrainingConfig {
     pub precision: Option<String>,
     /// Recompute activations in the backward pass.
     pub activation_checkpointing: Option<bool>,
+    /// Of so many layers, the highest, activations are kept even so.
+    pub kept_layers: Option<usize>,
     /// Seed of everything random.
     pub seed: Option<u64>,
 }

@@ -222,7 +222,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
         .hint_text(text::body(t, hint).color(t.text3))
         .desired_rows(2)
         .desired_width(f32::INFINITY);
-    ui.add(edit).labelled_by(label.id);
+    field::named(ui, edit, label.id);
     ui.horizontal_wrapped(|ui| {
         field::line(ui, "Spend at most, USD", &mut making.budget, "no limit", 70.0);
         field::line(ui, "Questions at the same time", &mut making.at_once, "2", 44.0);

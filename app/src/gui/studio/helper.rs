@@ -167,7 +167,7 @@ pub(super) fn helper_ui(ui: &mut Ui, helper: &mut Helper, whom: For, is_busy: bo
             let key = TextEdit::singleline(&mut helper.key).password(true).desired_width(110.0).margin(vec2(10.0, 7.0));
             let hint =
                 "Sent to the helper and to nobody else. It is kept until this window closes, and written nowhere.";
-            ui.add(key).labelled_by(label.id).on_hover_text(hint);
+            field::named(ui, key, label.id).on_hover_text(hint);
         }
     });
     ui.add(Label::new(text::hint(t, about)).wrap());

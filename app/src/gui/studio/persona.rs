@@ -227,7 +227,7 @@ fn served_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         let label = ui.label(text::hint(t, "Token"));
         let token =
             TextEdit::singleline(&mut page.twin.token).password(true).desired_width(150.0).margin(vec2(10.0, 7.0));
-        ui.add(token).labelled_by(label.id);
+        field::named(ui, token, label.id);
         let can = !page.twin.token.trim().is_empty() && !page.twin.memories.is_empty();
         if button::secondary("Listen").named("Listen to other programs").icon(Icon::Globe).enabled(can).ui(ui).clicked()
         {

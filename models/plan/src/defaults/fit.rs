@@ -29,11 +29,45 @@ fn memory(f: &Filler) -> Result<MemoryPlan> {
 
 fn until(f: &mut Filler, budget: u64, what: &str) -> Result<()> {
     let mut need = memory(f)?.total_bytes;
+    if need > budget && spares(f) && f.config.training.kept_layers > Some(0) {
+        f.config.training.kept_layers = Some(0);
+        need = memory(f)?.total_bytes;
+    }
     while need > budget {
         let limit = format!("{} {what}", size(budget));
         let before = need;
         let Some(step) = next(f) else { return Ok(()) };
         need = apply(f, step, &limit, before)?;
+    }
+    if spares(f) { spare(f, budget) } else { Ok(()) }
+}
+
+/// Layers are computed twice because this said so, and how many is not given.
+fn spares(f: &Filler) -> bool {
+    f.config.training.activation_checkpointing == Some(true)
+        && ["training.activation_checkpointing", "training.kept_layers"].iter().all(|key| !f.is_given(key))
+}
+
+/// As many layers as fit are not computed twice: the fewer are, the faster is a step.
+fn spare(f: &mut Filler, budget: u64) -> Result<()> {
+    let layers = f.facts.spec.layers.len();
+    // What fits is a matter of how many: halve the range that holds the border.
+    let (mut fits, mut beyond) = (0, layers);
+    while beyond - fits > 1 {
+        let middle = usize::midpoint(fits, beyond);
+        f.config.training.kept_layers = Some(middle);
+        if memory(f)?.total_bytes <= budget { fits = middle } else { beyond = middle }
+    }
+    f.config.training.kept_layers = Some(fits);
+    if fits > 0 {
+        let need = memory(f)?.total_bytes;
+        let reason = format!(
+            "{fits} of {layers} layers still fit as they are, in {}; the others are computed twice.",
+            size(need)
+        );
+        f.note("training.kept_layers", &fits, Source::Hardware, reason);
+    } else {
+        f.note("training.kept_layers", &fits, Source::Hardware, "There is no room to spare any layer.".to_owned());
     }
     Ok(())
 }
