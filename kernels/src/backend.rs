@@ -42,6 +42,16 @@ impl<'a, B: Backend> Operand<'a, B> {
     }
 }
 
+/// One of the products of [`Backend::linears`].
+pub struct Part<'a, B: Backend> {
+    /// Its columns of the output.
+    pub columns: std::ops::Range<usize>,
+    /// `[columns, in]`.
+    pub w: Matrix<'a, B>,
+    /// `[1, columns]`.
+    pub bias: Option<&'a Tensor<B>>,
+}
+
 /// Parameters of an RMS norm (Zhang & Sennrich 2019).
 #[derive(Clone, Copy, Debug)]
 pub struct NormParams {
@@ -216,6 +226,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
     /// The numbers of `t`, row-major.
     fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>>;
+    /// What [`Backend::download`] gives, of a tensor that is not needed any more.
+    #[expect(clippy::wrong_self_convention, reason = "it is the tensor that goes into numbers")]
+    fn into_numbers(&self, t: Tensor<Self>) -> Result<Vec<f32>> {
+        self.download(&t)
+    }
     /// A matrix with these numbers.
     fn tensor(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Tensor<Self>> {
         let mut t = self.zeros(rows, cols)?;
@@ -271,6 +286,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         bias: Option<&Tensor<Self>>,
         write: Write,
     ) -> Result<()>;
+    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap: the bits of as many calls of
+    /// [`Backend::linear`], which is what it does where a device has nothing better.
+    fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
+        for part in parts {
+            self.linear(y.by_ref().cols(part.columns.clone()), x, part.w, part.bias, Write::Set)?;
+        }
+        Ok(())
+    }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.

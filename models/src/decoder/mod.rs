@@ -426,7 +426,7 @@ impl<B: Backend> Decoder<B> {
         if let Some(cap) = self.spec.logit_softcap {
             self.be.softcap(&mut logits, cap as f32)?;
         }
-        self.be.download(&logits)
+        self.be.into_numbers(logits)
     }
 
     /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.
