@@ -82,9 +82,13 @@ pub(super) fn gemm(
     let mut b_panels = pool.scratch(packed_len(n.min(COLS), kernel.nr, kernel.words(deep.min(k))));
     for rows in steps(0..m, ROWS) {
         for depth in steps(0..k, deep) {
-            kernel.pack_left(pool, a, rows.clone(), depth.clone(), &mut a_panels);
             for cols in steps(0..n, COLS) {
-                kernel.pack_right(pool, b, cols.clone(), depth.clone(), &mut b_panels);
+                // The left operand with the first columns of the right one, so that threads meet once less.
+                let mut tasks = kernel.right(b, cols.clone(), &depth, &mut b_panels);
+                if cols.start == 0 {
+                    tasks.extend(kernel.left(a, rows.clone(), &depth, &mut a_panels));
+                }
+                pool.each(tasks, |task| kernel.pack(task, depth.clone()));
                 let block = y.reborrow().rows_from(rows.start, rows.len()).columns(cols.start, cols.len());
                 let part = Part {
                     kernel,
@@ -152,44 +156,67 @@ impl Kernel {
         if self.squares { words.next_multiple_of(SIDE) } else { words }
     }
 
-    fn pack_left(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
+    /// What is to be packed of the left operand.
+    fn left<'a>(
+        self,
+        side: Side<'a>,
+        lanes: Range<usize>,
+        depth: &Range<usize>,
+        out: &'a mut [f32],
+    ) -> Vec<Packing<'a>> {
         let along = if side.transposed { Along::Depth } else { Along::Lanes };
-        let Self { isa, factors, mr: width, .. } = self;
         let words = self.left_words(depth.len());
-        if !self.squares {
-            let form = Form { factors, width, words };
-            return pack_shared(pool, isa, form, side.source, along, lanes, depth, panels);
-        }
-        let panels = &mut panels[..packed_len(lanes.len(), width, words)];
-        let some = PACKED.0 * width;
-        let tasks = steps(lanes, some).zip(panels.chunks_mut(some * words)).collect();
-        let form = (width, words);
-        pool.each(tasks, |(lanes, out)| pack_squares(isa, side.source, along, lanes, depth.clone(), form, out));
+        self.packing(side.source, along, lanes, (self.mr, words), self.squares, out)
     }
 
-    fn pack_right(self, pool: &Pool, side: Side, lanes: Range<usize>, depth: Range<usize>, panels: &mut [f32]) {
+    /// And of the right one.
+    fn right<'a>(
+        self,
+        side: Side<'a>,
+        lanes: Range<usize>,
+        depth: &Range<usize>,
+        out: &'a mut [f32],
+    ) -> Vec<Packing<'a>> {
         let along = if side.transposed { Along::Lanes } else { Along::Depth };
-        let form = Form { factors: self.factors, width: self.nr, words: self.words(depth.len()) };
-        pack_shared(pool, self.isa, form, side.source, along, lanes, depth, panels);
+        self.packing(side.source, along, lanes, (self.nr, self.words(depth.len())), false, out)
+    }
+
+    /// A few panels a task.
+    fn packing<'a>(
+        self,
+        source: Source<'a>,
+        along: Along,
+        lanes: Range<usize>,
+        (width, words): (usize, usize),
+        squares: bool,
+        out: &'a mut [f32],
+    ) -> Vec<Packing<'a>> {
+        let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
+        let out = &mut out[..packed_len(lanes.len(), width, words)];
+        let task = |(lanes, out)| Packing { source, along, lanes, width, words, squares, out };
+        steps(lanes, some).zip(out.chunks_mut(some * words)).map(task).collect()
+    }
+
+    fn pack(self, task: Packing, depth: Range<usize>) {
+        let Self { isa, factors, .. } = self;
+        let Packing { source, along, lanes, width, words, squares, out } = task;
+        if squares {
+            pack_squares(isa, source, along, lanes, depth, (width, words), out);
+        } else {
+            pack_as(isa, Form { factors, width, words }, source, along, lanes, depth, out);
+        }
     }
 }
 
-/// Pack with every thread, a few panels each.
-fn pack_shared(
-    pool: &Pool,
-    isa: Isa,
-    form: Form,
-    source: Source,
+/// Panels, or rows of squares, that one task packs.
+struct Packing<'a> {
+    source: Source<'a>,
     along: Along,
     lanes: Range<usize>,
-    depth: Range<usize>,
-    panels: &mut [f32],
-) {
-    let Form { width, words, .. } = form;
-    let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
-    let used = &mut panels[..packed_len(lanes.len(), width, words)];
-    let tasks = steps(lanes, some).zip(used.chunks_mut(some * words)).collect();
-    pool.each(tasks, |(lanes, out)| pack_as(isa, form, source, along, lanes, depth.clone(), out));
+    width: usize,
+    words: usize,
+    squares: bool,
+    out: &'a mut [f32],
 }
 
 /// Packed panels and what becomes of their product.

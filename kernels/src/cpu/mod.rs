@@ -88,6 +88,8 @@ const KERNELS: u32 = 1;
 /// Dense products of which every dimension is at least this are rounded where products with weights are; the
 /// narrow ones of adapters stay f32, since packing them is most of their work.
 const LARGE: usize = 64;
+/// The same where a unit multiplies tiles: for it their work is nothing, and rows need not be turned to be packed.
+const LARGE_IN_TILES: usize = 8;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
@@ -289,7 +291,8 @@ impl Backend for Cpu {
         let k = shapes::gemm(&y, &a, &b)?;
         let (left, right) = (View::of(a.x), Source::Dense(View::of(b.x)));
         let epilogue = Epilogue { alpha, ..Epilogue::plain(write) };
-        let is_large = y.at.rows.min(y.at.cols).min(k) >= LARGE;
+        let large = self.isa.tiles(self.factors).map_or(LARGE, |_| LARGE_IN_TILES);
+        let is_large = y.at.rows.min(y.at.cols).min(k) >= large;
         let factors = if is_large { self.factors } else { Factors::F32 };
         if b.transposed && !a.transposed {
             let y = ViewMut::of(y);

@@ -12,8 +12,9 @@ use std::ops::Range;
 /// Longest run of elements that is decoded at once.
 pub(super) const DECODE: usize = 512;
 
-/// The width of panels that has a loop of its own: that of the widest register tile.
+/// The widths of panels that have a loop of their own: those of the widest register tile.
 const WIDEST: usize = 32;
+const ODD: usize = 14;
 
 /// What panels are made of.
 #[derive(Clone, Copy)]
@@ -155,10 +156,10 @@ fn step_by_step(
     let mut buffers = [[0.0; DECODE]; 3];
     for (d, row) in depth.clone().step_by(factors.steps()).enumerate() {
         let row = step(factors, isa, source, row..depth.end, lanes.clone(), &mut buffers);
-        if width == WIDEST {
-            spread(isa, panels, row, d);
-        } else {
-            spread_any(panels, row, d, width);
+        match width {
+            WIDEST => spread(isa, panels, row, d),
+            ODD => spread_odd(isa, panels, row, d),
+            _ => spread_any(panels, row, d, width),
         }
     }
 }
@@ -166,15 +167,28 @@ fn step_by_step(
 vectorized! {
     /// `row` is step `d` of the panels.
     fn spread(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
-        let (whole, rest) = row.as_chunks::<WIDEST>();
-        for (panel, part) in panels.iter_mut().zip(whole) {
-            if let Some(step) = panel.as_chunks_mut::<WIDEST>().0.get_mut(d) {
-                *step = *part;
-            }
+        spread_of::<WIDEST>(panels, row, d);
+    }
+}
+
+vectorized! {
+    /// The same for that width.
+    fn spread_odd(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+        spread_of::<ODD>(panels, row, d);
+    }
+}
+
+/// The same for a width that the compiler knows: a copy without a call.
+#[inline(always)]
+fn spread_of<const WIDTH: usize>(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+    let (whole, rest) = row.as_chunks::<WIDTH>();
+    for (panel, part) in panels.iter_mut().zip(whole) {
+        if let Some(step) = panel.as_chunks_mut::<WIDTH>().0.get_mut(d) {
+            *step = *part;
         }
-        if !rest.is_empty() {
-            spread_any(&mut panels[whole.len()..], rest, d, WIDEST);
-        }
+    }
+    if !rest.is_empty() {
+        spread_any(&mut panels[whole.len()..], rest, d, WIDTH);
     }
 }
 

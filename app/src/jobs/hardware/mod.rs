@@ -84,6 +84,8 @@ pub struct Chosen {
     pub kernels: &'static str,
     /// The precision in which they train fastest.
     pub fastest_precision: &'static str,
+    /// Why the processor's unit for tiles of bf16 (AMX) is not used, where it has one.
+    pub unused_tiles: Option<&'static str>,
 }
 
 /// Look at the machine. `chosen`: what is computed with; `backend`: what was asked for; `threads`: how many compute.
@@ -118,6 +120,7 @@ pub fn probe(
             threads,
             kernels: if is_card { chosen.name } else { kernels.name() },
             fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
+            unused_tiles: peft_kernels::cpu::Cpu::unused_tiles(),
         },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
