@@ -175,7 +175,8 @@ mod tests {
                     assert!(arena.put(address));
                     continue;
                 }
-                let bytes = 1 + draw(if draw(2) == 0 { 3000 } else { 200_000 });
+                let most = if draw(2) == 0 { 3000 } else { 200_000 };
+                let bytes = 1 + draw(most);
                 let Some(address) = arena.take(bytes) else { continue };
                 let end = address + rounded(bytes) as u64;
                 let border = BASE + (1 << 20);
