@@ -121,6 +121,14 @@ impl Cpu {
         Self { factors, ..self.clone() }
     }
 
+    /// `y (=|+=) alpha·x·wᵀ + bias`: of few rows as they lie, of many packed.
+    fn product(&self, y: ViewMut, x: View, w: Source, epilogue: Epilogue) {
+        let part = few::Part { columns: 0..y.cols(), w, epilogue };
+        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
+        }
+    }
+
     /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
     /// rounded to eight bits. For writing answers; nothing is learned through such a product.
     #[must_use]
@@ -253,11 +261,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
-        let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
-            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
-        }
+        self.product(ViewMut::of(y), View::of(x), Source::of(w), epilogue);
         Ok(())
     }
 
@@ -274,7 +278,7 @@ impl Backend for Cpu {
         if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
             for few::Part { columns, w, epilogue } in few {
                 let y = ViewMut::of(y.by_ref().cols(columns));
-                linear::linear(&self.pool, self.isa, self.factors, y, View::of(x), w, epilogue);
+                self.product(y, View::of(x), w, epilogue);
             }
         }
         Ok(())
