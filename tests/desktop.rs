@@ -7,6 +7,8 @@ mod acceptance;
 mod helper;
 #[path = "desktop/hostile.rs"]
 mod hostile;
+#[path = "desktop/keyboard.rs"]
+mod keyboard;
 #[path = "desktop/layout.rs"]
 mod layout;
 #[path = "src/listener.rs"]
@@ -27,6 +29,8 @@ mod screen;
 mod staged;
 #[path = "desktop/studio.rs"]
 mod studio;
+#[path = "desktop/studio_pictures.rs"]
+mod studio_pictures;
 #[path = "desktop/teaching.rs"]
 mod teaching;
 #[path = "desktop/tools.rs"]

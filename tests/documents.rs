@@ -36,8 +36,14 @@ fn s0_2_a_folder_of_mixed_files_becomes_chunks_and_what_is_unreadable_is_named()
     assert_eq!(of_page, PAGE, "every character is in a chunk");
     assert!(chunks.iter().any(|chunk| chunk["text"].as_str().is_some_and(|t| t.contains("name: Emil\ntown: Köln"))));
     let only = home.path("notes/d.docx");
-    assert_eq!(home.fault(3, &["data", "chunk", &only, "--out", &out])["code"], "PS-DATA-011");
+    let alone = home.json(&["data", "chunk", &only, "--out", &out]);
+    assert_eq!((&alone["unreadable"][0]["code"], &alone["out"]), (&"PS-DATA-011".into(), &Value::Null));
     assert_eq!(lines(&out).len(), chunks.len(), "the file that was there is still there");
+    let told = home.run(&["data", "chunk", &only, "--out", &out]);
+    assert_eq!(told.status.code(), Some(0), "a file that cannot be read is a warning");
+    assert!(text(&told.stderr).contains("Left out") && text(&told.stdout).contains("was not written"), "{told:?}");
+    let nowhere = home.path("notes/none.md");
+    assert_eq!(home.fault(3, &["data", "chunk", &nowhere, "--out", &out])["code"], "PS-FILE-001");
     let wrong = home.fault(3, &["data", "chunk", &notes, "--out", &out, "--chunk-size", "10", "--overlap", "9"]);
     assert_eq!(wrong["code"], "PS-CFG-001");
 }
@@ -200,8 +206,8 @@ fn a_pdf_that_wants_more_memory_than_it_may_have_costs_only_itself() {
     let left_out = report["unreadable"].as_array().expect("a list");
     assert_eq!((left_out.len(), report["files"].as_array().map(Vec::len)), (1, Some(1)), "{report}");
     assert!(left_out[0]["reason"].as_str().is_some_and(|reason| reason.contains("of memory")), "{report}");
-    // Alone there is nothing that came of it.
-    assert_eq!(home.fault(3, &["data", "chunk", &bomb, "--out", &out])["code"], "PS-DATA-011");
+    let alone = home.json(&["data", "chunk", &bomb, "--out", &out]);
+    assert_eq!((&alone["chunks"], alone["unreadable"].as_array().map(Vec::len)), (&0.into(), Some(1)));
 }
 
 /// Rows of questions and answers.
@@ -337,4 +343,69 @@ fn s2_3_rows_of_a_projects_chunks_become_its_rows_and_those_it_had_are_kept() {
     assert!(made.len() == 1 && made[0].to_string().contains("At nine."), "{made:?}");
     let changed = home.json(&["data", "versions", "diff", "1", "--project", "shop"]);
     assert_eq!((&changed["removed"], &changed["added"]), (&1.into(), &1.into()));
+}
+
+/// The words of rows, in order.
+fn answers(path: &str) -> Vec<String> {
+    lines(path).iter().filter_map(|row| row["output"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn s2_9_rows_are_added_to_those_of_a_project_and_may_come_from_a_wish_alone() {
+    let home = Home::new();
+    let page = home.write("a.md", PAGE);
+    home.json(&["data", "chunk", &page, "--project", "shop"]);
+    let old = home.write("old.jsonl", rows(&[("Say one", "One it is.")]));
+    let kept = home.json(&["data", "versions", "save", "--project", "shop", "--from", &old]);
+    let current = kept["rows"].as_str().expect("a path").to_owned();
+    let mock = MockHelper::new(
+        |_| Way::Good,
+        |request| {
+            // Only who sees the document can quote it.
+            let is_shown = request.to_string().contains("The shop opens at nine.");
+            let row = if is_shown {
+                serde_json::json!({"question": "When?", "answer": "At nine.", "evidence": "The shop opens at nine."})
+            } else {
+                serde_json::json!({"question": "What is two and two?", "answer": "Four of them."})
+            };
+            serde_json::json!({ "items": [row] }).to_string()
+        },
+    );
+    let base = mock.base();
+    let fixed = ["data", "generate", "--project", "shop", "--provider", "openai", "--base-url", &base];
+    let generate = |more: &[&str]| {
+        let output = home.run(&[&fixed[..], &["--helper-model", "m", "--pairs", "1"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    };
+    generate(&["--add"]);
+    assert_eq!(answers(&current), ["One it is.", "At nine."]);
+    generate(&["--add", "--no-documents", "--prompt", "sums", "--rows", "1"]);
+    assert_eq!(answers(&current), ["One it is.", "At nine.", "Four of them."]);
+    assert!(lines(&current)[2].get("source").is_none(), "no document stands behind it");
+    let list = home.json(&["data", "versions", "list", "--project", "shop"]);
+    assert_eq!(list["versions"].as_array().map(Vec::len), Some(2), "what was there before each is kept: {list}");
+    generate(&["--add"]);
+    assert_eq!(answers(&current), ["One it is.", "Four of them.", "At nine."], "rows of other work stay");
+    assert_eq!(home.run(&[&fixed[..2], &["--add", "--helper-model", "m"]].concat()).status.code(), Some(2));
+
+    // A document goes; its rows stay until they are asked to go too.
+    let listed = home.json(&["data", "documents", "--project", "shop"]);
+    assert_eq!(listed["documents"].as_array().map(Vec::len), Some(1), "{listed}");
+    let second = home.write("b.md", "# Prices\n\nBread is two euros.\n");
+    home.json(&["data", "chunk", &second, "--project", "shop"]);
+    let removed = home.json(&["data", "documents", "--project", "shop", "--remove", &page]);
+    assert_eq!(removed["removed"][0]["rows"], 1, "{removed}");
+    assert_eq!((removed["documents"].as_array().map(Vec::len), answers(&current).len()), (Some(1), 3));
+    let search = |words: &str| {
+        let found = home.json(&["data", "search", "--project", "shop", words]);
+        found["results"].as_array().map(Vec::len)
+    };
+    assert_eq!((search("sundays"), search("bread")), (Some(0), Some(1)), "what is gone is not found");
+    assert_eq!(home.json(&["data", "chunk", &second, "--project", "shop"])["unchanged"], 1);
+    assert_eq!(home.json(&["data", "chunk", &page, "--project", "shop"])["unchanged"], 0, "it comes back as a new one");
+    let removed = home.json(&["data", "documents", "--project", "shop", "--remove", &page, "--with-rows"]);
+    assert_eq!(removed["rows_left_out"], 1, "{removed}");
+    assert_eq!(answers(&current), ["One it is.", "Four of them."], "{removed}");
+    let unknown = home.fault(3, &["data", "documents", "--project", "shop", "--remove", &page]);
+    assert_eq!(unknown["code"], "PS-FILE-001");
 }

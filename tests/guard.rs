@@ -2,6 +2,8 @@
 
 #[path = "guard/campaign.rs"]
 mod campaign;
+#[path = "guard/card.rs"]
+mod card;
 #[path = "guard/faults.rs"]
 mod faults;
 #[path = "guard/poison.rs"]

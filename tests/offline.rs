@@ -86,6 +86,7 @@ fn commands_that_need_no_network_open_no_socket_b13() {
         &["data", "inspect", &data, "--model", "starter"],
         &["data", "chunk", &page, "--project", "notes"],
         &["data", "search", "--project", "notes", "shop"],
+        &["data", "documents", "--project", "notes"],
         &["data", "embed", "--project", "notes", "--provider", "local", "--embedding-model", "starter"],
         &["data", "search", "--project", "notes", "when is it open"],
         &["data", "score", &data],

@@ -4,6 +4,8 @@
 mod answers;
 #[path = "planning/campaigns.rs"]
 mod campaigns;
+#[path = "planning/card.rs"]
+mod card;
 #[path = "planning/machine.rs"]
 mod machine;
 #[path = "planning/reserved.rs"]

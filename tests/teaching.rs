@@ -1,5 +1,9 @@
 //! Helper models through the real program: rows from chunks, labels, a person's conversations, and every failure.
 
+#[path = "teaching/chain.rs"]
+mod chain;
+#[path = "teaching/exports.rs"]
+mod exports;
 #[path = "teaching/kills.rs"]
 mod kills;
 #[path = "teaching/people.rs"]

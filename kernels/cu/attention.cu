@@ -26,8 +26,7 @@ DEVICE void attention_tile(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const floa
   float largest = has_sinks ? (float)sinks[head] : minus_infinity(), sum = has_sinks ? 1.0f : 0.0f;
 
   i64 last = tile.position + tile.count - 1;
-  i64 first = tile.position >= window ? tile.position - window + 1 : 0;
-  for (i64 at = first / SIDE * SIDE; at <= last; at += SIDE) {
+  for (i64 at = first_seen(tile, window) / SIDE * SIDE; at <= last; at += SIDE) {
     __syncthreads();  // the keys and scores of the step before have been read
     load_rows(keys, k, ldk, tile.key_row + at, last + 1 - at, SIDE, head_dim, WIDTH);
     load_rows(values, v, ldk, tile.key_row + at, last + 1 - at, SIDE, head_dim, WIDTH);

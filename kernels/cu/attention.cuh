@@ -27,4 +27,13 @@ DEVICE void load_rows(Ptr<float> to, Ptr<const float> from, i64 ld, i64 first, i
 
 // Whether a query sees a key: not ahead of it, and not `window` or more behind it.
 DEVICE bool sees(i64 query, i64 key, i64 window) { return key <= query && key > query - window; }
-
+// The first position that any query of a tile sees.
+DEVICE i64 first_seen(const Tile& tile, i64 window) {
+  return tile.position >= window ? tile.position - window + 1 : 0;
+}
+// How many rows after the first key of a tile the last query lies that sees any of its keys; a tile of keys has the row
+// after the sequence's last as its `key_row`.
+DEVICE i64 reach_of_keys(const Tile& tile, i64 window) {
+  i64 rest = tile.key_row - tile.row;
+  return window < rest - tile.count + 1 ? tile.count - 1 + window : rest;
+}

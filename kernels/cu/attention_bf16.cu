@@ -13,7 +13,7 @@ DEVICE float row_sum(float x) {
 
 template <int WIDTH>
 DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,
-                          i64 ld, Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale,
+                          i64 ldq, i64 ldk, Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale,
                           i64 window, float cap, int has_sinks) {
   constexpr int KEYS = SIDE_MMA;
   SHARED(u16, keys, KEYS * (WIDTH + 8));
@@ -22,18 +22,11 @@ DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> 
   int head = blockIdx.x % heads, kv = head / (heads / kv_heads);
   int mine = threadIdx.x / 32 * 16;
   q = q + head * WIDTH;
-  k = k + (tile.key_row * ld + kv * WIDTH);
-  v = v + (tile.key_row * ld + kv * WIDTH);
+  k = k + (tile.key_row * ldk + kv * WIDTH);
+  v = v + (tile.key_row * ldk + kv * WIDTH);
 
   u32 query[WIDTH / 16][4];
-  start_head<WIDTH, SIDE_MMA>(keys, q, ld, tile.row, tile.row + tile.count - 1);
-  copy_group();
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(query[c], keys, mine, c * 16);
-  __syncthreads();  // the queries have been read: keys may come
-
+  tile_fragments<WIDTH>(query, keys, q, ldq, tile);
   float out[WIDTH / 8][4];
   clear(out);
   // Rows `result_row(0)` and `result_row(2)` of this warp. A sink takes part from the beginning and has no value.
@@ -44,28 +37,20 @@ DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> 
     sum[r] = has_sinks ? 1.0f : 0.0f;
   }
   i64 last = tile.position + tile.count - 1;
-  i64 begin = (tile.position >= window ? tile.position - window + 1 : 0) / KEYS * KEYS;
-  start_head<WIDTH, KEYS>(keys, k, ld, begin, last);
+  i64 begin = first_seen(tile, window) / KEYS * KEYS;
+  start_head<WIDTH, KEYS>(keys, k, ldk, begin, last);
   copy_group();
-  start_head<WIDTH, KEYS>(values, v, ld, begin, last);
+  start_head<WIDTH, KEYS>(values, v, ldk, begin, last);
   copy_group();
   for (i64 at = begin; at <= last; at += KEYS) {
     wait_copies<1>();
     __syncthreads();  // the keys are there
     float score[KEYS / 8][4];
     clear(score);
-#pragma unroll
-    for (int c = 0; c < WIDTH / 16; c++) {
-#pragma unroll
-      for (int j = 0; j < KEYS / 16; j++) {
-        u32 right[4];
-        column_fragment<WIDTH>(right, keys, j * 16, c * 16);
-        multiply_16(score[2 * j], score[2 * j + 1], query[c], right);
-      }
-    }
+    add_scores<WIDTH>(score, query, keys);
     wait_copies<0>();
     __syncthreads();  // the values are there, and the keys have been read
-    if (at + KEYS <= last) start_head<WIDTH, KEYS>(keys, k, ld, at + KEYS, last);
+    if (at + KEYS <= last) start_head<WIDTH, KEYS>(keys, k, ldk, at + KEYS, last);
     copy_group();
 
     float before[2] = {largest[0], largest[1]};
@@ -102,19 +87,9 @@ DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> 
     for (int c = 0; c < WIDTH / 8; c++)
 #pragma unroll
       for (int e = 0; e < 4; e++) out[c][e] *= correction[e / 2];
-#pragma unroll
-    for (int j = 0; j < KEYS / 16; j++) {
-      u32 chance[4];
-      as_left(chance, score[2 * j], score[2 * j + 1]);
-#pragma unroll
-      for (int c = 0; c < WIDTH / 16; c++) {
-        u32 right[4];
-        step_fragment<WIDTH>(right, values, j * 16, c * 16);
-        multiply_16(out[2 * c], out[2 * c + 1], chance, right);
-      }
-    }
+    add_rows<WIDTH>(out, score, values);
     __syncthreads();  // the values have been read
-    if (at + KEYS <= last) start_head<WIDTH, KEYS>(values, v, ld, at + KEYS, last);
+    if (at + KEYS <= last) start_head<WIDTH, KEYS>(values, v, ldk, at + KEYS, last);
     copy_group();
   }
 #pragma unroll
@@ -131,10 +106,11 @@ DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> 
 
 #define ATTENTION_BF16(width)                                                                                       \
   KERNEL(attention_bf16_##width, ATTENTION_THREADS)                                                                 \
-  (Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v, i64 ld,             \
+  (Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, i64 ldq, Ptr<const u16> k, Ptr<const u16> v, i64 ldk,   \
    Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale, i64 window, float cap,       \
    int has_sinks) {                                                                                                 \
-    attention_mma<width>(y, ldy, lse, q, k, v, ld, sinks, tiles, heads, kv_heads, scale, window, cap, has_sinks);   \
+    attention_mma<width>(y, ldy, lse, q, k, v, ldq, ldk, sinks, tiles, heads, kv_heads, scale, window, cap,         \
+                         has_sinks);                                                                                \
   }
 
 ATTENTION_BF16(16)

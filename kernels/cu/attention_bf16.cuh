@@ -34,8 +34,6 @@ template <int WIDTH> DEVICE void step_fragment(u32 (&to)[4], Ptr<const u16> rows
   load_matrices_transposed(to, rows + ((row + lane / 8 % 2 * 8 + lane % 8) * (WIDTH + 8) + col + lane / 16 * 8));
 }
 
-DEVICE u32 pair_bf16(float low, float high) { return (u32)to_bf16(low) | (u32)to_bf16(high) << 16; }
-
 // 16 x 16 results as the left factor of the next product.
 DEVICE void as_left(u32 (&to)[4], const float (&first)[4], const float (&second)[4]) {
   to[0] = pair_bf16(first[0], first[1]);
@@ -48,6 +46,48 @@ DEVICE void as_left(u32 (&to)[4], const float (&first)[4], const float (&second)
 DEVICE void multiply_16(float (&first)[4], float (&second)[4], const u32 (&left)[4], const u32 (&right)[4]) {
   multiply_bf16(first, left, right[0], right[1]);
   multiply_bf16(second, left, right[2], right[3]);
+}
+
+// This warp's 16 of a tile's rows as left factors, by way of shared memory that is free afterwards.
+template <int WIDTH>
+DEVICE void tile_fragments(u32 (&to)[WIDTH / 16][4], Ptr<u16> way, Ptr<const u16> from, i64 ld, const Tile& tile) {
+  start_head<WIDTH, SIDE_MMA>(way, from, ld, tile.row, tile.row + tile.count - 1);
+  copy_group();
+  wait_copies<0>();
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(to[c], way, (int)threadIdx.x / 32 * 16, c * 16);
+  __syncthreads();  // the rows have been read: others may come
+}
+
+// scores += left·rowsᵀ, of 16 rows by N * 8 rows of shared memory.
+template <int WIDTH, int N>
+DEVICE void add_scores(float (&scores)[N][4], const u32 (&left)[WIDTH / 16][4], Ptr<const u16> rows) {
+#pragma unroll
+  for (int c = 0; c < WIDTH / 16; c++) {
+#pragma unroll
+    for (int j = 0; j < N / 2; j++) {
+      u32 right[4];
+      column_fragment<WIDTH>(right, rows, j * 16, c * 16);
+      multiply_16(scores[2 * j], scores[2 * j + 1], left[c], right);
+    }
+  }
+}
+
+// out += factors·rows, of 16 rows by N * 8 steps, each a row of shared memory.
+template <int WIDTH, int N>
+DEVICE void add_rows(float (&out)[WIDTH / 8][4], const float (&factors)[N][4], Ptr<const u16> rows) {
+#pragma unroll
+  for (int j = 0; j < N / 2; j++) {
+    u32 left[4];
+    as_left(left, factors[2 * j], factors[2 * j + 1]);
+#pragma unroll
+    for (int c = 0; c < WIDTH / 16; c++) {
+      u32 right[4];
+      step_fragment<WIDTH>(right, rows, j * 16, c * 16);
+      multiply_16(out[2 * c], out[2 * c + 1], left, right);
+    }
+  }
 }
 
 template <int N> DEVICE void clear(float (&sums)[N][4]) {

@@ -30,20 +30,8 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
   v = v + (tile.key_row * ld + kv * WIDTH);
 
   u32 query[WIDTH / 16][4], grad[WIDTH / 16][4];
-  start_head<WIDTH, SIDE_MMA>(keys, q + head * WIDTH, ld, tile.row, last_row);
-  copy_group();
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(query[c], keys, mine, c * 16);
-  __syncthreads();  // the queries have been read
-  start_head<WIDTH, SIDE_MMA>(keys, dy + head * WIDTH, lddy, tile.row, last_row);
-  copy_group();
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int c = 0; c < WIDTH / 16; c++) left_fragment<WIDTH>(grad[c], keys, mine, c * 16);
-  __syncthreads();  // the gradients have been read: keys may come
+  tile_fragments<WIDTH>(query, keys, q + head * WIDTH, ld, tile);
+  tile_fragments<WIDTH>(grad, keys, dy + head * WIDTH, lddy, tile);
 
   float row_lse[2], row_dot[2];
 #pragma unroll
@@ -56,7 +44,7 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
   float out[WIDTH / 8][4];
   clear(out);
   i64 last = tile.position + tile.count - 1;
-  i64 begin = (tile.position >= window ? tile.position - window + 1 : 0) / KEYS * KEYS;
+  i64 begin = first_seen(tile, window) / KEYS * KEYS;
   for (i64 at = begin; at <= last; at += KEYS) {
     start_head<WIDTH, KEYS>(keys, k, ld, at, last);
     start_head<WIDTH, KEYS>(values, v, ld, at, last);
@@ -66,17 +54,8 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
     float score[KEYS / 8][4], dyv[KEYS / 8][4];
     clear(score);
     clear(dyv);
-#pragma unroll
-    for (int c = 0; c < WIDTH / 16; c++) {
-#pragma unroll
-      for (int j = 0; j < KEYS / 16; j++) {
-        u32 right[4];
-        column_fragment<WIDTH>(right, keys, j * 16, c * 16);
-        multiply_16(score[2 * j], score[2 * j + 1], query[c], right);
-        column_fragment<WIDTH>(right, values, j * 16, c * 16);
-        multiply_16(dyv[2 * j], dyv[2 * j + 1], grad[c], right);
-      }
-    }
+    add_scores<WIDTH>(score, query, keys);
+    add_scores<WIDTH>(dyv, grad, values);
 #pragma unroll
     for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
@@ -85,17 +64,7 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
         bool is_seen = sees(tile.position + mine + result_row(e), key, window);
         slope_of(score[j][e], dyv[j][e], is_seen, row_lse[e / 2], row_dot[e / 2], scale, cap);
       }
-#pragma unroll
-    for (int j = 0; j < KEYS / 16; j++) {
-      u32 ds[4];
-      as_left(ds, dyv[2 * j], dyv[2 * j + 1]);
-#pragma unroll
-      for (int c = 0; c < WIDTH / 16; c++) {
-        u32 right[4];
-        step_fragment<WIDTH>(right, keys, j * 16, c * 16);
-        multiply_16(out[2 * c], out[2 * c + 1], ds, right);
-      }
-    }
+    add_rows<WIDTH>(out, dyv, keys);
     __syncthreads();  // keys and values have been read
   }
 #pragma unroll
@@ -128,9 +97,7 @@ DEVICE void attention_dkv_mma(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u
   float key_out[WIDTH / 8][4], value_out[WIDTH / 8][4];
   clear(key_out);
   clear(value_out);
-  // The last query that sees any of these keys.
-  i64 rest = tile.key_row - tile.row;
-  i64 reach = window < rest - tile.count + 1 ? tile.count - 1 + window : rest;
+  i64 rest = tile.key_row - tile.row, reach = reach_of_keys(tile, window);
   for (int head = kv * group; head < (kv + 1) * group; head++) {
     for (i64 at = 0; at < reach; at += QUERIES) {
       __syncthreads();  // what the step before read
@@ -162,17 +129,8 @@ DEVICE void attention_dkv_mma(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u
           i64 of = (tile.row + (query < rest ? query : rest - 1)) * heads + head;
           slope_of(score[j][e], dyv[j][e], is_seen, lse[of], dots[of], scale, cap);
         }
-      u32 chance[4], ds[4];
-      as_left(chance, score[0], score[1]);
-      as_left(ds, dyv[0], dyv[1]);
-#pragma unroll
-      for (int c = 0; c < WIDTH / 16; c++) {
-        u32 right[4];
-        step_fragment<WIDTH>(right, grads, 0, c * 16);
-        multiply_16(value_out[2 * c], value_out[2 * c + 1], chance, right);
-        step_fragment<WIDTH>(right, queries, 0, c * 16);
-        multiply_16(key_out[2 * c], key_out[2 * c + 1], ds, right);
-      }
+      add_rows<WIDTH>(value_out, score, grads);
+      add_rows<WIDTH>(key_out, dyv, queries);
     }
   }
 #pragma unroll

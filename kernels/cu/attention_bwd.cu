@@ -73,8 +73,7 @@ DEVICE void attention_dq_tile(Ptr<float> dq, i64 lddq, Ptr<const float> dy, i64 
 #pragma unroll
   for (int c = 0; c < COLS; c++) out[c] = 0.0f;
   i64 last = tile.position + tile.count - 1;
-  i64 first = tile.position >= window ? tile.position - window + 1 : 0;
-  for (i64 at = first / SIDE * SIDE; at <= last; at += SIDE) {
+  for (i64 at = first_seen(tile, window) / SIDE * SIDE; at <= last; at += SIDE) {
     __syncthreads();  // what the step before read
     load_rows(keys, k + kv * head_dim, ld, tile.key_row + at, last + 1 - at, SIDE, head_dim, WIDTH);
     load_rows(values, v + kv * head_dim, ld, tile.key_row + at, last + 1 - at, SIDE, head_dim, WIDTH);
@@ -119,9 +118,7 @@ DEVICE void attention_dkv_tile(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const 
   float key_out[COLS], value_out[COLS];
 #pragma unroll
   for (int c = 0; c < COLS; c++) key_out[c] = value_out[c] = 0.0f;
-  // The last query that sees any of these keys.
-  i64 rest = tile.key_row - tile.row;
-  i64 reach = window < rest - tile.count + 1 ? tile.count - 1 + window : rest;
+  i64 rest = tile.key_row - tile.row, reach = reach_of_keys(tile, window);
   for (int head = kv * group; head < (kv + 1) * group; head++) {
     for (i64 at = 0; at < reach; at += SIDE) {
       i64 n_queries = rest - at;

@@ -23,6 +23,8 @@ typedef unsigned char u8;
 #define KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 2) name
 // An array that the threads of a block share.
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
+// One at a multiple of 1024, where patterns of the tensor cores begin.
+#define SHARED_TILE(type, name, count) __shared__ __align__(1024) type name[count]
 // An address in the memory of the device; the emulation checks what is done with it.
 template <class T> using Ptr = T*;
 
@@ -49,6 +51,24 @@ DEVICE void load_matrices_transposed(u32 (&to)[4], const u16* row) {
                : "r"(shared_address(row))
                : "memory");
 }
+// 16 bytes of memory that nobody writes meanwhile, at a multiple of 16.
+template <class T> DEVICE void load_16_bytes(u32 (&words)[4], const T* from) {
+  asm("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];"
+      : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+      : "l"(from));
+}
+// Four of them at a multiple of 4, the first in the low bits.
+DEVICE u32 load_4_bytes(const u8* from) {
+  u32 word;
+  asm("ld.global.nc.u32 %0, [%1];" : "=r"(word) : "l"(from));
+  return word;
+}
+// Two numbers as bfloat16, the first in the low half.
+DEVICE u32 pair_bf16(float low, float high) {
+  u32 both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
 // 16 bytes to memory at a multiple of 16.
 DEVICE void store_16_bytes(u16* to, const u32 (&words)[4]) {
   asm volatile("st.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]),
@@ -61,6 +81,33 @@ DEVICE void multiply_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Compute capability 9.0 alone: a group of four warps multiplies tiles of shared memory while its threads go on.
+// Where a tile lies: its address, the distances in bytes of its groups of columns and of its groups of eight rows, and
+// the pattern in which its pieces change places (1: of rows of 128 bytes, 2: of 64).
+DEVICE u64 tile_at_shared(const u16* at, u32 columns, u32 rows, u32 pattern) {
+  u64 address = shared_address(at) >> 4 & 0x3fffu;
+  return address | (u64)(columns >> 4) << 16 | (u64)(rows >> 4) << 32 | (u64)pattern << 62;
+}
+// What this thread copied to shared memory is there for the tensor cores, too.
+DEVICE void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+DEVICE void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void product_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Until at most `left` groups of products are under way.
+template <int left> DEVICE void wait_products() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(left) : "memory"); }
+// d += a·b of 64 x 16 by 16 x 128 numbers in bfloat16. A row of `a` lies together; of `b` a column of the result does, or
+// with BY_STEP a row.
+template <bool BY_STEP> DEVICE void multiply_tiles(float (&d)[16][4], u64 a, u64 b) {
+#define FOUR(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,"
+      "%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, 1, 1, 1, 0, %66;"
+      : FOUR(0), FOUR(1), FOUR(2), FOUR(3), FOUR(4), FOUR(5), FOUR(6), FOUR(7), FOUR(8), FOUR(9), FOUR(10), FOUR(11),
+        FOUR(12), FOUR(13), FOUR(14), FOUR(15)
+      : "l"(a), "l"(b), "n"(BY_STEP ? 1 : 0));
+#undef FOUR
 }
 #endif
 
@@ -84,6 +131,43 @@ DEVICE u16 to_bf16(float x) {
   u32 bits = is_finite(x) ? rounded_bits(x, 16) : __float_as_uint(x);
   // What is no number must stay none, wherever its bits are.
   return (u16)(x == x ? bits >> 16 : 0x7fc0u);
+}
+
+#ifdef HOST_EMU
+DEVICE u32 pair_bf16(float low, float high) { return (u32)to_bf16(low) | (u32)to_bf16(high) << 16; }
+#endif
+
+// Eight numbers from `from` on; `is_wide`: they lie at a multiple of 16 bytes.
+DEVICE void load_8(float (&to)[8], Ptr<const float> from, int is_wide) {
+  if (is_wide) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      u32 words[4];
+      load_16_bytes(words, from + half * 4);
+#pragma unroll
+      for (int e = 0; e < 4; e++) to[half * 4 + e] = __uint_as_float(words[e]);
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < 8; e++) to[e] = from[e];
+  }
+}
+
+// The same of which only `there` exist, zeros for the others.
+DEVICE void load_8_of(float (&to)[8], Ptr<const float> from, i64 there, int is_wide) {
+  if (there >= 8) {
+    load_8(to, from, is_wide);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 8; e++) to[e] = e < there ? (float)from[e] : 0.0f;
+  }
+}
+// Eight numbers as bfloat16 to a multiple of 16 bytes.
+DEVICE void store_8_bf16(Ptr<u16> to, const float (&numbers)[8]) {
+  u32 words[4];
+#pragma unroll
+  for (int e = 0; e < 4; e++) words[e] = pair_bf16(numbers[2 * e], numbers[2 * e + 1]);
+  store_16_bytes(to, words);
 }
 
 // This thread among all of the launch, and how many there are.

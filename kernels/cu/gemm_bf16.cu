@@ -4,18 +4,18 @@
 // come in. A lies with its steps together, B with its steps together (a column of the result is a row of memory) or with
 // its columns together (a step is a row). Rows of shared memory have no gaps: pieces of 16 bytes change places with the
 // row, so that the eight rows of a matrix lie in different banks.
-#include "device.cuh"
+#include "gemm_bf16.cuh"
 
-constexpr int STEPS_BF16 = 32, STAGES_BF16 = 3;
-// Neighbouring blocks go down so many tiles before they go across: what they read stays in the cache.
-constexpr int GROUP_BF16 = 8;
-
-// f32 rows as rows of bfloat16, zeros beyond `rows` and `depth`.
+// f32 rows as rows of bfloat16, zeros beyond `rows` and `depth`, eight numbers at a time: `padded_depth` is a multiple of
+// 8. `is_wide`: all rows of `x` begin at a multiple of 16 bytes.
 KERNEL(pack_bf16, THREADS)
-(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth) {
-  for (i64 e = thread_index(); e < padded_rows * padded_depth; e += thread_count()) {
-    i64 i = e / padded_depth, l = e % padded_depth;
-    to[e] = i < rows && l < depth ? to_bf16(x[i * stride + l]) : (u16)0;
+(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth, int is_wide) {
+  i64 across = padded_depth / 8;
+  for (i64 at = thread_index(); at < padded_rows * across; at += thread_count()) {
+    i64 i = at / across, l = at % across * 8;
+    float numbers[8];
+    load_8_of(numbers, x + (i * stride + l), i < rows ? depth - l : 0, is_wide);
+    store_8_bf16(to + at * 8, numbers);
   }
 }
 
@@ -37,17 +37,8 @@ KERNEL(pack_bf16_columns, THREADS)
   }
 }
 
-// Where piece `piece` of row `row` lies, in rows of 32 steps and in rows of WIDTH columns.
-DEVICE int step_place(int row, int piece) { return row * STEPS_BF16 + ((piece ^ (row >> 1 & 3)) * 8); }
+// Where piece `piece` of row `row` lies in rows of WIDTH columns.
 template <int WIDTH> DEVICE int column_place(int row, int piece) { return row * WIDTH + ((piece ^ (row & 7)) * 8); }
-
-// `count` rows of 32 steps, `ld` apart.
-template <int COUNT, int MEMBERS> DEVICE void start_steps(Ptr<u16> to, Ptr<const u16> from, i64 ld) {
-  for (int at = threadIdx.x; at < COUNT * 4; at += MEMBERS) {
-    int row = at / 4, piece = at % 4;
-    copy_16_bytes(to + step_place(row, piece), from + (row * ld + piece * 8));
-  }
-}
 
 // 32 steps of WIDTH columns, `ld` apart.
 template <int WIDTH, int MEMBERS> DEVICE void start_columns(Ptr<u16> to, Ptr<const u16> from, i64 ld) {
@@ -58,22 +49,24 @@ template <int WIDTH, int MEMBERS> DEVICE void start_columns(Ptr<u16> to, Ptr<con
   }
 }
 
+// With `parts` above one the sum is cut into so many pieces, a block has one of them, and piece `p` of the result is at
+// `y + p * m * ldy`, as it is (`add_parts` makes the result of them).
+//
 // DOWN x ACROSS warps. A is [m, k] with rows up to the next multiple of ROWS. B is [n, k] with rows up to the next
 // multiple of COLS, or [k, n] with columns up to it. k is a multiple of 32.
 template <int ROWS, int COLS, int DOWN, int ACROSS, bool BY_STEP>
 DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb,
-                         Ptr<const float> bias, i64 m, i64 n, i64 k, float alpha, int has_bias, int is_add) {
+                         Ptr<const float> bias, i64 m, i64 n, i64 k, i64 parts, float alpha, int has_bias, int is_add) {
   constexpr int MEMBERS = DOWN * ACROSS * 32, HIGH = ROWS / DOWN / 16, WIDE = COLS / ACROSS / 8;
   SHARED(u16, left, STAGES_BF16 * ROWS * STEPS_BF16);
   SHARED(u16, right, STAGES_BF16 * COLS * STEPS_BF16);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int warp_row = warp / ACROSS * (ROWS / DOWN), warp_col = warp % ACROSS * (COLS / ACROSS);
-  i64 tiles_down = (m + ROWS - 1) / ROWS, tiles_across = (n + COLS - 1) / COLS;
-  i64 group = blockIdx.x / (GROUP_BF16 * tiles_across) * GROUP_BF16, inside = blockIdx.x % (GROUP_BF16 * tiles_across);
-  i64 height = tiles_down - group < GROUP_BF16 ? tiles_down - group : GROUP_BF16;
-  i64 row0 = (group + inside % height) * ROWS, col0 = inside / height * COLS;
-  a = a + row0 * lda;
-  b = b + (BY_STEP ? col0 : col0 * ldb);
+  Cell cell = cell_of_block<ROWS, COLS>(m, n, k, parts);
+  k = cell.count;
+  a = a + (cell.row * lda + cell.begin);
+  b = b + (BY_STEP ? cell.begin * ldb + cell.col : cell.col * ldb + cell.begin);
+  y = y + cell.part * m * ldy;
   float sum[HIGH][WIDE][4];
 #pragma unroll
   for (int i = 0; i < HIGH; i++)
@@ -132,25 +125,35 @@ DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<c
 #pragma unroll
   for (int i = 0; i < HIGH; i++)
 #pragma unroll
-    for (int j = 0; j < WIDE; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        i64 row = row0 + warp_row + i * 16 + lane / 4 + e / 2 * 8, col = col0 + warp_col + j * 8 + lane % 4 * 2 + e % 2;
-        if (row >= m || col >= n) continue;
-        float value = alpha * sum[i][j][e];
-        if (has_bias) value += bias[col];
-        y[row * ldy + col] = is_add ? y[row * ldy + col] + value : value;
-      }
+    for (int j = 0; j < WIDE; j++) {
+      store_sums(y, ldy, sum[i][j], cell.row + warp_row + i * 16, cell.col + warp_col + j * 8, bias, m, n, alpha,
+                 has_bias, is_add);
+    }
 }
 
 #define PRODUCT_BF16(name, rows, cols, down, across, by_step)                                                       \
   KERNEL(name, down* across * 32)                                                                                   \
   (Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb, Ptr<const float> bias, i64 m, i64 n, \
-   i64 k, float alpha, int has_bias, int is_add) {                                                                  \
-    product_bf16<rows, cols, down, across, by_step>(y, ldy, a, lda, b, ldb, bias, m, n, k, alpha, has_bias, is_add); \
+   i64 k, i64 parts, float alpha, int has_bias, int is_add) {                                                       \
+    product_bf16<rows, cols, down, across, by_step>(y, ldy, a, lda, b, ldb, bias, m, n, k, parts, alpha, has_bias,   \
+                                                    is_add);                                                         \
   }
 
 PRODUCT_BF16(gemm_bf16, 64, 64, 2, 2, false)
 PRODUCT_BF16(gemm_bf16_steps, 64, 64, 2, 2, true)
 PRODUCT_BF16(gemm_bf16_large, 128, 128, 2, 4, false)
 PRODUCT_BF16(gemm_bf16_large_steps, 128, 128, 2, 4, true)
+
+// y (=|+=) alpha·(the pieces of a sum, in their order) + bias.
+KERNEL(add_parts, THREADS)
+(Ptr<float> y, i64 ldy, Ptr<const float> pieces, Ptr<const float> bias, i64 m, i64 n, i64 parts, float alpha,
+ int has_bias, int is_add) {
+  for (i64 e = thread_index(); e < m * n; e += thread_count()) {
+    float value = 0.0f;
+    for (i64 part = 0; part < parts; part++) value += pieces[part * m * n + e];
+    value *= alpha;
+    if (has_bias) value += bias[e % n];
+    i64 at = e / n * ldy + e % n;
+    y[at] = is_add ? y[at] + value : value;
+  }
+}

@@ -10,6 +10,15 @@ KERNEL(copy_window, THREADS)(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx,
   }
 }
 
+// Row `i` of y is row `chosen[i]` of x, or with `is_back` row `chosen[i]` of y is row `i` of x; no row is chosen twice.
+KERNEL(move_rows, THREADS)
+(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, Ptr<const u32> chosen, i64 count, i64 cols, int is_back) {
+  for (i64 e = thread_index(); e < count * cols; e += thread_count()) {
+    i64 i = e / cols, j = e % cols, other = chosen[i];
+    y[(is_back ? other : i) * ldy + j] = x[(is_back ? i : other) * ldx + j];
+  }
+}
+
 // y = value
 KERNEL(fill_window, THREADS)(Ptr<float> y, i64 ldy, i64 rows, i64 cols, float value) {
   for (i64 e = thread_index(); e < rows * cols; e += thread_count()) y[e / cols * ldy + e % cols] = value;

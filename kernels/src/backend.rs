@@ -7,6 +7,7 @@
 //! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
+use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
@@ -39,6 +40,16 @@ impl<'a, B: Backend> Operand<'a, B> {
     pub fn transposed(x: In<'a, B>) -> Self {
         Self { x, transposed: true }
     }
+}
+
+/// One of the products of [`Backend::linears`].
+pub struct Part<'a, B: Backend> {
+    /// Its columns of the output.
+    pub columns: std::ops::Range<usize>,
+    /// `[columns, in]`.
+    pub w: Matrix<'a, B>,
+    /// `[1, columns]`.
+    pub bias: Option<&'a Tensor<B>>,
 }
 
 /// Parameters of an RMS norm (Zhang & Sennrich 2019).
@@ -215,6 +226,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
     /// The numbers of `t`, row-major.
     fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>>;
+    /// What [`Backend::download`] gives, of a tensor that is not needed any more.
+    #[expect(clippy::wrong_self_convention, reason = "it is the tensor that goes into numbers")]
+    fn into_numbers(&self, t: Tensor<Self>) -> Result<Vec<f32>> {
+        self.download(&t)
+    }
     /// A matrix with these numbers.
     fn tensor(&self, rows: usize, cols: usize, data: &[f32]) -> Result<Tensor<Self>> {
         let mut t = self.zeros(rows, cols)?;
@@ -227,6 +243,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
             *t = self.zeros(rows, cols)?;
         }
         Ok(())
+    }
+    /// Take memory of the device for `bytes` at once, where it has memory of its own: what is asked for later is given
+    /// from it.
+    fn reserve(&self, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+    /// Give back memory of the device that is kept and not used.
+    fn trim(&self) {}
+    /// Memory of the device; `None` where that is the computer's.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
     }
     /// `y = x` or `y += x`.
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()>;
@@ -259,6 +286,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         bias: Option<&Tensor<Self>>,
         write: Write,
     ) -> Result<()>;
+    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap: the bits of as many calls of
+    /// [`Backend::linear`], which is what it does where a device has nothing better.
+    fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
+        for part in parts {
+            self.linear(y.by_ref().cols(part.columns.clone()), x, part.w, part.bias, Write::Set)?;
+        }
+        Ok(())
+    }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.

@@ -32,7 +32,7 @@ pub mod weight;
 
 pub use backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
-    Operand, RopeParams, Segment, Turn, Write,
+    Operand, Part, RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
 pub use quant::eight_bit::{EightBit, Rounding};

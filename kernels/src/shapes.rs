@@ -7,6 +7,7 @@ use crate::backend::{
 use crate::error::{Error, Result};
 use crate::quant::eight_bit::{BLOCK, EightBit};
 use crate::tensor::{In, Out, Tensor, Window};
+use std::ops::Range;
 
 /// Anything with rows and columns.
 pub(crate) trait Dims {
@@ -86,6 +87,26 @@ pub(crate) fn linear(y: &impl Dims, x: &impl Dims, w: (usize, usize), bias: Opti
     is("linear", "x", x, (rows, w.1))?;
     is("linear", "y", y, (rows, w.0))?;
     bias.map_or(Ok(()), |bias| is("linear", "bias", bias, (1, w.0)))
+}
+
+/// x: `[rows, in]`; of every part its columns, the shape of w and the bias: they ascend without overlap.
+pub(crate) fn linears<'a>(
+    y: &impl Dims,
+    x: &impl Dims,
+    parts: impl Iterator<Item = (&'a Range<usize>, (usize, usize), Option<&'a (impl Dims + 'a)>)>,
+) -> Result<()> {
+    let (rows, cols) = y.dims();
+    is("linears", "y", y, (rows, cols))?;
+    let mut end = 0;
+    for (columns, w, bias) in parts {
+        let is_in_order = end <= columns.start && columns.start <= columns.end && columns.end <= cols;
+        ensure("linears", is_in_order, || format!("columns {columns:?} behind {end} of {cols}"))?;
+        ensure("linears", columns.len() == w.0, || format!("columns {columns:?} for {} outputs", w.0))?;
+        is("linears", "x", x, (rows, w.1))?;
+        bias.map_or(Ok(()), |bias| is("linears", "bias", bias, (1, w.0)))?;
+        end = columns.end;
+    }
+    Ok(())
 }
 
 /// dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.

@@ -21,6 +21,11 @@ impl<B: Backend> Tensor<B> {
         Self { buf, rows, cols }
     }
 
+    /// `buf` holds `rows * cols` elements now. For backends.
+    pub fn set_shape(&mut self, rows: usize, cols: usize) {
+        (self.rows, self.cols) = (rows, cols);
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

@@ -243,10 +243,7 @@ pub fn sha256_of(value: &Value) -> String {
 
 /// Hash of some bytes, 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(DIGITS), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
+    durable::hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

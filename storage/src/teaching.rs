@@ -240,6 +240,27 @@ impl Store {
         })
     }
 
+    /// Another version of what a job was begun with. What makes it the same work stays in its key.
+    pub fn put_teaching_settings(&self, job: i64, settings: &Value) -> Result<()> {
+        self.write(Durability::Committed, |transaction| {
+            transaction
+                .execute("UPDATE teaching_jobs SET settings = ?2 WHERE id = ?1", params![job, settings.to_string()])
+                .map(drop)
+        })
+    }
+
+    /// The rows of a job that passed the checks, as the helper wrote them and, once more, as a person changed them.
+    pub fn teaching_wordings(&self, job: i64) -> Result<Vec<Value>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT content FROM teaching_rows WHERE job = ?1 AND reason IS NULL
+                 UNION ALL SELECT edited FROM teaching_rows WHERE job = ?1 AND edited IS NOT NULL",
+            )?;
+            let wordings = statement.query_map([job], |row| json(&row.get::<_, String>(0)?))?;
+            wordings.collect()
+        })
+    }
+
     /// The text of a project's chunk, by its document and the name that rows know it by.
     pub fn chunk_text(&self, project: i64, path: &str, name: &str) -> Result<Option<String>> {
         self.read(|connection| {

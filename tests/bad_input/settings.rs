@@ -29,6 +29,8 @@ fn numbers_out_of_range() {
         ("training.optimizer=sgd", "training.optimizer"),
         ("training.precision=f8", "training.precision"),
         ("training.neftune_alpha=-1", "training.neftune_alpha"),
+        ("training.kept_layers=-1", "training.kept_layers"),
+        ("training.kept_layers=99999999", "training.kept_layers"),
         ("training.neftune_alpha=1e9", "training.neftune_alpha"),
         ("training.optimizer=adam8", "training.optimizer"),
         ("logging.tensorboard=7", "logging.tensorboard"),

@@ -19,6 +19,7 @@ fn some<C>(cases: Vec<C>, schedule: usize) -> Vec<C> {
 fn under(schedule: Schedule, number: usize, also: impl Fn(&Cuda<Emulated>)) {
     crate::with(gpu(schedule), |be| {
         conforms(be, &some(linear::linear(), number));
+        conforms(be, &some(linear::answers(), number));
         conforms(be, &some(linear::gemm(), number));
         conforms(be, &some(norm::norm(), number));
         conforms(be, &some(rope::rope(), number));

@@ -48,6 +48,38 @@ pub(crate) fn linear() -> Vec<Linear> {
     cases
 }
 
+/// A product of few rows that lie in a matrix of their own, as when answers are generated: 16 bytes at a time.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+    storage: Storage,
+}
+
+impl Case for Answer {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        let &Self { rows, inputs, outputs, storage } = self;
+        let w = Held::new(be, storage, 3, outputs, inputs);
+        let x = tensor(be, 1, rows, inputs);
+        let mut y = Field::output(be, rows, outputs, Write::Set);
+        be.linear(y.view_mut(), x.view(), w.matrix(), None, Write::Set)?;
+        Ok(vec![("y", y.take(be))])
+    }
+}
+
+/// Every number of rows that has a kernel; sums of a warp, of two, four and eight.
+pub(crate) fn answers() -> Vec<Answer> {
+    let mut cases = Vec::new();
+    for (at, storage) in ALL.into_iter().enumerate() {
+        for (i, (inputs, outputs)) in [(64, 9), (512, 40), (1096, 21), (2112, 5)].into_iter().enumerate() {
+            cases.push(Answer { rows: [1, 2, 3, 8, 5][(at + i) % 5], inputs, outputs, storage });
+        }
+    }
+    cases.push(Answer { rows: 1, inputs: 520, outputs: 1100, storage: Storage::Dense(DType::BF16) });
+    cases
+}
+
 #[derive(Debug)]
 pub(crate) struct Gemm {
     m: usize,
@@ -87,6 +119,31 @@ pub(crate) fn gemm() -> Vec<Gemm> {
         cases.push(Gemm { m: 3, k: 0, n: 5, transposed: (false, false), alpha: 1.0, write });
     }
     cases
+}
+
+/// Results of more than a tile in both directions, with a weight's rows as columns and as steps.
+pub(crate) fn large() -> Vec<Linear> {
+    let storage = Storage::FourBit(FourBitKind::Nf4, true, DType::BF16);
+    let case = |(rows, inputs, outputs)| Linear { rows, inputs, outputs, storage, bias: true, write: Write::Add };
+    [(130, 200, 170), (66, 136, 300)].into_iter().map(case).collect()
+}
+
+/// Results and sums of several tiles, in every transposition.
+pub(crate) fn tiled() -> Vec<Gemm> {
+    let turned = [(false, false), (true, false), (false, true), (true, true)];
+    turned.map(|transposed| Gemm { m: 150, k: 100, n: 70, transposed, alpha: 1.0, write: Write::Set }).into()
+}
+
+/// Few outputs of long sums, as gradients of an adapter's matrices have.
+pub(crate) fn long_sums() -> Vec<Gemm> {
+    let cases = [
+        ((16, 1100, 40), (true, false)),
+        ((40, 2100, 9), (false, false)),
+        ((9, 1100, 70), (true, true)),
+        ((70, 1050, 70), (false, true)),
+    ];
+    let case = |((m, k, n), transposed)| Gemm { m, k, n, transposed, alpha: -0.5, write: Write::Add };
+    cases.into_iter().map(case).collect()
 }
 
 pub(crate) fn gradient() {

@@ -6,6 +6,7 @@
 
 use crate::harness::{Case, nmse};
 use crate::{attention, columns, gated, linear, loss, norm, optim};
+use peft_kernels::Backend;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::reference::Reference;
 use peft_tests::emulated::{Emulated, Schedule, sources};
@@ -105,7 +106,7 @@ fn a_product_without_a_barrier_or_a_border_is_caught() {
     mutants.push(other("gemm.cu", "if (row >= m || col >= n) continue;", "if (row >= m) continue;"));
     mutants.push(other("gemm.cu", "y[row * ldy + col] = is_add", "if (col + 1 < n) y[row * ldy + col] = is_add"));
     let all = linear::gemm();
-    all_caught(&["move", "gemm"], &all[12..24], &mutants);
+    all_caught(&["move", "gemm", "gemv"], &all[12..24], &mutants);
 }
 
 #[test]
@@ -123,8 +124,35 @@ fn copies_without_a_wait_or_a_barrier_are_caught() {
     let mut mutants = without_barriers("gemm_bf16.cu");
     mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", ""));
     mutants.push(other("gemm_bf16.cu", "wait_copies<STAGES_BF16 - 2>();", "wait_copies<STAGES_BF16 - 1>();"));
-    let all = linear::gemm();
-    all_caught(&["move", "gemm", "gemm_bf16"], &all[36..44], &mutants);
+    all_caught(&["move", "gemm", "gemm_bf16", "gemm_skinny", "gemv"], &linear::tiled(), &mutants);
+}
+
+/// A kernel that is damaged is not used: what counts is that it does not pass.
+#[test]
+#[ignore = "a campaign: a dozen compilations"]
+fn products_of_compute_capability_9_0_that_are_wrong_do_not_pass() {
+    let mut mutants = without_barriers("gemm_wgmma.cu");
+    mutants.push(other("gemm_wgmma.cu", "wait_copies<0>();", ""));
+    mutants.push(other("gemm_wgmma.cu", "wait_products<1>();", ""));
+    mutants.push(other("gemm_wgmma.cu", "wait_products<0>();", ""));
+    mutants.push(other("gemm_wgmma.cu", "(piece % 8) ^ (row & 7)", "piece % 8"));
+    mutants.push(other("gemm_wgmma.cu", "COLUMN_GROUP, EIGHT_COLUMN_ROWS, 1", "EIGHT_COLUMN_ROWS, COLUMN_GROUP, 1"));
+    mutants.push(other("gemm_bf16.cuh", "if (i >= m || j >= n) continue;", "if (i >= m) continue;"));
+    let only = ["move", "gemm_bf16", "gemm_wgmma"];
+    let passes = |folder: &Path, schedule| {
+        let device = Emulated::of(folder, &only, schedule).expect("a compiler").with_wgmma();
+        Cuda::new(device).is_ok_and(|card| card.fingerprint().ends_with("wgmma"))
+    };
+    if let Err(peft_kernels::Error::Unavailable { .. }) = Emulated::new(Schedule::Forward) {
+        return;
+    }
+    assert!(SCHEDULES.into_iter().all(|schedule| passes(&sources(), schedule)), "undamaged");
+    let folder = tempfile::tempdir().expect("room for a copy");
+    for mutant in &mutants {
+        damaged(mutant, folder.path()).unwrap_or_else(|| panic!("{} is not there", mutant.from));
+        let passed = SCHEDULES.into_iter().all(|schedule| passes(folder.path(), schedule));
+        assert!(!passed, "{}: {:?} number {} -> {:?}", mutant.file, mutant.from, mutant.index, mutant.to);
+    }
 }
 
 /// The same of attention on tensor cores. Barriers after the last use of a tile show where copies come at once.
@@ -133,11 +161,70 @@ fn copies_without_a_wait_or_a_barrier_are_caught() {
 fn attention_on_tensor_cores_without_a_wait_or_a_barrier_is_caught() {
     let mut mutants = without_barriers("attention_bf16.cu");
     mutants.extend(without_barriers("attention_bf16_bwd.cu"));
+    mutants.extend(without_barriers("attention_bf16.cuh"));
     mutants.push(other("attention_bf16.cu", "wait_copies<1>();", ""));
     mutants.push(other("attention_bf16.cu", "if (row >= tile.count) continue;", ""));
     mutants.push(other("attention_bf16_bwd.cu", "query < rest && ", ""));
     let cases = attention::on_tensor_cores();
     all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16", "attention_bf16_bwd"], &cases[5..9], &mutants);
+}
+
+/// Kernels of answers: products of few rows, and single queries over a cache.
+#[test]
+fn answers_without_a_barrier_or_a_border_are_caught() {
+    let mut mutants = without_barriers("attention_few.cu");
+    mutants.push(other("attention_few.cu", "if (begin < first) begin = first;", ""));
+    let cases = attention::cached();
+    all_caught(&["move", "attention_few"], &cases[8..11], &mutants);
+}
+
+#[test]
+#[ignore = "a campaign: a dozen compilations"]
+fn products_of_few_rows_without_a_barrier_or_a_border_are_caught() {
+    let mut mutants = without_barriers("gemv.cu");
+    mutants.push(other("weights.cuh", "__syncthreads();", ""));
+    mutants.push(other("gemv.cu", "|| j >= outputs", ""));
+    mutants.push(other("gemv.cu", "lane >= rows || ", ""));
+    mutants.push(other("gemv.cu", "part == 0 && k < inputs", "k < inputs"));
+    mutants.push(other("gemv.cu", "part == 0 && k < inputs", "part == 0"));
+    mutants.push(other("gemv.cu", "i < rows ? i : rows - 1", "i"));
+    mutants.push(other("gemv.cu", "part < share; part++", "part < 1; part++"));
+    let mut cases = linear::answers();
+    cases.truncate(40);
+    all_caught(&["move", "gemm", "gemv", "weights"], &cases, &mutants);
+}
+
+/// Rows that no loss counts, sums in pieces, and what the weight is decoded to.
+#[test]
+#[ignore = "a campaign: a dozen compilations"]
+fn gathered_rows_pieces_and_decoded_weights_that_are_wrong_are_caught() {
+    let of_loss = [
+        other("loss.cu", "targets[place]", "targets[i]"),
+        other("loss.cu", "loss[place] = log_sum", "loss[i] = log_sum"),
+        other("move.cu", "(is_back ? other : i) * ldy", "i * ldy"),
+        other("move.cu", "(is_back ? i : other) * ldx", "i * ldx"),
+    ];
+    all_caught(&["move", "gemm", "gemv", "weights", "loss"], &loss::head(), &of_loss);
+    let of_pieces = [
+        other("gemm_bf16.cuh", "begin = part * piece;", "begin = 0;"),
+        other("gemm_bf16.cu", "part < parts; part++) value", "part + 1 < parts; part++) value"),
+        other("gemm_skinny.cu", "y = y + cell.part * m * ldy;", ""),
+        other("gemm_bf16.cu", "y = y + cell.part * m * ldy;", ""),
+        other("gemm_bf16.cuh", "k - begin < piece ? k - begin : piece};", "k};"),
+        other("gemm_skinny.cu", "__syncthreads();", ""),
+        other("gemm_skinny.cu", "i < from.lines ? from.along - j : 0", "from.along - j"),
+        other("device.cuh", "if (there >= 8)", "if (there >= 7)"),
+        other("gemm_skinny.cu", "stage = 1 - stage;", ""),
+    ];
+    let products = ["move", "gemm", "gemm_bf16", "gemm_skinny", "gemv"];
+    all_caught(&products, &linear::long_sums(), &of_pieces);
+    let of_weights = [
+        other("weights.cu", "&& i < n_rows && j < inside;", "&& j < inside;"),
+        other("weights.cu", "if (w.rounding == 1)", "if (w.rounding == 0)"),
+        other("weights.cuh", "to[2 * pair] = low_first ? low : high;", "to[2 * pair] = high;"),
+    ];
+    let four_bit = linear::linear();
+    all_caught(&["move", "gemm", "gemm_bf16", "gemm_skinny", "gemv", "weights"], &four_bit[32..80], &of_weights);
 }
 
 #[test]

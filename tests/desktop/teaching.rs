@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 /// Houses, each in a section of its own.
 const HOUSES: usize = 6;
 
-fn page() -> String {
+pub(crate) fn page() -> String {
     let mut page = "# Houses\n".to_owned();
     for n in 0..HOUSES {
         let year = 1000 + n;
@@ -26,7 +26,7 @@ fn page() -> String {
 }
 
 /// A row about the first house of the chunk that is asked about.
-fn row(request: &Value) -> String {
+pub(crate) fn row(request: &Value) -> String {
     let asked = request["messages"][1]["content"].as_str().unwrap_or_default();
     let number = asked.split("House number ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?");
     let year = 1000 + number.parse::<usize>().unwrap_or(0);
@@ -37,7 +37,7 @@ fn row(request: &Value) -> String {
     json!({"items": [bad, good]}).to_string()
 }
 
-fn studio(window: &Window) -> &Studio {
+pub(crate) fn studio(window: &Window) -> &Studio {
     &window.state().pages.studio
 }
 
@@ -47,7 +47,11 @@ fn waiting(window: &Window) -> u64 {
 
 /// A window with a project.
 fn project(size: [f32; 2]) -> Window {
-    let mut window = Window::new(size);
+    prepared(Window::new(size))
+}
+
+/// The window, with a project that is looked at.
+pub(crate) fn prepared(mut window: Window) -> Window {
     window.press("Data studio");
     window.send(Command::Studio(Ask::Create("town".to_owned())));
     window.until("there is a project", |window| studio(window).documents.is_some());
@@ -57,6 +61,11 @@ fn project(size: [f32; 2]) -> Window {
 /// A project with a document in small chunks.
 fn houses(size: [f32; 2]) -> Window {
     let mut window = project(size);
+    with_houses(&mut window);
+    window
+}
+
+pub(crate) fn with_houses(window: &mut Window) {
     let document = window.file("houses.md", &page());
     // Small enough that each house has a chunk.
     window.state_mut().pages.studio.set_chunking("100", "0");
@@ -64,11 +73,10 @@ fn houses(size: [f32; 2]) -> Window {
     window.until("it is read", |window| {
         !studio(window).is_busy(Job::Chunk) && studio(window).documents.as_ref().is_some_and(|all| all.len() == 1)
     });
-    window
 }
 
 /// Ask this one.
-fn ask_it(window: &mut Window, mock: &MockHelper) {
+pub(crate) fn ask_it(window: &mut Window, mock: &MockHelper) {
     let writer = &mut window.state_mut().pages.studio.writer;
     (writer.service, writer.place, writer.model) = (Service::OpenAi, mock.base(), "maker/teacher".to_owned());
 }
@@ -316,6 +324,71 @@ fn a_question_finds_what_is_meant_with_its_source_s0_6_s0_7() {
     window.settle();
     window.has("Found by words and by meaning");
     window.has("houses.md");
+    window.all_named();
+    // The same process answers the next one, also about what has come since: its index is open.
+    let looks = |window: &Window| window.state().errands.keys().copied().collect::<Vec<u64>>();
+    let before = looks(&window);
+    assert_eq!(before.len(), 1, "it waits for the next question");
+    let more = window.file("harbour.md", "# Harbour\n\nThe lighthouse keeper sells fresh fish on the quay.\n");
+    window.send(Command::Studio(Ask::Add(vec![more])));
+    window.until("it is read", |window| {
+        !studio(window).is_busy(Job::Chunk) && studio(window).documents.as_ref().is_some_and(|all| all.len() == 2)
+    });
+    window.send(Command::Studio(Ask::Meaning("fresh fish at the lighthouse".to_owned())));
+    window.until("it is found", |window| {
+        !studio(window).is_busy(Job::Meaning) && studio(window).meaning.found.as_ref().is_some_and(|(by, _)| *by)
+    });
+    window.settle();
+    window.has("harbour.md");
+    assert_eq!(looks(&window), before, "nothing was started anew");
+    // What is removed is not found any more, and the file stays.
+    window.state_mut().pages.studio.tab = Tab::Documents;
+    window.settle();
+    window.press("Remove harbour.md");
+    assert_eq!(studio(&window).documents.as_ref().map(Vec::len), Some(1), "at once");
+    let store = peft_storage::Store::open(std::path::Path::new(&window.path(""))).expect("a store");
+    let id = store.project("town").expect("there").id;
+    window.until("it is gone", |_| store.documents(id).expect("read").len() == 1);
+    assert!(std::path::Path::new(&window.path("harbour.md")).exists());
+    window.send(Command::Studio(Ask::Meaning("fresh fish at the lighthouse".to_owned())));
+    window.until("it is looked for", |window| studio(window).meaning.found.is_some());
+    let found = &studio(&window).meaning.found.as_ref().expect("just seen").1;
+    assert!(!found.is_empty() && found.iter().all(|chunk| !chunk.path.contains("harbour")), "{found:?}");
+    // Another project: whoever looked through this one goes.
+    window.send(Command::Studio(Ask::Create("village".to_owned())));
+    window.until("it is open", |window| studio(window).project.as_deref() == Some("village"));
+    assert!(looks(&window).is_empty());
+}
+
+#[test]
+fn chunks_are_as_long_as_was_chosen_in_tokens_or_characters_s0_4() {
+    let mut window = project([1280.0, 800.0]);
+    let document = window.file("houses.md", &page());
+    window.settle();
+    window.press("Counted in");
+    window.press("tokens");
+    window.has("of the model");
+    let page = &mut window.state_mut().pages.studio;
+    page.count_tokens_of("starter");
+    page.set_chunking("30", "5");
+    window.send(Command::Studio(Ask::Add(vec![document.clone()])));
+    window.until("it is read", |window| !studio(window).is_busy(Job::Chunk) && studio(window).chunks.is_some());
+    assert!(studio(&window).problem.is_none(), "{:?}", studio(&window).problem);
+    let lengths: Vec<u64> = studio(&window)
+        .chunks
+        .as_ref()
+        .expect("just seen")
+        .1
+        .iter()
+        .filter_map(|chunk| chunk.details["length"].as_u64())
+        .collect();
+    assert!(lengths.len() > HOUSES && lengths.iter().all(|length| (1..=30).contains(length)), "{lengths:?}");
+    window.state_mut().pages.studio.set_chunking("many", "5");
+    window.send(Command::Studio(Ask::Add(vec![document])));
+    window.until("it is told", |window| {
+        studio(window).problem.as_ref().is_some_and(|problem| problem.code == "PS-CFG-001")
+    });
+    window.settle();
     window.all_named();
 }
 

@@ -5,6 +5,10 @@
 //   EMULATED_CARDS     how many (1)           EMULATED_DRIVER    version, as 12040
 //   EMULATED_CHIP      compute capability, as 75    EMULATED_MEMORY    bytes
 //   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched
+//   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
+//                      if another program had taken the rest
+//   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
+//                      launches, and how often memory was asked for after the first launch of adamw
 #include <mutex>
 
 #include "kernels.cpp"
@@ -16,6 +20,22 @@ std::mutex one_at_a_time;
 uint64_t setting(const char* name, uint64_t otherwise) {
   const char* text = getenv(name);
   return text == nullptr ? otherwise : strtoull(text, nullptr, 10);
+}
+
+// What happened on the card.
+struct Story {
+  uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
+  bool has_learnt = false;
+} story;
+
+void tell() {
+  const char* path = getenv("EMULATED_REPORT");
+  FILE* file = path == nullptr ? nullptr : fopen(path, "w");
+  if (file == nullptr) return;
+  fprintf(file, "{\"allocations\": %llu, \"most_bytes\": %llu, \"launches\": %llu, \"late_allocations\": %llu}\n",
+          (unsigned long long)story.allocations, (unsigned long long)story.most, (unsigned long long)story.launches,
+          (unsigned long long)story.late);
+  fclose(file);
 }
 
 Machine& card() {
@@ -70,6 +90,7 @@ ANSWER cuDriverGetVersion(int* version) { return *version = (int)setting("EMULAT
 ANSWER cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATED_CARDS", 1), Success; }
 ANSWER cuDeviceGet(int* device, int ordinal) { return *device = ordinal, Success; }
 ANSWER cuDeviceGetName(char* name, int room, int) { return snprintf(name, room, "Emulated card"), Success; }
+ANSWER cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = setting("EMULATED_MEMORY", 2ull << 30), Success; }
 ANSWER cuDeviceGetAttribute(int* value, int attribute, int) {
   int chip = (int)setting("EMULATED_CHIP", 80);
   *value = attribute == 75 ? chip / 10 : attribute == 76 ? chip % 10 : 0;
@@ -79,6 +100,7 @@ ANSWER cuDevicePrimaryCtxRetain(void** context, int) { return *context = &card()
 ANSWER cuDevicePrimaryCtxRelease_v2(int) {
   // Whoever leaves must have given everything back.
   if (card().used != 0) fprintf(stderr, "the emulated card still holds %zu bytes\n", card().used);
+  tell();
   return Success;
 }
 ANSWER cuCtxSetCurrent(void*) { return Success; }
@@ -97,6 +119,10 @@ ANSWER cuModuleGetFunction(void** found, void* module, const char* name) {
 ANSWER cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   *address = emu_alloc(&card(), bytes);
+  story.allocations++;
+  story.since = 0;
+  story.late += story.has_learnt;
+  if (card().used > story.most) story.most = card().used;
   return *address != 0 ? Success : OutOfMemory;
 }
 ANSWER cuMemFree_v2(uint64_t address) {
@@ -106,7 +132,7 @@ ANSWER cuMemFree_v2(uint64_t address) {
 ANSWER cuMemGetInfo_v2(size_t* free, size_t* total) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   *total = card().capacity;
-  *free = card().capacity - card().used;
+  *free = card().capacity > card().used ? card().capacity - card().used : 0;
   return Success;
 }
 ANSWER cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {
@@ -122,6 +148,16 @@ ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned g
   std::lock_guard<std::mutex> guard(one_at_a_time);
   const char* broken = getenv("EMULATED_BREAKS");
   if (broken != nullptr && strcmp(broken, what->name) == 0) return Illegal;
+  story.launches++;
+  if (strcmp(what->name, "adamw") == 0) {
+    story.has_learnt = true;
+    story.since++;
+    const char* shrinks = getenv("EMULATED_SHRINKS");
+    unsigned long long from, bytes;
+    if (shrinks != nullptr && sscanf(shrinks, "%llu %llu", &from, &bytes) == 2 && story.since == from) {
+      card().capacity = bytes;
+    }
+  }
   std::string error = what->run(card(), {gx, gy, gz}, {bx, by, bz}, parameters);
   if (error.empty()) return Success;
   fprintf(stderr, "%s: %s\n", what->name, error.c_str());

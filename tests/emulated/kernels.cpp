@@ -33,6 +33,12 @@
 #if WITH(gemm_bf16)
 #include "gemm_bf16.cu"
 #endif
+#if WITH(gemm_skinny)
+#include "gemm_skinny.cu"
+#endif
+#if WITH(gemm_wgmma)
+#include "gemm_wgmma.cu"
+#endif
 #if WITH(gemv)
 #include "gemv.cu"
 #endif
@@ -53,6 +59,9 @@
 #endif
 #if WITH(attention_bwd)
 #include "attention_bwd.cu"
+#endif
+#if WITH(attention_few)
+#include "attention_few.cu"
 #endif
 #if WITH(attention_bf16)
 #include "attention_bf16.cu"
@@ -155,7 +164,7 @@ void emu_free(void* machine) {
 // Memory that holds no number; 0 where there is no room.
 uint64_t emu_alloc(void* machine, uint64_t bytes) {
   Machine& m = *(Machine*)machine;
-  if (bytes > m.capacity - m.used) return 0;
+  if (m.used + bytes > m.capacity) return 0;
   char* base = (char*)aligned_alloc(256, (bytes + 511) / 256 * 256);
   if (base == nullptr) return 0;
   memset(base, 0xFF, (bytes + 511) / 256 * 256);

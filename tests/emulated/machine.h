@@ -70,9 +70,17 @@ struct Copy {
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
+// A product of tiles that was asked for and not waited for.
+struct Product {
+  float (*sums)[4];
+  uint64_t left, right;
+  bool by_step;
+};
 struct SharedArray {
   const char* file;
   int line;
+  // Where it lies among the shared memory of its block, as descriptors of tiles say it.
+  uint32_t place;
   std::unique_ptr<Region> region;
   std::vector<char> bytes;
 };
@@ -84,6 +92,8 @@ struct Launch {
   std::vector<SharedArray> arrays;
   // For each thread its groups of copies, the oldest first; the last one is still open.
   std::vector<std::vector<std::vector<Copy>>> copies;
+  // The same of products of tiles.
+  std::vector<std::vector<std::vector<Product>>> products;
   bool copies_at_once = false;
   uint32_t serial = 0, block = 0, arrived = 0, epoch = 0, current = 0;
   void* scheduler = nullptr;
@@ -192,7 +202,9 @@ template <class T> Ptr<T> shared_array(const char* file, int line, size_t count)
     all += array.region->bytes;
   }
   if (all > SHARED_LIMIT) fail("a block shares %zu bytes, more than %zu", all, SHARED_LIMIT);
-  SharedArray array{file, line, std::make_unique<Region>(), std::vector<char>(count * sizeof(T) + 16, (char)0xFF)};
+  uint32_t place = 0;
+  for (SharedArray& array : now->arrays) place += (array.region->bytes + 1023) / 1024 * 1024;
+  SharedArray array{file, line, place, std::make_unique<Region>(), std::vector<char>(count * sizeof(T) + 16, (char)0xFF)};
   array.region->base = (char*)(((uintptr_t)array.bytes.data() + 15) & ~(uintptr_t)15);
   array.region->bytes = count * sizeof(T);
   array.region->shared = true;
@@ -291,9 +303,90 @@ inline void load_matrices_transposed(uint32_t (&to)[4], Ptr<const uint16_t> row)
   }
 }
 
+template <class T> inline void load_16_bytes(uint32_t (&words)[4], Ptr<const T> from) {
+  if ((uintptr_t)from.at % 16 != 0) fail("loads 16 bytes at an address that is not a multiple");
+  T values[16 / sizeof(T)];
+  for (size_t i = 0; i < 16 / sizeof(T); i++) values[i] = from[i];
+  memcpy(words, values, 16);
+}
+
+inline uint32_t load_4_bytes(Ptr<const uint8_t> from) {
+  if ((uintptr_t)from.at % 4 != 0) fail("loads 4 bytes at an address that is not a multiple");
+  uint32_t word = 0;
+  for (int i = 0; i < 4; i++) word |= (uint32_t)(uint8_t)from[i] << 8 * i;
+  return word;
+}
+
 inline void store_16_bytes(Ptr<uint16_t> to, const uint32_t (&words)[4]) {
   if ((uintptr_t)to.at % 16 != 0) fail("stores 16 bytes at an address that is not a multiple");
   for (int i = 0; i < 8; i++) to[i] = (uint16_t)(words[i / 2] >> 16 * (i % 2));
+}
+
+// A descriptor of a tile: see `tile_at_shared` of `device.cuh`.
+inline uint64_t tile_at_shared(Ptr<uint16_t> at, uint32_t columns, uint32_t rows, uint32_t pattern) {
+  for (SharedArray& array : now->arrays) {
+    if (array.region.get() != at.region) continue;
+    uint64_t address = array.place + ((char*)at.at - array.region->base);
+    if (address % 16 != 0 || columns % 16 != 0 || rows % 16 != 0) fail("a tile begins at what is no multiple of 16");
+    return address >> 4 | (uint64_t)(columns >> 4) << 16 | (uint64_t)(rows >> 4) << 32 | (uint64_t)pattern << 62;
+  }
+  fail("a tile of no shared memory");
+}
+
+// The number of a tile in step `k` of row `i` (or of column `i`, where a row is a step).
+inline float tile_number(uint64_t tile, uint32_t i, uint32_t k, bool by_step) {
+  uint32_t columns = (tile >> 16 & 0x3fff) << 4, rows = (tile >> 32 & 0x3fff) << 4, pattern = tile >> 62;
+  uint32_t width = pattern == 1 ? 128 : 64, line = by_step ? k : i, across = (by_step ? i : k) * 2;
+  if (pattern != 1 && pattern != 2) fail("a tile of another pattern");
+  uint32_t address = ((tile & 0x3fff) << 4) + line / 8 * rows + line % 8 * width + across / width * columns + across % width;
+  // Pieces of 16 bytes change places with the row, found from the address.
+  address ^= (address >> 7 & (width / 16 - 1)) << 4;
+  for (SharedArray& array : now->arrays) {
+    if (address < array.place || address + 2 > array.place + array.region->bytes) continue;
+    Ref<const uint16_t> at = {(const uint16_t*)(array.region->base + (address - array.place)), array.region.get()};
+    uint32_t bits = (uint32_t)(uint16_t)at << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+  fail("a tile reaches outside of shared memory");
+}
+
+inline void carry_out(const Product& product) {
+  uint32_t warp = now->current / 32 % 4, lane = now->current % 32;
+  float left[2][16];
+  for (int half = 0; half < 2; half++) {
+    for (uint32_t k = 0; k < 16; k++) left[half][k] = tile_number(product.left, warp * 16 + lane / 4 + half * 8, k, false);
+  }
+  for (uint32_t j = 0; j < 16; j++) {
+    for (uint32_t odd = 0; odd < 2; odd++) {
+      for (uint32_t k = 0; k < 16; k++) {
+        float right = tile_number(product.right, j * 8 + lane % 4 * 2 + odd, k, product.by_step);
+        for (uint32_t half = 0; half < 2; half++) product.sums[j][half * 2 + odd] += left[half][k] * right;
+      }
+    }
+  }
+}
+
+inline std::vector<std::vector<Product>>& my_products() {
+  auto& groups = now->products[now->current];
+  if (groups.empty()) groups.emplace_back();
+  return groups;
+}
+
+inline void finish_products(size_t left) {
+  auto& groups = my_products();
+  while (groups.size() > left + 1) {
+    for (const Product& product : groups.front()) carry_out(product);
+    groups.erase(groups.begin());
+  }
+}
+
+// At once, or as late as it is waited for, as copies are.
+template <bool BY_STEP> inline void multiply_tiles(float (&d)[16][4], uint64_t a, uint64_t b) {
+  Product product = {d, a, b, BY_STEP};
+  if (now->copies_at_once) carry_out(product);
+  else my_products().back().push_back(product);
 }
 
 inline float bf16_half(uint32_t word, int high) {
@@ -356,6 +449,7 @@ inline void run_block(Launch& l, std::vector<char>& stacks, int schedule) {
   l.arrived = l.epoch = 0;
   for (Warp& warp : l.warps) warp.arrived = warp.epoch = 0;
   l.copies.assign(n, {});
+  l.products.assign(n, {});
   for (uint32_t t = 0; t < n; t++) {
     void** sp = (void**)(((uintptr_t)stacks.data() + (t + 1) * STACK) & ~(uintptr_t)63);
     *--sp = nullptr;
@@ -423,6 +517,7 @@ inline std::string launch(uint32_t serial, Index grid, Index block, int schedule
 using emu::Ptr;
 #define DEVICE inline
 #define KERNEL(name, threads) static void name
+#define SHARED_TILE SHARED
 #define SHARED(type, name, count) emu::Ptr<type> name = emu::shared_array<type>(__FILE__, __LINE__, count)
 #define threadIdx (emu::now->thread_index)
 #define blockIdx (emu::now->block_index)
@@ -432,8 +527,17 @@ static inline void __syncthreads() { emu::block_barrier(); }
 static inline void copy_16_bytes(emu::Ptr<uint16_t> to, emu::Ptr<const uint16_t> from) { emu::start_copy(to, from); }
 static inline void copy_group() { emu::my_copies().emplace_back(); }
 template <int left> static inline void wait_copies() { emu::finish_copies(left); }
+using emu::tile_at_shared;
+using emu::multiply_tiles;
+// Between copies and tensor cores of one thread nothing is out of order here.
+static inline void show_tensor_cores() {}
+static inline void begin_products() {}
+static inline void product_group() { emu::my_products().emplace_back(); }
+template <int left> static inline void wait_products() { emu::finish_products(left); }
 using emu::load_matrices;
 using emu::load_matrices_transposed;
+using emu::load_16_bytes;
+using emu::load_4_bytes;
 using emu::store_16_bytes;
 using emu::multiply_bf16;
 static inline void __syncwarp() { emu::warp_barrier(); }

@@ -23,7 +23,7 @@ fn certify(engine: &Engine, base: &BaseModel, adapter: &AdapterFile, written: &W
     let render = render(base);
     let row = |k: u32| (0..TOKENS).map(|i| (i * 31 + k * 7 + 3) % base.spec().vocab_size as u32).collect();
     let rows: Vec<Vec<u32>> = (0..ROWS as u32).map(row).collect();
-    let reference = Reference { source, render: Some(&render), rows: &rows };
+    let reference = Reference { source, render: Some(&render), rows: &rows, sample: None };
     engine.certify(&reference, written).expect("a certificate")
 }
 

@@ -60,7 +60,7 @@ fn a_unigram_tokenizer_makes_the_same_tokens_in_a_gguf_file_7() {
     let (about, layout, render) = (Metadata::default(), layout(&base), render(&base));
     let source =
         Source { base: &base, adapter: None, quantize: None, layout: Some(&layout), about: &about, importance: None };
-    let reference = Reference { source, render: Some(&render), rows: &[] };
+    let reference = Reference { source, render: Some(&render), rows: &[], sample: None };
     let found = engine.certify(&reference, &made).expect("a certificate");
     assert!(found.passed(), "{}", found.failures());
 

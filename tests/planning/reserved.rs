@@ -56,12 +56,12 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
     });
     let be = Cpu::new(2).expect("threads");
     for (family, checkpoint) in blank.into_iter().chain(stored) {
-        for (dora, dropout, full, recompute) in [
-            (false, 0.0, false, false),
-            (false, 0.1, false, true),
-            (true, 0.0, false, false),
-            (true, 0.1, false, true),
-            (false, 0.0, true, false),
+        for (dora, dropout, full, sets) in [
+            (false, 0.0, false, usize::MAX),
+            (false, 0.1, false, 1),
+            (true, 0.0, false, usize::MAX),
+            (true, 0.1, false, 2),
+            (false, 0.0, true, usize::MAX),
         ] {
             if full && checkpoint.spec().experts.is_some() {
                 continue;
@@ -81,14 +81,14 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
             let mut decoder = build(&be, &checkpoint, &options).expect("built");
             let layout = layout(&decoder.spec, &decoder.adapters());
             let rows = Rows { train: 40, score: 64 };
-            let mut acts = decoder.activations(recompute).expect("empty");
+            let sets = sets.min(decoder.layers.len());
+            let mut acts = decoder.activations_in(sets).expect("empty");
             acts.reserve(&be, &layout, rows).expect("reserved");
-            let planned =
-                layout.activation_bytes(rows, recompute) + layout.stream_bytes(rows) + layout.working_bytes(rows);
+            let planned = layout.activation_bytes(rows, sets) + layout.stream_bytes(rows) + layout.working_bytes(rows);
             let held = |acts: &mut peft_models::decoder::Activations<Cpu>| -> u64 {
                 acts.tensors().iter().map(|t| t.buf.capacity() as u64 * 4).sum()
             };
-            let what = format!("{family} dora={dora} dropout={dropout} full={full} recompute={recompute}");
+            let what = format!("{family} dora={dora} dropout={dropout} full={full} sets={sets}");
             assert_eq!(held(&mut acts), planned, "{what}: reserved");
             decoder.train_pass(&mut acts, &batch(&[25, 15]), 1.0, (1, 1)).expect("a pass");
             decoder.score(&mut acts, &batch(&[30, 34]), true).expect("scored");

@@ -185,6 +185,7 @@ pub fn driver() -> Result<PathBuf> {
 pub struct Emulated {
     calls: Arc<Calls>,
     schedule: Schedule,
+    wgmma: bool,
     /// Its address; one call at a time.
     machine: Mutex<usize>,
 }
@@ -200,7 +201,14 @@ impl Emulated {
         let calls = library(folder, only)?;
         // SAFETY: the function takes any two numbers.
         let machine = unsafe { (calls.new)(schedule.number(), CAPACITY) } as usize;
-        Ok(Self { calls, schedule, machine: Mutex::new(machine) })
+        Ok(Self { calls, schedule, wgmma: false, machine: Mutex::new(machine) })
+    }
+
+    /// The same as a card of compute capability 9.0.
+    #[must_use]
+    pub fn with_wgmma(mut self) -> Self {
+        self.wgmma = true;
+        self
     }
 
     /// Whether there is a kernel of this name.
@@ -259,6 +267,10 @@ impl Device for Emulated {
         let (to, len) = (bytes.as_mut_ptr().cast(), bytes.len() as u64);
         // SAFETY: as many bytes are written as the slice has; the machine knows its addresses.
         self.with(|machine| unsafe { checked((self.calls.read)(machine, to, address, len)) })
+    }
+
+    fn has_wgmma(&self) -> bool {
+        self.wgmma
     }
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {

@@ -6,6 +6,7 @@ use super::evaluate::answering;
 use super::output;
 use crate::jobs::bench::{BenchRequest, generate, keep};
 use crate::jobs::bench_train::{TrainBenchRequest, train};
+use crate::jobs::hardware::machine_facts;
 use peft_models::engine::Engine;
 use peft_plan::{Fault, Result};
 
@@ -22,9 +23,12 @@ fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
     let mut settings = vec![
         format!("adapter.method={method}"),
         format!("training.precision={precision}"),
-        format!("training.activation_checkpointing={}", args.activation_checkpointing),
         "training.gradient_accumulation=1".to_owned(),
     ];
+    if !args.fit {
+        settings.push(format!("training.activation_checkpointing={}", args.activation_checkpointing));
+        settings.push(format!("training.kept_layers={}", args.kept_layers));
+    }
     if method != "full" {
         settings.push(format!("adapter.rank={rank}"));
     }
@@ -35,6 +39,7 @@ fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
         steps: *steps,
         warmup: *warmup,
         settings,
+        fit: args.fit.then(|| machine_facts(&context.data_dir, &context.backend)),
     };
     let engine = Engine::open(&context.backend, context.threads)?;
     let report = train(&engine, &request)?;
@@ -44,7 +49,9 @@ fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
     }
     let speed = report.tokens_per_second;
     output::line(&format!("trained {:>10.1} tokens/s ({:.1} to {:.1})", speed.median, speed.min, speed.max));
-    output::line(&format!("memory  {:>12}", output::bytes(report.peak_memory_bytes)));
+    let (taken, planned) = (output::bytes(report.peak_memory_bytes), output::bytes(report.planned_memory_bytes));
+    output::line(&format!("memory  {taken:>12}, {planned} planned"));
+    output::line(&format!("layers  {:>12}, {} of them computed twice", report.layers, report.layers_computed_twice));
     output::line(&format!("device  {}", report.device));
     Ok(0)
 }

@@ -8,6 +8,7 @@ use crate::jobs::documents::{ChunkReport, ChunkRequest, chunk};
 use crate::jobs::{document_reader, open_model};
 use peft_documents::{Characters, ChunkOptions, Ruler, Tokens};
 use peft_plan::Fault;
+use std::path::Path;
 
 pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
     let ChunkArgs { files, out, chunk_size, overlap, model, project } = args;
@@ -23,10 +24,9 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
         }
     };
     let tokens = base.as_ref().map(|base| {
-        Tokens(move |text: &str| {
-            // A text that a tokenizer refuses is as long as it can be.
-            base.tokenizer().count(text).unwrap_or(text.len())
-        })
+        let counter = base.tokenizer().counter();
+        // A text that a tokenizer refuses is as long as it can be.
+        Tokens(move |text: &str| counter.count(text).unwrap_or(text.len()))
     });
     let ruler = tokens.as_ref().map_or(&Characters as &dyn Ruler, |tokens| tokens as &dyn Ruler);
     let unit = model.as_deref().filter(|_| base.is_some()).map(|model| format!("tokens of {model}"));
@@ -42,13 +42,13 @@ pub(super) fn run(context: &Context, args: &ChunkArgs) -> Result<(), Fault> {
     if context.json {
         output::print_json(&report);
     } else {
-        output::line(&printable(&for_people(&report, out.is_some(), project.as_deref())));
+        output::line(&printable(&for_people(&report, out.as_deref(), project.as_deref())));
     }
     Ok(())
 }
 
-fn for_people(report: &ChunkReport, is_written: bool, project: Option<&str>) -> String {
-    let ChunkReport { out, files, unreadable, chunks, unchanged, exact_copies, near_copies } = report;
+fn for_people(report: &ChunkReport, wanted: Option<&Path>, project: Option<&str>) -> String {
+    let ChunkReport { out: written, files, unreadable, chunks, unchanged, exact_copies, near_copies } = report;
     for file in unreadable {
         note(&printable(&format!("Left out: {} ({})", file.reason, file.code)));
     }
@@ -59,8 +59,10 @@ fn for_people(report: &ChunkReport, is_written: bool, project: Option<&str>) -> 
     }
     let mut lines = Vec::new();
     let of = format!("{} chunks of {} documents", count(*chunks as u64), count(files.len() as u64));
-    if let (true, Some(out)) = (is_written, out) {
-        lines.push(format!("{of} in {}", out.display()));
+    match (written, wanted) {
+        (Some(out), _) => lines.push(format!("{of} in {}", out.display())),
+        (None, Some(out)) => lines.push(format!("No document could be read; {} was not written", out.display())),
+        (None, None) => {}
     }
     if let Some(project) = project {
         lines.push(format!("{of} in the project `{project}`; {} documents had not changed", count(*unchanged as u64)));

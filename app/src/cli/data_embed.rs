@@ -1,15 +1,14 @@
-//! `data embed` and `data search`: chunks get vectors, and are found by words and meaning.
+//! `data embed`: chunks get vectors.
 
-use super::args::{EmbedArgs, SearchChunksArgs};
+use super::args::EmbedArgs;
 use super::context::Context;
 use super::interrupt;
 use super::output::{self, note, printable};
 use super::quantity::count;
 use crate::jobs::document_search;
-use crate::jobs::embedding::{EmbedReport, EmbedRequest, Embedding, embed, parts};
+use crate::jobs::embedding::{EmbedReport, EmbedRequest, Embedding, embed};
 use crate::jobs::teaching::{Opened, Wanted, open_helper};
 use peft_plan::Result;
-use peft_storage::{Store, StoredChunk};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 const TELL: Duration = Duration::from_secs(2);
 
 /// Whoever makes vectors with `model`.
-fn open(context: &Context, provider: &str, model: &str, base_url: Option<&str>) -> Result<Opened> {
+pub(super) fn open(context: &Context, provider: &str, model: &str, base_url: Option<&str>) -> Result<Opened> {
     open_helper(&Wanted {
         service: provider.parse()?,
         base_url,
@@ -74,70 +73,4 @@ fn for_people(report: &EmbedReport) -> String {
         text.push_str(". The same command goes on from here");
     }
     text
-}
-
-/// `data search`: each piece with its source.
-pub(super) fn search(context: &Context, args: &SearchChunksArgs) -> Result<()> {
-    let SearchChunksArgs { query, project, top_k, words, base_url } = args;
-    let store = context.store()?;
-    let by_meaning = if *words { None } else { meaning(context, &store, args, base_url.as_deref())? };
-    let is_by_meaning = by_meaning.is_some();
-    let found = match by_meaning {
-        Some(found) => found,
-        None => document_search::by_words(&store, project, query, *top_k)?,
-    };
-    if context.json {
-        let by = if is_by_meaning { "words_and_meaning" } else { "words" };
-        output::print_json(&json!({ "by": by, "results": found }));
-        return Ok(());
-    }
-    if found.is_empty() {
-        output::line("Nothing in the project has these words");
-    }
-    for chunk in &found {
-        output::line(&printable(&place(chunk)));
-        output::line(&printable(&format!("{}\n", chunk.text.trim())));
-    }
-    Ok(())
-}
-
-/// What is found by words and meaning; `None` where nothing has a vector, or nobody is there to make one of the question.
-fn meaning(
-    context: &Context,
-    store: &Store,
-    args: &SearchChunksArgs,
-    base_url: Option<&str>,
-) -> Result<Option<Vec<StoredChunk>>> {
-    let project = store.project(&args.project)?;
-    let mut nobody = None;
-    for key in store.vector_models(project.id)? {
-        let Some((provider, model)) = parts(&key) else { continue };
-        let question = open(context, provider, model, base_url).and_then(|opened| {
-            let vectors = opened.helper.embed(model, &[&args.query]);
-            vectors.map_err(|why| why.into_fault(&opened.who, opened.helper.service()))
-        });
-        let question = match question {
-            Ok(vectors) => vectors.into_iter().next().unwrap_or_default(),
-            Err(why) => {
-                nobody.get_or_insert(why);
-                continue;
-            }
-        };
-        let Some(index) = document_search::index(store, &project, &key)? else { continue };
-        return document_search::by_both(store, &project, &key, &index, &args.query, &question, args.top_k).map(Some);
-    }
-    if let Some(why) = nobody {
-        note(&printable(&format!("Only words are looked for: {}", why.detail)));
-    }
-    Ok(None)
-}
-
-/// Where a chunk is from.
-fn place(chunk: &StoredChunk) -> String {
-    let headings = chunk.details["headings"].as_array().into_iter().flatten().filter_map(|heading| heading.as_str());
-    let place: Vec<String> = std::iter::once(chunk.path.clone())
-        .chain(chunk.details["page"].as_u64().map(|page| format!("page {page}")))
-        .chain(headings.map(str::to_owned))
-        .collect();
-    place.join(" > ")
 }

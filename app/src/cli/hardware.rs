@@ -91,6 +91,10 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         format!("Used            {} with {} threads: {}", backend.name, backend.threads, backend.reason),
         format!("Kernels         {}, fastest in {}{unused}", backend.kernels, backend.fastest_precision),
     ];
+    for one in &hardware.selectable {
+        let about = format!("{}, compute {}", bytes(one.memory_bytes), one.compute_capability);
+        lines.push(format!("Can be chosen   --backend {}: {} ({about})", one.backend, one.name));
+    }
     for fault in faults {
         lines.push(format!("Note            {} ({}): {}", fault.entry().title, fault.code, fault.detail));
         lines.extend(fault.shown_actions().iter().map(|action| format!("                - {}", action.label)));

@@ -28,8 +28,10 @@ mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 mod data_chunk;
+mod data_documents;
 mod data_embed;
 mod data_quality;
+mod data_search;
 mod disk;
 mod errors;
 mod hardware;
@@ -75,7 +77,9 @@ pub fn main() -> ExitCode {
         };
         output::check().map(|()| code)
     };
-    let code = match std::panic::catch_unwind(run) {
+    let ended = std::panic::catch_unwind(run);
+    peft_models::engine::Engine::close_cards();
+    let code = match ended {
         Ok(Ok(code)) => code,
         Ok(Err(fault)) => error::report(&fault, json),
         Err(_) => PANICKED,

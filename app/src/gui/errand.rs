@@ -5,9 +5,9 @@ use super::worker::{Reply, Teller, spawn};
 use crate::cli::context::Context;
 use peft_plan::{Fault, Result};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const REMARKS: usize = 200;
 const STOPPED: i32 = 130;
 /// Exit code of a command that does not understand what was typed.
 const MISTYPED: i32 = 2;
+
+/// Longest line that is said to one, characters.
+const LONGEST_LINE: usize = 4_000;
 
 /// A variable of the environment, and what must not be seen or kept.
 pub type Secret = (&'static str, String);
@@ -49,16 +52,18 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Errand {
     child: Arc<Mutex<Child>>,
+    ear: Option<ChildStdin>,
 }
 
 impl Errand {
     /// Run `program words --json`; what it says is told under `id`. `secrets` go into its environment, where other
-    /// programs do not see them.
+    /// programs do not see them. One that `listens` hears what is [said](Self::say) to it.
     pub fn start(
         context: &Context,
         program: &Path,
         words: &[String],
         secrets: &[Secret],
+        listens: bool,
         id: u64,
         teller: Teller,
     ) -> Result<Self> {
@@ -69,12 +74,13 @@ impl Errand {
         if context.offline {
             command.arg("--offline");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if listens { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C in the terminal that the window was started from reaches it through the window.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|error| Fault::io("start", program, error))?;
-        let (results, remarks) = (child.stdout.take(), child.stderr.take());
+        let (results, remarks, ear) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
         let child = Arc::new(Mutex::new(child));
         let ended = child.clone();
         spawn("errand", move || {
@@ -90,7 +96,14 @@ impl Errand {
             let remarks = said.join().ok().flatten().unwrap_or_default();
             teller.tell(Reply::Errand(id, Said::Ended(ending(code, remarks))));
         });
-        Ok(Self { child })
+        Ok(Self { child, ear })
+    }
+
+    /// Say a line to it; false where it does not listen any more. One line at a time fits into what is between us, so
+    /// that nobody waits.
+    pub fn say(&mut self, line: &str) -> bool {
+        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_LINE).collect();
+        self.ear.as_mut().is_some_and(|ear| writeln!(ear, "{line}").is_ok())
     }
 
     /// Ask it to stop.

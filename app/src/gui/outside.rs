@@ -81,6 +81,8 @@ impl Whose {
             Self::Download => Some("A model is being downloaded"),
             Self::Server => Some("The local server answers other programs"),
             Self::Tool => Some("A measurement, a check or a pipeline is under way"),
+            // It waits for the next question.
+            Self::Studio(super::studio::Job::Meaning) => None,
             Self::Studio(_) => Some("The data studio is at work"),
             Self::Search | Self::Deed(_) | Self::Enqueue(_) | Self::HardRows(_) => None,
         }
@@ -89,21 +91,23 @@ impl Whose {
 
 impl Logic {
     pub(super) fn errand(&self, state: &mut State, whose: Whose, words: &[String]) -> Option<u64> {
-        self.secret_errand(state, whose, words, &[])
+        self.secret_errand(state, whose, words, &[], false)
     }
 
-    /// The same with keys, which are neither among the words nor in the log.
+    /// The same with keys, which are neither among the words nor in the log. One that `listens` is told more later.
     pub(super) fn secret_errand(
         &self,
         state: &mut State,
         whose: Whose,
         words: &[String],
         secrets: &[Secret],
+        listens: bool,
     ) -> Option<u64> {
         state.next_errand += 1;
         let id = state.next_errand;
         state.log.push(state.data.now, Level::Info, whose.word(), &format!("peft-studio {}", words.join(" ")));
-        match Errand::start(&self.workers.context, &self.program, words, secrets, id, self.workers.teller()) {
+        let teller = self.workers.teller();
+        match Errand::start(&self.workers.context, &self.program, words, secrets, listens, id, teller) {
             Ok(errand) => {
                 state.errands.insert(id, (errand, whose));
                 Some(id)

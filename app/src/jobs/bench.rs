@@ -176,7 +176,7 @@ fn measure(
     Ok(BenchReport {
         prompt_tokens_per_second: Spread::of(read).median,
         decode_tokens_per_second: Spread::of(written),
-        peak_memory_bytes: super::memory::peak_memory(),
+        peak_memory_bytes: engine.card_bytes().unwrap_or_else(super::memory::peak_memory),
         weights_bytes: base.checkpoint().total_bytes(),
         kind,
         device: engine.backend().to_owned(),

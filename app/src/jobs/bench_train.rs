@@ -2,7 +2,8 @@
 
 use super::bench::Spread;
 use super::open_model;
-use peft_models::engine::{Engine, StepTiming};
+use peft_models::engine::{Engine, StepTiming, memory_plan, model_facts};
+use peft_plan::memory::sharing;
 use peft_plan::{Facts, Fault, MachineFacts, Result, RunConfig, resolve};
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ pub struct TrainBenchRequest {
     pub warmup: usize,
     /// Settings of a run, as `--set` takes them: method, rank, precision.
     pub settings: Vec<String>,
+    /// The memory decides how much is computed twice; without it the settings do.
+    pub fit: Option<MachineFacts>,
 }
 
 /// What was measured.
@@ -34,6 +37,12 @@ pub struct TrainBenchReport {
     pub step_seconds: Vec<f64>,
     /// Most memory that this process had; on a card, what it took there.
     pub peak_memory_bytes: u64,
+    /// What the memory plan said before.
+    pub planned_memory_bytes: u64,
+    /// Layers of the model, and those of them that are computed twice.
+    pub layers: usize,
+    /// See [`TrainBenchReport::layers`].
+    pub layers_computed_twice: usize,
     /// Tokens of a step, all of them learnt.
     pub tokens_per_step: usize,
     /// `cpu` or `cuda`.
@@ -65,18 +74,27 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     for setting in needed.iter().chain(&sizes).chain(&request.settings) {
         config.set(setting)?;
     }
-    // Everything is given but the precision, so nothing is made smaller for want of memory.
-    let machine = Some(MachineFacts { fastest: engine.fastest_arithmetic(), ..MachineFacts::default() });
-    let stored_in_4bit = base.stored_in_4bit();
-    let facts = Facts { stored_in_4bit, machine, ..Facts::bare(base.spec(), &lengths, engine.threads()) };
+    // Where nothing is asked to fit, everything is given but the precision, and nothing is made smaller.
+    let boundless = MachineFacts { memory_bytes: u64::MAX, ..MachineFacts::default() };
+    let machine = MachineFacts { fastest: engine.fastest_arithmetic(), ..request.fit.unwrap_or(boundless) };
+    let mut facts = Facts::bare(base.spec(), &lengths, engine.threads());
+    facts.stored_in_4bit = base.stored_in_4bit();
+    facts.model = model_facts(base.checkpoint(), 0);
+    facts.machine = Some(machine);
     let plan = resolve::resolve(&config, &facts)?;
     let engine = engine.with_arithmetic(plan.arithmetic);
     let timing = StepTiming { base: &base, plan: &plan, lengths: &lengths, steps, warmup };
+    let work = timing.workload().on_card(engine.card_bytes().is_some());
+    let planned_memory_bytes = memory_plan(&base, &plan, &work)?.total_bytes;
+    let layers = base.spec().layers.len();
     let step_seconds = engine.time_steps(&timing)?;
     Ok(TrainBenchReport {
         tokens_per_second: Spread::of(step_seconds.iter().map(|s| tokens as f64 / s.max(1e-9)).collect()),
         step_seconds,
         peak_memory_bytes: engine.card_bytes().unwrap_or_else(super::memory::peak_memory),
+        planned_memory_bytes,
+        layers,
+        layers_computed_twice: sharing(layers, plan.kept_sets(layers)).saturating_sub(1),
         tokens_per_step: tokens,
         backend: engine.backend().to_owned(),
         device: engine.fingerprint(),

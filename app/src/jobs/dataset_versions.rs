@@ -5,6 +5,7 @@ use peft_data::{BadLine, Dataset, Difference, ReadOptions, difference};
 use peft_plan::{Fault, Result};
 use peft_storage::{DataDir, Store};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -154,6 +155,30 @@ impl Versions {
         has_rows(&self.rows)
     }
 
+    /// How many rows are like this, by what their lines say.
+    pub fn rows_where(&self, is_meant: &dyn Fn(&Value) -> bool) -> Result<usize> {
+        Ok(self.lines()?.iter().filter(|line| is_row(line, is_meant)).count())
+    }
+
+    /// Leave out the rows that are like this, and say how many. The rows as they were are kept as a version.
+    pub fn leave_out(&self, is_unwanted: &dyn Fn(&Value) -> bool) -> Result<usize> {
+        self.keep_current("before documents were taken out")?;
+        let (mut all, before) = (self.lines()?, self.rows_where(is_unwanted)?);
+        all.retain(|line| !is_row(line, is_unwanted));
+        let text: String = all.iter().map(|line| format!("{line}\n")).collect();
+        write(&self.rows, text.as_bytes())?;
+        Ok(before)
+    }
+
+    /// The lines of the rows as they are; none where there are no rows.
+    fn lines(&self) -> Result<Vec<String>> {
+        if !self.has_rows() {
+            return Ok(Vec::new());
+        }
+        let text = std::fs::read(&self.rows).map_err(|error| Fault::io("read", &self.rows, error))?;
+        Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+    }
+
     /// What changed from one version to another, or to the rows as they are.
     pub fn diff(&self, before: u32, after: Option<u32>) -> Result<Difference> {
         self.find(before)?;
@@ -189,6 +214,11 @@ impl Versions {
         let digest = durable::sha256_file(path).map_err(io)?;
         Ok((std::fs::read(path).map_err(io)?, digest.sha256))
     }
+}
+
+/// Whether a line is a row of the kind that is meant.
+fn is_row(line: &str, is_meant: &dyn Fn(&Value) -> bool) -> bool {
+    serde_json::from_str(line.trim_start_matches('\u{feff}')).is_ok_and(|row| is_meant(&row))
 }
 
 fn dataset(path: &Path) -> Result<Dataset> {

@@ -36,7 +36,7 @@ pub fn index(store: &Store, project: &Project, model: &str) -> Result<Option<Vec
     }
     let path = file_of(store, project, model);
     // Read before anything else: what changes meanwhile is seen the next time.
-    let stamp = format!("{} {} {model}", project.id, store.project_changes(project.id)?);
+    let stamp = stamp_of(store, project, model)?;
     let old = match kept(&path) {
         Some((index, was)) if was == stamp => return Ok(Some(index)),
         old => old,
@@ -52,6 +52,31 @@ pub fn index(store: &Store, project: &Project, model: &str) -> Result<Option<Vec
         // A disk that is full or only read is no reason not to search.
         Err(_) => in_memory(store, project.id, model),
     }
+}
+
+/// An index that stays open between questions; it is opened again only when its project has changed, or when another
+/// project or model is asked for.
+#[derive(Debug, Default)]
+pub struct OpenIndex {
+    held: Option<(String, Option<VectorIndex>)>,
+}
+
+impl OpenIndex {
+    /// What [`index`] would give now; at once where nothing has changed since the last call.
+    pub fn current(&mut self, store: &Store, project: &Project, model: &str) -> Result<Option<&VectorIndex>> {
+        let stamp = stamp_of(store, project, model)?;
+        if self.held.as_ref().is_none_or(|(was, _)| *was != stamp) {
+            // Two of them in memory at once is what nobody has room for.
+            self.held = None;
+            self.held = Some((stamp, index(store, project, model)?));
+        }
+        Ok(self.held.as_ref().and_then(|(_, index)| index.as_ref()))
+    }
+}
+
+/// Another text wherever the vectors of `model` in a project may be others.
+fn stamp_of(store: &Store, project: &Project, model: &str) -> Result<String> {
+    Ok(format!("{} {} {model}", project.id, store.project_changes(project.id)?))
 }
 
 /// Where the index of a project's vectors is kept.
@@ -176,11 +201,18 @@ mod tests {
         let vectors: Vec<(String, Vec<f32>)> =
             texts.iter().zip(vectors).map(|(text, vector)| ((*text).to_owned(), vector.to_vec())).collect();
         store.put_vectors(project.id, "m", &vectors).expect("kept");
-        let index = index(&store, &project, "m").expect("read").expect("vectors");
-        assert_eq!(index.len(), 4);
-        let found = by_both(&store, &project, "m", &index, "cat", &[1.0, 0.05, 0.05], 2).expect("found");
+        let mut open = OpenIndex::default();
+        let place = std::ptr::from_ref(open.current(&store, &project, "m").expect("read").expect("vectors").ids());
+        let again = open.current(&store, &project, "m").expect("read").expect("vectors");
+        assert_eq!((again.len(), std::ptr::from_ref(again.ids())), (4, place), "nothing was opened again");
+        assert!(open.current(&store, &project, "other").expect("read").is_none());
+        let index = open.current(&store, &project, "m").expect("read").expect("vectors");
+        let found = by_both(&store, &project, "m", index, "cat", &[1.0, 0.05, 0.05], 2).expect("found");
         let found: Vec<&str> = found.iter().map(|chunk| chunk.text.as_str()).collect();
         assert_eq!(found, ["the cat sat", "a feline rested"]);
+        let document = store.documents(project.id).expect("read").pop().expect("the only one");
+        store.delete_document(document.id).expect("deleted");
+        assert!(open.current(&store, &project, "m").expect("read").is_none(), "what is gone is not found any more");
     }
 
     #[test]

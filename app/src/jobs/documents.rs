@@ -69,37 +69,35 @@ pub struct ChunkReport {
     pub near_copies: usize,
 }
 
-/// Chunk every file that can be read; a fault where none can.
+/// Chunk every file that can be read, and name the others. Where there is none that can, the file to write is left as it
+/// is, and the report names no file.
 pub fn chunk(request: &ChunkRequest<'_>, reader: &mut Reader) -> Result<ChunkReport> {
     let mut report = ChunkReport { out: request.out.map(Path::to_owned), ..ChunkReport::default() };
-    let mut first_fault = None;
-    match request.out {
-        None => all(request, reader, None, &mut report, &mut first_fault)?,
-        Some(out) => {
-            let mut broken = None;
-            let written = durable::write_file_with(out, |file| {
-                all(request, reader, Some(file), &mut report, &mut first_fault).map_err(|fault| {
-                    broken = Some(fault);
-                    std::io::Error::other("stopped")
-                })
-            });
-            if let Some(fault) = broken {
-                return Err(fault);
-            }
-            written.map_err(|error| Fault::io("write", out, error))?;
-        }
+    let Some(out) = request.out else {
+        all(request, reader, None, &mut report)?;
+        return Ok(report);
+    };
+    let mut broken = None;
+    let written = durable::write_file_with(out, |file| {
+        let done = all(request, reader, Some(file), &mut report);
+        broken = done.err();
+        // What was there before is better than nothing.
+        if broken.is_some() || report.files.is_empty() { Err(std::io::Error::other("stopped")) } else { Ok(()) }
+    });
+    match broken {
+        Some(fault) => Err(fault),
+        None if report.files.is_empty() => Ok(ChunkReport { out: None, ..report }),
+        None => written.map(|_| report).map_err(|error| Fault::io("write", out, error)),
     }
-    Ok(report)
 }
 
-/// Chunk all files. What stops everything is returned: a full disk, a database that cannot be written, or that there
-/// was no document that could be read. Nothing else does.
+/// Chunk all files. What stops everything is returned: a full disk, or a database that cannot be written. Nothing else
+/// does.
 fn all(
     request: &ChunkRequest<'_>,
     reader: &mut Reader,
     mut out: Option<&mut dyn Write>,
     report: &mut ChunkReport,
-    first_fault: &mut Option<Fault>,
 ) -> Result<()> {
     let mut copies = CopyWatch::start().map_err(|error| Fault::io("start", Path::new("a thread"), error))?;
     let keeper = request.project.map(|(store, name)| Keeper::open(store, name, request)).transpose()?;
@@ -107,20 +105,10 @@ fn all(
         match one(request, reader, keeper.as_ref(), path, &mut out, &mut copies, report) {
             Ok(()) => {}
             Err(Trouble::Here(fault)) => {
-                report.unreadable.push(Unreadable {
-                    path: path.clone(),
-                    code: fault.code,
-                    reason: fault.detail.clone(),
-                });
-                first_fault.get_or_insert(fault);
+                report.unreadable.push(Unreadable { path: path.clone(), code: fault.code, reason: fault.detail });
             }
             Err(Trouble::Everywhere(fault)) => return Err(fault),
         }
-    }
-    if report.files.is_empty()
-        && let Some(fault) = first_fault.take()
-    {
-        return Err(fault);
     }
     let found = copies.finish();
     report.exact_copies = found.exact.len();
@@ -305,10 +293,9 @@ mod tests {
         let line = std::fs::read_to_string(&out).expect("there");
         let record: ChunkRecord = serde_json::from_str(line.trim()).expect("a record");
         assert_eq!(record.headings, ["Title"]);
-        assert_eq!(
-            chunk(&request(&files[1..], None, None), &mut Reader::here()).expect_err("nothing is left").code,
-            "PS-DATA-011"
-        );
+        let nothing = chunk(&request(&files[1..], Some(&out), None), &mut Reader::here()).expect("a warning");
+        assert_eq!((nothing.chunks, nothing.unreadable.len(), nothing.out), (0, 1, None));
+        assert_eq!(std::fs::read_to_string(&out).expect("there").lines().count(), 1, "the file is as it was");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Whether a model can be trained on this machine, said before anything is downloaded.
 
 use peft_plan::family::{FAMILIES, Precision, spec_from_config};
-use peft_plan::{Adapters, MemoryFacts, Method, ModelFacts, ModelSpec, Optimizer, Result, Rows, Targets, memory};
+use peft_plan::{
+    Adapters, Arithmetic, MemoryFacts, Method, ModelFacts, ModelSpec, Optimizer, Result, Rows, Targets, memory,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -86,7 +88,9 @@ impl Described {
             method,
             adapters,
             rows: Rows { train: tokens, score: 0 },
-            recompute: true,
+            sets: 1,
+            arithmetic: Arithmetic::F32,
+            card: false,
             longest: tokens,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             tokenizer_bytes: sizes.tokenizer_bytes,

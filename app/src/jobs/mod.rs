@@ -35,6 +35,7 @@ pub mod notices;
 pub mod pipeline;
 pub mod plan;
 pub mod presets;
+pub mod project_documents;
 pub mod queue;
 pub mod receipt;
 pub mod remedy;

@@ -1,12 +1,13 @@
 //! Start a run or go on with one, recorded in the store from its first to its last event.
 
 use super::answer::Wording;
+use super::facts::machine;
 use super::hardware::free_space;
 use super::receipt::{self, Segments};
 use super::setup::{Setup, prepare};
 use super::{disk, live};
 use crate::cli::context::Context;
-use crate::cli::memory::{memory_reading, peak_memory, total_memory};
+use crate::cli::memory::{memory_reading, peak_memory};
 use crate::cli::{interrupt, output, progress};
 use peft_models::engine::{Engine, TrainJob, Workload, memory_plan, trainable_parameters};
 use peft_models::train::{GuardJob, Request, RunOutcome, Samples};
@@ -78,7 +79,7 @@ pub(crate) fn create(context: &Context, request: RunRequest) -> Result<Created> 
     for note in &setup.notes {
         output::note(note);
     }
-    check_memory(&config, &setup)?;
+    check_memory(context, &config, &setup)?;
     let place = out.as_deref().unwrap_or(&context.data_dir);
     check_disk(place, &setup).map_err(|fault| disk::with_remedy(context, fault))?;
     disk::warn_if_short(context, place);
@@ -334,7 +335,8 @@ fn execute(
     let result = engine.train(job, &mut sink);
     drop(monitor);
     // However it ended, this is what it took.
-    let measured = store.record_memory(run.id.as_str(), None, Some(peak_memory()));
+    let peak = engine.card_bytes().unwrap_or_else(peak_memory);
+    let measured = store.record_memory(run.id.as_str(), None, Some(peak));
     let result = result.and_then(|outcome| measured.map(|()| outcome));
     if let (Ok(RunOutcome::Finished(end)), Some(known), Begin::Fresh) = (&result, &setup.facts, begin) {
         super::plan::learn(context, &setup.plan, known, &engine.fingerprint(), end.seconds);
@@ -410,12 +412,13 @@ impl Inbox {
     }
 }
 
-/// Refuse a run whose planned peak is beyond the share of the memory that it may use.
-fn check_memory(config: &RunConfig, setup: &Setup) -> Result<()> {
+/// Refuse a run whose planned peak is beyond the share of the memory that it may use, the card's where one computes.
+fn check_memory(context: &Context, config: &RunConfig, setup: &Setup) -> Result<()> {
     let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
-    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes);
+    let machine = machine(context);
+    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes).on_card(machine.card);
     let need = memory_plan(&setup.base, &setup.plan, &work)?;
-    let budget = (total_memory() as f64 * fraction) as u64;
+    let budget = (machine.memory_bytes as f64 * fraction) as u64;
     too_large(&need, budget).map_or(Ok(()), Err)
 }
 

@@ -49,6 +49,15 @@ pub fn prompts(config: &RunConfig, base: &BaseModel, rows: &[Row], held_out: &[u
     Ok(chosen)
 }
 
+/// The first question of the data, for whoever wants to try a model on what it is for.
+pub fn first_question(config: &RunConfig, base: &BaseModel, rows: &[Row]) -> Option<SamplePrompt> {
+    let dataset = &config.dataset;
+    let wording = Wording::new(base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref()).ok()?;
+    let (turns, expected) = rows.iter().find_map(|row| question(&row.example))?;
+    let ids = wording.prompt(turns).ok().filter(|ids| ids.len() < base.spec().max_positions / 2)?;
+    Some(SamplePrompt { prompt: asked(turns), ids, expected })
+}
+
 /// What a row asks, and what it would like to hear.
 fn question(example: &Example) -> Option<(&[Turn], Option<String>)> {
     let (prompt, answer) = match example {

@@ -1,20 +1,18 @@
 //! Everything before the first step: model, data, rendered examples, complete plan.
 
-use super::facts::RunFacts;
-use super::memory::{available_memory, total_memory};
+use super::facts::{RunFacts, machine};
 use super::model::spelled;
 use super::open_model;
 use super::sources::{self, Sourced};
 use crate::cli::context::Context;
 use peft_data::{BadLine, Dataset, ReadOptions, Split};
 use peft_models::base::BaseModel;
-use peft_models::engine::Engine;
 use peft_models::peft_format::matches;
 use peft_models::prepare::{Cut, CutPairs, Prepared, PreparedPairs, render, render_pairs};
 use peft_models::train::{SamplePrompt, Tokens};
 use peft_plan::{
-    Example, Fault, MachineFacts, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan,
-    defaults, resolve, tools_of,
+    Example, Fault, Method, Objective, Result, Row, RunConfig, TargetModules, TrainOn, TrainingPlan, defaults, resolve,
+    tools_of,
 };
 use peft_text::{ChatTemplate, RenderOptions};
 use std::path::PathBuf;
@@ -47,6 +45,8 @@ pub struct Setup {
     pub facts: Option<RunFacts>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
+    /// The first question of the data.
+    pub first_question: Option<SamplePrompt>,
     /// Where the rows are, as people find them.
     pub places: Places,
 }
@@ -117,6 +117,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
         config.dataset.system_prompt.as_deref(),
     )?;
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
+    let first_question = super::samples::first_question(config, &base, &dataset.rows);
     let train_rows = train;
     let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
     let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());
@@ -133,12 +134,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
     } else {
         let weights = resolve::weights_of(&sources, train_rows.iter().map(|&row| row as u32));
         let known = RunFacts { weights, ..RunFacts::of(&base, config, &dataset.rows, &train, &validation)? };
-        let machine = MachineFacts {
-            memory_bytes: total_memory(),
-            available_bytes: available_memory(),
-            fastest: Engine::fastest(&context.backend),
-            ..MachineFacts::default()
-        };
+        let machine = machine(context);
         let facts = known.facts(context.threads, machine);
         completed = defaults::fill(config, &facts)?.config;
         let plan = TrainingPlan { sources, ..resolve::build(&completed, &facts)? };
@@ -197,6 +193,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
         config: completed,
         facts: gathered,
         samples,
+        first_question,
         places,
     })
 }

@@ -20,17 +20,57 @@ pub(super) const FEW_ROWS: usize = 4;
 pub(super) const DOTS_PER_TASK: usize = 64;
 /// Independent sums of one dot product.
 const LANES: usize = 64;
+/// Most elements of rows that are gone through without [`dot`], whose other lanes would have nothing to add: those of
+/// adapters.
+const SHORT: usize = 16;
 /// Fewest elements of a block that has a scale of its own in a kernel.
 #[cfg(target_arch = "x86_64")]
 const SMALLEST_BLOCK: usize = GROUP;
 
 /// `tile (=|+=) alpha·x·wᵀ + bias`, one dot product after the other.
 pub(super) fn dots(isa: Isa, tile: Tile, x: View, w: Source, epilogue: Epilogue) {
+    if let Source::Dense(w) = w
+        && x.cols() <= SHORT
+    {
+        return short(isa, tile, x, w, epilogue);
+    }
     match x.rows() {
         1 => dots_of::<1>(isa, tile, x, w, epilogue),
         2 => dots_of::<2>(isa, tile, x, w, epilogue),
         3 => dots_of::<3>(isa, tile, x, w, epilogue),
         _ => dots_of::<FEW_ROWS>(isa, tile, x, w, epilogue),
+    }
+}
+
+vectorized! {
+    /// Rows of at most [`SHORT`] elements: the bits of [`dot`].
+    fn short(tile: Tile, x: View, w: View, epilogue: Epilogue) {
+        let Epilogue { alpha, bias, write } = epilogue;
+        let (row, col) = (tile.row, tile.col);
+        for (r, y) in tile.rows.into_iter().enumerate() {
+            let mut of_x = [0.0; SHORT];
+            of_x[..x.cols()].copy_from_slice(x.row(row + r));
+            for (j, y) in y.iter_mut().enumerate() {
+                let mut lanes = [0.0; SHORT];
+                let of_w = w.row(col + j);
+                if let Some(of_w) = of_w.first_chunk::<SHORT>() {
+                    add_products(&mut lanes, &of_x, of_w);
+                } else {
+                    add_products(&mut lanes, &of_x, of_w);
+                }
+                let bias = bias.map_or(0.0, |bias| bias[col + j]);
+                let old = if write == Write::Set { 0.0 } else { *y };
+                *y = old + alpha * in_pairs(&mut lanes) + bias;
+            }
+        }
+    }
+}
+
+/// `lanes += a∘b`
+#[inline(always)]
+fn add_products(lanes: &mut [f32; SHORT], a: &[f32; SHORT], b: &[f32]) {
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+        *lane += a * b;
     }
 }
 
@@ -189,6 +229,27 @@ mod tests {
             all.push(FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows, cols });
         }
         all
+    }
+
+    #[test]
+    fn short_rows_give_the_bits_of_long_ones_s4_5() {
+        for cols in [1, 5, 8, 15, 16, 17] {
+            let (x, w) = (noise(3 * cols, 3), noise(7 * cols, 5));
+            let (x, w) = (View::dense(&x, 3, cols), View::dense(&w, 7, cols));
+            for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+                let bias = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+                let mut y = vec![0.5; 21];
+                let epilogue = Epilogue { alpha: 1.5, bias: Some(&bias), write: Write::Add };
+                for tile in ViewMut::dense(&mut y, 3, 7).tiles(std::iter::once(0..3), 4) {
+                    dots(isa, tile, x, Source::Dense(w), epilogue);
+                }
+                for (i, y) in y.iter().enumerate() {
+                    let (r, j) = (i / 7, i % 7);
+                    let want = 0.5 + 1.5 * dot(isa, x.row(r), w.row(j)) + bias[j];
+                    assert_eq!(y.to_bits(), want.to_bits(), "{isa:?}, {cols}, {r}, {j}");
+                }
+            }
+        }
     }
 
     #[test]

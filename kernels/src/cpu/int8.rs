@@ -7,14 +7,10 @@
 
 use super::dots::in_pairs;
 use super::gemm::Epilogue;
-use super::int8_groups::{Group, Stored};
-use super::pool::Pool;
-#[cfg(target_arch = "x86_64")]
-use super::simd_avx512_vnni::Avx512Vnni;
+use super::int8_groups::{Codes, Group, Stored};
 use super::simd_dispatch::{Isa, vectorized};
-use super::source::Source;
 use crate::backend::Write;
-use crate::host::{Tile, View, ViewMut};
+use crate::host::{Tile, View};
 
 /// Most rows.
 pub(super) const MOST_ROWS: usize = 16;
@@ -24,8 +20,8 @@ pub(super) const GROUP: usize = 64;
 pub(super) const LANES: usize = 16;
 /// Rows that are multiplied with a row of weights while its codes are in registers.
 const TOGETHER: usize = 4;
-/// Weight rows of one task.
-const ROWS_PER_TASK: usize = 64;
+/// Halves of groups in a block of 256: those have minima.
+const PARTS: usize = 8;
 /// The largest code.
 const LARGEST: f32 = 127.0;
 
@@ -45,39 +41,50 @@ pub(super) struct Row<'a> {
     pub(super) groups: &'a [Rounded],
     /// One a group.
     pub(super) scales: &'a [f32],
+    /// The sum of each half of a group: what the minima of weights are multiplied with.
+    pub(super) halves: &'a [f32],
 }
 
 /// All rows, one after the other.
-struct Rows {
+pub(super) struct Rows {
     groups: Vec<Rounded>,
     scales: Vec<f32>,
+    halves: Vec<f32>,
     /// Groups of a row.
     len: usize,
 }
 
 impl Rows {
     /// `x`, of whole groups.
-    fn of(isa: Isa, x: View) -> Self {
+    pub(super) fn of(isa: Isa, x: View) -> Self {
         let len = x.cols() / GROUP;
         let nothing = Rounded { codes: [0; GROUP], fours: [0; LANES] };
-        let mut rows = Self { groups: vec![nothing; len * x.rows()], scales: vec![0.0; len * x.rows()], len };
+        let count = len * x.rows();
+        let mut rows =
+            Self { groups: vec![nothing; count], scales: vec![0.0; count], halves: vec![0.0; 2 * count], len };
         for r in 0..x.rows() {
             let at = r * len..(r + 1) * len;
-            round_row(isa, x.row(r).as_chunks().0, &mut rows.groups[at.clone()], &mut rows.scales[at]);
+            let halves = &mut rows.halves[2 * at.start..2 * at.end];
+            let (groups, scales) = (&mut rows.groups[at.clone()], &mut rows.scales[at]);
+            round_row(isa, x.row(r).as_chunks().0, groups, scales, halves);
         }
         rows
     }
 
-    fn row(&self, r: usize) -> Row<'_> {
-        let at = r * self.len..(r + 1) * self.len;
-        Row { groups: &self.groups[at.clone()], scales: &self.scales[at] }
+    /// Every row.
+    pub(super) fn rows(&self) -> Vec<Row<'_>> {
+        let groups = self.groups.chunks_exact(self.len.max(1)).zip(self.scales.chunks_exact(self.len.max(1)));
+        let halves = self.halves.chunks_exact(2 * self.len.max(1));
+        groups.zip(halves).map(|((groups, scales), halves)| Row { groups, scales, halves }).collect()
     }
 }
 
 vectorized! {
-    fn round_row(x: &[[f32; GROUP]], groups: &mut [Rounded], scales: &mut [f32]) {
-        for ((x, group), scale) in x.iter().zip(groups).zip(scales) {
+    fn round_row(x: &[[f32; GROUP]], groups: &mut [Rounded], scales: &mut [f32], halves: &mut [f32]) {
+        for (((x, group), scale), halves) in x.iter().zip(groups).zip(scales).zip(halves.as_chunks_mut::<2>().0) {
             *scale = round_group(x, group);
+            let (first, second) = group.fours.split_at(LANES / 2);
+            *halves = [first, second].map(|fours| -fours.iter().sum::<i32>() as f32 * *scale);
         }
     }
 }
@@ -101,72 +108,87 @@ fn round_group(x: &[f32; GROUP], to: &mut Rounded) -> f32 {
     largest / LARGEST
 }
 
-/// `y (=|+=) alpha·x·wᵀ + bias`. Nothing is done where there is no such product for this storage, or too many rows:
-/// then `y` comes back.
-pub(super) fn linear<'a>(
-    pool: &Pool,
-    isa: Isa,
-    y: ViewMut<'a>,
-    x: View,
-    w: Source,
-    epilogue: Epilogue,
-) -> Option<ViewMut<'a>> {
-    let Some(stored) = Stored::of(w).filter(|_| y.rows() <= MOST_ROWS) else { return Some(y) };
-    let (rows, rounded) = (y.rows(), Rows::of(isa, x));
-    let rounded: Vec<Row> = (0..rows).map(|r| rounded.row(r)).collect();
-    pool.each(y.tiles(std::iter::once(0..rows), ROWS_PER_TASK), |tile| fill(isa, tile, &rounded, &stored, epilogue));
-    None
-}
-
-/// One task.
-fn fill(isa: Isa, mut tile: Tile, x: &[Row], w: &Stored, epilogue: Epilogue) {
-    let Epilogue { alpha, bias, write } = epilogue;
-    let width = tile.rows.first().map_or(0, |row| row.len());
-    let mut scales = w.buffer();
-    for j in 0..width {
-        let row = w.row(tile.col + j, &mut scales);
-        let bias = bias.map_or(0.0, |bias| bias[tile.col + j]);
-        for (x, rows) in x.chunks(TOGETHER).zip(tile.rows.chunks_mut(TOGETHER)) {
-            let mut sums = [0.0; TOGETHER];
-            products(isa, &row, x, &mut sums);
-            for (y, sum) in rows.iter_mut().zip(sums) {
-                let old = if write == Write::Set { 0.0 } else { y[j] };
-                y[j] = old + alpha * sum + bias;
-            }
+/// One task of `y (=|+=) alpha·x·wᵀ + bias`.
+pub(super) fn fill(isa: Isa, mut tile: Tile, x: &[Row], w: &Stored, epilogue: Epilogue) {
+    for (i, x) in x.chunks(TOGETHER).enumerate() {
+        let rows = &mut tile.rows[i * TOGETHER..][..x.len()];
+        match *x {
+            [a] => fill_rows::<1, 4>(isa, tile.col, rows, &[a], w, epilogue),
+            [a, b] => fill_rows::<2, 4>(isa, tile.col, rows, &[a, b], w, epilogue),
+            [a, b, c] => fill_rows::<3, 2>(isa, tile.col, rows, &[a, b, c], w, epilogue),
+            [a, b, c, d] => fill_rows::<TOGETHER, 2>(isa, tile.col, rows, &[a, b, c, d], w, epilogue),
+            _ => {}
         }
     }
 }
 
-/// `sums[r] = x[r]·w`
-fn products(isa: Isa, w: &super::int8_groups::Codes, x: &[Row], sums: &mut [f32; TOGETHER]) {
+/// `J` rows of weights at a time, and the last ones alone.
+fn fill_rows<const R: usize, const J: usize>(
+    isa: Isa,
+    first: usize,
+    rows: &mut [&mut [f32]],
+    x: &[Row; R],
+    w: &Stored,
+    epilogue: Epilogue,
+) {
+    let mut buffers: [Vec<f32>; J] = std::array::from_fn(|_| w.buffer());
+    let width = rows.first().map_or(0, |row| row.len());
+    let whole = width - width % J;
+    for j in (0..whole).step_by(J) {
+        let mut row = first + j;
+        let codes = buffers.each_mut().map(|buffer| {
+            row += 1;
+            w.row(row - 1, buffer)
+        });
+        store(first, j, rows, &products(isa, &codes, x), epilogue);
+    }
+    for j in whole..width {
+        let codes = w.row(first + j, &mut buffers[0]);
+        store(first, j, rows, &products(isa, &[codes], x), epilogue);
+    }
+}
+
+/// What columns from `j` of the tile that begins at `first` become.
+#[inline(always)]
+fn store<const R: usize, const J: usize>(
+    first: usize,
+    j: usize,
+    rows: &mut [&mut [f32]],
+    sums: &[[f32; R]; J],
+    Epilogue { alpha, bias, write }: Epilogue,
+) {
+    for (r, row) in rows.iter_mut().enumerate() {
+        for (i, (y, sums)) in row[j..j + J].iter_mut().zip(sums).enumerate() {
+            let bias = bias.map_or(0.0, |bias| bias[first + j + i]);
+            let old = if write == Write::Set { 0.0 } else { *y };
+            *y = old + alpha * sums[r] + bias;
+        }
+    }
+}
+
+/// `sums[j][r] = x[r]·w[j]`
+fn products<const R: usize, const J: usize>(isa: Isa, w: &[Codes; J], x: &[Row; R]) -> [[f32; R]; J] {
     #[cfg(target_arch = "x86_64")]
     if let Isa::Avx512(isa) = isa
         && let Some(isa) = isa.vnni()
     {
-        return products_in_registers(isa, w, x, sums);
+        return isa.dots(w, x);
     }
-    plain(isa, w, x, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-fn products_in_registers(isa: Avx512Vnni, w: &super::int8_groups::Codes, x: &[Row], sums: &mut [f32; TOGETHER]) {
-    match *x {
-        [a] => sums[..1].copy_from_slice(&isa.dots(w, &[a])),
-        [a, b] => sums[..2].copy_from_slice(&isa.dots(w, &[a, b])),
-        [a, b, c] => sums[..3].copy_from_slice(&isa.dots(w, &[a, b, c])),
-        [a, b, c, d] => *sums = isa.dots(w, &[a, b, c, d]),
-        _ => {}
+    let mut sums = [[0.0; R]; J];
+    for (w, sums) in w.iter().zip(&mut sums) {
+        plain(isa, w, x, sums);
     }
+    sums
 }
 
 vectorized! {
     /// The same on every processor, and what the others are held against.
-    fn plain(w: &super::int8_groups::Codes, x: &[Row], sums: &mut [f32; TOGETHER]) {
-        let mut lanes = [[0.0; LANES]; TOGETHER];
+    fn plain(w: &Codes, x: &[Row], sums: &mut [f32]) {
+        let (mut lanes, mut minima) = ([[0.0; LANES]; TOGETHER], [[0.0; PARTS]; TOGETHER]);
         let mut group = Group::default();
         for g in 0..w.groups() {
             w.group(g, &mut group);
-            for (lanes, x) in lanes.iter_mut().zip(x) {
+            for ((lanes, minima), x) in lanes.iter_mut().zip(&mut minima).zip(x) {
                 let (rounded, scale) = (&x.groups[g], x.scales[g]);
                 // Two by two first: there are instructions for that.
                 let mut twos = [0; GROUP / 2];
@@ -176,13 +198,16 @@ vectorized! {
                 }
                 for i in 0..LANES {
                     let sum = twos[2 * i] + twos[2 * i + 1];
-                    let weighed = sum as f32 * group.scales[i] + rounded.fours[i] as f32 * group.mins[i];
-                    lanes[i] += weighed * scale;
+                    lanes[i] += sum as f32 * group.scales[i] * scale;
+                }
+                let part = 2 * g % PARTS;
+                for (half, min) in group.mins.iter().enumerate() {
+                    minima[part + half] += min * x.halves[2 * g + half];
                 }
             }
         }
-        for (sum, lanes) in sums.iter_mut().zip(&mut lanes) {
-            *sum = in_pairs(lanes);
+        for ((sum, lanes), minima) in sums.iter_mut().zip(&mut lanes).zip(&mut minima) {
+            *sum = in_pairs(lanes) - in_pairs(minima);
         }
     }
 }
@@ -190,8 +215,9 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::super::int8_groups::Stored;
-    use super::{GROUP, MOST_ROWS, Rounded, Rows, linear, plain, products, round_group};
+    use super::{GROUP, MOST_ROWS, Rounded, Rows, fill, plain, round_group};
     use crate::backend::Write;
+    use crate::cpu::few::{self, Part};
     use crate::cpu::gemm::Epilogue;
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::pool::Pool;
@@ -242,22 +268,29 @@ mod tests {
     #[test]
     fn every_path_gives_the_bits_of_the_plain_loop_s4_5() {
         for cols in [64, 256, 896, 1536] {
-            let all = stored(5, cols);
+            let all = stored(7, cols);
             assert!(all.len() >= 6, "{cols}: {}", all.len());
             let x = noise(4 * cols, 7);
             for w in &all {
-                let codes = Stored::of(Source::Stored(w, 1, 4)).expect("a product");
-                let mut scales = codes.buffer();
+                let stored = Stored::of(Source::Stored(w, 1, 6)).expect("a product");
                 for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
-                    for (rows, j) in (1..=4).flat_map(|rows| (0..4).map(move |j| (rows, j))) {
+                    for rows in 1..=4 {
                         let rounded = Rows::of(isa, View::dense(&x[..rows * cols], rows, cols));
-                        let rounded: Vec<_> = (0..rows).map(|r| rounded.row(r)).collect();
-                        let row = codes.row(j, &mut scales);
-                        let (mut got, mut want) = ([0.0; 4], [0.0; 4]);
-                        products(isa, &row, &rounded, &mut got);
-                        plain(Isa::Portable, &row, &rounded, &mut want);
-                        let same = got[..rows].iter().zip(&want[..rows]).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{} {isa:?} {cols}, {rows} rows, {j}: {got:?} {want:?}", name(w));
+                        let mut y = vec![0.0; rows * 6];
+                        for tile in ViewMut::dense(&mut y, rows, 6).tiles(std::iter::once(0..rows), 6) {
+                            fill(isa, tile, &rounded.rows(), &stored, Epilogue::plain(Write::Set));
+                        }
+                        let mut scales = stored.buffer();
+                        for j in 0..6 {
+                            let row = stored.row(j, &mut scales);
+                            let mut want = [0.0; 4];
+                            plain(Isa::Portable, &row, &rounded.rows(), &mut want[..rows]);
+                            for (r, want) in want[..rows].iter().enumerate() {
+                                let got = y[r * 6 + j];
+                                let name = name(w);
+                                assert_eq!(got.to_bits(), want.to_bits(), "{name} {isa:?} {cols}, {r} of {rows}, {j}");
+                            }
+                        }
                     }
                 }
             }
@@ -279,7 +312,8 @@ mod tests {
                 let bias: Vec<f32> = (0..outputs).map(|j| j as f32).collect();
                 let epilogue = Epilogue { alpha: 2.0, bias: Some(&bias), write: Write::Add };
                 let view = ViewMut::dense(&mut y, rows.len(), outputs);
-                assert!(linear(&pool, isa, view, x, Source::Stored(&w, 0, outputs), epilogue).is_none());
+                let part = Part { columns: 0..outputs, w: Source::Stored(&w, 0, outputs), epilogue };
+                assert!(few::products(&pool, isa, true, view, x, &[part]).is_none());
                 y
             };
             let all = product(0..MOST_ROWS);
@@ -306,11 +340,11 @@ mod tests {
         let w = &stored(3, 64)[0];
         let dense = FrozenWeight::Dense { bytes: Bytes::from_vec(vec![0; 384]), dtype: DType::BF16, rows: 3, cols: 64 };
         let x = noise((MOST_ROWS + 1) * 64, 5);
-        for (w, rows) in [(w, MOST_ROWS + 1), (&dense, 1)] {
+        for (w, rows) in [(w, MOST_ROWS + 1), (&dense, MOST_ROWS)] {
             let mut y = vec![0.25; rows * 3];
             let (view, x) = (ViewMut::dense(&mut y, rows, 3), View::dense(&x[..rows * 64], rows, 64));
-            let back = linear(&pool, Isa::best(), view, x, Source::Stored(w, 0, 3), Epilogue::plain(Write::Set));
-            assert!(back.is_some());
+            let part = Part { columns: 0..3, w: Source::Stored(w, 0, 3), epilogue: Epilogue::plain(Write::Set) };
+            assert!(few::products(&pool, Isa::best(), true, view, x, &[part]).is_some());
             assert!(y.iter().all(|y| y.to_bits() == 0.25f32.to_bits()));
         }
     }

@@ -19,12 +19,13 @@ pub(super) struct Group {
     pub(super) codes: [i16; GROUP],
     /// One for each four elements.
     pub(super) scales: [f32; LANES],
-    pub(super) mins: [f32; LANES],
+    /// One for each half.
+    pub(super) mins: [f32; 2],
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Self { codes: [0; GROUP], scales: [0.0; LANES], mins: [0.0; LANES] }
+        Self { codes: [0; GROUP], scales: [0.0; LANES], mins: [0.0; 2] }
     }
 }
 
@@ -37,7 +38,8 @@ pub(super) struct Stored<'a> {
 }
 
 enum Layout<'a> {
-    Blocks(GgmlType, &'a [u8]),
+    /// With the bytes of a row.
+    Blocks(GgmlType, &'a [u8], usize),
     FourBit(&'a FourBit, Table),
 }
 
@@ -81,7 +83,9 @@ impl<'a> Stored<'a> {
         let Source::Stored(w, first, _) = w else { return None };
         let cols = w.shape().1;
         let weight = match w {
-            FrozenWeight::Blocks { bytes, kind, .. } if has_kernel(*kind) => Layout::Blocks(*kind, bytes.as_slice()),
+            FrozenWeight::Blocks { bytes, kind, .. } if has_kernel(*kind) => {
+                Layout::Blocks(*kind, bytes.as_slice(), kind.row_bytes(cols)?)
+            }
             FrozenWeight::FourBit(w)
                 if w.block.is_multiple_of(GROUP) && cols.is_multiple_of(w.block) && !w.kind.low_half_first() =>
             {
@@ -90,6 +94,14 @@ impl<'a> Stored<'a> {
             _ => return None,
         };
         (cols > 0 && cols.is_multiple_of(GROUP)).then_some(Self { weight, first, cols })
+    }
+
+    /// Bytes of the codes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        match self.weight {
+            Layout::Blocks(_, _, size) => size,
+            Layout::FourBit(..) => self.cols / 2,
+        }
     }
 
     /// Room for the scales of a row.
@@ -104,10 +116,7 @@ impl<'a> Stored<'a> {
     pub(super) fn row<'b>(&'b self, row: usize, buffer: &'b mut [f32]) -> Codes<'b> {
         let row = self.first + row;
         match &self.weight {
-            Layout::Blocks(kind, bytes) => {
-                let size = self.cols / kind.block_len() * kind.block_bytes();
-                Codes::Blocks(*kind, &bytes[row * size..(row + 1) * size])
-            }
+            Layout::Blocks(kind, bytes, size) => Codes::Blocks(*kind, &bytes[row * size..(row + 1) * size]),
             Layout::FourBit(w, table) => {
                 let (blocks, groups) = (self.cols / w.block, w.block / GROUP);
                 w.absmax.run(row * blocks, &mut buffer[..blocks]);
@@ -118,6 +127,26 @@ impl<'a> Stored<'a> {
                 let bytes = &w.codes.as_slice()[row * self.cols / 2..(row + 1) * self.cols / 2];
                 Codes::FourBit(bytes, buffer, table)
             }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Codes<'_> {
+    /// The codes, of blocks with all that is in them.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Blocks(_, bytes) | Self::FourBit(bytes, ..) => bytes,
+        }
+    }
+
+    /// A scale a group, of 4-bit codes.
+    #[inline]
+    pub(super) fn scales(&self) -> &[f32] {
+        match self {
+            Self::Blocks(..) => &[],
+            Self::FourBit(_, scales, _) => scales,
         }
     }
 }
@@ -148,7 +177,7 @@ impl Codes<'_> {
                 }
             }
             Self::FourBit(bytes, scales, table) => {
-                (out.mins, out.scales) = ([0.0; LANES], [scales[g]; LANES]);
+                (out.mins, out.scales) = ([0.0; 2], [scales[g]; LANES]);
                 let bytes = &bytes[g * GROUP / 2..][..GROUP / 2];
                 for (codes, byte) in out.codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
                     *codes = [byte >> 4, byte & 15].map(|code| table.values[usize::from(code)]);
@@ -184,7 +213,7 @@ fn thirty_two(kind: GgmlType, block: &[u8], half: usize, out: &mut Group) {
         };
     }
     out.scales[8 * half..][..8].fill(half_at(block, 0));
-    out.mins = [0.0; LANES];
+    out.mins = [0.0; 2];
 }
 
 /// Group `g` of a block of 256 elements.
@@ -200,7 +229,7 @@ fn of_256(kind: GgmlType, block: &[u8], g: usize, out: &mut Group) {
         for (i, scale) in out.scales.iter_mut().enumerate() {
             *scale = half_at(block, 208) * f32::from(block[192 + 4 * g + i / 4] as i8);
         }
-        out.mins = [0.0; LANES];
+        out.mins = [0.0; 2];
         return;
     }
     let (scales, mins) = six_bit_pairs(&block[4..16]);
@@ -213,6 +242,6 @@ fn of_256(kind: GgmlType, block: &[u8], g: usize, out: &mut Group) {
     for i in 0..LANES {
         let part = 2 * g + i / 8;
         out.scales[i] = half_at(block, 0) * f32::from(scales[part]);
-        out.mins[i] = half_at(block, 2) * f32::from(mins[part]);
     }
+    out.mins = [2 * g, 2 * g + 1].map(|part| half_at(block, 2) * f32::from(mins[part]));
 }

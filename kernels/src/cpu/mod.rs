@@ -25,6 +25,7 @@ mod dropout;
 mod embed;
 mod exp;
 mod factors;
+mod few;
 mod gated;
 mod gated_clamped;
 mod gemm;
@@ -71,7 +72,7 @@ use self::simd_dispatch::Isa;
 use self::source::Source;
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
-    RopeParams, Turn, Write,
+    Part, RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
@@ -118,6 +119,14 @@ impl Cpu {
     #[must_use]
     pub fn with_factors(&self, factors: Factors) -> Self {
         Self { factors, ..self.clone() }
+    }
+
+    /// `y (=|+=) alpha·x·wᵀ + bias`: of few rows as they lie, of many packed.
+    fn product(&self, y: ViewMut, x: View, w: Source, epilogue: Epilogue) {
+        let part = few::Part { columns: 0..y.cols(), w, epilogue };
+        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
+        }
     }
 
     /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
@@ -198,6 +207,10 @@ impl Backend for Cpu {
         Ok(t.buf.clone())
     }
 
+    fn into_numbers(&self, t: Tensor<Self>) -> Result<Vec<f32>> {
+        Ok(t.buf)
+    }
+
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()> {
         shapes::same("copy", &y, &x)?;
         columns::copy(&self.pool, ViewMut::of(y), View::of(x), write);
@@ -248,12 +261,26 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        let (mut y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
-        if self.eight_bit_rows {
-            let Some(left) = int8::linear(&self.pool, self.isa, y, x, w, epilogue) else { return Ok(()) };
-            y = left;
+        self.product(ViewMut::of(y), View::of(x), Source::of(w), epilogue);
+        Ok(())
+    }
+
+    fn linears(&self, y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
+        let mut y = y;
+        shapes::linears(&y, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), part.bias)))?;
+        let few = parts.iter().map(|part| {
+            let bias = part.bias.map(|bias| bias.buf.as_slice());
+            let epilogue = Epilogue { bias, ..Epilogue::plain(Write::Set) };
+            few::Part { columns: part.columns.clone(), w: Source::of(part.w), epilogue }
+        });
+        let few: Vec<few::Part> = few.collect();
+        let window = ViewMut::of(y.by_ref());
+        if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
+            for few::Part { columns, w, epilogue } in few {
+                let y = ViewMut::of(y.by_ref().cols(columns));
+                self.product(y, View::of(x), w, epilogue);
+            }
         }
-        linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
         Ok(())
     }
 
@@ -272,7 +299,11 @@ impl Backend for Cpu {
         let is_large = y.at.rows.min(y.at.cols).min(k) >= large;
         let factors = if is_large { self.factors } else { Factors::F32 };
         if b.transposed && !a.transposed {
-            linear::linear(&self.pool, self.isa, factors, ViewMut::of(y), left, right, epilogue);
+            let y = ViewMut::of(y);
+            let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
+            if let Some(y) = few::products(&self.pool, self.isa, false, y, left, &[part]) {
+                linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
+            }
         } else {
             let a = Side { source: Source::Dense(left), transposed: a.transposed };
             let b = Side { source: right, transposed: b.transposed };

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Threads of a block, as in `attention.cuh`.
 const THREADS: u32 = 128;
 
+/// Sequences that no more queries come to are attended to query by query.
+const FEW_QUERIES: usize = 4;
+
 /// The kernels for heads of at most `columns`.
 struct Kernels {
     columns: usize,
@@ -106,24 +109,32 @@ impl<D: Device> Cuda<D> {
         self.attend(y, Some(lse), Rows::of(qkv, &params.heads), &all, params)
     }
 
-    /// [`crate::Backend::attention_cached`], with `y` full of zeros.
+    /// [`crate::Backend::attention_cached`], with `y` full of zeros; `qkv` has so many rows.
     pub(super) fn attention_over(
         &self,
         y: Place,
         cache: Place,
-        qkv: Place,
+        (qkv, rows): (Place, usize),
         segments: &[CachedSegment],
         params: &AttentionParams,
     ) -> Result<()> {
         let (heads, side) = (params.heads, kernels(&params.heads)?.side);
         let fresh = qkv.at_col(heads.q_dim());
-        let mut all = Vec::new();
         for s in segments {
             let (to, from) = (cache.at_row(s.slot + s.past), fresh.at_row(s.start));
             self.copy_rows(to, from, s.len, 2 * heads.kv_dim(), Write::Set)?;
-            tiles(&mut all, side, s.start, s.len, s.past, s.slot);
         }
         let from = Rows { q: qkv, k: cache, v: cache.at_col(heads.kv_dim()) };
+        if segments.iter().all(|s| s.len <= FEW_QUERIES) {
+            return self.attend_few(y, from, segments, params);
+        }
+        if let Some(done) = self.attention_mma_cached(y, (qkv, rows), cache, segments, params) {
+            return done;
+        }
+        let mut all = Vec::new();
+        for s in segments {
+            tiles(&mut all, side, s.start, s.len, s.past, s.slot);
+        }
         self.attend(y, None, from, &all, params)
     }
 

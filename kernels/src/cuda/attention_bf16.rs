@@ -5,7 +5,7 @@ use super::call::{Call, Place};
 use super::device::Device;
 use super::memory::Memory;
 use super::{Cuda, Precision};
-use crate::backend::{AttentionParams, Heads, Segment};
+use crate::backend::{AttentionParams, CachedSegment, Heads, Segment};
 use crate::error::Result;
 
 /// Rows of a tile, and threads of a block, as in `attention_bf16.cuh`.
@@ -54,9 +54,14 @@ impl<D: Device> Cuda<D> {
     fn packed_rows(&self, op: &'static str, x: Place, rows: usize, cols: usize) -> Result<Packed<D>> {
         let stride = cols.next_multiple_of(8);
         let memory = Memory::uninit(&self.device, op, rows.saturating_mul(stride), 2)?;
-        let call = Call::new(&*self.device, "pack_bf16").memory(&memory).address(x.address).size(x.stride);
-        call.sizes([rows, cols, rows, stride]).elements(rows * stride)?;
+        self.pack_rows(memory.address(), stride, x, rows, cols)?;
         Ok(Packed { memory, stride })
+    }
+
+    /// `cols` columns of `rows` rows of `x` to rows of `stride`, with zeros behind.
+    fn pack_rows(&self, to: u64, stride: usize, x: Place, rows: usize, cols: usize) -> Result<()> {
+        let call = Call::new(&*self.device, "pack_bf16").address(to).address(x.address).size(x.stride);
+        call.sizes([rows, cols, rows, stride]).flag(x.is_wide()).elements(rows * stride / 8)
     }
 
     /// [`crate::Backend::attention`] where there is a kernel for it; otherwise `None`, and nothing is done.
@@ -79,20 +84,78 @@ impl<D: Device> Cuda<D> {
         rows: usize,
         params: &AttentionParams,
     ) -> Result<()> {
-        const OP: &str = "attention";
         let heads = params.heads;
         let mut all = Vec::new();
         for &Segment { start, len } in &params.segments {
             tiles(&mut all, SIDE, start, len, 0, start);
         }
-        let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
-        let (lists, sinks) = (self.small(OP, &all)?, self.small(OP, &params.sinks)?);
-        let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.address);
-        let call = call.address(packed.at_col(0)).address(packed.at_col(heads.q_dim()));
-        let call = call.address(packed.at_col(heads.q_dim() + heads.kv_dim())).size(packed.stride);
-        let call = call.memory(&sinks).memory(&lists);
+        let packed = self.packed_rows("attention", qkv, rows, heads.qkv_dim())?;
+        let q = Place { address: packed.at_col(0), stride: packed.stride };
+        let (k, v) = (packed.at_col(heads.q_dim()), packed.at_col(heads.q_dim() + heads.kv_dim()));
+        self.attend_tiles(kernels, (y, lse), (q, k, v, packed.stride), &all, params)
+    }
+
+    /// Tiles of queries over packed rows: queries, and keys and values that have one stride.
+    fn attend_tiles(
+        &self,
+        kernels: &Kernels,
+        (y, lse): (Place, Place),
+        (q, k, v, stride): (Place, u64, u64, usize),
+        all: &[i64],
+        params: &AttentionParams,
+    ) -> Result<()> {
+        const OP: &str = "attention";
+        let (lists, sinks) = (self.small(OP, all)?, self.small(OP, &params.sinks)?);
+        let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.address).window(&q);
+        let call = call.address(k).address(v).size(stride).memory(&sinks).memory(&lists);
         let call = geometry_of(call, params, false).flag(!params.sinks.is_empty());
-        call.run(all.len() / 4 * heads.n_heads, THREADS)
+        call.run(all.len() / 4 * params.heads.n_heads, THREADS)
+    }
+
+    /// [`crate::Backend::attention_cached`] where there is a kernel for it, over a cache that holds the fresh rows
+    /// already; otherwise `None`, and nothing is done.
+    pub(super) fn attention_mma_cached(
+        &self,
+        y: Place,
+        (qkv, rows): (Place, usize),
+        cache: Place,
+        segments: &[CachedSegment],
+        params: &AttentionParams,
+    ) -> Option<Result<()>> {
+        let kernels = self.kernels_bf16(&params.heads)?;
+        Some(self.attend_bf16_cached(kernels, y, (qkv, rows), cache, segments, params))
+    }
+
+    fn attend_bf16_cached(
+        &self,
+        kernels: &Kernels,
+        y: Place,
+        (qkv, rows): (Place, usize),
+        cache: Place,
+        segments: &[CachedSegment],
+        params: &AttentionParams,
+    ) -> Result<()> {
+        const OP: &str = "attention_cached";
+        let heads = params.heads;
+        // The slots one after the other, without what lies between them.
+        let (mut all, mut slots, mut height) = (Vec::new(), Vec::new(), 0);
+        for s in segments.iter().filter(|s| s.len > 0) {
+            tiles(&mut all, SIDE, s.start, s.len, s.past, height);
+            slots.push((s.slot, height, s.past + s.len));
+            height += s.past + s.len;
+        }
+        let queries = self.packed_rows(OP, qkv, rows, heads.q_dim())?;
+        let stride = (2 * heads.kv_dim()).next_multiple_of(8);
+        let keys = Memory::uninit(&self.device, OP, height.saturating_mul(stride), 2)?;
+        for (slot, first, count) in slots {
+            let to = keys.address() + 2 * (first * stride) as u64;
+            self.pack_rows(to, stride, cache.at_row(slot), count, 2 * heads.kv_dim())?;
+        }
+        let lse = Memory::uninit(&self.device, OP, rows * heads.n_heads, size_of::<f32>())?;
+        let lse = Place { address: lse.address(), stride: heads.n_heads };
+        let q = Place { address: queries.at_col(0), stride: queries.stride };
+        let (k, v) = (keys.address(), keys.address() + 2 * heads.kv_dim() as u64);
+        self.attend_tiles(kernels, (y, lse), (q, k, v, stride), &all, params)
     }
 
     /// The two backward kernels, with `dots` = dy·y of every row and head; `None` as above.

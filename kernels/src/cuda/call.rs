@@ -22,6 +22,11 @@ impl Place {
         Self { address: element(base, at.row * stride + at.col), stride }
     }
 
+    /// Whether all rows begin at a multiple of 16 bytes.
+    pub(super) fn is_wide(self) -> bool {
+        self.address.is_multiple_of(16) && self.stride.is_multiple_of(4)
+    }
+
     /// From another column on.
     pub(super) fn at_col(self, col: usize) -> Self {
         Self { address: element(self.address, col), ..self }

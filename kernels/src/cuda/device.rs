@@ -39,6 +39,19 @@ impl Arg {
     }
 }
 
+/// The memory of a device at one moment, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What this program has of it.
+    pub held: usize,
+    /// What of that is in use; the rest is kept for the next use.
+    pub used: usize,
+    /// The most that was in use at a time.
+    pub peak: usize,
+    /// What could still be had beside.
+    pub available: usize,
+}
+
 /// A machine that kernels run on. All calls take effect in the order they are made.
 pub trait Device: Send + Sync + 'static {
     /// What it is, for a run's record.
@@ -47,10 +60,25 @@ pub trait Device: Send + Sync + 'static {
     fn alloc(&self, bytes: usize) -> Result<u64>;
     /// Give back what [`Device::alloc`] gave. Launches made before may still use it.
     fn free(&self, address: u64);
+    /// Take a block of `bytes` at once, from which what is asked for later is given. Blocks that nobody uses are given
+    /// back first.
+    fn reserve(&self, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+    /// Give back the blocks that nobody uses.
+    fn trim(&self) {}
+    /// Its memory, where it is known.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
     /// Copy to the device; `bytes` may change when this returns.
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Copy from the device, after everything launched before.
     fn download(&self, bytes: &mut [u8], address: u64) -> Result<()>;
+    /// Whether it has the kernels of compute capability 9.0 ([`super::shipped::PTX_9_0`]).
+    fn has_wgmma(&self) -> bool {
+        false
+    }
     /// Run `kernel` with as many blocks of so many threads.
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
 }

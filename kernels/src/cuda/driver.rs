@@ -4,9 +4,9 @@
 //! runs on one stream, so that calls take effect in their order. What the card does not tell until later (a kernel that
 //! left its memory) shows at the next copy from it, as [`Error::Lost`].
 
-use super::device::{Arg, Device};
-use super::pool::{self, Pool};
-use super::shipped::{PTX, entries};
+use super::arena::{self, Arena};
+use super::device::{Arg, Device, DeviceMemory};
+use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
 use cudarc::driver::sys::{
@@ -14,16 +14,18 @@ use cudarc::driver::sys::{
 };
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The functions that are called here. A driver that lacks one is too old.
-const NEEDED: [&str; 21] = [
+const NEEDED: [&str; 22] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuDeviceGetCount",
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
     "cuDevicePrimaryCtxRetain",
     "cuDevicePrimaryCtxRelease_v2",
     "cuCtxSetCurrent",
@@ -47,8 +49,13 @@ const OLDEST_DRIVER: i32 = 12_000;
 /// The oldest cards whose instructions the PTX uses: Ampere.
 const OLDEST_CARD: (i32, i32) = (8, 0);
 
-/// Memory that is left to the driver and the screen.
-const RESERVE: usize = 300 << 20;
+/// The cards that [`PTX_9_0`] is for.
+const WGMMA_CARD: (i32, i32) = (9, 0);
+
+/// Memory of a card of `total` bytes that is left to the driver and the screen.
+fn reserve_of(total: usize) -> usize {
+    (300 << 20).min(total / 16)
+}
 
 /// A card.
 pub struct Driver {
@@ -57,13 +64,16 @@ pub struct Driver {
     modules: Vec<CUmodule>,
     functions: HashMap<&'static str, CUfunction>,
     name: String,
-    pool: Mutex<Pool>,
+    wgmma: bool,
+    arena: Mutex<Arena>,
+    /// How often memory was asked of the driver.
+    asked: AtomicU64,
 }
 
 // SAFETY: the handles are names that the driver gave out. Its functions may be called from any thread that has made
 // the context its own (`bind`), at the same time too.
 unsafe impl Send for Driver {}
-// SAFETY: as above; the pool has a lock of its own.
+// SAFETY: as above; the arena has a lock of its own.
 unsafe impl Sync for Driver {}
 
 /// Free and total memory of a card, in bytes.
@@ -144,7 +154,32 @@ fn card(ordinal: usize) -> Result<(CUdevice, String, (i32, i32))> {
     Ok((card, name, (major, minor)))
 }
 
+/// A card as the driver lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it calls itself.
+    pub name: String,
+    /// Its compute capability.
+    pub chip: (i32, i32),
+    /// All of its memory, bytes.
+    pub memory: usize,
+}
+
 impl Driver {
+    /// All cards that the driver finds, by their numbers. Nothing is opened.
+    pub fn list() -> Result<Vec<Listed>> {
+        start()?;
+        let count =
+            cards::get_count().map_err(|e| unavailable(format!("NVIDIA's driver does not answer: {}", words(e))))?;
+        let each = (0..usize::try_from(count).unwrap_or(0)).map(|ordinal| {
+            let (card, name, chip) = card(ordinal)?;
+            // SAFETY: a card that the driver just named.
+            let memory = unsafe { cards::total_mem(card) }.unwrap_or(0);
+            Ok(Listed { name, chip, memory })
+        });
+        each.collect()
+    }
+
     /// Card number `ordinal`, with all kernels loaded.
     pub fn open(ordinal: usize) -> Result<Self> {
         start()?;
@@ -167,15 +202,24 @@ impl Driver {
             modules: Vec::new(),
             functions: HashMap::new(),
             name: format!("{name}, {}.{}", chip.0, chip.1),
-            pool: Mutex::default(),
+            wgmma: false,
+            arena: Mutex::default(),
+            asked: AtomicU64::new(0),
         };
         driver.bind()?;
-        driver.load()?;
+        driver.load(chip)?;
         Ok(driver)
     }
 
-    fn load(&mut self) -> Result<()> {
-        for (file, ptx) in PTX {
+    fn load(&mut self, chip: (i32, i32)) -> Result<()> {
+        self.load_all(PTX)?;
+        // What such a driver does not take, a card can do without.
+        self.wgmma = chip == WGMMA_CARD && self.load_all(PTX_9_0).is_ok();
+        Ok(())
+    }
+
+    fn load_all(&mut self, texts: &'static [(&str, &str)]) -> Result<()> {
+        for (file, ptx) in texts {
             // SAFETY: a text that ends with a zero, as `shipped.rs` makes them.
             let loaded = unsafe { module::load_data(ptx.as_ptr().cast()) };
             let loaded = loaded.map_err(|e| match e.0 {
@@ -202,16 +246,17 @@ impl Driver {
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    fn arena(&self) -> MutexGuard<'_, Arena> {
         // Its content is whole between any two calls.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Memory of the card; what this holds and does not use counts as available.
     pub fn memory(&self) -> Result<CardMemory> {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
-        Ok(CardMemory { available: free.saturating_sub(RESERVE), total })
+        let arena = self.arena();
+        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + arena.held() - arena.used(), total })
     }
 
     /// What the card calls itself, and its compute capability.
@@ -221,13 +266,41 @@ impl Driver {
 
     /// Bytes that were taken from the card, used or kept for the next use.
     pub fn held(&self) -> usize {
-        self.pool().held()
+        self.arena().held()
+    }
+
+    /// How often memory was asked of the driver.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Ask the driver for a block of `size` bytes. The card's context is that of this thread.
+    fn block(&self, arena: &mut Arena, size: usize) -> std::result::Result<(), DriverError> {
+        let (free, total) = result::mem_get_info().unwrap_or((usize::MAX, usize::MAX));
+        let reserve = reserve_of(total);
+        // Some drivers lend the computer's memory instead of refusing, at a hundredth of the speed.
+        if size >= reserve && size > free.saturating_sub(reserve) {
+            return Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: memory without content, which nobody reads before it is written.
+        let base = unsafe { result::malloc_sync(size) }?;
+        arena.add(base, size);
+        Ok(())
     }
 }
 
-/// Give the driver what is kept for the next use. The card's context is that of this thread.
-fn give_back(pool: &mut Pool) {
-    for address in pool.drain() {
+/// Memory that the driver refuses, as an error.
+fn refused(e: DriverError, bytes: usize) -> Error {
+    match e {
+        DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => Error::OutOfMemory { op: "alloc", bytes },
+        e => lost("the graphics card gives no memory", e),
+    }
+}
+
+/// Give the driver the blocks that nobody uses. The card's context is that of this thread.
+fn give_back(arena: &mut Arena) {
+    for address in arena.drain() {
         // SAFETY: the driver gave it and nobody uses it. It waits for kernels under way. What cannot be given back is
         // gone with the card.
         let _gone = unsafe { result::free_sync(address) };
@@ -237,9 +310,7 @@ fn give_back(pool: &mut Pool) {
 impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
-            let mut pool = self.pool();
-            give_back(&mut pool);
-            drop(pool);
+            give_back(&mut self.arena());
             for module in std::mem::take(&mut self.modules) {
                 // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
                 let _gone = unsafe { module::unload(module) };
@@ -256,38 +327,43 @@ impl Device for Driver {
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {
-        self.bind()?;
-        let mut pool = self.pool();
-        if let Some(address) = pool.take(bytes) {
+        let mut arena = self.arena();
+        if let Some(address) = arena.take(bytes) {
             return Ok(address);
         }
-        let size = pool::rounded(bytes);
-        let ask = || {
-            let free = result::mem_get_info().map_or(usize::MAX, |(free, _)| free);
-            // Some drivers lend the computer's memory instead of refusing, at a hundredth of the speed.
-            if size >= RESERVE && size > free.saturating_sub(RESERVE) {
-                return Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
-            }
-            // SAFETY: memory without content, which nobody reads before it is written.
-            unsafe { result::malloc_sync(size) }
-        };
-        let mut given = ask();
+        self.bind()?;
+        let mut given = self.block(&mut arena, arena::block_for(bytes));
         if given.is_err() {
-            give_back(&mut pool);
-            given = ask();
+            give_back(&mut arena);
+            given = self.block(&mut arena, arena::rounded(bytes));
         }
-        match given {
-            Ok(address) => {
-                pool.add(address, size);
-                Ok(address)
-            }
-            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Err(Error::OutOfMemory { op: "alloc", bytes }),
-            Err(e) => Err(lost("the graphics card gives no memory", e)),
-        }
+        given.map_err(|e| refused(e, bytes))?;
+        arena.take(bytes).ok_or(Error::OutOfMemory { op: "alloc", bytes })
     }
 
     fn free(&self, address: u64) {
-        assert!(self.pool().put(address), "memory is given back to where it came from");
+        assert!(self.arena().put(address), "memory is given back to where it came from");
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        self.bind()?;
+        let mut arena = self.arena();
+        give_back(&mut arena);
+        self.block(&mut arena, arena::rounded(bytes)).map_err(|e| refused(e, bytes))
+    }
+
+    fn trim(&self) {
+        // A card that was lost has nothing to give back.
+        if self.bind().is_ok() {
+            give_back(&mut self.arena());
+        }
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        let available = Self::memory(self).ok()?.available;
+        let arena = self.arena();
+        let (held, used, peak) = (arena.held(), arena.used(), arena.peak());
+        Some(DeviceMemory { held, used, peak, available: available - (held - used).min(available) })
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
@@ -302,6 +378,10 @@ impl Device for Driver {
         // SAFETY: `Memory` keeps within what `alloc` gave.
         let copied = unsafe { result::memcpy_dtoh_sync(bytes, address) };
         copied.map_err(|e| lost("the graphics card stopped", e))
+    }
+
+    fn has_wgmma(&self) -> bool {
+        self.wgmma
     }
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {

@@ -7,8 +7,11 @@ use std::sync::Arc;
 /// An allocation.
 pub struct Memory<D: Device> {
     device: Arc<D>,
+    /// 0: it was given back, and nothing came in its place.
     address: u64,
     bytes: usize,
+    /// What it was made for, at least `bytes`.
+    room: usize,
 }
 
 impl<D: Device> Memory<D> {
@@ -23,7 +26,7 @@ impl<D: Device> Memory<D> {
             Error::OutOfMemory { bytes, .. } => Error::OutOfMemory { op, bytes },
             other => other,
         })?;
-        Ok(Self { device: Arc::clone(device), address, bytes })
+        Ok(Self { device: Arc::clone(device), address, bytes, room: bytes })
     }
 
     /// These bytes.
@@ -41,6 +44,26 @@ impl<D: Device> Memory<D> {
     /// Where it begins.
     pub(super) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// Use it for `count` elements of `size` bytes from now on; what it holds is undefined. Where it is too small, it is
+    /// given back first: never both at a time.
+    pub(super) fn resize(&mut self, op: &'static str, count: usize, size: usize) -> Result<()> {
+        let bytes = count.saturating_mul(size);
+        if bytes <= self.room {
+            self.bytes = bytes;
+            return Ok(());
+        }
+        self.give_back();
+        *self = Self::uninit(&self.device, op, count, size)?;
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        if self.address != 0 {
+            self.device.free(self.address);
+        }
+        (self.address, self.bytes, self.room) = (0, 0, 0);
     }
 
     /// Its size.
@@ -66,7 +89,7 @@ impl<D: Device> Memory<D> {
 
 impl<D: Device> Drop for Memory<D> {
     fn drop(&mut self) {
-        self.device.free(self.address);
+        self.give_back();
     }
 }
 

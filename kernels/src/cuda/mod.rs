@@ -3,28 +3,34 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `driver.rs`, `pool.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `driver.rs`, `arena.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
-//! | `weight.rs`, `product.rs`, `product_bf16.rs` | frozen weights, products, those on tensor cores |
-//! | `attention.rs`, `attention_bf16.rs`, `loss.rs`, `optim.rs` | the operations that take more than one launch |
+//! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
+//! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
+//! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
+//! | `loss.rs`, `optim.rs` | the operations that take more than one launch |
 //!
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
 
+mod arena;
 mod attention;
 mod attention_bf16;
+mod attention_few;
 mod call;
 pub mod device;
 pub mod driver;
+mod few;
 mod loss;
 mod memory;
 mod optim;
-mod pool;
 mod product;
 mod product_bf16;
 mod recent;
 pub mod shipped;
+mod skinny;
 mod weight;
+mod wgmma;
 
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
@@ -36,7 +42,7 @@ use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 use call::{Call, Place, Placed};
-use device::Device;
+use device::{Device, DeviceMemory};
 use memory::Memory;
 use optim::Maps;
 use product::Side;
@@ -61,12 +67,15 @@ pub struct Cuda<D: Device> {
     maps: Arc<Maps<D>>,
     recent: Arc<Recent<D>>,
     precision: Precision,
+    /// Large products run on kernels that this card alone has, and passed.
+    wgmma: bool,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, maps, recent, precision } = self;
-        Self { device: Arc::clone(device), maps: Arc::clone(maps), recent: Arc::clone(recent), precision: *precision }
+        let Self { device, maps, recent, precision, wgmma } = self;
+        let (device, maps, recent) = (Arc::clone(device), Arc::clone(maps), Arc::clone(recent));
+        Self { device, maps, recent, precision: *precision, wgmma: *wgmma }
     }
 }
 
@@ -75,7 +84,8 @@ impl<D: Device> Cuda<D> {
     pub fn new(device: D) -> Result<Self> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
-        Ok(Self { device, maps, recent: Arc::new(Recent::new()), precision: Precision::Single })
+        let recent = Arc::new(Recent::new());
+        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false }.with_wgmma())
     }
 
     /// The same with products in this precision.
@@ -86,6 +96,11 @@ impl<D: Device> Cuda<D> {
     /// The machine it runs on.
     pub fn device(&self) -> &D {
         &self.device
+    }
+
+    /// Somebody else uses the machine through a clone of this.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.maps) > 1
     }
 
     fn call(&self, kernel: &'static str) -> Call<'_, D> {
@@ -136,7 +151,8 @@ impl<D: Device> Backend for Cuda<D> {
     const NAME: &'static str = "cuda";
 
     fn fingerprint(&self) -> String {
-        format!("cuda, {}, {:?}", self.device.name(), self.precision)
+        let wgmma = if self.wgmma { ", wgmma" } else { "" };
+        format!("cuda, {}, {:?}{wgmma}", self.device.name(), self.precision)
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
@@ -144,6 +160,29 @@ impl<D: Device> Backend for Cuda<D> {
         let t = Tensor::from_buf(buf, rows, cols);
         self.fill_rows(t.place(), rows, cols, 0.0)?;
         Ok(t)
+    }
+
+    fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
+        if (t.rows(), t.cols()) != (rows, cols) {
+            // Empty where no room was found.
+            t.set_shape(0, 0);
+            t.buf.resize("reshape", rows.saturating_mul(cols), size_of::<f32>())?;
+            t.set_shape(rows, cols);
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        self.device.reserve(bytes)
+    }
+
+    fn trim(&self) {
+        self.recent.clear();
+        self.device.trim();
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.device.memory()
     }
 
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
@@ -323,7 +362,7 @@ impl<D: Device> Backend for Cuda<D> {
     ) -> Result<()> {
         shapes::attention_cached(&y, cache, &qkv, segments, params)?;
         self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
-        self.attention_over(y.place(), cache.place(), qkv.place(), segments, params)
+        self.attention_over(y.place(), cache.place(), (qkv.place(), qkv.at.rows), segments, params)
     }
 
     fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::call::{Call, Place, element};
 use super::device::Device;
+use super::few::{self, DenseRows, FewRows};
 use super::memory::Memory;
 use super::{Cuda, Precision, THREADS};
 use crate::backend::Write;
@@ -33,6 +34,11 @@ impl Side {
     pub(super) fn columns(at: Place) -> Self {
         Self { address: at.address, outer: 1, inner: at.stride }
     }
+
+    /// Its lines of numbers that lie together.
+    pub(super) fn lines(self) -> Place {
+        Place { address: self.address, stride: if self.inner == 1 { self.outer } else { self.inner } }
+    }
 }
 
 /// Some rows of a weight as f32.
@@ -55,6 +61,13 @@ impl<D: Device> Cuda<D> {
         alpha: f32,
         write: Write,
     ) -> Result<()> {
+        let few = FewRows { y, x: a.lines(), bias, rows: shape[0], outputs: shape[1], inputs: shape[2], write };
+        if a.inner == 1 && b.inner == 1 && few.fits() {
+            return few::dense(&*self.device, &few, DenseRows { address: b.address, stride: b.outer, kind: 0 }, alpha);
+        }
+        if let Some(done) = self.product_skinny(y, (a, b), bias, shape, alpha, write) {
+            return done;
+        }
         if self.precision == Precision::Bf16 && shape.iter().all(|&n| n > 0) {
             let (a, b) = (self.packed_left(a, shape[0], shape[2])?, self.packed_right(b, shape[1], shape[2])?);
             return self.product_bf16(y, (&a, &b), bias, shape, alpha, write);
@@ -100,14 +113,13 @@ impl<D: Device> Cuda<D> {
         rows: usize,
         write: Write,
     ) -> Result<()> {
-        let few = match w {
-            Matrix::Frozen(w) => w.times_few(&self.device, (y, x), bias, rows, write),
-            Matrix::Dense(_) => None,
-        };
-        if let Some(done) = few {
-            return done;
+        let (outputs, inputs) = super::dims(w);
+        if let Matrix::Frozen(w) = w {
+            let few = FewRows { y, x, bias, rows, outputs, inputs, write };
+            if let Some(done) = w.times_few(&self.device, &few, self.precision == Precision::Single) {
+                return done;
+            }
         }
-        let inputs = super::dims(w).1;
         if let Some(w) = self.on_tensor_cores(w, rows) {
             let left = self.packed_left(Side::rows(x), rows, inputs)?;
             return self.packed_panels(w, |panel| {

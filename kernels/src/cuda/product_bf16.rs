@@ -8,7 +8,7 @@ use super::device::Device;
 use super::memory::Memory;
 use super::product::{PANEL, Side};
 use super::weight::CudaWeight;
-use super::{Cuda, Precision};
+use super::{Cuda, Precision, wgmma};
 use crate::backend::Write;
 use crate::error::Result;
 use crate::weight::Matrix;
@@ -21,6 +21,27 @@ const TILE: usize = 128;
 const EACH: usize = 8;
 /// Below so many rows or columns of the result the small tiles are used.
 const SMALL: usize = 64;
+
+/// Blocks that keep a card busy.
+const BUSY: usize = 256;
+/// The shortest piece of a sum that is worth a block of its own.
+const SHORTEST: usize = 512;
+
+/// Pieces that a sum of `depth` steps is cut into where a result has so few tiles: an adapter's matrices are as long as
+/// the weight on one side only. Sizes alone decide it, so that a result does not depend on the card.
+fn parts(tiles: usize, depth: usize) -> usize {
+    (BUSY / tiles.max(1)).min(depth / SHORTEST).max(1)
+}
+
+/// What a product makes: `y (=|+=) alpha·(a sum) + bias` of rows, columns and steps, in so many tiles.
+pub(super) struct Sum {
+    pub(super) y: Place,
+    pub(super) bias: Option<u64>,
+    pub(super) shape: [usize; 3],
+    pub(super) tiles: usize,
+    pub(super) alpha: f32,
+    pub(super) write: Write,
+}
 
 /// A factor in bfloat16.
 pub(super) struct Packed<D: Device> {
@@ -82,27 +103,21 @@ impl<D: Device> Cuda<D> {
         Ok(())
     }
 
-    fn pack(
-        &self,
-        kernel: &'static str,
-        from: u64,
-        stride: usize,
-        size: [usize; 2],
-        padded: [usize; 2],
-    ) -> Result<Memory<D>> {
+    /// Rows, or with `turned` columns, at `from` as rows of bfloat16.
+    fn pack(&self, turned: bool, from: Place, size: [usize; 2], padded: [usize; 2]) -> Result<Memory<D>> {
         let memory = Memory::uninit(&self.device, "gemm", padded[0].saturating_mul(padded[1]), 2)?;
-        let call = Call::new(&*self.device, kernel).memory(&memory).address(from).size(stride);
+        let kernel = if turned { "pack_bf16_columns" } else { "pack_bf16" };
+        let call = Call::new(&*self.device, kernel).memory(&memory).window(&from).sizes(size).sizes(padded);
+        let call = if turned { call } else { call.flag(from.is_wide()) };
         // A thread has several: a block of `pack_bf16_columns` turns two tiles, one after the other.
-        call.sizes(size).sizes(padded).elements((padded[0] * padded[1]).div_ceil(EACH))?;
+        call.elements((padded[0] * padded[1]).div_ceil(EACH))?;
         Ok(memory)
     }
 
     /// The left factor: `rows` rows of `depth` steps.
     pub(super) fn packed_left(&self, side: Side, rows: usize, depth: usize) -> Result<Packed<D>> {
         let padded = [rows.next_multiple_of(TILE), depth.next_multiple_of(DEPTH)];
-        let (kernel, stride) =
-            if side.inner == 1 { ("pack_bf16", side.outer) } else { ("pack_bf16_columns", side.inner) };
-        let memory = self.pack(kernel, side.address, stride, [rows, depth], padded)?;
+        let memory = self.pack(side.inner != 1, side.lines(), [rows, depth], padded)?;
         Ok(Packed { address: memory.address(), stride: padded[1], by_step: false, _memory: Some(memory) })
     }
 
@@ -112,7 +127,7 @@ impl<D: Device> Cuda<D> {
             return self.packed_left(side, cols, depth);
         }
         let padded = [depth.next_multiple_of(DEPTH), cols.next_multiple_of(TILE)];
-        let memory = self.pack("pack_bf16", side.address, side.inner, [depth, cols], padded)?;
+        let memory = self.pack(false, side.lines(), [depth, cols], padded)?;
         Ok(Packed { address: memory.address(), stride: padded[1], by_step: true, _memory: Some(memory) })
     }
 
@@ -132,9 +147,39 @@ impl<D: Device> Cuda<D> {
             (false, false) => ("gemm_bf16", SMALL, 128),
             (false, true) => ("gemm_bf16_steps", SMALL, 128),
         };
-        let call = Call::new(&*self.device, kernel).window(&y);
-        let call = [a, b].into_iter().fold(call, |call, side| call.address(side.address).size(side.stride));
-        let call = call.address(bias.unwrap_or(0)).sizes([m, n, k.next_multiple_of(DEPTH)]).number(alpha);
-        call.flag(bias.is_some()).write(write).run(m.div_ceil(tile) * n.div_ceil(tile), threads)
+        let kernel = if self.wgmma { wgmma::instead_of(kernel) } else { kernel };
+        let (tiles, shape) = (m.div_ceil(tile) * n.div_ceil(tile), [m, n, k.next_multiple_of(DEPTH)]);
+        self.in_parts(&Sum { y, bias, shape, tiles, alpha, write }, |sum, parts| {
+            let call = Call::new(&*self.device, kernel).window(&sum.y);
+            let call = [a, b].into_iter().fold(call, |call, side| call.address(side.address).size(side.stride));
+            let call = call.address(sum.bias.unwrap_or(0)).sizes(shape).size(parts).number(sum.alpha);
+            call.flag(sum.bias.is_some()).write(sum.write).run(tiles * parts, threads)
+        })
+    }
+
+    /// Launch a product, in pieces that are added in their order where a result has few tiles and a long sum.
+    pub(super) fn in_parts(&self, sum: &Sum, launch: impl Fn(&Sum, usize) -> Result<()>) -> Result<()> {
+        let &Sum { y, bias, shape: [m, n, k], tiles, alpha, write } = sum;
+        let parts = parts(tiles, k);
+        if parts == 1 {
+            return launch(sum, 1);
+        }
+        let pieces = Memory::uninit(&self.device, "gemm", parts.saturating_mul(m * n), size_of::<f32>())?;
+        let at = Place { address: pieces.address(), stride: n };
+        launch(&Sum { y: at, bias: None, alpha: 1.0, write: Write::Set, ..*sum }, parts)?;
+        let call = Call::new(&*self.device, "add_parts").window(&y).memory(&pieces).address(bias.unwrap_or(0));
+        call.sizes([m, n, parts]).number(alpha).flag(bias.is_some()).write(write).elements(m * n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sums_of_few_tiles_are_cut_and_others_are_not() {
+        assert_eq!(parts(64, 8192), 4, "the gradient of an adapter's matrix");
+        assert_eq!(parts(2048, 4096), 1, "a product with the weight");
+        assert_eq!([parts(1, 511), parts(1, 1024), parts(0, 32)], [1, 2, 1]);
     }
 }

@@ -22,6 +22,11 @@ impl<D: Device> Recent<D> {
         Self(Mutex::new(VecDeque::new()))
     }
 
+    /// Keep none of them any longer.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Memory that holds `bytes` and is only read.
     pub(super) fn holding(&self, device: &Arc<D>, op: &'static str, bytes: Vec<u8>) -> Result<Arc<Memory<D>>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

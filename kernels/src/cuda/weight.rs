@@ -4,16 +4,16 @@
 
 use super::call::{Call, Place};
 use super::device::Device;
+use super::few::{self, DenseRows, FewRows};
 use super::memory::Memory;
-use crate::backend::Write;
 use crate::error::Result;
 use crate::quant;
 use crate::quant::decode::code_table;
 use crate::weight::{Absmax, DType, FourBit, FrozenWeight};
 use std::sync::Arc;
 
-/// Rows that `gemv.cu` takes at most.
-const FEW: usize = 8;
+/// Words of eight codes that a thread of `decode_four_bit_bf16` has at once.
+const FLIGHT: usize = 4;
 
 /// A frozen weight.
 pub struct CudaWeight<D: Device> {
@@ -117,9 +117,9 @@ impl<D: Device> CudaWeight<D> {
                 let call = Call::new(&**device, "decode_dense_bf16").address(to).memory(words);
                 call.sizes(sizes).word(number_of(*dtype)).elements(padded.0 * padded.1)
             }
-            Stored::FourBit(w) if self.cols.is_multiple_of(8) && w.block.is_multiple_of(8) => {
+            Stored::FourBit(w) if self.is_by_eight(w.block) => {
                 let call = w.parts(Call::new(&**device, "decode_four_bit_bf16").address(to));
-                call.sizes(sizes).elements(padded.0 * padded.1 / 8)
+                call.sizes(sizes).elements((padded.0 * padded.1 / 8).div_ceil(FLIGHT))
             }
             Stored::FourBit(w) => {
                 // Odd shapes go through f32.
@@ -127,7 +127,8 @@ impl<D: Device> CudaWeight<D> {
                 let at = Place { address: plain.address(), stride: self.cols };
                 w.decode(device, at, &Rows { chosen: None, first, count, scale: 1.0 }, self.cols)?;
                 let call = Call::new(&**device, "pack_bf16").address(to).memory(&plain).size(self.cols);
-                call.sizes([count, self.cols, padded.0, padded.1]).elements(padded.0 * padded.1)
+                let call = call.sizes([count, self.cols, padded.0, padded.1]);
+                call.flag(at.is_wide()).elements(padded.0 * padded.1 / 8)
             }
         }
     }
@@ -144,23 +145,33 @@ impl<D: Device> CudaWeight<D> {
         self.run(device, to, &Rows { chosen: Some(chosen), first: 0, count, scale })
     }
 
-    /// `y (=|+=) x·wᵀ + bias` of few rows without decoding the weight first; `None` where there is no such kernel.
-    pub(super) fn times_few(
-        &self,
-        device: &Arc<D>,
-        (y, x): (Place, Place),
-        bias: Option<u64>,
-        rows: usize,
-        write: Write,
-    ) -> Option<Result<()>> {
-        let Stored::FourBit(w) = &*self.stored else { return None };
-        if rows == 0 || rows > FEW {
+    /// A product of few rows without decoding the weight first, exactly as it is stored or with its numbers not rounded;
+    /// `None` where there is no such kernel.
+    pub(super) fn times_few(&self, device: &Arc<D>, few: &FewRows, is_exact: bool) -> Option<Result<()>> {
+        if !few.fits() {
             return None;
         }
-        let call = w.parts(Call::new(&**device, "gemv_four_bit").window(&y).window(&x));
-        let call = call.address(bias.unwrap_or(0)).word(rows as u32).sizes([self.rows, self.cols]);
-        // A warp has an output.
-        Some(call.flag(bias.is_some()).write(write).elements(self.rows * 32))
+        match &*self.stored {
+            Stored::Dense { words, dtype } => {
+                let rows = DenseRows { address: words.address(), stride: self.cols, kind: number_of(*dtype) };
+                Some(few::dense(&**device, few, rows, 1.0))
+            }
+            Stored::FourBit(w) if self.is_by_eight(w.block) => {
+                let names = ["gemv_four_bit_1", "gemv_four_bit_2", "gemv_four_bit_4", "gemv_four_bit_8"];
+                let call = w.parts(Call::new(&**device, few.kernel(names)).window(&few.y).window(&few.x));
+                let call = call.address(few.bias.unwrap_or(0)).word(few.rows as u32).sizes([self.rows, self.cols]);
+                let call = call.word(few.share() as u32).flag(few.x.is_wide());
+                let call = call.flag(is_exact && w.rounding != DType::F32);
+                Some(few.run(call.flag(few.bias.is_some()).write(few.write)))
+            }
+            Stored::FourBit(_) => None,
+        }
+    }
+
+    /// Whether rows and blocks of 4-bit codes are whole words of eight, and 32 bits count them.
+    fn is_by_eight(&self, block: usize) -> bool {
+        let words = self.rows.saturating_mul(self.cols) / 8;
+        self.cols.is_multiple_of(8) && block.is_multiple_of(8) && u32::try_from(words).is_ok()
     }
 
     fn run(&self, device: &Arc<D>, to: Place, rows: &Rows<D>) -> Result<()> {

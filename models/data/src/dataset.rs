@@ -1,9 +1,9 @@
 //! What reading gives back: the usable rows, a report for each file, and what was left out.
 
+use durable::hex;
 use peft_plan::Row;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Everything that was read from a list of files.
@@ -88,14 +88,6 @@ pub fn dataset_hash(files: &[FileReport]) -> String {
         hasher.update(b"\n");
     }
     hex(&hasher.finalize())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 /// Paths that are not UTF-8 are shown as well as they can be, instead of failing the report.

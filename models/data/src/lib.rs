@@ -45,6 +45,7 @@ pub use convert::{ConvertOptions, ConvertReport, Target, convert};
 pub use dataset::{Dataset, FileReport, Rejected, RejectedKind, dataset_hash};
 pub use delimited::{Dialect, sniff_table};
 pub use duplicates::copies;
+pub use durable::hex;
 pub use hub::{HubDataset, Located};
 pub use import::{json_instruction, labelling_turns};
 pub use inspect::{Inspection, Issue, IssueExample, LanguageShare, Lengths, Severity, inspect};

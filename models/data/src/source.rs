@@ -1,6 +1,6 @@
 //! The bytes of a file, hashed as they pass, with a first piece to look at before reading on.
 
-use crate::dataset::hex;
+use durable::hex;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 

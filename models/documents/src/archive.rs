@@ -107,6 +107,14 @@ impl Archive {
     }
 }
 
+/// The texts in an archive whose names are wanted, such as an exported chat beside its pictures.
+pub fn texts_in(path: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
+    let mut archive = Archive::open(path, &Limits::default())?;
+    let names: Vec<String> =
+        archive.entries.iter().map(|entry| entry.name.clone()).filter(|name| is_wanted(name)).collect();
+    names.into_iter().map(|name| archive.unpack_text(&name).map(|text| (name, text))).collect()
+}
+
 fn damaged(path: &Path, what: &str) -> Fault {
     Fault::new("PS-DATA-011", format!("`{}` cannot be read: {what}", path.display()))
 }

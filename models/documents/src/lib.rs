@@ -28,6 +28,7 @@ mod vectors;
 mod xml;
 
 pub use apart::{Reader, serve};
+pub use archive::texts_in;
 pub use block::{Block, BlockKind, Builder, Document, Outline};
 pub use chunk::{Chunk, ChunkOptions, chunks};
 pub use folder::files_of;

@@ -8,7 +8,6 @@ use crate::ruler::Ruler;
 use peft_plan::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::path::Path;
 
 /// A chunk with its place.
@@ -124,11 +123,7 @@ fn hash(headings: &[String], text: &str) -> String {
         hasher.update([0]);
     }
     hasher.update(text.as_bytes());
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a `String` cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    peft_data::hex(&hasher.finalize())
 }
 
 #[cfg(test)]

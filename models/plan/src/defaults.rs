@@ -435,6 +435,11 @@ fn rates(f: &mut Filler) {
         || (false, Source::Hardware, "What a pass computes fits in memory, so nothing is computed twice.".to_owned()),
     );
     f.pick(
+        "training.kept_layers",
+        |c| &mut c.training.kept_layers,
+        || (0, Source::Hardware, "Says something only where layers are computed twice.".to_owned()),
+    );
+    f.pick(
         "training.seed",
         |c| &mut c.training.seed,
         || (42, Source::Model, "Any number; the same one repeats the same run.".to_owned()),

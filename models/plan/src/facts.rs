@@ -93,6 +93,9 @@ pub struct MachineFacts {
     /// What the factors of large products are rounded to where they are computed fastest.
     #[serde(default)]
     pub fastest: Arithmetic,
+    /// A graphics card computes, and the memory is its own.
+    #[serde(default)]
+    pub card: bool,
 }
 
 /// What is trained beside or instead of the model's own weights.

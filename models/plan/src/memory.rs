@@ -2,12 +2,14 @@
 //!
 //! [`layout`] says which buffers a pass over the model needs and how wide a row of each is. The trainer reserves
 //! exactly these before its first step (`Activations::reserve`), and [`plan`] multiplies the same numbers out.
-//! Widths are those of the f32 processor backend.
+//! Widths are those of the f32 processor backend. What a graphics card has to hold is in `memory/card.rs`.
+
+pub mod card;
 
 use crate::config::Method;
 use crate::facts::{Facts, ModelFacts, Targets};
 use crate::lengths::Lengths;
-use crate::resolve::TrainingPlan;
+use crate::resolve::{Arithmetic, TrainingPlan};
 use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part, QkNorm};
 use serde::{Deserialize, Serialize};
 
@@ -201,41 +203,41 @@ impl Rows {
 }
 
 impl Layout {
-    /// What set `slot` of the kept activations holds. With `recompute` the only one serves every block.
-    pub fn kept(&self, slot: usize, recompute: bool) -> impl Iterator<Item = &Column> {
-        let any = |sparse: bool| match self.sparse_blocks.get(slot) {
-            Some(&block) if !recompute => block == sparse,
-            _ => self.sparse_blocks.contains(&sparse),
-        };
+    /// Blocks that share the first of `sets` sets of activations, counted from the lowest: all of them but the highest
+    /// one are computed again on the way back. Every other block keeps what it computed in a set of its own.
+    pub fn sharing(&self, sets: usize) -> usize {
+        sharing(self.sparse_blocks.len(), sets)
+    }
+
+    /// What set `slot` of `sets` holds.
+    pub fn kept(&self, slot: usize, sets: usize) -> impl Iterator<Item = &Column> {
         // Scoring goes through the first set, whatever the block.
         let (mlp, sparse) = if slot == 0 {
             (self.sparse_blocks.contains(&false), self.sparse_blocks.contains(&true))
         } else {
-            (any(false), any(true))
+            let is_sparse = self.sparse_blocks.get(self.sharing(sets) + slot - 1).copied().unwrap_or(false);
+            (!is_sparse, is_sparse)
         };
         self.block.iter().chain(self.mlp.iter().filter(move |_| mlp)).chain(self.sparse.iter().filter(move |_| sparse))
     }
 
     /// Rows of a column of set `slot`: the first also serves scoring.
-    pub fn rows(&self, slot: usize, column: &Column, rows: Rows, recompute: bool) -> usize {
+    pub fn rows(&self, slot: usize, column: &Column, rows: Rows, sets: usize) -> usize {
         if slot > 0 {
             return rows.train;
         }
-        let foreign = !recompute
-            && self.sparse_blocks.first().is_some_and(|&sparse| {
-                let others = if sparse { &self.mlp } else { &self.sparse };
-                others.iter().any(|c| c.name == column.name)
-            });
-        // What only other blocks need is used here by scoring alone.
-        if foreign { rows.score } else { rows.of(column) }
+        let trained = &self.sparse_blocks[..self.sharing(sets)];
+        // What none of its blocks has is used here by scoring alone.
+        let is_foreign = [(&self.mlp, false), (&self.sparse, true)]
+            .iter()
+            .any(|(columns, kind)| columns.iter().any(|c| c.name == column.name) && !trained.contains(kind));
+        if is_foreign { rows.score } else { rows.of(column) }
     }
 
     /// Bytes of all kept activations: every block for a micro-batch, the first set also for scoring.
-    pub fn activation_bytes(&self, rows: Rows, recompute: bool) -> u64 {
-        let sets = if recompute { 1 } else { self.sparse_blocks.len() };
-        let of = |slot: usize| -> usize {
-            self.kept(slot, recompute).map(|c| c.width * self.rows(slot, c, rows, recompute)).sum()
-        };
+    pub fn activation_bytes(&self, rows: Rows, sets: usize) -> u64 {
+        let of =
+            |slot: usize| -> usize { self.kept(slot, sets).map(|c| c.width * self.rows(slot, c, rows, sets)).sum() };
         floats((0..sets).map(of).sum())
     }
 
@@ -251,6 +253,11 @@ impl Layout {
     pub fn working_bytes(&self, rows: Rows) -> u64 {
         floats(self.lent.iter().chain(&self.pass).map(|c| c.width * rows.of(c)).sum())
     }
+}
+
+/// Of so many blocks, how many share the first of `sets` sets of activations.
+pub fn sharing(blocks: usize, sets: usize) -> usize {
+    (blocks + 1).saturating_sub(sets).clamp(1.min(blocks), blocks)
 }
 
 fn floats(n: usize) -> u64 {
@@ -276,8 +283,12 @@ pub struct MemoryFacts {
     pub adapters: Adapters,
     /// Tokens computed together.
     pub rows: Rows,
-    /// Recompute activations in the backward pass.
-    pub recompute: bool,
+    /// Sets of activations: one a block, or fewer where some are recomputed in the backward pass.
+    pub sets: usize,
+    /// What the factors of large products are rounded to.
+    pub arithmetic: Arithmetic,
+    /// The table is that of a graphics card, not of the computer.
+    pub card: bool,
     /// Longest example, tokens.
     pub longest: usize,
     /// Threads that compute.
@@ -328,7 +339,9 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         method: plan.method,
         adapters: adapters(plan, targets),
         rows,
-        recompute: plan.recompute,
+        sets: plan.kept_sets(facts.spec.layers.len()),
+        arithmetic: plan.arithmetic,
+        card: facts.machine.is_some_and(|machine| machine.card),
         longest: all().max().unwrap_or(0),
         threads: plan.threads,
         tokenizer_bytes: facts.model.tokenizer_bytes,
@@ -361,16 +374,12 @@ const LOSS_ROWS: usize = 1024;
 /// The table for `spec` under `facts`.
 pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
     let layout = layout(spec, &facts.adapters);
+    if facts.card {
+        return card::plan(spec, facts, &layout);
+    }
     let rows = facts.rows;
     let most = rows.train.max(rows.score);
-    let vectors = {
-        let (q, k) = spec.qk_norm_widths().unwrap_or_default();
-        let norms = spec.block_norms().len() * spec.hidden_size + q + k;
-        let biases: usize = spec.modules.iter().filter(|m| m.bias).map(|m| m.out_features).sum();
-        floats((norms + biases) * spec.layers.len() + spec.hidden_size)
-    };
-    let positions = facts.longest.next_multiple_of(64);
-    let tables: usize = spec.ropes.iter().map(|rope| rope.tables() * positions * spec.rotary_dim).sum();
+    let (vectors, tables) = vectors_and_tables(spec, facts);
     // One thread of attention holds a block of queries and keys, stacked and packed, and their products.
     let attention = 128 * (6 * spec.head_dim + 5 * 128);
     let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
@@ -382,27 +391,46 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         _ => facts.trainable * 8,
     };
     let trained = facts.trainable * 4;
-    let items: Vec<MemoryItem> = [
+    let items = [
         ("program", PROGRAM_BYTES),
         ("tokenizer", (facts.tokenizer_bytes as f64 * TOKENIZER_FACTOR) as u64),
         ("examples", facts.example_tokens * 5 + facts.data_bytes * 3),
         ("weights", facts.weight_bytes),
-        ("norms, biases and rotary tables", if facts.method == Method::Full { 0 } else { vectors } + floats(tables)),
+        ("norms, biases and rotary tables", vectors + tables),
         ("quantising on loading", facts.quantising_bytes),
         ("trained parameters", trained),
         ("gradients", trained),
         ("optimizer moments", facts.moment_bytes),
         ("reference", if facts.keeps_reference { trained } else { 0 }),
-        ("activations", layout.activation_bytes(rows, facts.recompute)),
+        ("activations", layout.activation_bytes(rows, facts.sets)),
         ("residual stream", layout.stream_bytes(rows)),
         ("working space of a block", layout.working_bytes(rows)),
         ("panels of the products", floats(panels)),
         ("logits, a block of rows", floats(head)),
         ("copies while saving", copies),
-    ]
-    .into_iter()
-    .filter(|(_, bytes)| *bytes > 0)
-    .map(|(name, bytes)| MemoryItem { name: name.to_owned(), bytes })
-    .collect();
-    MemoryPlan { total_bytes: items.iter().map(|i| i.bytes).sum(), items }
+    ];
+    MemoryPlan::of(&items)
+}
+
+/// Bytes of norms and biases that stay as they are, and of the rotary tables.
+fn vectors_and_tables(spec: &ModelSpec, facts: &MemoryFacts) -> (u64, u64) {
+    let (q, k) = spec.qk_norm_widths().unwrap_or_default();
+    let norms = spec.block_norms().len() * spec.hidden_size + q + k;
+    let biases: usize = spec.modules.iter().filter(|m| m.bias).map(|m| m.out_features).sum();
+    let vectors = floats((norms + biases) * spec.layers.len() + spec.hidden_size);
+    let positions = facts.longest.next_multiple_of(64);
+    let tables: usize = spec.ropes.iter().map(|rope| rope.tables() * positions * spec.rotary_dim).sum();
+    (if facts.method == Method::Full { 0 } else { vectors }, floats(tables))
+}
+
+impl MemoryPlan {
+    /// A table of these parts, without those that are nothing.
+    fn of(parts: &[(&str, u64)]) -> Self {
+        let items: Vec<MemoryItem> = parts
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|&(name, bytes)| MemoryItem { name: name.to_owned(), bytes })
+            .collect();
+        Self { total_bytes: items.iter().map(|i| i.bytes).sum(), items }
+    }
 }

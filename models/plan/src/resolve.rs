@@ -112,6 +112,9 @@ pub struct TrainingPlan {
     pub max_gradient_norm: f64,
     /// Recompute activations.
     pub recompute: bool,
+    /// Of so many blocks, the highest, they are kept even so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kept_layers: usize,
     /// Seed of everything random.
     pub seed: u64,
     /// Steps between evaluations; 0: only at the end.
@@ -215,6 +218,12 @@ impl GuardPlan {
 }
 
 impl TrainingPlan {
+    /// Sets of activations that a run of a model with so many blocks keeps: one a block, or one for all that are
+    /// recomputed and one for each that is not.
+    pub fn kept_sets(&self, blocks: usize) -> usize {
+        if self.recompute { self.kept_layers.saturating_add(1).min(blocks) } else { blocks }.max(1)
+    }
+
     /// Tokens of the longest example: the limit holds for each sequence, and one that compares has two.
     pub fn longest_example(&self) -> usize {
         self.max_sequence_length * if self.preference.is_some() { 2 } else { 1 }
@@ -365,6 +374,9 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
         &config.guards.on_gradient_explosion,
         &["clip_and_rewind", "pause", "continue"],
     )?;
+    if let Some(v) = t.kept_layers {
+        whole("training.kept_layers", v, 0, 1 << 16)?;
+    }
     if let Some(v) = t.neftune_alpha {
         in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
     }
@@ -548,6 +560,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         neftune_alpha: t.neftune_alpha.unwrap_or(0.0),
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
+        kept_layers: t.kept_layers.unwrap_or(0),
         seed: order.seed,
         evaluate_every,
         early_stopping_patience: config.evaluation.early_stopping_patience,

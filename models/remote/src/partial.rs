@@ -1,9 +1,9 @@
 //! The unfinished file of a download, and the hash of what it holds.
 
+use durable::hex;
 use peft_plan::{Fault, Result};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -67,13 +67,6 @@ impl Hasher {
         };
         digits == expected.etag()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
 }
 
 /// The first bytes of a file that is being fetched.

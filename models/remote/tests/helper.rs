@@ -137,8 +137,10 @@ fn a_service_without_schemas_is_asked_in_another_way_and_remembered() {
     for _ in 0..2 {
         helper.ask("m", &question, &mut |_| ControlFlow::Continue(())).expect("an answer");
     }
-    let forms: Vec<Value> =
-        mock.take_log().iter().map(|heard| heard.json()["response_format"]["type"].clone()).collect();
+    let log = mock.take_log();
+    // As the server of llama-cpp-python takes it.
+    assert_eq!(log[1].json()["response_format"]["schema"], schema);
+    let forms: Vec<Value> = log.iter().map(|heard| heard.json()["response_format"]["type"].clone()).collect();
     assert_eq!(forms, ["json_schema", "json_object", "json_object"]);
 }
 

@@ -12,7 +12,6 @@ use peft_plan::{Fault, Result};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,8 +89,5 @@ fn identity(file: &gguf::File) -> String {
         hash.update(&content[..content.len().min(super::SAMPLE_BYTES)]);
         hash.update(&content[content.len().saturating_sub(super::SAMPLE_BYTES)..]);
     }
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    durable::hex(&hash.finalize())
 }

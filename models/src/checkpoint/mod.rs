@@ -31,7 +31,6 @@ use safetensors::Dtype;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -372,10 +371,7 @@ fn identity(config: &[u8], weights: &[WeightFile]) -> String {
             part(&content[content.len().saturating_sub(SAMPLE_BYTES)..]);
         }
     }
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    durable::hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -293,10 +293,8 @@ impl<B: Backend> Layer<B> {
         } else {
             &mut *qkv
         };
-        for (i, columns) in self.qkv_columns.iter().enumerate() {
-            let out = projections.view_mut().cols(columns.clone());
-            self.linears[i].forward(be, out, input, &mut linears[i], &mut scratch.linear, pass)?;
-        }
+        let (out, columns) = (projections.view_mut(), &self.qkv_columns);
+        Linear::forward_all(&self.linears, be, out, columns, input, linears, &mut scratch.linear, pass)?;
         if let Some(norms) = &self.qk_norm {
             for (gain, rstd, columns) in [(&norms.q.value, q_rstd, q), (&norms.k.value, k_rstd, k.clone())] {
                 be.reshape(rstd, rows, columns.len() / gain.cols().max(1))?;

@@ -5,7 +5,7 @@
 
 use super::param::Param;
 use super::watch::Seen;
-use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Result, Tensor, Write};
+use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Part, Result, Tensor, Write};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -178,27 +178,14 @@ impl<B: Backend> Linear<B> {
         let w = self.weight.matrix();
         let bias = self.bias.as_ref().map(|b| &b.value);
         let rows = pass.adapters.clone();
-        let lora = match &self.lora {
-            Some(lora) if !rows.is_empty() => lora,
-            _ => return be.linear(y, x, w, bias, Write::Set),
+        let Some((lora, magnitude)) = self.decomposed(pass) else {
+            be.linear(y.by_ref(), x, w, bias, Write::Set)?;
+            return self.adapt(be, y, x, acts, scratch, pass);
         };
         let dropout = pass.dropout_of(lora);
         let x_adapter = x.rows(rows.clone());
-        if let Some(dropout) = &dropout {
-            be.reshape(&mut scratch.dropped, rows.len(), self.in_features)?;
-            be.dropout(scratch.dropped.view_mut(), x_adapter, dropout, Write::Set)?;
-        }
-        let xd = if dropout.is_some() { scratch.dropped.view() } else { x_adapter };
-        // xa = xd·Aᵀ
-        be.reshape(&mut acts.xa, rows.len(), lora.a.value.rows())?;
-        be.gemm(acts.xa.view_mut(), Operand::plain(xd), Operand::transposed(lora.a.value.view()), 1.0, Write::Set)?;
-        let xa = acts.xa.view();
+        project_down(be, lora, x_adapter, acts, scratch, dropout.as_ref())?;
         let b = lora.b.value.view();
-        let Some(magnitude) = &lora.magnitude else {
-            be.linear(y.by_ref(), x, w, bias, Write::Set)?;
-            // y += s·xa·Bᵀ
-            return be.gemm(y.rows(rows), Operand::plain(xa), Operand::transposed(b), lora.scaling, Write::Add);
-        };
         be.reshape(&mut acts.pre, rows.len(), self.out_features)?;
         if dropout.is_some() {
             // PEFT drops the input of the whole decomposed product, and adds W·x − W·xd undecomposed.
@@ -221,6 +208,62 @@ impl<B: Backend> Linear<B> {
             be.reshape(&mut scratch.ones, x.at.rows, 1)?;
             be.fill(scratch.ones.view_mut(), 1.0)?;
             be.gemm(y, Operand::plain(scratch.ones.view()), Operand::plain(bias.view()), 1.0, Write::Add)?;
+        }
+        Ok(())
+    }
+
+    /// The adapter, where it acts and is decomposed into magnitude and direction.
+    fn decomposed(&self, pass: &Pass) -> Option<(&Lora<B>, &Magnitude<B>)> {
+        let lora = self.lora.as_ref().filter(|_| pass.is_tuned())?;
+        Some((lora, lora.magnitude.as_ref()?))
+    }
+
+    /// Add what an adapter without magnitude adds, where it acts.
+    fn adapt(
+        &self,
+        be: &B,
+        y: Out<B>,
+        x: In<B>,
+        acts: &mut LinearActs<B>,
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let Some(lora) = self.lora.as_ref().filter(|_| pass.is_tuned()) else { return Ok(()) };
+        let rows = pass.adapters.clone();
+        let dropout = pass.dropout_of(lora);
+        project_down(be, lora, x.rows(rows.clone()), acts, scratch, dropout.as_ref())?;
+        // y += s·xa·Bᵀ
+        let (xa, b) = (Operand::plain(acts.xa.view()), Operand::transposed(lora.b.value.view()));
+        be.gemm(y.rows(rows), xa, b, lora.scaling, Write::Add)
+    }
+
+    /// Modules with the same input, each into its columns of `y`, which ascend: in one call where nothing comes between.
+    pub fn forward_all(
+        linears: &[Self],
+        be: &B,
+        mut y: Out<B>,
+        columns: &[Range<usize>],
+        x: In<B>,
+        acts: &mut [LinearActs<B>],
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let linears = &linears[..columns.len()];
+        if linears.iter().any(|linear| linear.decomposed(pass).is_some()) {
+            for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
+                linear.forward(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
+            }
+            return Ok(());
+        }
+        let mut parts = Vec::with_capacity(columns.len());
+        for (linear, columns) in linears.iter().zip(columns) {
+            linear.look_at(be, x)?;
+            let bias = linear.bias.as_ref().map(|bias| &bias.value);
+            parts.push(Part { columns: columns.clone(), w: linear.weight.matrix(), bias });
+        }
+        be.linears(y.by_ref(), x, &parts)?;
+        for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
+            linear.adapt(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
         }
         Ok(())
     }
@@ -330,4 +373,22 @@ impl<B: Backend> Linear<B> {
             }
         }
     }
+}
+
+/// `xa = dropout(x)·Aᵀ`
+fn project_down<B: Backend>(
+    be: &B,
+    lora: &Lora<B>,
+    x: In<B>,
+    acts: &mut LinearActs<B>,
+    scratch: &mut LinearScratch<B>,
+    dropout: Option<&Dropout>,
+) -> Result<()> {
+    if let Some(dropout) = dropout {
+        be.reshape(&mut scratch.dropped, x.at.rows, x.at.cols)?;
+        be.dropout(scratch.dropped.view_mut(), x, dropout, Write::Set)?;
+    }
+    let xd = if dropout.is_some() { scratch.dropped.view() } else { x };
+    be.reshape(&mut acts.xa, x.at.rows, lora.a.value.rows())?;
+    be.gemm(acts.xa.view_mut(), Operand::plain(xd), Operand::transposed(lora.a.value.view()), 1.0, Write::Set)
 }

@@ -86,10 +86,7 @@ impl<B: Backend> Mlp<B> {
         };
         let rows = x.rows();
         be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
-        for (i, columns) in columns.iter().enumerate() {
-            let out = acts.gate_up.view_mut().cols(columns.clone());
-            linears[i].forward(be, out, x.view(), &mut linear_acts[i], linear, pass)?;
-        }
+        Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, x.view(), linear_acts, linear, pass)?;
         be.reshape(&mut acts.gated, rows, *d_ff)?;
         be.gated(acts.gated.view_mut(), acts.gate_up.view(), *activation)?;
         let down = columns.len();

@@ -69,7 +69,7 @@ const NOISE_STREAM: u64 = 0xFFFF;
 pub struct Activations<B: Backend> {
     /// Residual stream before each block, and after the last.
     inputs: Vec<Tensor<B>>,
-    /// One per block, or a single one where activations are recomputed.
+    /// One per block, or fewer where some are recomputed: the lowest blocks share the first.
     layers: Vec<LayerActs<B>>,
     normed: Tensor<B>,
     rstd: Tensor<B>,
@@ -87,6 +87,14 @@ pub struct Scores {
     pub loss: Vec<f32>,
     /// 1 where the largest logit is the target.
     pub correct: Vec<f32>,
+}
+
+impl<B: Backend> Activations<B> {
+    /// The set that block `i` keeps what it computes in.
+    fn slot(&self, i: usize) -> usize {
+        let blocks = self.inputs.len() - 1;
+        (i + 1).saturating_sub(peft_plan::memory::sharing(blocks, self.layers.len()))
+    }
 }
 
 impl Scores {
@@ -139,8 +147,13 @@ impl<B: Backend> Decoder<B> {
 
     /// Empty activations. `recompute`: keep only the residual stream between blocks.
     pub fn activations(&self, recompute: bool) -> Result<Activations<B>> {
+        self.activations_in(if recompute { 1 } else { self.layers.len() })
+    }
+
+    /// Empty activations in so many sets: the highest blocks have one each, the others share the first.
+    pub fn activations_in(&self, sets: usize) -> Result<Activations<B>> {
         let be = &self.be;
-        let kept = if recompute { 1 } else { self.layers.len() };
+        let kept = sets.clamp(1, self.layers.len().max(1));
         let modules = self.spec.modules.len();
         Ok(Activations {
             inputs: (0..=self.layers.len()).map(|_| be.zeros(0, 0)).collect::<Result<_>>()?,
@@ -248,8 +261,8 @@ impl<B: Backend> Decoder<B> {
             layer.set_segments(&batch.segments);
             let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
+            let slot = if keep { acts.slot(i) } else { 0 };
             let (before, after) = acts.inputs.split_at_mut(if keep { i + 1 } else { 1 });
-            let slot = if keep && acts.layers.len() > 1 { i } else { 0 };
             let (x, y) = match (keep, i % 2) {
                 (true, _) => (&mut before[i], &mut after[0]),
                 (false, 0) => (&mut before[0], &mut after[0]),
@@ -347,7 +360,7 @@ impl<B: Backend> Decoder<B> {
         let norm = self.norm_params();
         let Self { be, spec, embedding, saved, layers, tables, norm: gain, .. } = self;
         scale_logits(be, spec, &mut acts.dnormed)?;
-        let recompute = acts.layers.len() == 1 && layers.len() > 1;
+        let sharing = peft_plan::memory::sharing(layers.len(), acts.layers.len());
         let embedding_trained = match (&mut saved.embedding, embedding) {
             (Some(p), _) | (None, Weights::Trained(p)) => p.grad(),
             (None, Weights::Frozen(_)) => None,
@@ -361,8 +374,9 @@ impl<B: Backend> Decoder<B> {
             let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let x = acts.inputs[i].view();
-            let slot = if recompute { 0 } else { i };
-            if recompute && i + 1 < layers.len() {
+            let slot = acts.slot(i);
+            // The highest of those that share a set finds in it what it left there.
+            if i + 1 < sharing {
                 layers[i].forward(be, None, x, &mut acts.layers[0], &mut acts.scratch, &at, Attend::Batch, &pass)?;
             }
             // The gain of the lowest norm needs the gradient behind it.
@@ -412,7 +426,7 @@ impl<B: Backend> Decoder<B> {
         if let Some(cap) = self.spec.logit_softcap {
             self.be.softcap(&mut logits, cap as f32)?;
         }
-        self.be.download(&logits)
+        self.be.into_numbers(logits)
     }
 
     /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.

@@ -49,10 +49,10 @@ impl<B: Backend> Activations<B> {
             let tokens = if i < 2 { rows.train.max(rows.score) } else { rows.train };
             be.reshape(input, tokens, layout.stream)?;
         }
-        let recompute = layers.len() < layout.sparse_blocks.len();
+        let sets = layers.len();
         for (slot, layer) in layers.iter_mut().enumerate() {
-            let columns: Vec<&Column> = layout.kept(slot, recompute).collect();
-            reserve(be, layer.named(), &columns, |column| layout.rows(slot, column, rows, recompute))?;
+            let columns: Vec<&Column> = layout.kept(slot, sets).collect();
+            reserve(be, layer.named(), &columns, |column| layout.rows(slot, column, rows, sets))?;
         }
         let (lent, pass): (Vec<_>, Vec<_>) = (layout.lent.iter().collect(), layout.pass.iter().collect());
         reserve(be, scratch.named(), &lent, |column| rows.of(column))?;

@@ -4,15 +4,16 @@
 //! driver, a compiler of a driver, or a card that its authors never saw is judged where it is.
 
 use crate::fault::device;
-use peft_kernels::Error;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::selftest::{self, Check};
+use peft_kernels::{Backend, Error};
 use peft_plan::{Arithmetic, Fault, Result};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-pub use peft_kernels::cuda::driver::CardMemory;
+pub use peft_kernels::cuda::driver::{CardMemory, Listed as ListedCard};
 
 /// Where the inputs of the first examination come from; `selftest` draws new ones every time.
 const SEED: u64 = 0x5EED_CA2D;
@@ -99,26 +100,109 @@ pub(super) fn choice(backend: &str) -> Result<Chosen> {
     }
 }
 
-/// Card number `ordinal`, which computes correctly. What was found is remembered: the failure as words, the success as
-/// nothing to do again.
+/// What is known of a card in this process.
+#[derive(Default)]
+struct Known {
+    /// It was compared with the reference: nothing to do again.
+    examined: bool,
+    /// It cannot be used, in words.
+    failure: Option<Error>,
+    /// Open, for whoever asks next: a context and the kernels take longer than a plan.
+    open: Option<Cuda<Driver>>,
+    used: Option<Instant>,
+}
+
+/// All cards that were asked for.
+#[derive(Default)]
+struct Cards {
+    known: BTreeMap<usize, Known>,
+    /// A thread sees to it that a card is closed again.
+    is_watched: bool,
+}
+
+static CARDS: Mutex<Cards> = Mutex::new(Cards { known: BTreeMap::new(), is_watched: false });
+
+fn cards() -> MutexGuard<'static, Cards> {
+    // Whatever panicked left a map of whole entries.
+    CARDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So long a card stays open for the next who asks, after the last one who used it. A run that pauses gives back all of
+/// a card's memory within ten seconds (S4.13.2).
+const KEPT_OPEN: Duration = Duration::from_secs(4);
+
+/// Card number `ordinal`, which computes correctly: one context for the process, opened where none is.
 fn examined(ordinal: usize) -> Result<Cuda<Driver>, Error> {
-    static FOUND: Mutex<BTreeMap<usize, Option<Error>>> = Mutex::new(BTreeMap::new());
-    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = found.get(&ordinal).cloned();
-    if let Some(Some(error)) = known {
-        return Err(error);
+    let mut cards = cards();
+    let known = cards.known.entry(ordinal).or_default();
+    if let Some(error) = &known.failure {
+        return Err(error.clone());
+    }
+    known.used = Some(Instant::now());
+    // One that was lost in the meantime does not answer, and is opened again.
+    if let Some(open) = known.open.take().filter(|open| open.device().memory().is_ok()) {
+        known.open = Some(open.clone());
+        return Ok(open);
     }
     let opened = Driver::open(ordinal).and_then(Cuda::new).and_then(|card| {
-        if known.is_none() {
+        if !known.examined {
             examine(&card)?;
+            card.trim();
         }
         Ok(card)
     });
-    // A card that has no room now may have some later.
-    if !matches!(opened, Err(Error::OutOfMemory { .. })) {
-        found.insert(ordinal, opened.as_ref().err().cloned());
+    match &opened {
+        Ok(card) => {
+            known.examined = true;
+            known.open = Some(card.clone());
+            known.used = Some(Instant::now());
+            watch(&mut cards);
+        }
+        // A card that has no room now may have some later.
+        Err(Error::OutOfMemory { .. }) => {}
+        Err(error) => known.failure = Some(error.clone()),
     }
     opened
+}
+
+/// Close every card that nobody uses and nobody asked for lately; whether one is still open.
+fn close_unused(cards: &mut Cards, kept_open: Duration) -> bool {
+    for known in cards.known.values_mut() {
+        let is_fresh = known.used.is_some_and(|used| used.elapsed() < kept_open);
+        match &known.open {
+            Some(open) if open.is_shared() => known.used = Some(Instant::now()),
+            Some(_) if !is_fresh => known.open = None,
+            _ => {}
+        }
+    }
+    cards.known.values().any(|known| known.open.is_some())
+}
+
+/// Close cards once nobody has used them for a while.
+fn watch(found: &mut Cards) {
+    if found.is_watched {
+        return;
+    }
+    let begun = std::thread::Builder::new().name("cards".to_owned()).spawn(|| {
+        loop {
+            std::thread::sleep(KEPT_OPEN / 8);
+            let mut cards = cards();
+            if !close_unused(&mut cards, KEPT_OPEN) {
+                cards.is_watched = false;
+                return;
+            }
+        }
+    });
+    // Without a thread it stays open until the program ends.
+    found.is_watched = begun.is_ok();
+}
+
+/// Close every card that nobody uses, at once: at the end of the program.
+pub(super) fn close() {
+    // While a card is being opened it is in use.
+    if let Ok(mut cards) = CARDS.try_lock() {
+        close_unused(&mut cards, Duration::ZERO);
+    }
 }
 
 /// Every kernel against the reference, in both precisions.
@@ -140,6 +224,16 @@ fn examine(card: &Cuda<Driver>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing is kept of a card that is not there but the reason.
+    #[test]
+    fn a_card_that_is_not_there_is_asked_for_once_and_nothing_stays_open() {
+        let (first, again) = (examined(3999).err(), examined(3999).err());
+        assert_eq!(first, again);
+        close();
+        assert!(first.is_some());
+        assert!(cards().known[&3999].open.is_none());
+    }
 
     #[test]
     fn a_card_is_named_by_its_number() {

@@ -61,6 +61,8 @@ pub struct Workload {
     pub example_tokens: u64,
     /// Bytes of the data's files.
     pub data_bytes: u64,
+    /// A graphics card computes: the table is that of its memory.
+    pub card: bool,
 }
 
 impl Workload {
@@ -72,19 +74,35 @@ impl Workload {
             longest: all().max().unwrap_or(0),
             example_tokens: all().map(|n| n as u64).sum(),
             data_bytes,
+            card: false,
         }
+    }
+
+    /// The same on a graphics card, or on none.
+    #[must_use]
+    pub fn on_card(self, card: bool) -> Self {
+        Self { card, ..self }
     }
 }
 
 /// The memory plan of a run.
 pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryPlan> {
+    Ok(peft_plan::memory::plan(base.spec(), &facts(base, plan, work)?))
+}
+
+/// Bytes of a card that a run holds from its beginning to its end.
+pub(super) fn staying(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<u64> {
+    Ok(peft_plan::memory::card::staying(base.spec(), &facts(base, plan, work)?))
+}
+
+fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryFacts> {
     let spec = base.spec();
     let model = model_facts(base.checkpoint(), base.tokenizer_bytes());
     let (weight_bytes, quantising_bytes) =
         peft_plan::memory::weights(spec, &model, base.stored_in_4bit(), plan.method, plan.double_quantization);
     let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
     let trained = targets.trained(spec, plan.method, plan.rank, plan.optimizer);
-    let facts = MemoryFacts {
+    Ok(MemoryFacts {
         weight_bytes,
         quantising_bytes,
         trainable: trained.parameters,
@@ -93,12 +111,13 @@ pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Re
         method: plan.method,
         adapters: peft_plan::memory::adapters(plan, targets),
         rows: work.rows,
-        recompute: plan.recompute,
+        sets: plan.kept_sets(spec.layers.len()),
+        arithmetic: plan.arithmetic,
+        card: work.card,
         longest: work.longest,
         threads: plan.threads,
         tokenizer_bytes: model.tokenizer_bytes,
         example_tokens: work.example_tokens,
         data_bytes: work.data_bytes,
-    };
-    Ok(peft_plan::memory::plan(spec, &facts))
+    })
 }

@@ -8,7 +8,7 @@ mod session;
 mod timing;
 mod training;
 
-pub use card::{CardMemory, Chosen};
+pub use card::{CardMemory, Chosen, ListedCard};
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
@@ -107,6 +107,16 @@ impl Engine {
         if card::is_used(backend) { Arithmetic::Bf16 } else { Self::kernels(backend).map_or(Arithmetic::F32, fastest) }
     }
 
+    /// Every graphics card that can be asked for as `cuda:N`, in the order of N; none where there is no driver.
+    pub fn cards() -> Vec<ListedCard> {
+        Driver::list().unwrap_or_default()
+    }
+
+    /// Give back every graphics card that no engine uses, instead of a few seconds later.
+    pub fn close_cards() {
+        card::close();
+    }
+
     /// What `backend` would be opened as, and why.
     pub fn choice(backend: &str) -> Result<Chosen> {
         card::choice(backend)
@@ -143,12 +153,18 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
-    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits.
+    /// The same device for answers: products of few rows with quantised weights round the rows to eight bits; on a card
+    /// products round their factors to bfloat16.
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
         let device = match &self.device {
             Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_rows(eight_bit_rows)),
-            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(eight_bit_rows)),
+            // A card's tensor cores round less than that.
+            Device::Card(card, cpu) if eight_bit_rows => {
+                let card = card.clone().with_precision(card::precision(Arithmetic::Bf16));
+                Device::Card(card, cpu.with_eight_bit_rows(true))
+            }
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(false)),
         };
         Self { device, threads: self.threads }
     }

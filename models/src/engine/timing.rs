@@ -1,13 +1,14 @@
 //! How fast a model trains: whole steps on made-up tokens, timed one by one.
 
-use super::Quantization;
+use super::{Quantization, Workload, memory};
 use crate::adapter::{AdapterSource, AdapterSpec};
 use crate::base::BaseModel;
 use crate::calibrate::batch;
 use crate::decoder::{Activations, Batch, BuildOptions, Decoder, build};
 use crate::fault::device;
+use crate::train::room;
 use peft_kernels::{AdamW, Backend};
-use peft_plan::{Method, Optimizer, Result, TrainingPlan};
+use peft_plan::{Method, Optimizer, Result, Rows, TrainingPlan};
 use std::time::Instant;
 
 /// What is timed.
@@ -24,6 +25,14 @@ pub struct StepTiming<'a> {
     pub warmup: usize,
 }
 
+impl StepTiming<'_> {
+    /// What a step computes.
+    pub fn workload(&self) -> Workload {
+        let rows = Rows { train: self.lengths.iter().sum(), score: 0 };
+        Workload { rows, longest: self.lengths.iter().copied().max().unwrap_or(0), ..Workload::default() }
+    }
+}
+
 /// Seconds of each step that counts: forward, loss, backward, norm of the gradients, update.
 pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
     let &StepTiming { base, plan, lengths, steps, warmup } = timing;
@@ -35,11 +44,19 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
         adapter: (!full).then_some(source),
         trainable: true,
     };
+    let work = timing.workload().on_card(be.memory().is_some());
+    if work.card {
+        let staying = memory::staying(base, plan, &work)?;
+        be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;
+    }
     let mut decoder = build(be, base.checkpoint(), &options)?;
     if plan.optimizer == Optimizer::AdamW8bit {
         decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
     }
-    let mut acts = decoder.activations(plan.recompute).map_err(device)?;
+    for p in decoder.params_mut() {
+        p.optimizer_state(be).map_err(device)?;
+    }
+    let mut acts = room::take(&decoder, plan, work.rows, plan.kept_sets(decoder.layers.len()))?;
     let batch = batch(decoder.spec.vocab_size, lengths, 1.0);
     let mut seconds = Vec::with_capacity(steps);
     for number in 0..warmup + steps {

@@ -1,7 +1,7 @@
 //! A run on a backend: build, restore, train, write the result.
 
 use super::merging::write_full;
-use super::{Quantization, Workload, memory_plan};
+use super::{Quantization, Workload, memory, memory_plan};
 use crate::adapter::{self, AdapterSource, AdapterSpec, spec_of_file};
 use crate::base::BaseModel;
 use crate::decoder::{BuildOptions, Decoder, build, stays_mapped};
@@ -110,6 +110,12 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         adapter: (!full).then_some(source),
         trainable: true,
     };
+    let work = Workload::of(plan, train, validation, data_bytes).on_card(be.memory().is_some());
+    if work.card {
+        // One block for what stays; the trainer takes another one for what a step computes.
+        let staying = memory::staying(base, plan, &work)?;
+        be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;
+    }
     let mut decoder = build(be, checkpoint_file, &options)?;
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
@@ -165,7 +171,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
             validation_examples: validation.len() as u64,
             tokens_per_epoch: drawn.into_iter().map(learnt).sum(),
             truncated_examples: truncated,
-            memory_plan_bytes: memory_plan(base, plan, &Workload::of(plan, train, validation, data_bytes))?.total_bytes,
+            memory_plan_bytes: memory_plan(base, plan, &work)?.total_bytes,
         }));
     }
     let mut write_result = |decoder: &mut Decoder<B>| -> Result<PathBuf> {

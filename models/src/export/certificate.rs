@@ -13,6 +13,7 @@ use crate::base::BaseModel;
 use crate::engine::{Engine, Session};
 use crate::generate::{GenerateOptions, Prompt, StopReason};
 use crate::merge::{Merger, dense};
+use crate::train::SamplePrompt;
 use peft_kernels::cpu::Cpu;
 use peft_kernels::{FrozenWeight, quant};
 use peft_plan::{Example, Fault, ModelSpec, Result, Role, Turn};
@@ -104,6 +105,8 @@ pub struct Reference<'a> {
     pub render: Option<&'a RenderOptions>,
     /// Token ids of rows that were not trained on.
     pub rows: &'a [Vec<u32>],
+    /// A question of the kind that it was trained for; without one it is asked something that every model can answer.
+    pub sample: Option<&'a SamplePrompt>,
 }
 
 /// How far the answers of a type may be from the original, nats.
@@ -172,10 +175,12 @@ pub fn certify(engine: &Engine, cpu: &Cpu, reference: &Reference, written: &Writ
         let divergence = divergence(&mut *tuned, &mut *file, rows, adapter.is_some())?;
         checks.push(judged(&divergence, written.file_type));
         certificate.divergence = Some(divergence);
-        if let (Some(render), Some(prompt)) = (reference.render, prompts.first()) {
+        let general = prompts.first().map(|ids| (QUESTION, ids));
+        let asked = reference.sample.map(|sample| (sample.prompt.as_str(), &sample.ids)).or(general);
+        if let (Some(render), Some((question, prompt))) = (reference.render, asked) {
             let (check, answer) = stops(&mut *tuned, &mut *file, &model, prompt, render, adapter.is_some())?;
             checks.push(check);
-            certificate.sample = Some((QUESTION.to_owned(), answer));
+            certificate.sample = Some((question.to_owned(), answer));
         }
     }
     certificate.checks = checks;
@@ -354,7 +359,7 @@ fn texts(source: &Tokenizer, file: &Tokenizer, checks: &mut Vec<Check>) {
     checks.push(Check { name: "tokenizer", passed: wrong.is_none(), detail });
 }
 
-/// The question that is put to the file.
+/// The question that is put to a file of which nobody knows what it is for.
 const QUESTION: &str = "What can you help me with?";
 
 fn talks() -> Vec<Vec<Turn>> {

@@ -6,7 +6,6 @@ use crate::base::BaseModel;
 use crate::engine::Quantization;
 use crate::peft_format::AdapterFile;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// Collects what an export is made of.
 pub(crate) struct MadeOf(Sha256);
@@ -65,9 +64,6 @@ impl MadeOf {
     pub(crate) fn word(&self, plan: &[u8]) -> String {
         let mut whole = Self(self.0.clone());
         whole.part(plan);
-        whole.0.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-            text
-        })
+        durable::hex(&whole.0.finalize())
     }
 }

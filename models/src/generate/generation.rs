@@ -112,9 +112,9 @@ impl Generation {
             let past = columns.column(s.column).held.len();
             let end = s.prompt.ids.len().min(past + rows.max(1));
             let tokens = s.prompt.ids[past..end].to_vec();
-            let logits = self.pass(decoder, acts, columns, &[(i, tokens)])?;
+            let mut logits = self.pass(decoder, acts, columns, &[(i, tokens)])?;
             if end == self.sequences[i].prompt.ids.len() {
-                self.take(i, &logits, on_token)?;
+                self.take(i, &mut logits, on_token)?;
             }
             return Ok(self.is_done());
         }
@@ -126,10 +126,10 @@ impl Generation {
         for some in active.chunks(TOGETHER) {
             let last = |i: usize| vec![*self.sequences[i].chosen.last().expect("its prompt was read")];
             let fed: Vec<(usize, Vec<u32>)> = some.iter().map(|&i| (i, last(i))).collect();
-            let logits = self.pass(decoder, acts, columns, &fed)?;
+            let mut logits = self.pass(decoder, acts, columns, &fed)?;
             for (row, &i) in some.iter().enumerate() {
                 if self.sequences[i].stop.is_none() {
-                    self.take(i, &logits[row * vocabulary..(row + 1) * vocabulary], on_token)?;
+                    self.take(i, &mut logits[row * vocabulary..(row + 1) * vocabulary], on_token)?;
                 }
             }
         }
@@ -168,16 +168,15 @@ impl Generation {
         Ok(logits)
     }
 
-    /// Choose the next token of sequence `i`.
-    fn take(&mut self, i: usize, logits: &[f32], on_token: &mut OnToken) -> Result<()> {
+    /// Choose the next token of sequence `i`. The logits are changed.
+    fn take(&mut self, i: usize, logits: &mut [f32], on_token: &mut OnToken) -> Result<()> {
         let Self { sequences, options, limit, begun, first_token_seconds, .. } = self;
         let s = &mut sequences[i];
-        let mut logits = logits.to_vec();
-        penalize(&mut logits, &options.sampling, &s.history);
+        penalize(logits, &options.sampling, &s.history);
         let index = s.chosen.len();
         let token = match &mut s.constraint {
-            None => choose(&logits, &options.sampling, index),
-            Some(constraint) => constraint.choose(&mut logits, &options.sampling, index, &options.stop_ids)?,
+            None => choose(logits, &options.sampling, index),
+            Some(constraint) => constraint.choose(logits, &options.sampling, index, &options.stop_ids)?,
         };
         first_token_seconds.get_or_insert_with(|| begun.elapsed().as_secs_f64());
         if options.stop_ids.contains(&token) {

@@ -29,6 +29,9 @@ pub struct GuardState {
     pub excluded: BTreeSet<u32>,
     /// Micro-batches are cut into so many parts.
     pub parts: usize,
+    /// Sets of activations, where there was no room for those of the plan.
+    #[serde(default)]
+    pub sets: Option<usize>,
     /// Losses of the probe's rows before the first step; `None` where that was no number.
     pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
@@ -50,6 +53,7 @@ impl Default for GuardState {
             clip: None,
             excluded: BTreeSet::new(),
             parts: 1,
+            sets: None,
             probe: Vec::new(),
             watch: None,
         }
@@ -173,9 +177,12 @@ impl<'a> Guard<'a> {
         state.watch.get_or_insert_with(|| Watch::new(&facts)).rows(step, rows, &facts, &|row| self.place(row))
     }
 
-    /// The memory after a step.
-    pub(super) fn memory(&self, state: &mut GuardState, step: u64) -> Option<Finding> {
-        let reading = (self.job.memory?)();
+    /// The memory after a step: the card's, where one computes.
+    pub(super) fn memory(&self, state: &mut GuardState, step: u64, of_card: Option<MemoryReading>) -> Option<Finding> {
+        let reading = match of_card {
+            Some(reading) => reading,
+            None => (self.job.memory?)(),
+        };
         let facts = self.facts(state);
         let watch = state.watch.get_or_insert_with(|| Watch::new(&facts));
         watch.memory(step, reading, self.plan.guards.memory_limit_fraction)

@@ -14,6 +14,7 @@ pub mod preference;
 mod probe;
 mod reference;
 mod rewind;
+pub(crate) mod room;
 mod samples;
 mod score;
 mod step;
@@ -207,9 +208,6 @@ impl<B: Backend> Trainer<'_, '_, B> {
         sink: &mut dyn EventSink,
         resume: Option<RunState>,
     ) -> Result<RunOutcome> {
-        let mut acts = decoder.activations(self.plan.recompute).map_err(device)?;
-        let layout = peft_plan::memory::layout(&decoder.spec, &decoder.adapters());
-        acts.reserve(&decoder.be, &layout, rows(self.plan, self.train, self.validation)).map_err(device)?;
         let guard = Guard::new(self.plan, self.guard, decoder.spec.vocab_size);
         let mut schedule = Schedule::new(self.train, self.plan);
         let rates = self.plan.schedule();
@@ -225,6 +223,9 @@ impl<B: Backend> Trainer<'_, '_, B> {
             fingerprint: self.fingerprint.clone(),
             guard: GuardState::default(),
         });
+        let mut state = state;
+        let first = schedule.at(state.step + 1).0.clone();
+        let mut acts = self.first_room(decoder, sink, &mut state, &first)?;
         let now = Instant::now();
         let mut progress = Progress {
             earlier_seconds: state.seconds,
@@ -259,10 +260,18 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let plan = guard.acting_plan(&progress.state.guard);
             let rate = rates.at(step) * progress.state.guard.rate_factor;
             let outcome = match &mut self.reference {
-                None => optimizer_step(decoder, &mut acts, self.train, &batches, &plan, step, rate)?,
+                None => optimizer_step(decoder, &mut acts, self.train, &batches, &plan, step, rate),
                 Some(reference) => {
-                    preference_step(decoder, &mut acts, self.train, &batches, &plan, reference, step, rate)?
+                    preference_step(decoder, &mut acts, self.train, &batches, &plan, reference, step, rate)
                 }
+            };
+            let outcome = match outcome {
+                // Nothing was updated: the step is done again in less memory.
+                Err(fault) if room::is_want(&fault) => {
+                    self.make_room(decoder, &mut acts, sink, &mut progress, (step, fault, &batches))?;
+                    continue;
+                }
+                outcome => outcome?,
             };
             if !outcome.is_finite() {
                 let broken = (step, rate, &batches);
@@ -286,7 +295,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 learning_rate: rate,
                 tokens: outcome.tokens,
                 tokens_per_second: outcome.computed_tokens as f64 / seconds,
-                memory_bytes: (self.peak_memory)(),
+                memory_bytes: self.peak_bytes(decoder),
                 eta_seconds: progress.eta(self.plan.total_steps - step),
                 preference: outcome.preference,
             });
@@ -297,7 +306,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let rows = guard.rows(&mut progress.state.guard, step, &outcome.rows);
             let mut found = guard.observe(&mut progress.state.guard, &event);
             found.extend(rows);
-            found.extend(guard.memory(&mut progress.state.guard, step));
+            found.extend(guard.memory(&mut progress.state.guard, step, room::reading(&decoder.be)));
             if probe::is_due(self.plan, step) {
                 found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);
             }
@@ -498,7 +507,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             suggestions: Vec::new(),
             adapter: path.display().to_string(),
             version: None,
-            peak_memory_bytes: (self.peak_memory)(),
+            peak_memory_bytes: self.peak_bytes(decoder),
         };
         let _continue = sink.emit(&RunEvent::Finished(finished.clone()));
         Ok(RunOutcome::Finished(finished))

@@ -7,7 +7,6 @@
 use super::guard::{Change, Guard, MOST_REWINDS, Verdict};
 use super::{Progress, Trainer, blame, checkpoint, probe};
 use crate::decoder::{Activations, Decoder};
-use crate::fault::device;
 use peft_kernels::Backend;
 use peft_plan::findings::{Finding, FindingKind, non_finite};
 use peft_plan::order::StepBatches;
@@ -117,18 +116,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
                     return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Split => {
-                    let state = &mut progress.state.guard;
-                    let taken = if state.can_split(batches) {
-                        state.parts *= 2;
-                        // What the buffers had grown to is given back.
-                        *acts = decoder.activations(self.plan.recompute).map_err(device)?;
-                        format!(
-                            "cut the micro-batches into {} parts from here on; each step still learns from the same rows",
-                            state.parts
-                        )
-                    } else {
-                        "went on; a micro-batch is a single row already".to_owned()
-                    };
+                    let taken = self.shrink(decoder, acts, &mut progress.state.guard, batches)?;
+                    let taken = taken.unwrap_or_else(|| "went on; a micro-batch is a single row already".to_owned());
                     let _continue = sink.emit(&finding.event(taken));
                     // How a step is cut decides its last bits: the run must go on from here in this way.
                     self.save(decoder, sink, progress)?;
@@ -214,6 +203,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         state.guard.clip = change.clip.or(progress.state.guard.clip);
         state.guard.excluded = std::mem::take(&mut progress.state.guard.excluded);
         state.guard.parts = progress.state.guard.parts;
+        state.guard.sets = progress.state.guard.sets;
         state.fingerprint.clone_from(&self.fingerprint);
         if progress.state.best.is_some_and(|(step, _)| step > target) {
             // The file of the best holds an adapter of a story that did not happen.

@@ -102,6 +102,10 @@ pub(super) fn update<B: Backend>(
         gradient_scale: clip as f32,
     };
     for p in decoder.params_mut() {
+        // All memory that updates need, before the first of them: a step is done or not.
+        p.optimizer_state(&be).map_err(device)?;
+    }
+    for p in decoder.params_mut() {
         p.step(&be, &params).map_err(device)?;
     }
     Ok(gradient_norm)

@@ -33,7 +33,6 @@ pub mod task;
 pub mod verdict;
 
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 
 /// A short name for a text that is the same tomorrow.
 pub(crate) fn key(parts: &[&str]) -> String {
@@ -42,9 +41,5 @@ pub(crate) fn key(parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    let mut name = String::with_capacity(20);
-    for byte in hasher.finalize().iter().take(10) {
-        write!(name, "{byte:02x}").ok();
-    }
-    name
+    peft_data::hex(&hasher.finalize()[..10])
 }

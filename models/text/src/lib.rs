@@ -6,17 +6,20 @@
 //! output, and what people write inside a conversation can never become a control token.
 
 mod answers;
+mod counter;
 mod decoder;
 mod markers;
 mod model_files;
 mod render;
 mod rendered;
+mod scan;
 mod special;
 mod spelling;
 mod template;
 mod token_bytes;
 mod tokenizer;
 
+pub use counter::TokenCounter;
 pub use decoder::Decoder;
 pub use render::RenderOptions;
 pub use rendered::{Mark, Rendered};

@@ -91,7 +91,7 @@ impl Alphabet {
 }
 
 /// GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on.
-fn byte_alphabet() -> HashMap<char, u8> {
+pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
     let mut next = 0x100;
     (0..=255_u8)
         .map(|byte| {

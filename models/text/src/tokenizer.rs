@@ -221,7 +221,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// How many tokens raw text has; quicker than making them with their places.
+    /// How many tokens raw text has. For many texts, [`counter`](Self::counter) is quicker.
     pub fn count(&self, text: &str) -> Result<usize> {
         let encoding = self.inner.encode_fast(text, false).map_err(|error| encode_fault(&error.to_string()))?;
         Ok(encoding.get_ids().len())
@@ -262,6 +262,18 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special).map_err(|error| {
             Fault::new("PS-MODEL-005", format!("The tokenizer could not turn tokens into text: {error}"))
         })
+    }
+
+    /// What makes tokens of pieces.
+    pub(crate) fn model(&self) -> &tokenizers::ModelWrapper {
+        self.inner.get_model()
+    }
+
+    /// The settings of what changes a text and of what cuts it into pieces; `null` where there is none.
+    pub(crate) fn steps(&self) -> (Value, Value) {
+        let normalizer = self.inner.get_normalizer().and_then(|step| serde_json::to_value(step).ok());
+        let splitter = self.inner.get_pre_tokenizer().and_then(|step| serde_json::to_value(step).ok());
+        (normalizer.unwrap_or_default(), splitter.unwrap_or_default())
     }
 
     /// The settings of the decoder; `null` without one.

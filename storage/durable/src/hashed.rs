@@ -18,21 +18,35 @@ pub struct Digest {
     pub sha256: String,
 }
 
-/// Hashes what reaches the file, and stays failed after the first error: a caller that drops an
+/// Hashes what reaches a writer, and stays failed after the first error: a caller that drops an
 /// error cannot turn it into a file with a hole.
-struct Hashed {
-    file: Box<dyn DurableFile>,
-    hash: Sha256,
-    bytes: u64,
-    failed: Option<io::Error>,
+pub(crate) struct Hashed<W> {
+    pub(crate) writer: W,
+    pub(crate) hash: Sha256,
+    pub(crate) bytes: u64,
+    pub(crate) failed: Option<io::Error>,
 }
 
-impl Write for Hashed {
+impl<W> Hashed<W> {
+    /// Goes on behind `bytes` bytes that have this hash.
+    pub(crate) fn behind(writer: W, bytes: u64, hash: Sha256) -> Self {
+        Self { writer, hash, bytes, failed: None }
+    }
+
+    /// The error that ended the writing, if one did.
+    pub(crate) fn whole(&self) -> io::Result<()> {
+        self.failed.as_ref().map_or(Ok(()), |error| Err(same_error(error)))
+    }
+
+    pub(crate) fn digest(self) -> Digest {
+        Digest { bytes: self.bytes, sha256: hex(&self.hash.finalize()) }
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(error) = &self.failed {
-            return Err(same_error(error));
-        }
-        let written = match self.file.write(bytes) {
+        self.whole()?;
+        let written = match self.writer.write(bytes) {
             Ok(0) if !bytes.is_empty() => Err(io::ErrorKind::WriteZero.into()),
             result => result,
         };
@@ -51,7 +65,11 @@ impl Write for Hashed {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        let flushed = self.writer.flush();
+        if let Err(error) = &flushed {
+            self.failed = Some(same_error(error));
+        }
+        flushed
     }
 }
 
@@ -70,16 +88,13 @@ pub(crate) fn write_new(
 }
 
 fn fill(file: Box<dyn DurableFile>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Digest> {
-    let hashed = Hashed { file, hash: Sha256::new(), bytes: 0, failed: None };
-    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, hashed);
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Hashed::behind(file, 0, Sha256::new()));
     write(&mut buffered)?;
     let mut hashed = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    if let Some(error) = hashed.failed {
-        return Err(error);
-    }
-    hashed.file.flush()?;
-    hashed.file.sync()?;
-    Ok(Digest { bytes: hashed.bytes, sha256: hex(&hashed.hash.finalize()) })
+    hashed.whole()?;
+    hashed.flush()?;
+    hashed.writer.sync()?;
+    Ok(hashed.digest())
 }
 
 /// Length and SHA-256 of the file at `path`, read in pieces.
@@ -108,7 +123,8 @@ pub(crate) fn same_error(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes as people compare hashes: two lower-case hexadecimal digits each.
+pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         write!(text, "{byte:02x}").expect("a String takes everything");

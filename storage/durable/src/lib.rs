@@ -25,6 +25,6 @@ pub use directory::{
 };
 pub use file::{create_directories, rename_file, write_file, write_file_on, write_file_with};
 pub use fs::{DurableFile, Fs, RealFs};
-pub use hashed::{Digest, sha256_file};
+pub use hashed::{Digest, hex, sha256_file};
 pub use manifest::{Damage, Entry, MANIFEST_NAME, Manifest, read_manifest, verify_directory};
 pub use part::{Part, Sealed, part_bytes, part_path};

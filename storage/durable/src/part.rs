@@ -6,7 +6,7 @@
 
 use crate::file::parent_of;
 use crate::fs::{Fs, RealFs};
-use crate::hashed::{BUFFER_BYTES, Digest, hex, same_error};
+use crate::hashed::{BUFFER_BYTES, Digest, Hashed, hex};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -33,11 +33,8 @@ pub struct Part {
     head: String,
     /// Locked as long as this exists: one process at a time writes a file.
     journal: File,
-    file: BufWriter<File>,
-    hash: Sha256,
-    bytes: u64,
+    content: Hashed<BufWriter<File>>,
     steps: Vec<Step>,
-    failed: Option<io::Error>,
 }
 
 /// A file whose content is whole and on the disk, without its name yet.
@@ -100,17 +97,8 @@ impl Part {
         let claims = claims(&mut journal, &head)?;
         let mut file = open(&part)?;
         let steps = proven(&mut file, &claims)?;
-        let last = steps.last().cloned().unwrap_or(Step { bytes: 0, hash: Sha256::new() });
-        let mut part = Self {
-            target: target.to_owned(),
-            head,
-            journal,
-            file: BufWriter::with_capacity(BUFFER_BYTES, file),
-            hash: last.hash,
-            bytes: last.bytes,
-            steps,
-            failed: None,
-        };
+        let content = Hashed::behind(BufWriter::with_capacity(BUFFER_BYTES, file), 0, Sha256::new());
+        let mut part = Self { target: target.to_owned(), head, journal, content, steps };
         part.cut()?;
         Ok(part)
     }
@@ -122,7 +110,7 @@ impl Part {
 
     /// Length of the content so far.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.content.bytes
     }
 
     /// Forget everything behind the first `count` steps.
@@ -131,17 +119,17 @@ impl Part {
             return Ok(());
         }
         self.steps.truncate(count);
-        let last = self.steps.last().cloned().unwrap_or(Step { bytes: 0, hash: Sha256::new() });
-        (self.bytes, self.hash) = (last.bytes, last.hash);
         self.cut()
     }
 
     /// Cut content and journal to the steps that count.
     fn cut(&mut self) -> io::Result<()> {
-        self.file.flush()?;
-        let file = self.file.get_mut();
-        file.set_len(self.bytes)?;
-        file.seek(SeekFrom::Start(self.bytes))?;
+        let last = self.steps.last().cloned().unwrap_or(Step { bytes: 0, hash: Sha256::new() });
+        (self.content.bytes, self.content.hash) = (last.bytes, last.hash);
+        self.content.writer.flush()?;
+        let file = self.content.writer.get_mut();
+        file.set_len(last.bytes)?;
+        file.seek(SeekFrom::Start(last.bytes))?;
         let lines: String = self.steps.iter().map(|step| line(step.bytes, &step.hash)).collect();
         self.journal.seek(SeekFrom::Start(0))?;
         self.journal.write_all(self.head.as_bytes())?;
@@ -153,24 +141,22 @@ impl Part {
     /// What was written since the last step is whole.
     pub fn step(&mut self) -> io::Result<()> {
         self.flush()?;
-        if let Some(error) = &self.failed {
-            return Err(same_error(error));
-        }
-        self.journal.write_all(line(self.bytes, &self.hash).as_bytes())?;
-        self.steps.push(Step { bytes: self.bytes, hash: self.hash.clone() });
+        self.content.whole()?;
+        let step = Step { bytes: self.content.bytes, hash: self.content.hash.clone() };
+        self.journal.write_all(line(step.bytes, &step.hash).as_bytes())?;
+        self.steps.push(step);
         Ok(())
     }
 
     /// The content is whole: returns once it is on the disk. On an error nothing is left.
     pub fn seal(mut self) -> io::Result<Sealed> {
-        let flushed = self.flush().and_then(|()| self.failed.take().map_or(Ok(()), Err));
-        if let Err(error) = flushed.and_then(|()| self.file.get_ref().sync_all()) {
+        let flushed = self.flush().and_then(|()| self.content.whole());
+        if let Err(error) = flushed.and_then(|()| self.content.writer.get_ref().sync_all()) {
             // The kernel may have dropped what it could not write: reading it back proves nothing.
             self.discard();
             return Err(error);
         }
-        let digest = Digest { bytes: self.bytes, sha256: hex(&self.hash.finalize()) };
-        Ok(Sealed { target: self.target, journal: Some(self.journal), digest })
+        Ok(Sealed { target: self.target, journal: Some(self.journal), digest: self.content.digest() })
     }
 
     /// Remove everything.
@@ -236,32 +222,13 @@ fn proven(file: &mut File, claims: &[(u64, String)]) -> io::Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Stays failed after the first error: a caller that drops an error cannot turn it into a file with a hole.
 impl Write for Part {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(error) = &self.failed {
-            return Err(same_error(error));
-        }
-        match self.file.write(bytes) {
-            Ok(written) => {
-                self.hash.update(&bytes[..written]);
-                self.bytes += written as u64;
-                Ok(written)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                self.failed = Some(same_error(&error));
-                Err(error)
-            }
-        }
+        self.content.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.file.flush();
-        if let Err(error) = &flushed {
-            self.failed = Some(same_error(error));
-        }
-        flushed
+        self.content.flush()
     }
 }
 

@@ -44,6 +44,12 @@ pub struct BenchTrainArgs {
     /// Compute activations again in the backward pass instead of keeping them
     #[arg(long)]
     pub activation_checkpointing: bool,
+    /// With --activation-checkpointing: so many layers are kept even so
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub kept_layers: usize,
+    /// Let the memory that is free decide which layers are computed twice: the fastest that fits
+    #[arg(long, conflicts_with_all = ["activation_checkpointing", "kept_layers"])]
+    pub fit: bool,
 }
 
 /// `bench generate`.

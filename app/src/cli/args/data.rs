@@ -15,6 +15,8 @@ pub enum DataCommand {
     Convert(ConvertArgs),
     /// Cut documents into pieces that fit a model, each with its place
     Chunk(ChunkArgs),
+    /// List the documents of a project, or take some of them out
+    Documents(DocumentsArgs),
     /// Give the chunks of a project vectors, with a helper model: what they mean can then be searched
     Embed(EmbedArgs),
     /// Find the chunks of a project by words, and by meaning where they have vectors
@@ -105,6 +107,23 @@ pub struct ChunkArgs {
     pub project: Option<String>,
 }
 
+/// `data documents`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  peft-studio data documents --project notes\n  \
+                        peft-studio data documents --project notes --remove old/handbook.docx")]
+pub struct DocumentsArgs {
+    /// Whose documents
+    #[arg(long, value_name = "NAME")]
+    pub project: String,
+    /// Take this document, or all of this folder, out of the project, with chunks and vectors; repeat it for several.
+    /// The files themselves are left alone
+    #[arg(long, value_name = "PATH")]
+    pub remove: Vec<PathBuf>,
+    /// Also take out the rows that were made from them; the rows as they were are kept as a version
+    #[arg(long, requires = "remove")]
+    pub with_rows: bool,
+}
+
 /// `data embed`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  peft-studio data embed --project notes\n  \
@@ -132,7 +151,11 @@ pub struct EmbedArgs {
 #[command(after_help = "Example:\n  peft-studio data search --project notes \"opening hours\"")]
 pub struct SearchChunksArgs {
     /// What to look for
-    pub query: String,
+    #[arg(required_unless_present = "lines")]
+    pub query: Option<String>,
+    /// Look for each line of the standard input, until it ends; what was opened for one stays open for the next
+    #[arg(long, conflicts_with = "query")]
+    pub lines: bool,
     /// Where
     #[arg(long, value_name = "NAME")]
     pub project: String,

@@ -23,7 +23,7 @@ mod values;
 mod versions;
 
 pub use bench::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
-pub use data::{ChunkArgs, ConvertArgs, DataCommand, EmbedArgs, InspectArgs, SearchChunksArgs};
+pub use data::{ChunkArgs, ConvertArgs, DataCommand, DocumentsArgs, EmbedArgs, InspectArgs, SearchChunksArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
 pub use model::{ChatArgs, EvaluateArgs, ExportArgs, ServeArgs, VerifyArgs};

@@ -71,9 +71,8 @@ pub fn export_ui(ui: &mut Ui, data: &Data, page: &mut Exports, out: &mut Out) {
 }
 
 fn what_ui(ui: &mut Ui, data: &Data, target: Option<&Target>, page: &mut Exports, out: &mut Out) {
-    let t = of(ui);
     if target.is_some() {
-        ui.label(text::hint(t, "What"));
+        field::name(ui, "What", None);
     }
     let what = Chooser {
         name: "What is exported",
@@ -89,21 +88,17 @@ fn what_ui(ui: &mut Ui, data: &Data, target: Option<&Target>, page: &mut Exports
 
 /// What only the folder for Hugging Face asks.
 fn hub_ui(ui: &mut Ui, page: &mut Exports) {
-    let t = of(ui);
     ui.horizontal_wrapped(|ui| {
         let width = (ui.available_width() - 420.0).clamp(140.0, 260.0);
-        field::line(ui, "Hugging Face repository", &mut page.repository, "owner/name, to upload", width);
-        field::explain(
-            ui,
-            "Hugging Face repository",
-            "Where the folder for Hugging Face is uploaded. Without one, nothing leaves this computer. A token that may \
-             write is taken from HF_TOKEN or from what “hf auth login” left.",
-        );
+        let sentence = "Where the folder for Hugging Face is uploaded. Without one, nothing leaves this computer. A token \
+            that may write is taken from HF_TOKEN or from what “hf auth login” left.";
+        let label = field::name(ui, "Hugging Face repository", Some(sentence));
+        field::named_line(ui, &label, &mut page.repository, "owner/name, to upload", width);
         let is_named = !page.repository.trim().is_empty();
         ui.add_enabled(is_named, eframe::egui::Checkbox::new(&mut page.is_public, "Everybody may read it"));
     });
     ui.horizontal_wrapped(|ui| {
-        ui.label(text::hint(t, "It gets"));
+        field::name(ui, "It gets", None);
         if ui.selectable_label(page.hub_form.is_none(), "What fits best").clicked() {
             page.hub_form = None;
         }
@@ -131,13 +126,9 @@ fn types_ui(ui: &mut Ui, target: &Target, page: &mut Exports) {
         return;
     }
     ui.horizontal_wrapped(|ui| {
-        ui.label(text::hint(t, "GGUF type"));
-        field::explain(
-            ui,
-            "GGUF type",
-            "How many bits each number gets. Fewer bits make a smaller and faster file that answers a little less exactly. \
-             Unless one is chosen: Q4_0 for a Raspberry Pi, Q8_0 for everything else.",
-        );
+        let sentence = "How many bits each number gets. Fewer bits make a smaller and faster file that answers a little \
+            less exactly. Unless one is chosen: Q4_0 for a Raspberry Pi, Q8_0 for everything else.";
+        field::name(ui, "GGUF type", Some(sentence));
         let chosen = page.types.clone();
         for (name, size) in &sizes.gguf {
             let usual = USUAL_TYPES.iter().find(|(usual, _)| usual == name);
@@ -169,8 +160,9 @@ fn types_ui(ui: &mut Ui, target: &Target, page: &mut Exports) {
 
 fn folder_ui(ui: &mut Ui, page: &mut Exports, out: &mut Out) {
     ui.horizontal_wrapped(|ui| {
-        let width = (ui.available_width() - 200.0).clamp(120.0, 420.0);
-        field::line(ui, "Folder", &mut page.folder, "a new one in the data folder", width);
+        let width = (ui.available_width() - 320.0).clamp(120.0, 420.0);
+        let label = field::name(ui, "Folder", None);
+        field::named_line(ui, &label, &mut page.folder, "a new one in the data folder", width);
         if button::quiet("Browse…").named("Browse for a folder").icon(Icon::Folder).ui(ui).clicked() {
             out.push(Command::Browse(Purpose::Export));
         }
@@ -262,7 +254,7 @@ fn done_ui(ui: &mut Ui, job: &Job, remarks: &[String], out: &mut Out) {
         ui.horizontal(|ui| {
             ui.label(text::hint(t, bytes(*size)));
             let shown = path.display().to_string();
-            ui.add(Label::new(text::code(t, &shown)).truncate()).on_hover_text(shown);
+            ui.add(Label::new(text::code(t, &shown)).truncate());
         });
     }
     for certificate in job.certificates() {

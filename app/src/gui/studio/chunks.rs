@@ -65,17 +65,21 @@ pub(super) fn chunks_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
 fn document_choice(ui: &mut Ui, page: &Studio, out: &mut Out) {
     let documents = page.documents.as_deref().unwrap_or_default();
     let shown = page.chunks.as_ref().map(|(document, _)| *document);
-    let name = |path: &str| Path::new(path).file_name().map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
     let current =
-        documents.iter().find(|known| Some(known.id) == shown).map_or(String::new(), |known| name(&known.path));
+        documents.iter().find(|known| Some(known.id) == shown).map_or(String::new(), |known| name_of(&known.path));
     let combo = ComboBox::from_id_salt("document").selected_text(current).width(220.0).show_ui(ui, |ui| {
         for document in documents {
-            if ui.selectable_label(Some(document.id) == shown, name(&document.path)).clicked() {
+            if ui.selectable_label(Some(document.id) == shown, name_of(&document.path)).clicked() {
                 out.push(ask(Ask::Chunks(document.id, PAGE)));
             }
         }
     });
     combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Document"));
+}
+
+/// The name of a document.
+fn name_of(path: &str) -> String {
+    Path::new(path).file_name().map_or(path.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 pub(super) fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_file: bool) {
@@ -85,7 +89,7 @@ pub(super) fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_fil
             let color = t.series[index % t.series.len()];
             ui.label(text::toned_strong(color, format!("#{}", chunk.position + 1)));
             if names_file {
-                ui.label(text::value(t, &chunk.path));
+                ui.label(text::value(t, name_of(&chunk.path))).on_hover_text(&chunk.path);
             }
             if let Some(page) = chunk.details["page"].as_u64() {
                 chip(ui, t.info, &format!("page {page}"));
@@ -96,7 +100,7 @@ pub(super) fn chunk_ui(ui: &mut Ui, chunk: &StoredChunk, index: usize, names_fil
                 ui.label(text::hint(t, headings.join(" › ")));
             }
             let length = chunk.details["length"].as_u64().unwrap_or(0);
-            ui.label(text::hint(t, format!("{} long", count(length))));
+            ui.label(text::hint(t, format!("length {}", count(length))));
         });
         ui.add(Label::new(tinted(t, chunk, index)).wrap());
     });
@@ -114,7 +118,8 @@ fn tinted(t: &Tokens, chunk: &StoredChunk, index: usize) -> LayoutJob {
     let (repeated, fresh) = parts(chunk);
     let mut job = LayoutJob::default();
     job.append(repeated, 0.0, format(REPEATED));
-    job.append(fresh, 0.0, format(TINT));
+    // Empty lines at its end would only make the card longer.
+    job.append(fresh.trim_end(), 0.0, format(TINT));
     job
 }
 

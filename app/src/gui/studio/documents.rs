@@ -1,25 +1,26 @@
 //! What was put into the project, and what could not be read of it.
 
-use super::{Ask, Job, Studio, Tab, ask};
+use super::{Ask, Counts, Job, Studio, Tab, ask};
 use crate::cli::quantity::count;
 use crate::gui::command::{Command, Out, Purpose};
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip, icon_label};
 use crate::gui::widgets::{button, empty, field};
-use eframe::egui::{Align, Label, Layout, Ui};
+use eframe::egui::{Align, ComboBox, Label, Layout, Role, Ui, WidgetInfo};
 use peft_storage::StoredDocument;
 use serde_json::Value;
 use std::path::Path;
 
 /// Documents that are drawn: a list of more is looked through by searching.
 const SHOWN: usize = 200;
+/// Room for how many chunks a document has.
+const NUMBER: [f32; 2] = [84.0, 20.0];
 
 pub(super) fn documents_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     let is_busy = page.is_busy(Job::Chunk);
+    sizes_ui(ui, page);
     ui.horizontal_wrapped(|ui| {
-        field::line(ui, "Longest chunk, in characters", &mut page.typed.size, "1500", 80.0);
-        field::line(ui, "Overlap", &mut page.typed.overlap, "150", 60.0);
         if button::primary("Add documents…").icon(Icon::Plus).enabled(!is_busy).ui(ui).clicked() {
             out.push(Command::Browse(Purpose::Documents));
         }
@@ -51,8 +52,10 @@ pub(super) fn documents_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         Some(documents) => {
             let mut shown = None;
             for document in documents.iter().take(SHOWN) {
-                if document_ui(ui, document) {
-                    shown = Some(document.id);
+                match document_ui(ui, document, !is_busy) {
+                    Some(Pressed::Chunks) => shown = Some(document.id),
+                    Some(Pressed::Remove) => out.push(ask(Ask::Remove(document.id))),
+                    None => {}
                 }
             }
             if documents.len() > SHOWN {
@@ -68,21 +71,48 @@ pub(super) fn documents_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     }
 }
 
+/// How long chunks are, and what that is counted in.
+fn sizes_ui(ui: &mut Ui, page: &mut Studio) {
+    let t = of(ui);
+    let typed = &mut page.typed;
+    ui.horizontal_wrapped(|ui| {
+        field::line(ui, "Longest chunk", &mut typed.size, "1500", 70.0);
+        let units = [(Counts::Characters, "characters"), (Counts::Tokens, "tokens")];
+        let shown = units.iter().find(|(unit, _)| *unit == typed.counts).map_or("", |(_, word)| word);
+        let before = typed.counts;
+        let combo = ComboBox::from_id_salt("unit").selected_text(shown).width(110.0).show_ui(ui, |ui| {
+            for (unit, word) in units {
+                ui.selectable_value(&mut typed.counts, unit, word);
+            }
+        });
+        combo.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, "Counted in"));
+        if typed.counts != before {
+            // A token is about four characters.
+            let (size, overlap) = if typed.counts == Counts::Tokens { ("400", "40") } else { ("1500", "150") };
+            (typed.size, typed.overlap) = (size.to_owned(), overlap.to_owned());
+        }
+        if typed.counts == Counts::Tokens {
+            field::line(ui, "of the model", &mut typed.model, "starter, or a folder", 150.0);
+        }
+        field::line(ui, "Overlap", &mut typed.overlap, "150", 60.0);
+        ui.label(text::hint(t, "what a chunk repeats of the one before"));
+    });
+}
+
 /// What came of the last reading: counts, and files that were left out.
 fn report_ui(ui: &mut Ui, report: &Value) {
     let t = of(ui);
-    let number = |name: &str| count(report[name].as_u64().unwrap_or(0));
-    let files = report["files"].as_array().map_or(0, Vec::len);
+    let number = |name: &str| report[name].as_u64().unwrap_or(0);
+    let files = report["files"].as_array().map_or(0, Vec::len) as u64;
+    let (unchanged, exact, near) = (number("unchanged"), number("exact_copies"), number("near_copies"));
+    let documents = if files == 1 { "document" } else { "documents" };
+    let mut parts = vec![format!("{} of {} {documents}", chunks_of(number("chunks")), count(files))];
+    parts.extend((unchanged > 0).then(|| format!("{} as before", count(unchanged))));
+    parts.extend((exact > 0).then(|| format!("{} say the same as an earlier chunk", count(exact))));
+    parts.extend((near > 0).then(|| format!("{} nearly the same", count(near))));
+    ui.add_space(space::S);
     card(ui, |ui| {
-        let line = format!(
-            "{} chunks of {} documents; {} documents had not changed, {} chunks repeat others, {} nearly",
-            number("chunks"),
-            count(files as u64),
-            number("unchanged"),
-            number("exact_copies"),
-            number("near_copies")
-        );
-        ui.label(text::value(t, line));
+        ui.add(Label::new(text::value(t, parts.join(" · "))).wrap());
         for left in report["unreadable"].as_array().into_iter().flatten() {
             ui.horizontal_wrapped(|ui| {
                 icon_label(ui, Icon::Warning, t.warn.fg, 14.0);
@@ -94,18 +124,37 @@ fn report_ui(ui: &mut Ui, report: &Value) {
     ui.add_space(space::S);
 }
 
-/// Whether its chunks are asked for.
-fn document_ui(ui: &mut Ui, document: &StoredDocument) -> bool {
+fn chunks_of(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "chunk" } else { "chunks" })
+}
+
+/// What was pressed on a document.
+enum Pressed {
+    Chunks,
+    Remove,
+}
+
+/// A document, and what was pressed on it.
+fn document_ui(ui: &mut Ui, document: &StoredDocument, can_remove: bool) -> Option<Pressed> {
     let t = of(ui);
     let name =
         Path::new(&document.path).file_name().map_or(document.path.clone(), |n| n.to_string_lossy().into_owned());
-    let mut is_pressed = false;
+    let mut pressed = None;
     card(ui, |ui| {
         ui.horizontal(|ui| {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let label = format!("Remove {name}");
+                let hint = "Its chunks leave the project; the file itself stays where it is";
+                let remove = button::quiet("Remove").named(&label).small().enabled(can_remove);
+                if remove.ui(ui).on_hover_text(hint).clicked() {
+                    pressed = Some(Pressed::Remove);
+                }
                 let label = format!("Show the chunks of {name}");
-                is_pressed = button::secondary("Chunks").named(&label).small().ui(ui).clicked();
-                ui.label(text::hint(t, format!("{} chunks", count(document.chunks))));
+                if button::secondary("Chunks").named(&label).small().ui(ui).clicked() {
+                    pressed = Some(Pressed::Chunks);
+                }
+                // One below the other, whatever their number.
+                ui.add_sized(NUMBER, Label::new(text::hint(t, chunks_of(document.chunks))));
                 chip(ui, t.info, &document.format);
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     ui.add(Label::new(text::card_title(t, &name)).truncate()).on_hover_text(&document.path);
@@ -122,5 +171,5 @@ fn document_ui(ui: &mut Ui, document: &StoredDocument) -> bool {
             });
         }
     });
-    is_pressed
+    pressed
 }

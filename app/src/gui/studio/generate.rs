@@ -202,7 +202,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
         } else {
             field::line(ui, "Rows of each chunk", &mut making.pairs, "3", 50.0);
         }
-        field::line(ui, "Language", &mut making.language, "that of the text", 110.0);
+        field::line(ui, "Language", &mut making.language, "as the text", 110.0);
         ui.label(text::hint(t, "Difficulty"));
         let word = LEVELS.iter().find(|(_, typed)| *typed == making.level).map_or("Any", |(word, _)| word);
         let combo = ComboBox::from_id_salt("difficulty").selected_text(word).width(84.0).show_ui(ui, |ui| {
@@ -222,7 +222,7 @@ fn wish_ui(ui: &mut Ui, making: &mut Making, has_chunks: bool, has_rows: bool, o
         .hint_text(text::body(t, hint).color(t.text3))
         .desired_rows(2)
         .desired_width(f32::INFINITY);
-    ui.add(edit).labelled_by(label.id);
+    field::named(ui, edit, label.id);
     ui.horizontal_wrapped(|ui| {
         field::line(ui, "Spend at most, USD", &mut making.budget, "no limit", 70.0);
         field::line(ui, "Questions at the same time", &mut making.at_once, "2", 44.0);

@@ -167,7 +167,7 @@ pub(super) fn helper_ui(ui: &mut Ui, helper: &mut Helper, whom: For, is_busy: bo
             let key = TextEdit::singleline(&mut helper.key).password(true).desired_width(110.0).margin(vec2(10.0, 7.0));
             let hint =
                 "Sent to the helper and to nobody else. It is kept until this window closes, and written nowhere.";
-            ui.add(key).labelled_by(label.id).on_hover_text(hint);
+            field::named(ui, key, label.id).on_hover_text(hint);
         }
     });
     ui.add(Label::new(text::hint(t, about)).wrap());
@@ -205,6 +205,9 @@ fn models_ui(ui: &mut Ui, helper: &mut Helper, whom: For, is_busy: bool, out: &m
         if is_busy {
             ui.spinner();
         }
+        if whom == For::Rows {
+            field::explain(ui, "a helper model", &EXPLAINED.join(". "));
+        }
     });
     let chosen = helper.models.iter().flatten().find(|known| known.name == helper.model.trim());
     if let Some(model) = chosen {
@@ -213,9 +216,6 @@ fn models_ui(ui: &mut Ui, helper: &mut Helper, whom: For, is_busy: bool, out: &m
     if let Some(Credit { used, left }) = helper.credit {
         let left = left.map_or_else(|| "no limit".to_owned(), |left| format!("{left:.2} USD left"));
         ui.label(text::hint(t, format!("{used:.2} USD used, {left}")));
-    }
-    if whom == For::Rows {
-        field::explain(ui, "a helper model", &EXPLAINED.join(". "));
     }
 }
 

@@ -4,7 +4,7 @@ use super::helper::{For, Helper, helper_ui};
 use super::{Ask, Job, Studio, ask, chunks};
 use crate::cli::quantity::count;
 use crate::gui::command::Out;
-use crate::gui::errand::Said;
+use crate::gui::errand::{Said, Secret};
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, icon_label};
@@ -30,6 +30,10 @@ pub struct Meaning {
     pub progress: Option<Value>,
     /// What came of it.
     pub report: Option<Value>,
+    /// A question was asked, and nothing came yet.
+    pub is_asking: bool,
+    /// Whoever looks, with the words it was started by and its keys: the index stays open between questions.
+    pub(super) searcher: Option<(u64, Vec<String>, Vec<Secret>)>,
 }
 
 impl Default for Meaning {
@@ -42,6 +46,8 @@ impl Default for Meaning {
             vectors: None,
             progress: None,
             report: None,
+            is_asking: false,
+            searcher: None,
         }
     }
 }
@@ -55,11 +61,9 @@ impl Meaning {
         words
     }
 
-    /// The command that looks for `question`.
-    pub(super) fn asked(&self, project: &str, question: &str, most: usize) -> Vec<String> {
-        let mut words = vec!["data".to_owned(), "search".to_owned()];
-        // What looks like an option is a question.
-        words.push(question.trim().trim_start_matches('-').to_owned());
+    /// The command that looks for whatever it is told.
+    pub(super) fn searcher(&self, project: &str, most: usize) -> Vec<String> {
+        let mut words = ["data", "search", "--lines"].map(str::to_owned).to_vec();
         words.extend([format!("--project={project}"), format!("--top-k={most}")]);
         words.extend(self.helper.address());
         words
@@ -69,11 +73,13 @@ impl Meaning {
     pub(super) fn hear_search(&mut self, said: &Said) {
         match said {
             Said::Line(line) => {
+                self.is_asking = false;
                 let chunks = serde_json::from_value(line["results"].clone()).unwrap_or_default();
                 self.found = Some((line["by"] == "words_and_meaning", chunks));
             }
             Said::Remark(remark) if !remark.starts_with('{') => self.remark = Some(remark.clone()),
-            Said::Remark(_) | Said::Ended(_) => {}
+            Said::Remark(_) => {}
+            Said::Ended(_) => (self.is_asking, self.searcher) = (false, None),
         }
     }
 

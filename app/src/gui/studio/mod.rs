@@ -68,6 +68,8 @@ pub enum Ask {
     Add(Vec<PathBuf>),
     /// Show the chunks of a document, at most so many.
     Chunks(i64, usize),
+    /// Forget a document and its chunks.
+    Remove(i64),
     /// Find chunks with these words.
     Search(String),
     /// Score the project's rows.
@@ -230,12 +232,23 @@ pub struct Studio {
     typed: Typed,
 }
 
+/// What the length of a chunk is counted in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Counts {
+    #[default]
+    Characters,
+    Tokens,
+}
+
 /// What is typed on the page.
 #[derive(Debug)]
 struct Typed {
     name: String,
     size: String,
     overlap: String,
+    /// The model whose tokens are counted; characters are, where nothing is typed.
+    counts: Counts,
+    model: String,
     words: String,
     evaluation: String,
     note: String,
@@ -248,6 +261,8 @@ impl Default for Typed {
             name: empty(),
             size: "1500".to_owned(),
             overlap: "150".to_owned(),
+            counts: Counts::default(),
+            model: "starter".to_owned(),
             words: empty(),
             evaluation: empty(),
             note: empty(),
@@ -265,6 +280,10 @@ impl Job {
 impl Studio {
     /// Whether a job of this kind is under way.
     pub fn is_busy(&self, job: Job) -> bool {
+        if job == Job::Meaning {
+            // The process stays for the next question.
+            return self.meaning.is_asking;
+        }
         self.jobs.iter().any(|(_, known)| *known == job)
     }
 
@@ -282,6 +301,12 @@ impl Studio {
     pub fn set_chunking(&mut self, size: &str, overlap: &str) {
         size.clone_into(&mut self.typed.size);
         overlap.clone_into(&mut self.typed.overlap);
+    }
+
+    /// Lengths of chunks are counted in tokens of this model.
+    pub fn count_tokens_of(&mut self, model: &str) {
+        self.typed.counts = Counts::Tokens;
+        model.clone_into(&mut self.typed.model);
     }
 
     fn forget_project(&mut self) {
@@ -371,6 +396,10 @@ impl Logic {
             Said::Line(value) if job == Job::Score => page.scores = Some(value),
             Said::Line(value) if job == Job::Contamination => page.leaks = Some(value),
             Said::Line(value) if job == Job::Versions && value["versions"].is_array() => page.versions = Some(value),
+            Said::Line(value) if job == Job::Versions && value["is_new"] == false => {
+                let version = &value["version"]["version"];
+                state.toast(format!("The rows are those of version {version}: nothing had to be kept"), None);
+            }
             Said::Line(value) if job == Job::Diff => page.diff = Some((page.asked_diff, value)),
             said => {
                 if let (true, Said::Ended(Ending::Failed(problem))) = (job.is_plain(), &said) {
@@ -397,6 +426,7 @@ impl Logic {
             _ if project.is_empty() => state.toast("Name a project first: what you add is kept there", None),
             Ask::Add(files) => self.add(state, &project, &files),
             Ask::Chunks(document, most) => self.read_chunks(document, most),
+            Ask::Remove(document) => self.remove(state, document, project),
             Ask::Search(words) => self.workers.with_store(move |store, teller| {
                 let found = crate::jobs::document_search::by_words(store, &project, &words, RESULTS)?;
                 teller.tell(Reply::Studio(Found::Results(found)));
@@ -484,13 +514,29 @@ impl Logic {
     }
 
     fn add(&self, state: &mut State, project: &str, files: &[PathBuf]) {
-        let Typed { size, overlap, .. } = &state.pages.studio.typed;
-        let (size, overlap) = (size.trim().to_owned(), overlap.trim().to_owned());
-        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        let mut words = vec!["data", "chunk", "--project", project, "--chunk-size", &size, "--overlap", &overlap];
+        let Typed { size, overlap, counts, model, .. } = &state.pages.studio.typed;
+        let unit = if *counts == Counts::Tokens { "t" } else { "c" };
+        // What looks like an option is a number that is wrong, or a file of this folder.
+        let project = format!("--project={project}");
+        let (size, overlap) = (format!("--chunk-size={}{unit}", size.trim()), format!("--overlap={}", overlap.trim()));
+        let model = (*counts == Counts::Tokens).then(|| format!("--model={}", model.trim()));
+        let files: Vec<String> = files.iter().map(|file| typed_path(&file.display().to_string())).collect();
+        let mut words = vec!["data", "chunk", &project, &size, &overlap];
+        words.extend(model.as_deref());
         words.extend(files.iter().map(String::as_str));
         state.pages.studio.report = None;
         self.run(state, Job::Chunk, &words);
+    }
+
+    /// The list is shorter at once; the store hears of it meanwhile.
+    fn remove(&self, state: &mut State, document: i64, project: String) {
+        let page = &mut state.pages.studio;
+        if let Some(documents) = &mut page.documents {
+            documents.retain(|known| known.id != document);
+        }
+        (page.results, page.meaning.found, page.meaning.vectors) = (None, None, None);
+        self.workers.with_store(move |store, _| store.delete_document(document));
+        self.read_project(project);
     }
 
     fn create(&self, state: &mut State, name: String) {
@@ -504,6 +550,10 @@ impl Logic {
     }
 
     fn open_project(&self, state: &mut State, name: String) {
+        if let Some((id, ..)) = &state.pages.studio.meaning.searcher {
+            // Whoever looked through the project before goes with it.
+            state.errands.remove(id);
+        }
         state.pages.studio.forget_project();
         state.pages.studio.project = Some(name.clone());
         self.read_project(name);

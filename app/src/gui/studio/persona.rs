@@ -172,11 +172,13 @@ fn wishes_ui(ui: &mut Ui, twin: &mut Twin, out: &mut Out) {
         }
     });
     ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = space::L;
         ui.checkbox(&mut twin.has_system, "Put that text before every conversation");
         ui.checkbox(&mut twin.hides_names, "Replace other people's names");
         ui.checkbox(&mut twin.redacts, "Replace keys, numbers and addresses");
         ui.checkbox(&mut twin.deduplicates, "Leave copies out");
         ui.checkbox(&mut twin.filters, "Leave out what is not good for training");
+        ui.spacing_mut().item_spacing.x = space::S;
         field::line(ui, "Share held out", &mut twin.split, "0.1", 50.0);
     });
 }
@@ -227,7 +229,7 @@ fn served_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         let label = ui.label(text::hint(t, "Token"));
         let token =
             TextEdit::singleline(&mut page.twin.token).password(true).desired_width(150.0).margin(vec2(10.0, 7.0));
-        ui.add(token).labelled_by(label.id);
+        field::named(ui, token, label.id);
         let can = !page.twin.token.trim().is_empty() && !page.twin.memories.is_empty();
         if button::secondary("Listen").named("Listen to other programs").icon(Icon::Globe).enabled(can).ui(ui).clicked()
         {

@@ -7,12 +7,14 @@ use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::{card, chip, stat};
 use crate::gui::widgets::{button, empty, field};
-use eframe::egui::{CornerRadius, Rect, Sense, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{Align2, CornerRadius, FontId, Rect, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 use serde_json::Value;
 
 /// Height of the bars, and how low a bar is that is there at all.
 const HEIGHT: f32 = 70.0;
 const LOWEST: f32 = 2.0;
+/// Height of what stands below them.
+const SCALE: f32 = 16.0;
 
 pub(super) fn quality_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
     if !page.has_rows {
@@ -43,8 +45,12 @@ fn scores_ui(ui: &mut Ui, scores: &Value) {
             stat(ui, "Points on average", &format!("{:.0} of 100", scores["mean"].as_f64().unwrap_or(0.0)));
             bars_ui(ui, scores);
         });
+        let reasons = scores["reasons"].as_object();
+        if reasons.is_none_or(serde_json::Map::is_empty) {
+            return;
+        }
         ui.horizontal_wrapped(|ui| {
-            for (reason, rows) in scores["reasons"].as_object().into_iter().flatten() {
+            for (reason, rows) in reasons.into_iter().flatten() {
                 chip(ui, t.warn, &format!("{} {}", reason.replace('_', " "), count(rows.as_u64().unwrap_or(0))));
             }
         });
@@ -68,7 +74,13 @@ fn bars_ui(ui: &mut Ui, scores: &Value) {
     let t = of(ui);
     let bars: Vec<u64> = scores["histogram"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     let most = bars.iter().copied().max().unwrap_or(0).max(1);
-    let (rect, response) = ui.allocate_exact_size(vec2(220.0, HEIGHT), Sense::hover());
+    let (whole, response) = ui.allocate_exact_size(vec2(220.0, HEIGHT + SCALE), Sense::hover());
+    let rect = whole.with_max_y(whole.bottom() - SCALE);
+    ui.painter().hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, t.border_strong));
+    let ends = [(rect.left(), Align2::LEFT_BOTTOM, "0"), (rect.right(), Align2::RIGHT_BOTTOM, "100 points")];
+    for (x, align, text) in ends {
+        ui.painter().text(pos2(x, whole.bottom()), align, text, FontId::proportional(11.0), t.text3);
+    }
     let name = format!("Rows by points, from 0 to 100 in tens: {bars:?}");
     response.widget_info(|| WidgetInfo::labeled(eframe::egui::Role::Image, true, &name));
     let width = rect.width() / bars.len().max(1) as f32;
@@ -109,14 +121,15 @@ fn leaks_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         let (tone, line) = if given == 0 {
             (t.ok, format!("None of {} evaluation rows is in the training rows", count(all)))
         } else {
-            let line = format!(
-                "{} of {} evaluation rows are given away: {} the same, {} with the same question, {} with most of the text",
-                count(given),
-                count(all),
-                count(number("same_row")),
-                count(number("same_question")),
-                count(number("shared_text"))
-            );
+            let kinds = [
+                ("same_row", "the same"),
+                ("same_question", "with the same question"),
+                ("shared_text", "with most of the text"),
+            ];
+            let kinds = kinds.iter().filter(|(name, _)| number(name) > 0);
+            let kinds: Vec<String> = kinds.map(|(name, words)| format!("{} {words}", count(number(name)))).collect();
+            let line =
+                format!("{} of {} evaluation rows are given away: {}", count(given), count(all), kinds.join(", "));
             (t.bad, line)
         };
         ui.label(text::toned(tone.fg, line));

@@ -6,7 +6,7 @@ use crate::gui::command::Out;
 use crate::gui::theme::icons::Icon;
 use crate::gui::theme::{Tokens, of, space, text, tokens};
 use crate::gui::widgets::card::{card, chip, icon_label};
-use crate::gui::widgets::{button, empty};
+use crate::gui::widgets::{button, empty, field};
 use crate::jobs::teaching::review::Decision;
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{
@@ -304,7 +304,7 @@ fn edit_ui(ui: &mut Ui, review: &mut Review, job: i64, out: &mut Out) {
     for (name, value, rows) in [("Question", &mut *question, 2), ("Answer", &mut *answer, 4)] {
         let label = ui.label(text::hint(t, name));
         let edit = TextEdit::multiline(value).desired_rows(rows).desired_width(f32::INFINITY);
-        ui.add(edit).labelled_by(label.id);
+        field::named(ui, edit, label.id);
     }
     let (mut is_saved, mut is_left) = (false, ui.input(|input| input.key_pressed(Key::Escape)));
     ui.horizontal_wrapped(|ui| {

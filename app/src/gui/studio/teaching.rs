@@ -213,12 +213,7 @@ impl Logic {
                 (page.meaning.progress, page.meaning.report) = (None, None);
                 self.run_secretly(state, Job::Embed, &words, &secrets);
             }
-            Ask::Meaning(question) => {
-                let (words, secrets) =
-                    (page.meaning.asked(&project, &question, RESULTS), page.meaning.helper.secrets());
-                (page.meaning.found, page.meaning.remark) = (None, None);
-                self.run_secretly(state, Job::Meaning, &words, &secrets);
-            }
+            Ask::Meaning(question) => self.look_for(state, &project, question.trim()),
             Ask::Card => {
                 let rows = rows_of(&self.workers.context.data_dir, &project).display().to_string();
                 let words = page.card.words(&rows, &self.in_project(&project, "README.md"));
@@ -233,9 +228,30 @@ impl Logic {
         if state.pages.studio.is_busy(job) {
             return;
         }
-        if let Some(id) = self.secret_errand(state, Whose::Studio(job), words, secrets) {
+        if let Some(id) = self.secret_errand(state, Whose::Studio(job), words, secrets, false) {
             state.pages.studio.jobs.push((id, job));
         }
+    }
+
+    /// Ask whoever looked before, if it is the same project and the same helper.
+    fn look_for(&self, state: &mut State, project: &str, question: &str) {
+        let meaning = &mut state.pages.studio.meaning;
+        let (words, secrets) = (meaning.searcher(project, RESULTS), meaning.helper.secrets());
+        (meaning.found, meaning.remark) = (None, None);
+        let before = meaning.searcher.take().map(|(id, known, keys)| (id, known == words && keys == secrets));
+        let id = match before {
+            Some((id, true)) if state.errands.contains_key(&id) => Some(id),
+            before => {
+                // It goes with its process, and what it says in going is not heard any more.
+                before.map(|(id, _)| state.errands.remove(&id));
+                self.secret_errand(state, Whose::Studio(Job::Meaning), &words, &secrets, true)
+            }
+        };
+        let Some(id) = id else { return };
+        let is_heard = state.errands.get_mut(&id).is_some_and(|(errand, _)| errand.say(question));
+        let meaning = &mut state.pages.studio.meaning;
+        // One that hears nothing has ended, and says why.
+        (meaning.is_asking, meaning.searcher) = (is_heard, Some((id, words, secrets)));
     }
 
     /// A file in the project's folder, which is made for it: a fraction of a millisecond.

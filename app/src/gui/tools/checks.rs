@@ -111,6 +111,15 @@ fn hardware_ui(ui: &mut Ui, found: &Value) {
     if let Some(why) = found["gpu_reason"].as_str() {
         row(ui, "Graphics card", why);
     }
+    for card in found["selectable"].as_array().into_iter().flatten() {
+        let line = format!(
+            "{} ({}), with --backend {}",
+            word(&card["name"]),
+            size(&card["memory_bytes"]),
+            word(&card["backend"])
+        );
+        row(ui, "Can be chosen", &line);
+    }
     let cores = found["cpu"]["cores"].as_u64().unwrap_or(0);
     row(ui, "Processor", &format!("{}, {cores} cores", word(&found["cpu"]["model"])));
     row(ui, "Memory", &size(&found["memory_bytes"]));

@@ -9,6 +9,7 @@ use crate::gui::theme::{of, space, text};
 use crate::gui::widgets::card::card;
 use crate::gui::widgets::chart::plain;
 use crate::gui::widgets::chooser::{Chooser, Runs, chooser_ui};
+use crate::gui::widgets::field;
 use eframe::egui::{Grid, Label, Ui};
 use serde_json::Value;
 
@@ -31,7 +32,6 @@ const FIGURES: [(&str, &str, bool, bool); 13] = [
 
 /// Draw it.
 pub(super) fn evaluate_ui(ui: &mut Ui, data: &Data, page: &mut Tools, out: &mut Out) {
-    let t = of(ui);
     card(ui, |ui| {
         sentence(
             ui,
@@ -39,7 +39,7 @@ pub(super) fn evaluate_ui(ui: &mut Ui, data: &Data, page: &mut Tools, out: &mut 
         );
         ui.add_space(space::S);
         ui.horizontal_wrapped(|ui| {
-            ui.label(text::hint(t, "What"));
+            field::name(ui, "What", None);
             let first = newest(data);
             let chosen = page.evaluated.as_ref().or(first.as_ref());
             let what = Chooser {

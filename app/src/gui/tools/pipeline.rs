@@ -140,7 +140,7 @@ fn step_ui(ui: &mut Ui, t: &Tokens, state: State, name: &str, command: &str, wor
         }
         ui.label(text::card_title(t, name));
         ui.label(text::hint(t, word));
-        ui.add(Label::new(text::code(t, command)).truncate()).on_hover_text(command);
+        ui.add(Label::new(text::code(t, command)).truncate());
     });
 }
 

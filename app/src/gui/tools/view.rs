@@ -67,10 +67,11 @@ pub(super) fn state_ui(ui: &mut Ui, job: &Job, out: &mut Out) -> bool {
 
 /// A line with a file, and a way to choose one.
 pub(super) fn file_ui(ui: &mut Ui, name: &str, typed: &mut String, hint: &str, browse: Command, out: &mut Out) {
-    let width = (ui.available_width() - 260.0).clamp(120.0, 420.0);
-    field::line(ui, name, typed, hint, width);
-    let label = format!("Browse: {name}");
-    if button::quiet("Browse…").named(&label).icon(Icon::Folder).ui(ui).clicked() {
+    let width = (ui.available_width() - 320.0).clamp(120.0, 420.0);
+    let label = field::name(ui, name, None);
+    field::named_line(ui, &label, typed, hint, width);
+    let browse_it = format!("Browse: {name}");
+    if button::quiet("Browse…").named(&browse_it).icon(Icon::Folder).ui(ui).clicked() {
         out.push(browse);
     }
 }

@@ -43,7 +43,7 @@ pub const COMMANDS: [(&str, &str); 43] = [
     ("plan, profiles", "New run: first, fourth and last step"),
     ("data inspect", "New run, third step; or drop files anywhere"),
     ("data convert, data download", "New run, third step: fixes, and names such as hub:OWNER/NAME as a path"),
-    ("data chunk", "Data studio: Documents"),
+    ("data chunk, data documents", "Data studio: Documents"),
     ("data embed, data search", "Data studio: Search"),
     ("data generate, data review, data helpers", "Data studio: Generate"),
     ("data label, data reference", "Data studio: Label"),

@@ -74,7 +74,7 @@ pub fn row(ui: &mut Ui, label: &str, value: &str) {
     let t = of(ui);
     ui.horizontal(|ui| {
         ui.add_sized([130.0, 18.0], Label::new(text::hint(t, label)).halign(eframe::egui::Align::LEFT));
-        ui.add(Label::new(text::value(t, value)).truncate()).on_hover_text(value);
+        ui.add(Label::new(text::value(t, value)).truncate());
     });
 }
 

@@ -57,14 +57,17 @@ fn answer_ui(ui: &mut Ui, wizard: &mut Wizard, answer: &Answer, out: &mut Out) {
     card(ui, |ui| {
         let mut name = wizard.config.name.clone().unwrap_or_default();
         let placeholder = answer.planned.config.name.clone().unwrap_or_default();
-        let width = ui.available_width().min(320.0);
-        if field::line(ui, "Name of the run", &mut name, &placeholder, width).changed() {
-            wizard.config.name = (!name.trim().is_empty()).then_some(name);
-        }
+        let width = (ui.available_width() - 300.0).clamp(120.0, 320.0);
+        ui.horizontal_wrapped(|ui| {
+            let label = field::name(ui, "Name of the run", None);
+            if field::named_line(ui, &label, &mut name, &placeholder, width).changed() {
+                wizard.config.name = (!name.trim().is_empty()).then_some(name);
+            }
+        });
         ui.add_space(space::S);
         ui.horizontal_wrapped(|ui| {
-            let width = 180.0;
-            field::line(ui, "Keep as a preset", &mut wizard.preset, "its name", width);
+            let label = field::name(ui, "Keep as a preset", None);
+            field::named_line(ui, &label, &mut wizard.preset, "its name", width);
             let can = !wizard.preset.trim().is_empty();
             if button::secondary("Keep").named("Keep the preset").enabled(can).ui(ui).clicked() {
                 let name = std::mem::take(&mut wizard.preset).trim().to_owned();

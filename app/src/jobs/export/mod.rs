@@ -128,7 +128,8 @@ pub fn gguf(engine: &Engine, origin: &Origin, types: &[FileType], folder: &Path)
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let Some(unnamed) = conversion.prepare(&paths, &mut progress)? else { return Ok(None) };
-    let reference = Reference { source, render: origin.render.as_ref(), rows: &origin.rows };
+    let reference =
+        Reference { source, render: origin.render.as_ref(), rows: &origin.rows, sample: origin.sample.as_ref() };
     let mut exported = Vec::new();
     let mut failed = None;
     for (unnamed, plan) in unnamed.into_iter().zip(&conversion.plans) {

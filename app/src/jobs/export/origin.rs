@@ -12,6 +12,7 @@ use peft_models::base::BaseModel;
 use peft_models::engine::Quantization;
 use peft_models::export::gguf::importance::Importance;
 use peft_models::peft_format::{AdapterFile, read_adapter};
+use peft_models::train::SamplePrompt;
 use peft_plan::{Result, RunConfig, TrainOn, TrainingPlan};
 use peft_storage::Run;
 use peft_text::RenderOptions;
@@ -32,6 +33,8 @@ pub struct Origin {
     pub render: Option<RenderOptions>,
     /// Rows that were not trained on.
     pub rows: Vec<Vec<u32>>,
+    /// A question from its data.
+    pub sample: Option<SamplePrompt>,
     /// Rows that were trained on, some of them.
     pub training: Vec<Vec<u32>>,
     /// How much the columns of the weights matter, where that was asked for.
@@ -64,6 +67,7 @@ impl Origin {
         origin.name = name.map_or_else(|| file_name(&format!("{}-{}", origin.name, run.name)), file_name);
         match prepare(&config, context, plan.clone()) {
             Ok(setup) => {
+                origin.sample = setup.samples.into_iter().next().or(setup.first_question);
                 origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect();
                 origin.training = weighing::chosen(&origin, setup.train.into_iter().map(|tokens| tokens.ids).collect());
             }
@@ -109,6 +113,7 @@ impl Origin {
             quantize: source.quantize,
             render,
             rows: Vec::new(),
+            sample: None,
             training: Vec::new(),
             importance: None,
             base_url,

@@ -24,6 +24,8 @@ pub struct Hardware {
     pub gpus: Vec<Card>,
     /// Why none could be asked, where that is so.
     pub gpu_reason: Option<String>,
+    /// Which of them can be computed on, and how each is asked for.
+    pub selectable: Vec<Selectable>,
     /// The processor.
     pub cpu: Processor,
     /// Memory installed, or what this process's group is granted.
@@ -40,6 +42,32 @@ pub struct Hardware {
     pub requirement: Requirement,
     /// What stands in the way, with what to do about it.
     pub problems: Vec<Value>,
+}
+
+/// A graphics card that can be computed on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Selectable {
+    /// What `--backend` takes for it.
+    pub backend: String,
+    /// Its name.
+    pub name: String,
+    /// All of its memory.
+    pub memory_bytes: u64,
+    /// As in `8.6`.
+    pub compute_capability: String,
+}
+
+/// The cards as the driver counts them for those who compute: not always the order in which it lists them.
+fn selectable() -> Vec<Selectable> {
+    let cards = Engine::cards().into_iter().enumerate();
+    cards
+        .map(|(number, card)| Selectable {
+            backend: format!("cuda:{number}"),
+            name: card.name,
+            memory_bytes: card.memory as u64,
+            compute_capability: format!("{}.{}", card.chip.0, card.chip.1),
+        })
+        .collect()
 }
 
 /// The backend in use.
@@ -80,6 +108,7 @@ pub fn probe(
     let hardware = Hardware {
         gpus,
         gpu_reason,
+        selectable: selectable(),
         cpu: processor::look(),
         memory_bytes: total_memory(),
         memory_available_bytes: available_memory(),
@@ -109,6 +138,7 @@ pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
         cores: sysinfo::System::physical_core_count().unwrap_or(1),
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
+        card: card.is_some(),
     }
 }
 

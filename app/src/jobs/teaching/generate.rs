@@ -98,6 +98,12 @@ pub fn generate(
         store.forget_teaching_job(job)?;
     }
     let job = store.teaching_job(&key, project.as_deref(), &kept)?;
+    if after.is_some() && !*restarts {
+        // Rows may have come since this work was begun: those of other work stay, its own are told from them.
+        let mut now = store.teaching_settings(job)?.unwrap_or_default();
+        now["after"] = kept["after"].take();
+        store.put_teaching_settings(job, &now)?;
+    }
     let (mut before, spent) = (before(store, job)?, store.teaching_cost(job)?.1);
     before.there = there(store, job)?.iter().filter_map(question).map(str::to_owned).collect();
     before.held_out = judged.iter().flat_map(|judged| judged.questions.clone()).collect();
@@ -145,7 +151,7 @@ pub fn write(store: &Store, job: i64, out: &Path) -> Result<usize> {
     write_rows(out, all.into_iter())
 }
 
-/// The rows that stay before those of a job.
+/// The rows that stay before those of a job: all that were there and are not its own.
 fn there(store: &Store, job: i64) -> Result<Vec<Value>> {
     let settings = store.teaching_settings(job)?.unwrap_or_default();
     let Some(after) = settings["after"].as_str().map(Path::new) else { return Ok(Vec::new()) };
@@ -160,7 +166,11 @@ fn there(store: &Store, job: i64) -> Result<Vec<Value>> {
             Fault::new("PS-DATA-001", detail)
         })
     };
-    lines.map(row).collect()
+    let mut rows: Vec<Value> = lines.map(row).collect::<Result<_>>()?;
+    let own = store.teaching_wordings(job)?.into_iter().map(|content| Ok(row_of(content)?.to_json().to_string()));
+    let own: HashSet<String> = own.collect::<Result<_>>()?;
+    rows.retain(|row| !own.contains(&row.to_string()));
+    Ok(rows)
 }
 
 /// What a row asks, whoever wrote it.

@@ -7,7 +7,7 @@
 
 use super::VectorIndex;
 use super::codes::Codes;
-use super::rows::Rows;
+use super::rows::{Rows, read_at};
 use peft_kernels::codes::words;
 use peft_plan::{Fault, Result};
 use std::fs::File;
@@ -21,6 +21,12 @@ const TRAILER: usize = 8 + 8 + 8 + 8 + 4;
 
 /// Bytes that are turned into numbers at a time.
 const BLOCK: usize = 1 << 16;
+
+/// An index that is read by several threads is ready in half the time; more than these wait for memory.
+const MOST_THREADS: usize = 4;
+
+/// Bytes from which on that is worth it.
+const WORTH_THREADS: usize = 4 << 20;
 
 /// Writes the file of an index, vector by vector; only what a search reads is in memory.
 pub struct VectorWriter<'a> {
@@ -107,8 +113,7 @@ impl VectorIndex {
     /// The index in `file` and its stamp; `None` where the file is not a whole one.
     pub fn open(mut file: File) -> io::Result<Option<(Self, String)>> {
         let Some(Trailer { count, length, stamp, checksum }) = Trailer::read(&mut file)? else { return Ok(None) };
-        file.seek(SeekFrom::Start((count * length) as u64))?;
-        let mut source = Source { file: &file, hash: crc32fast::Hasher::new() };
+        let mut source = Source { file: &file, at: (count * length) as u64, hash: crc32fast::Hasher::new() };
         let codes = Codes {
             mean: source.numbers(length, f32::from_le_bytes)?,
             ids: source.numbers(count, i64::from_le_bytes)?,
@@ -157,23 +162,61 @@ impl Trailer {
 /// Counts what it reads into a checksum.
 struct Source<'a> {
     file: &'a File,
+    at: u64,
     hash: crc32fast::Hasher,
 }
 
 impl Source<'_> {
     /// `count` numbers, of which [`Trailer`] has seen that the file holds them.
-    fn numbers<T, const N: usize>(&mut self, count: usize, number: fn([u8; N]) -> T) -> io::Result<Vec<T>> {
-        let mut numbers = Vec::with_capacity(count);
-        let mut block = vec![0; BLOCK];
-        while numbers.len() < count {
-            let bytes = &mut block[..((count - numbers.len()) * N).min(BLOCK / N * N)];
-            self.file.read_exact(bytes)?;
-            self.hash.update(bytes);
-            let (parts, _) = bytes.as_chunks::<N>();
-            numbers.extend(parts.iter().map(|part| number(*part)));
+    fn numbers<T, const N: usize>(&mut self, count: usize, number: fn([u8; N]) -> T) -> io::Result<Vec<T>>
+    where
+        T: Copy + Default + Send,
+    {
+        let mut numbers = vec![T::default(); count];
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+        let each = if count * N < WORTH_THREADS { count } else { count.div_ceil(threads) }.max(1);
+        let (file, at) = (self.file, self.at);
+        self.at += (count * N) as u64;
+        if each >= count {
+            self.hash.combine(&read_numbers(file, at, &mut numbers, number)?);
+            return Ok(numbers);
+        }
+        let parts: Vec<io::Result<crc32fast::Hasher>> = std::thread::scope(|scope| {
+            let read = |(index, part)| {
+                let at = at + (index * each * N) as u64;
+                scope.spawn(move || read_numbers(file, at, part, number))
+            };
+            let running: Vec<_> = numbers.chunks_mut(each).enumerate().map(read).collect();
+            let joined = running.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined.map(|part| part.unwrap_or_else(|_| Err(io::Error::other("a reader broke down")))).collect()
+        });
+        for part in parts {
+            self.hash.combine(&part?);
         }
         Ok(numbers)
     }
+}
+
+/// Fill `numbers` from `at` on; returns the checksum of what was read.
+fn read_numbers<T, const N: usize>(
+    file: &File,
+    mut at: u64,
+    numbers: &mut [T],
+    number: fn([u8; N]) -> T,
+) -> io::Result<crc32fast::Hasher> {
+    let mut hash = crc32fast::Hasher::new();
+    let mut block = vec![0; BLOCK];
+    for part in numbers.chunks_mut(BLOCK / N) {
+        let bytes = &mut block[..part.len() * N];
+        read_at(file, bytes, at)?;
+        hash.update(bytes);
+        at += bytes.len() as u64;
+        let (parts, _) = bytes.as_chunks::<N>();
+        for (slot, bytes) in part.iter_mut().zip(parts) {
+            *slot = number(*bytes);
+        }
+    }
+    Ok(hash)
 }
 
 fn damaged(what: &str, error: io::Error) -> Fault {

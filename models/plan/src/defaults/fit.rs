@@ -14,6 +14,10 @@ const SHORTEST: usize = 64;
 pub(super) fn reduce(f: &mut Filler) -> Result<()> {
     let Some(machine) = f.facts.machine else { return Ok(()) };
     let fraction = f.config.guards.memory_limit_fraction.unwrap_or(0.9);
+    if machine.card && machine.available_bytes > 0 {
+        // What is taken of a card is taken at once, and the guard counts it against what is free beside it.
+        return until(f, (machine.available_bytes as f64 * fraction) as u64, "may be used of what is free on the card");
+    }
     let installed = (machine.memory_bytes as f64 * fraction) as u64;
     until(f, installed, "may be used of the memory installed")?;
     if machine.available_bytes > 0 && machine.available_bytes < installed {
@@ -29,11 +33,45 @@ fn memory(f: &Filler) -> Result<MemoryPlan> {
 
 fn until(f: &mut Filler, budget: u64, what: &str) -> Result<()> {
     let mut need = memory(f)?.total_bytes;
+    if need > budget && spares(f) && f.config.training.kept_layers > Some(0) {
+        f.config.training.kept_layers = Some(0);
+        need = memory(f)?.total_bytes;
+    }
     while need > budget {
         let limit = format!("{} {what}", size(budget));
         let before = need;
         let Some(step) = next(f) else { return Ok(()) };
         need = apply(f, step, &limit, before)?;
+    }
+    if spares(f) { spare(f, budget) } else { Ok(()) }
+}
+
+/// Layers are computed twice because this said so, and how many is not given.
+fn spares(f: &Filler) -> bool {
+    f.config.training.activation_checkpointing == Some(true)
+        && ["training.activation_checkpointing", "training.kept_layers"].iter().all(|key| !f.is_given(key))
+}
+
+/// As many layers as fit are not computed twice: the fewer are, the faster is a step.
+fn spare(f: &mut Filler, budget: u64) -> Result<()> {
+    let layers = f.facts.spec.layers.len();
+    // What fits is a matter of how many: halve the range that holds the border.
+    let (mut fits, mut beyond) = (0, layers);
+    while beyond - fits > 1 {
+        let middle = usize::midpoint(fits, beyond);
+        f.config.training.kept_layers = Some(middle);
+        if memory(f)?.total_bytes <= budget { fits = middle } else { beyond = middle }
+    }
+    f.config.training.kept_layers = Some(fits);
+    if fits > 0 {
+        let need = memory(f)?.total_bytes;
+        let reason = format!(
+            "{fits} of {layers} layers still fit as they are, in {}; the others are computed twice.",
+            size(need)
+        );
+        f.note("training.kept_layers", &fits, Source::Hardware, reason);
+    } else {
+        f.note("training.kept_layers", &fits, Source::Hardware, "There is no room to spare any layer.".to_owned());
     }
     Ok(())
 }

@@ -117,6 +117,51 @@ fn what_does_not_fit_is_reduced_in_order_and_explained_s4_2_3() {
     );
 }
 
+/// Between keeping everything and computing every layer twice there is a border, and it is used (issue 8, 2).
+#[test]
+fn as_many_layers_as_fit_are_not_computed_twice() {
+    let (spec, lengths) = (spec(), vec![1000; 900]);
+    let layers = spec.layers.len();
+    for card in [false, true] {
+        let mut seen = std::collections::BTreeSet::new();
+        for tenths in 10..60 {
+            let gigabytes = f64::from(tenths) / 10.0;
+            let mut facts = facts(&spec, &lengths, gigabytes);
+            facts.machine.as_mut().expect("a machine").card = card;
+            let mut config = fill(&asked(&["adapter.method=qlora"]), &facts).expect("complete").config;
+            if config.training.activation_checkpointing != Some(true) {
+                continue;
+            }
+            let need = |config: &RunConfig| of_run(&facts, &build(config, &facts).expect("a plan")).total_bytes;
+            let kept = config.training.kept_layers.expect("filled");
+            let budget = (gigabytes * 0.9e9) as u64;
+            if need(&config) <= budget {
+                seen.insert(kept);
+                config.training.kept_layers = Some(kept + 1);
+                assert!(kept + 1 == layers || need(&config) > budget, "{gigabytes} GB: another one fits");
+            }
+        }
+        assert!(seen.len() > 4 && seen.iter().all(|&kept| kept < layers), "card {card}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_card_needs_no_room_for_the_program_and_its_files() {
+    let (spec, lengths) = (spec(), vec![1000; 900]);
+    let mut facts = facts(&spec, &lengths, 64.0);
+    let set = ["adapter.method=qlora", "training.precision=bf16"];
+    let plan = resolve(&asked(&set), &facts).expect("a plan");
+    let on_computer = of_run(&facts, &plan);
+    facts.machine.as_mut().expect("a machine").card = true;
+    let on_card = of_run(&facts, &plan);
+    let has = |plan: &crate::memory::MemoryPlan, name: &str| plan.items.iter().any(|item| item.name == name);
+    assert!(has(&on_computer, "program") && !has(&on_card, "program") && has(&on_card, "factors of a product, logits"));
+    let item = |name: &str| on_card.items.iter().find(|item| item.name == name).expect("in the table").bytes;
+    // 1.1e9 parameters, of which 0.97e9 in four bits and as many scales as there are blocks.
+    let linear = 970e6 * (0.5 + 1.0 / 64.0);
+    assert!((item("weights") as f64 / (linear + 4.0 * 32000.0 * 2048.0) - 1.0).abs() < 0.02, "{}", item("weights"));
+}
+
 #[test]
 fn the_effective_batch_stays_when_the_micro_batch_is_reduced_b3() {
     let (spec, lengths) = (spec(), vec![60; 2000]);

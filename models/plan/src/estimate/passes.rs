@@ -100,10 +100,11 @@ impl Passes<'_> {
 
     /// Forward, backward and the head.
     fn trained(&self, tokens: f64, squares: f64) -> f64 {
-        let recompute = self.plan.recompute && self.facts.spec.layers.len() > 1;
+        let blocks = self.facts.spec.layers.len();
+        // The highest of those that share a set finds in it what it left there.
+        let again = crate::memory::sharing(blocks, self.plan.kept_sets(blocks)).saturating_sub(1);
         let (forward, both) = self.calibration.block(self.facts.spec, self.targets, self.plan, tokens, squares);
-        self.facts.spec.layers.len() as f64 * (both + if recompute { forward } else { 0.0 })
-            + tokens * self.learnt * self.calibration.head_row_seconds
+        blocks as f64 * both + again as f64 * forward + tokens * self.learnt * self.calibration.head_row_seconds
     }
 
     /// Forward and the head, in so many batches.

@@ -1,7 +1,8 @@
 //! OpenAI's protocol: events of a stream, a schema in `response_format`, and what OpenRouter adds: prices and credit.
 //!
-//! Services differ in what they know of schemas. The strict form is asked for first; one that refuses it is asked for any
-//! JSON, then for nothing, and what it took is remembered. The reply is checked by whoever asked in any case.
+//! Services differ in what they know of schemas. The strict form is asked for first; one that refuses it is asked in an
+//! older form (which the server of llama-cpp-python takes), then for any JSON, then for nothing, and what it took is
+//! remembered. The reply is checked by whoever asked in any case.
 
 use super::link::{Heard, Link, Listener};
 use super::no;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Forms of asking for JSON, the strictest first.
-const FORMS: u8 = 3;
+const FORMS: u8 = 4;
 
 /// A service that speaks OpenAI's protocol.
 pub(crate) struct OpenAiHelper {
@@ -50,7 +51,8 @@ impl OpenAiHelper {
                         body["provider"] = json!({"require_parameters": true});
                     }
                 }
-                1 => body["response_format"] = json!({"type": "json_object"}),
+                1 => body["response_format"] = json!({"type": "json_object", "schema": schema}),
+                2 => body["response_format"] = json!({"type": "json_object"}),
                 _ => {}
             }
         }

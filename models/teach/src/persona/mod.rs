@@ -149,6 +149,10 @@ fn recognise(name: &str, text: &str) -> Result<Found, String> {
         }
     }
     let lower = name.to_lowercase();
+    let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
+    if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        return Err("it is a web page; have the chat exported as JSON or as text".to_owned());
+    }
     if let Some(chat) = whatsapp::read(text) {
         return Ok(Found::Chats(vec![chat]));
     }
@@ -159,8 +163,16 @@ fn recognise(name: &str, text: &str) -> Result<Found, String> {
 }
 
 fn of_document(document: &Value) -> Result<Found, String> {
+    if document.as_array().is_some_and(|list| list.iter().any(|entry| entry["Contents"].is_string())) {
+        let why = "Discord's own package has only what one side wrote; export the channel with both sides as JSON";
+        return Err(why.to_owned());
+    }
     if let Some(chats) = telegram::read(document).or_else(|| discord::read(document)) {
         return Ok(Found::Chats(chats));
+    }
+    let is_about = |entry: &Value| entry["prompt_template"].is_string() || entry["rating"].is_string();
+    if document.as_array().is_some_and(|list| list.iter().any(is_about)) {
+        return Err("it is about an assistant, and nobody speaks in it".to_owned());
     }
     some(assistants::read(document).unwrap_or_else(|| memories::of_json(document)))
 }

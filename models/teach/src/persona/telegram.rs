@@ -11,15 +11,19 @@ pub(super) fn read(document: &Value) -> Option<Vec<Vec<Message>>> {
     chat(document).map(|chat| vec![chat])
 }
 
+/// Chats in which nobody answers a person: machines and announcements.
+const NOBODY: [&str; 4] = ["bot_chat", "verification_codes", "public_channel", "private_channel"];
+
 fn chat(document: &Value) -> Option<Vec<Message>> {
     let messages = document["messages"].as_array()?;
     // Others have lists of this name too; the kind of a message is Telegram's own.
     let is_telegram = messages.iter().any(|entry| entry["type"] == "message" && entry.get("text").is_some());
-    is_telegram.then(|| messages.iter().filter_map(message).collect())
+    let is_between_people = !document["type"].as_str().is_some_and(|kind| NOBODY.contains(&kind));
+    is_telegram.then(|| messages.iter().filter(|_| is_between_people).filter_map(message).collect())
 }
 
 fn message(entry: &Value) -> Option<Message> {
-    if entry["type"] != "message" || entry.get("forwarded_from").is_some() {
+    if entry["type"] != "message" || ["forwarded_from", "via_bot"].iter().any(|of| entry.get(of).is_some()) {
         return None;
     }
     let who = entry["from"].as_str().or_else(|| entry["from_id"].as_str())?.to_owned();
@@ -51,6 +55,8 @@ mod tests {
         let found = read(&chat).expect("a chat");
         assert_eq!((found[0].len(), found[0][1].text.as_str(), found[0][1].at), (2, "See this", Some(1_704_103_260)));
         assert_eq!(read(&json!({"chats": {"list": [chat]}})).expect("an account"), found);
+        let machine = json!({"type": "bot_chat", "messages": [{"type": "message", "from": "Bot", "text": "beep"}]});
+        assert!(read(&machine).expect("a chat")[0].is_empty(), "nobody said that");
         assert_eq!(read(&json!({"messages": [{"role": "user", "content": "x"}]})), None);
     }
 }

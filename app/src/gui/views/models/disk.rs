@@ -64,7 +64,7 @@ pub(super) fn disk_ui(ui: &mut Ui, state: &mut State, out: &mut Out) {
             if button::icon(Icon::Refresh, "Look again").small().ui(ui).clicked() {
                 out.push(Command::Survey);
             }
-            ui.add(Label::new(text::hint(t, &shown)).truncate()).on_hover_text(&shown);
+            ui.add(Label::new(text::hint(t, &shown)).truncate());
         });
     });
     ui.add_space(space::S);

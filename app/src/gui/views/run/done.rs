@@ -50,7 +50,7 @@ pub(super) fn done_ui(ui: &mut Ui, run: &Run, finished: &Finished, out: &mut Out
                     ui.set_min_width(64.0);
                     ui.label(text::hint(t, points));
                 });
-                ui.add(Label::new(text::body(t, &part.why)).truncate()).on_hover_text(&part.why);
+                ui.add(Label::new(text::body(t, &part.why)).truncate());
             });
         }
         if !finished.suggestions.is_empty() {

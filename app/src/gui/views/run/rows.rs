@@ -57,6 +57,6 @@ fn row_ui(ui: &mut Ui, row: &Value) {
         let loss = format!("loss {} → {}", number("first_loss"), number("last_loss"));
         ui.add_sized([150.0, 18.0], Label::new(text::hint(t, loss)).truncate().halign(eframe::egui::Align::LEFT));
         let words = row["text"].as_str().unwrap_or("");
-        ui.add(Label::new(text::body(t, words)).truncate()).on_hover_text(words);
+        ui.add(Label::new(text::body(t, words)).truncate());
     });
 }

@@ -1,0 +1,198 @@
+//! What a run takes of a graphics card's memory, known before it begins: what stays (weights, what is trained), and one
+//! block for everything that a step computes.
+//!
+//! Every buffer counts with the size of the piece that it gets (`kernels/src/cuda/arena.rs`); what the products and the
+//! loss need for a moment is counted where they ask for it (`kernels/src/cuda`). The context of the driver is not in it:
+//! what a card says is free is asked with the context there.
+
+use super::{Adapters, Layout, MemoryFacts, MemoryPlan, Rows, floats, vectors_and_tables};
+use crate::config::Method;
+use crate::resolve::Arithmetic;
+use crate::spec::ModelSpec;
+
+/// Sizes of pieces are multiples of this.
+const PIECE: u64 = 512;
+/// Elements of a weight that are decoded at once, and logits that exist at once.
+const PANEL: usize = 64 << 20;
+const LOGITS: usize = 64 << 20;
+/// Factors of products on tensor cores come in so many rows and steps.
+const TILE: usize = 128;
+const DEPTH: usize = 32;
+/// Results that are short on one side come in smaller tiles.
+const SIDE: usize = 64;
+/// Blocks that keep a card busy, and the shortest piece of a sum that is worth a block.
+const BUSY: usize = 256;
+const SHORTEST: usize = 512;
+/// Lists of positions, tiles and targets that are kept, in lists of one number a token.
+const LISTS: usize = 12;
+/// The block that the first small piece asks for, when the card is opened: maps of the optimizer, small lists.
+const FIRST_BLOCK: u64 = 2 << 20;
+
+fn piece(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PIECE)
+}
+
+/// A factor of a product in bfloat16: so many rows (columns) of so many steps.
+fn packed(rows: usize, steps: usize) -> u64 {
+    piece((rows.next_multiple_of(TILE) * steps.next_multiple_of(DEPTH)) as u64 * 2)
+}
+
+/// The same with the steps as its rows.
+fn packed_by_step(steps: usize, cols: usize) -> u64 {
+    piece((steps.next_multiple_of(DEPTH) * cols.next_multiple_of(TILE)) as u64 * 2)
+}
+
+/// What of a run decides the memory of its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps<'a> {
+    /// Its adapters.
+    pub adapters: &'a Adapters,
+    /// Tokens computed together.
+    pub rows: Rows,
+    /// Sets of activations.
+    pub sets: usize,
+    /// What the factors of large products are rounded to.
+    pub arithmetic: Arithmetic,
+    /// Every weight is trained, and dense.
+    pub full: bool,
+}
+
+impl<'a> Steps<'a> {
+    fn of(facts: &'a MemoryFacts) -> Self {
+        let &MemoryFacts { ref adapters, rows, sets, arithmetic, method, .. } = facts;
+        Self { adapters, rows, sets, arithmetic, full: method == Method::Full }
+    }
+}
+
+/// The table of a card.
+pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> MemoryPlan {
+    let mut parts = vec![("small tables", FIRST_BLOCK)];
+    parts.extend(staying_parts(spec, facts));
+    parts.extend(step_parts(spec, &Steps::of(facts), layout));
+    MemoryPlan::of(&parts)
+}
+
+/// Bytes of what stays from the first step to the last, besides the first block.
+pub fn staying(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    staying_parts(spec, facts).iter().map(|(_, bytes)| bytes).sum()
+}
+
+/// Bytes of everything that a step computes.
+pub fn of_step(spec: &ModelSpec, steps: &Steps) -> u64 {
+    step_parts(spec, steps, &super::layout(spec, steps.adapters)).iter().map(|(_, bytes)| bytes).sum()
+}
+
+fn staying_parts(spec: &ModelSpec, facts: &MemoryFacts) -> Vec<(&'static str, u64)> {
+    let (vectors, tables) = vectors_and_tables(spec, facts);
+    let trained = facts.trainable * 4;
+    let modules = (spec.layers.len() * spec.modules.len()) as u64;
+    // A table of 16 values and a map of 256 for the codes of each matrix; ends of pieces.
+    let of_codes = if facts.method.is_quantized() { modules * (PIECE + 1024) } else { 0 };
+    vec![
+        ("weights", facts.weight_bytes),
+        ("norms, biases and rotary tables", vectors + tables),
+        ("trained parameters", trained),
+        ("gradients", trained),
+        ("optimizer moments", facts.moment_bytes),
+        ("reference", if facts.keeps_reference { trained } else { 0 }),
+        ("code tables, ends of pieces", of_codes + modules * PIECE),
+    ]
+}
+
+fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static str, u64)> {
+    let &Steps { rows, sets, .. } = steps;
+    let buffer = |width: usize, rows: usize| piece(floats(width * rows));
+    let kept = |slot: usize| layout.kept(slot, sets).map(move |c| buffer(c.width, layout.rows(slot, c, rows, sets)));
+    let most = rows.train.max(rows.score);
+    let others = (layout.sparse_blocks.len() + 1).saturating_sub(2) as u64;
+    let shared = layout.lent.iter().chain(&layout.pass);
+    vec![
+        ("activations", (0..sets).flat_map(kept).sum()),
+        ("residual stream", 2 * buffer(layout.stream, most) + others * buffer(layout.stream, rows.train)),
+        ("working space of a block", shared.map(|c| buffer(c.width, rows.of(c))).sum()),
+        ("factors of a product, logits", momentary(spec, steps, most)),
+    ]
+}
+
+/// The most that one operation needs for itself, and the lists that several need.
+fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
+    let (is_narrow, full) = (steps.arithmetic == Arithmetic::Bf16, steps.full);
+    let mut most = 0;
+    for m in &spec.modules {
+        most = most.max(frozen(rows, m.out_features, m.in_features, is_narrow, full));
+        most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
+        if steps.adapters.dora {
+            most = most.max(panel(m.out_features, m.in_features));
+        }
+    }
+    let logits = (LOGITS / spec.vocab_size.max(1)).clamp(1, rows.max(1));
+    // The rows that the loss counts, and their gradients, lie together.
+    let gathered = 2 * piece(floats(logits * spec.hidden_size));
+    let head = piece(floats(logits * spec.vocab_size))
+        + gathered
+        + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
+    // Rows of queries, keys and values and of the gradient, and a number a head.
+    let width = 2 * spec.q_dim() + 2 * spec.kv_dim();
+    let attention = if is_narrow { piece((rows * width * 2) as u64) } else { 0 } + piece(floats(rows * spec.n_heads));
+    most.max(head).max(attention) + LISTS as u64 * piece(floats(rows))
+}
+
+/// A weight decoded for a product, in f32.
+fn panel(out: usize, inp: usize) -> u64 {
+    piece(floats(out.min((PANEL / inp.max(1)).max(1)) * inp))
+}
+
+/// The pieces of a long sum whose result has few tiles; 0 where it is one piece.
+fn pieces([m, n, k]: [usize; 3], tile: usize) -> u64 {
+    let parts = (BUSY / (m.div_ceil(tile) * n.div_ceil(tile)).max(1)).min(k / SHORTEST);
+    if parts > 1 { piece(floats(parts * m * n)) } else { 0 }
+}
+
+/// A product of that many rows, columns and steps on tensor cores.
+fn pieces_of(shape: [usize; 3]) -> u64 {
+    pieces(shape, if shape[0].min(shape[1]) > SIDE { TILE } else { SIDE })
+}
+
+/// A product with a weight of `out` rows and `inp` columns, in either direction.
+fn frozen(rows: usize, out: usize, inp: usize, is_narrow: bool, full: bool) -> u64 {
+    if !is_narrow {
+        return if full { 0 } else { panel(out, inp) };
+    }
+    let stride = inp.next_multiple_of(TILE);
+    let together = if full { out } else { out.min((PANEL / stride / TILE * TILE).max(TILE)) };
+    let forward = packed(rows, inp) + pieces_of([rows, together, inp]);
+    let back = packed(rows, together) + pieces_of([rows, inp, together]);
+    if full {
+        // The gradient of the weight is a product, too.
+        let of_weight = packed(out, rows) + packed_by_step(rows, inp) + pieces_of([out, inp, rows]);
+        return (forward + packed(out, inp)).max(back + packed_by_step(out, inp)).max(of_weight);
+    }
+    forward.max(back) + piece((together.next_multiple_of(TILE) * stride) as u64 * 2)
+}
+
+/// The products of an adapter on such a weight.
+fn of_adapter(adapters: &Adapters, rows: usize, out: usize, inp: usize, is_narrow: bool) -> u64 {
+    let rank = adapters.rank;
+    if !is_narrow || rank == 0 {
+        return 0;
+    }
+    let shapes = [
+        [rows, rank, inp],
+        [rows, out, rank],
+        [rows, rank, out],
+        [rows, inp, rank],
+        [rank, inp, rows],
+        [out, rank, rows],
+    ];
+    let most = |each: &dyn Fn([usize; 3]) -> u64| shapes.iter().map(|&shape| each(shape)).max().unwrap_or(0);
+    if rows.min(rank) <= SIDE {
+        // Factors are read as they lie.
+        return most(&|shape| pieces(shape, SIDE));
+    }
+    most(&|[m, n, k]| packed(m, k) + packed(n, k).max(packed_by_step(k, n)) + pieces_of([m, n, k]))
+}
+
+/// The rows of a step whose micro-batches are cut into so many parts; none is shorter than the longest example.
+pub fn cut(rows: Rows, parts: usize, longest: usize) -> Rows {
+    Rows { train: rows.train.div_ceil(parts.max(1)).max(longest.min(rows.train)), score: rows.score }
+}

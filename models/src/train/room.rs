@@ -1,0 +1,161 @@
+//! Memory for what a step computes: taken before the first step, and made less where there is not enough of it
+//! (S4.2.4, S4.6.3).
+//!
+//! Less is: fewer blocks keep what they computed and the others compute it again, which changes no bit of a result; then
+//! micro-batches are cut smaller, and each step still learns from the same rows.
+
+use super::guard::GuardState;
+use super::{Progress, RunState, Trainer, rows};
+use crate::decoder::{Activations, Decoder};
+use crate::fault::device;
+use peft_kernels::Backend;
+use peft_plan::findings::{Finding, FindingKind, MemoryReading};
+use peft_plan::memory::card::{self, Steps};
+use peft_plan::memory::{Rows, layout};
+use peft_plan::order::StepBatches;
+use peft_plan::{EventSink, Fault, Method, Result, TrainingPlan};
+
+/// Whether `fault` is that there was no memory.
+pub(super) fn is_want(fault: &Fault) -> bool {
+    fault.code == "PS-MEM-001"
+}
+
+/// The memory of the card that computes, if one does.
+pub(super) fn reading<B: Backend>(be: &B) -> Option<MemoryReading> {
+    be.memory().map(|m| MemoryReading { resident: m.held as u64, available: m.available as u64 })
+}
+
+/// Activations in so many sets for steps of `rows`: on a card one block for them and for all that a step needs besides.
+pub(crate) fn take<B: Backend>(
+    decoder: &Decoder<B>,
+    plan: &TrainingPlan,
+    rows: Rows,
+    sets: usize,
+) -> Result<Activations<B>> {
+    let be = &decoder.be;
+    let adapters = decoder.adapters();
+    if be.memory().is_some() {
+        let full = plan.method == Method::Full;
+        let steps = Steps { adapters: &adapters, rows, sets, arithmetic: plan.arithmetic, full };
+        let bytes = card::of_step(&decoder.spec, &steps);
+        be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
+    }
+    let mut acts = decoder.activations_in(sets).map_err(device)?;
+    acts.reserve(be, &layout(&decoder.spec, &adapters), rows).map_err(device)?;
+    Ok(acts)
+}
+
+impl<B: Backend> Trainer<'_, '_, B> {
+    /// Most memory that was taken: on the card that computes, or by this process.
+    pub(super) fn peak_bytes(&self, decoder: &Decoder<B>) -> u64 {
+        decoder.be.memory().map_or_else(self.peak_memory, |m| m.held as u64)
+    }
+
+    /// Room for the steps of this run under what the guard has changed.
+    fn room(&self, decoder: &Decoder<B>, guard: &GuardState) -> Result<Activations<B>> {
+        let blocks = decoder.layers.len();
+        let sets = guard.sets.unwrap_or(blocks).min(self.plan.kept_sets(blocks));
+        let longest = self.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
+        let rows = card::cut(rows(self.plan, self.train, self.validation), guard.parts, longest);
+        take(decoder, self.plan, rows, sets)
+    }
+
+    /// Room for the first step of this process; where there is too little, for a smaller one.
+    pub(super) fn first_room(
+        &self,
+        decoder: &mut Decoder<B>,
+        sink: &mut dyn EventSink,
+        state: &mut RunState,
+        batches: &StepBatches,
+    ) -> Result<Activations<B>> {
+        let be = decoder.be.clone();
+        for p in decoder.params_mut() {
+            // What stays comes before what a step computes.
+            p.optimizer_state(&be).map_err(device)?;
+        }
+        loop {
+            match self.room(decoder, &state.guard) {
+                Err(fault) if is_want(&fault) => {
+                    be.trim();
+                    let Some(taken) = self.less(decoder, &mut state.guard, batches) else { return Err(fault) };
+                    let _continue = sink.emit(&finding(state.step, &fault).event(taken));
+                }
+                room => return room,
+            }
+        }
+    }
+
+    /// The step could not be computed for want of memory: take less from here on. The fault, where nothing is left to
+    /// make smaller.
+    pub(super) fn make_room(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+        (step, fault, batches): (u64, Fault, &StepBatches),
+    ) -> Result<()> {
+        let Some(taken) = self.shrink(decoder, acts, &mut progress.state.guard, batches)? else { return Err(fault) };
+        let _continue = sink.emit(&finding(step, &fault).event(taken));
+        // How a step is cut decides its last bits: a resumed run must go on from here in this way.
+        progress.saved_step = None;
+        self.save(decoder, sink, progress)
+    }
+
+    /// Take less memory from here on; what was done. `None`: nothing is left to make smaller.
+    pub(super) fn shrink(
+        &self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        guard: &mut GuardState,
+        batches: &StepBatches,
+    ) -> Result<Option<String>> {
+        let Some(mut taken) = self.less(decoder, guard, batches) else { return Ok(None) };
+        // What the buffers had grown to is given back first.
+        *acts = decoder.activations_in(1).map_err(device)?;
+        decoder.be.trim();
+        if decoder.be.memory().is_none() {
+            let sets = self.plan.kept_sets(decoder.layers.len());
+            *acts = decoder.activations_in(guard.sets.unwrap_or(sets)).map_err(device)?;
+            return Ok(Some(taken));
+        }
+        loop {
+            match self.room(decoder, guard) {
+                Err(fault) if is_want(&fault) => {
+                    decoder.be.trim();
+                    let Some(more) = self.less(decoder, guard, batches) else { return Err(fault) };
+                    taken = more;
+                }
+                room => {
+                    *acts = room?;
+                    return Ok(Some(taken));
+                }
+            }
+        }
+    }
+
+    /// Decide on less memory; in words.
+    fn less(&self, decoder: &Decoder<B>, guard: &mut GuardState, batches: &StepBatches) -> Option<String> {
+        let blocks = decoder.layers.len();
+        let sets = guard.sets.unwrap_or(blocks).min(self.plan.kept_sets(blocks));
+        // The memory of a computer is watched too late for the first: what was taken is not given back to the system.
+        if sets > 1 && decoder.be.memory().is_some() {
+            guard.sets = Some(sets / 2);
+            let again = peft_plan::memory::sharing(blocks, sets / 2).saturating_sub(1);
+            return Some(format!("computes {again} of {blocks} layers twice from here on; the results are the same"));
+        }
+        if !guard.can_split(batches) {
+            return None;
+        }
+        guard.parts *= 2;
+        let parts = guard.parts;
+        Some(format!(
+            "cut the micro-batches into {parts} parts from here on; each step still learns from the same rows"
+        ))
+    }
+}
+
+/// There was no memory at `step`.
+fn finding(step: u64, fault: &Fault) -> Finding {
+    Finding::new(FindingKind::MemoryPressure, "PS-MEM-003", step, fault.detail.clone())
+}
