@@ -48,7 +48,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let cpu = cpu.with_factors(factors);
         println!("{:12} {:6} {:5} {:9.1}", "ceiling", "", factors.name(), cpu.ceiling() / 1e9);
         for (name, outputs, inputs) in SHAPES {
-            for (stored, weight) in weights(outputs, inputs).into_iter().take(2) {
+            for (stored, weight) in plain(outputs, inputs) {
                 let weight = cpu.weight(weight)?;
                 let (forward, backward) = rates(&cpu, &weight, tokens, outputs, inputs)?;
                 println!("{name:12} {stored:6} {:5} {forward:9.1} {backward:9.1}", factors.name());
@@ -56,7 +56,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("\ndecoding, GB of weights a second for some rows; reading alone {:.1}", cpu.read_ceiling()? / 1e9);
-    for (stored, weight) in weights(5632, 2048) {
+    for (stored, weight) in plain(5632, 2048).into_iter().chain(blocks(5632, 2048)) {
         for (rounded, cpu) in [("", cpu.clone()), ("int8", cpu.with_eight_bit_rows(true))] {
             let rates = FEW.map(|rows| decoding(&cpu, &weight, rows).map(|rate| format!("{rows:>4}: {rate:6.1}")));
             println!("{stored:6} {rounded:4} {}", rates.into_iter().collect::<Result<Vec<_>>>()?.join("  "));
@@ -75,21 +75,24 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|_| 0.1 * uniform()).collect()
 }
 
-fn weights(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 6] {
+/// As a checkpoint stores them.
+fn plain(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 2] {
     let data = numbers(outputs * inputs);
     // Small numbers: cutting the lower half off is rounding enough.
     let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(2)).collect();
     let dense = FrozenWeight::Dense { bytes: Bytes::from_vec(bytes), dtype: DType::BF16, rows: outputs, cols: inputs };
     let nf4 = quantize(&data, outputs, inputs, FourBitKind::Nf4, 64, true, DType::BF16);
-    let blocks = |kind: GgmlType| {
+    [("bf16", dense), ("nf4", FrozenWeight::FourBit(nf4))]
+}
+
+/// As files of llama.cpp store them: rows of whole blocks of 256.
+fn blocks(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 4] {
+    let kinds = [("q4_k", GgmlType::Q4K), ("q6_k", GgmlType::Q6K), ("q5_0", GgmlType::Q5_0), ("q8_0", GgmlType::Q8_0)];
+    kinds.map(|(name, kind)| {
         // Any bytes are blocks; those of small scales are numbers.
         let bytes = vec![0x11; kind.row_bytes(inputs).expect("whole blocks") * outputs];
-        FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows: outputs, cols: inputs }
-    };
-    let (q4_k, q6_k) = (blocks(GgmlType::Q4K), blocks(GgmlType::Q6K));
-    let (q5_0, q8_0) = (blocks(GgmlType::Q5_0), blocks(GgmlType::Q8_0));
-    let nf4 = FrozenWeight::FourBit(nf4);
-    [("bf16", dense), ("nf4", nf4), ("q4_k", q4_k), ("q6_k", q6_k), ("q5_0", q5_0), ("q8_0", q8_0)]
+        (name, FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows: outputs, cols: inputs })
+    })
 }
 
 /// GB/s at which copies of `weight`, together larger than a cache, are multiplied with some rows.
