@@ -270,9 +270,8 @@ impl Backend for Cpu {
         let few: Vec<few::Part> = few.collect();
         let window = ViewMut::of(y.by_ref());
         if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
-            for few::Part { columns, w, epilogue } in few {
-                let y = ViewMut::of(y.by_ref().cols(columns));
-                linear::linear(&self.pool, self.isa, self.factors, y, View::of(x), w, epilogue);
+            for Part { columns, w, bias } in parts {
+                self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
             }
         }
         Ok(())
