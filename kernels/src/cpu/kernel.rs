@@ -55,7 +55,7 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Self::Neon(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             Self::Portable | Self::PortableTiles => {
-                simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums))
+                simd_portable::tile(a.as_chunks().0, b.as_chunks().0, rectangle(sums));
             }
         }
     }
