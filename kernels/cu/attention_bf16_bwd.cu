@@ -15,13 +15,15 @@ DEVICE void slope_of(float& dot, float& dyv, bool is_seen, float lse, float weig
   dyv = is_seen ? dot * (dyv - weighted) * slope * scale : 0.0f;
 }
 
-// dq of 64 queries: KEYS keys at a time.
+// dq of 64 queries: KEYS keys at a time, while the next ones come in.
 template <int WIDTH, int KEYS>
 DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,
                              Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles,
                              int heads, int kv_heads, float scale, i64 window, float cap) {
-  SHARED(u16, keys, SIDE_MMA * (WIDTH + 8));
-  SHARED(u16, values, KEYS * (WIDTH + 8));
+  constexpr int STAGE = KEYS * (WIDTH + 8);
+  static_assert(2 * KEYS == SIDE_MMA, "two stages of keys have the room of the queries");
+  SHARED(u16, keys, 2 * STAGE);
+  SHARED(u16, values, 2 * STAGE);
   Tile tile = tile_at(tiles, blockIdx.x / heads);
   int head = blockIdx.x % heads, kv = head / (heads / kv_heads);
   int mine = threadIdx.x / 32 * 16;
@@ -45,17 +47,25 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
   clear(out);
   i64 last = tile.position + tile.count - 1;
   i64 begin = first_seen(tile, window) / KEYS * KEYS;
+  start_head<WIDTH, KEYS>(keys, k, ld, begin, last);
+  start_head<WIDTH, KEYS>(values, v, ld, begin, last);
+  copy_group();
+  int stage = 0;
   for (i64 at = begin; at <= last; at += KEYS) {
-    start_head<WIDTH, KEYS>(keys, k, ld, at, last);
-    start_head<WIDTH, KEYS>(values, v, ld, at, last);
-    copy_group();
     wait_copies<0>();
-    __syncthreads();  // keys and values are there
+    __syncthreads();  // these keys and values are there, and all have done with those before
+    Ptr<u16> key_rows = keys + stage * STAGE, value_rows = values + stage * STAGE;
+    stage = 1 - stage;
+    if (at + KEYS <= last) {
+      start_head<WIDTH, KEYS>(keys + stage * STAGE, k, ld, at + KEYS, last);
+      start_head<WIDTH, KEYS>(values + stage * STAGE, v, ld, at + KEYS, last);
+    }
+    copy_group();
     float score[KEYS / 8][4], dyv[KEYS / 8][4];
     clear(score);
     clear(dyv);
-    add_scores<WIDTH>(score, query, keys);
-    add_scores<WIDTH>(dyv, grad, values);
+    add_scores<WIDTH>(score, query, key_rows);
+    add_scores<WIDTH>(dyv, grad, value_rows);
 #pragma unroll
     for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
@@ -64,8 +74,7 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
         bool is_seen = sees(tile.position + mine + result_row(e), key, window);
         slope_of(score[j][e], dyv[j][e], is_seen, row_lse[e / 2], row_dot[e / 2], scale, cap);
       }
-    add_rows<WIDTH>(out, dyv, keys);
-    __syncthreads();  // keys and values have been read
+    add_rows<WIDTH>(out, dyv, key_rows);
   }
 #pragma unroll
   for (int e = 0; e < 4; e++) {

@@ -251,6 +251,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     }
     /// Give back memory of the device that is kept and not used.
     fn trim(&self) {}
+    /// Give back the memory of `t` where that is the device's; `t` is empty then.
+    fn release(&self, _t: &mut Tensor<Self>) {}
     /// Memory of the device; `None` where that is the computer's.
     fn memory(&self) -> Option<DeviceMemory> {
         None

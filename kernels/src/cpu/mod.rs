@@ -121,14 +121,6 @@ impl Cpu {
         Self { factors, ..self.clone() }
     }
 
-    /// `y (=|+=) alpha·x·wᵀ + bias`: of few rows as they lie, of many packed.
-    fn product(&self, y: ViewMut, x: View, w: Source, epilogue: Epilogue) {
-        let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
-            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
-        }
-    }
-
     /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
     /// rounded to eight bits. For writing answers; nothing is learned through such a product.
     #[must_use]
@@ -261,7 +253,11 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        self.product(ViewMut::of(y), View::of(x), Source::of(w), epilogue);
+        let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
+        let part = few::Part { columns: 0..y.cols(), w, epilogue };
+        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
+        }
         Ok(())
     }
 
@@ -276,9 +272,8 @@ impl Backend for Cpu {
         let few: Vec<few::Part> = few.collect();
         let window = ViewMut::of(y.by_ref());
         if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
-            for few::Part { columns, w, epilogue } in few {
-                let y = ViewMut::of(y.by_ref().cols(columns));
-                self.product(y, View::of(x), w, epilogue);
+            for Part { columns, w, bias } in parts {
+                self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
             }
         }
         Ok(())

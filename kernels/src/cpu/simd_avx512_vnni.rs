@@ -44,11 +44,11 @@ impl Avx512Vnni {
 
     /// `x[r]·w[j]` for neighbouring rows of one matrix.
     pub(super) fn dots<const R: usize, const J: usize>(self, w: &[Codes; J], x: &[Row; R]) -> [[f32; R]; J] {
-        let bytes = w.each_ref().map(|row| row.bytes());
+        let bytes = w.each_ref().map(Codes::bytes);
         // SAFETY: `self` proves the features the functions are compiled for.
         unsafe {
             match &w[0] {
-                Codes::FourBit(_, _, table) => four_bit(bytes, w.each_ref().map(|row| row.scales()), table, x),
+                Codes::FourBit(_, _, table) => four_bit(bytes, w.each_ref().map(Codes::scales), table, x),
                 Codes::Blocks(GgmlType::Q8_0, _) => q8_0(bytes, x),
                 Codes::Blocks(GgmlType::Q5_0, _) => q5_0(bytes, x),
                 Codes::Blocks(GgmlType::Iq4Nl, _) => iq4(bytes, x),
@@ -182,7 +182,7 @@ fn ask_for(bytes: &[u8], ahead: usize) {
 
 /// The blocks of each row, as many as those of the first.
 #[inline]
-fn blocks<'a, const N: usize, const J: usize>(rows: [&'a [u8]; J]) -> [&'a [[u8; N]]; J] {
+fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
     let len = rows[0].len() / N;
     rows.map(|row| &row.as_chunks::<N>().0[..len])
 }
@@ -392,7 +392,9 @@ fn q4_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R
         for ((small, w), minima) in small.iter_mut().zip(&w).zip(&mut minima) {
             *small = scales_and_mins(&w[i]);
             minima.add(_mm512_extractf32x8_ps::<1>(*small), x, i);
-            (0..144).step_by(LINE).for_each(|line| ask_for(&w[i], ahead + line));
+            for line in (0..144).step_by(LINE) {
+                ask_for(&w[i], ahead + line);
+            }
         }
         for g in 0..4 {
             let x = group::<0, R>(x, 4 * i + g);
@@ -413,7 +415,9 @@ fn q5_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R
         for ((small, w), minima) in small.iter_mut().zip(&w).zip(&mut minima) {
             *small = scales_and_mins(&w[i]);
             minima.add(_mm512_extractf32x8_ps::<1>(*small), x, i);
-            (0..176).step_by(LINE).for_each(|line| ask_for(&w[i], ahead + line));
+            for line in (0..176).step_by(LINE) {
+                ask_for(&w[i], ahead + line);
+            }
         }
         for g in 0..4 {
             // Bit `2g`, or the one above it, goes to the fifth place of its byte.
@@ -446,7 +450,9 @@ fn q6_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R
             let [of_lower, of_upper] = [g, next].map(|g| _mm512_or_si512(places, _mm512_set1_epi32(4 * g as i32)));
             for (sums, w) in sums.iter_mut().zip(&w) {
                 let block = &w[i];
-                [0, LINE].into_iter().for_each(|line| ask_for(block, ahead + 2 * LINE * half + line));
+                for line in [0, LINE] {
+                    ask_for(block, ahead + 2 * LINE * half + line);
+                }
                 let small = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(at(block, 192))));
                 let small = _mm512_mul_ps(two_scales(&block[208..], &block[208..]), small);
                 let low = load64(at(block, 64 * half));

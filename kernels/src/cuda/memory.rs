@@ -59,7 +59,8 @@ impl<D: Device> Memory<D> {
         Ok(())
     }
 
-    fn give_back(&mut self) {
+    /// Give it back now; nothing comes in its place.
+    pub(super) fn give_back(&mut self) {
         if self.address != 0 {
             self.device.free(self.address);
         }

@@ -181,6 +181,11 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.trim();
     }
 
+    fn release(&self, t: &mut Tensor<Self>) {
+        t.set_shape(0, 0);
+        t.buf.give_back();
+    }
+
     fn memory(&self) -> Option<DeviceMemory> {
         self.device.memory()
     }

@@ -23,7 +23,7 @@ impl Product {
 
     /// Sizes of less than a vector, around one, of several blocks; one of them with weights of each storage.
     fn all() -> impl Iterator<Item = Self> {
-        let shapes = [(1, 64, 33), (2, 129, 5), (5, 33, 7), (33, 5, 16), (16, 64, 128), (17, 300, 259)];
+        let shapes = [(1, 64, 33), (2, 129, 5), (5, 33, 7), (4, 96, 18), (33, 5, 16), (16, 64, 128), (17, 300, 259)];
         let small = ALL.into_iter().flat_map(move |storage| {
             shapes.into_iter().zip([Write::Set, Write::Add].into_iter().cycle()).map(move |shape| (shape, storage))
         });

@@ -75,6 +75,7 @@ pub fn rounded<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
     suite.ask(linear::gemm());
     suite.ask(attention::attention());
     suite.ask(attention::backward());
+    suite.ask(attention::cached());
     suite.checks
 }
 

@@ -59,6 +59,13 @@ impl<B: Backend> Activations<B> {
         reserve(be, once, &pass, |column| rows.of(column))
     }
 
+    /// Give back the memory of all buffers that is the device's; nothing is asked of it for that.
+    pub fn release(&mut self, be: &B) {
+        let (once, inputs, layers, scratch) = self.parts();
+        let named = once.into_iter().chain(layers.iter_mut().flat_map(LayerActs::named)).chain(scratch.named());
+        named.map(|(_, tensor)| tensor).chain(inputs).for_each(|tensor| be.release(tensor));
+    }
+
     /// Every buffer there is, for comparing it with the plan.
     pub fn tensors(&mut self) -> Vec<&Tensor<B>> {
         let (once, inputs, layers, scratch) = self.parts();

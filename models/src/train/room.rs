@@ -111,8 +111,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
         batches: &StepBatches,
     ) -> Result<Option<String>> {
         let Some(mut taken) = self.less(decoder, guard, batches) else { return Ok(None) };
-        // What the buffers had grown to is given back first.
-        *acts = decoder.activations_in(1).map_err(device)?;
+        // What the buffers had grown to is given back first: there may be no room even for empty ones.
+        acts.release(&decoder.be);
         decoder.be.trim();
         if decoder.be.memory().is_none() {
             let sets = self.plan.kept_sets(decoder.layers.len());
