@@ -166,7 +166,7 @@ impl Kernel {
     ) -> Vec<Packing<'a>> {
         let along = if side.transposed { Along::Depth } else { Along::Lanes };
         let words = self.left_words(depth.len());
-        self.packing(side.source, along, lanes, (self.mr, words), self.squares, out)
+        packing(side.source, along, lanes, (self.mr, words), self.squares, out)
     }
 
     /// And of the right one.
@@ -178,23 +178,7 @@ impl Kernel {
         out: &'a mut [f32],
     ) -> Vec<Packing<'a>> {
         let along = if side.transposed { Along::Lanes } else { Along::Depth };
-        self.packing(side.source, along, lanes, (self.nr, self.words(depth.len())), false, out)
-    }
-
-    /// A few panels a task.
-    fn packing<'a>(
-        self,
-        source: Source<'a>,
-        along: Along,
-        lanes: Range<usize>,
-        (width, words): (usize, usize),
-        squares: bool,
-        out: &'a mut [f32],
-    ) -> Vec<Packing<'a>> {
-        let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
-        let out = &mut out[..packed_len(lanes.len(), width, words)];
-        let task = |(lanes, out)| Packing { source, along, lanes, width, words, squares, out };
-        steps(lanes, some).zip(out.chunks_mut(some * words)).map(task).collect()
+        packing(side.source, along, lanes, (self.nr, self.words(depth.len())), false, out)
     }
 
     fn pack(self, task: Packing, depth: Range<usize>) {
@@ -206,6 +190,21 @@ impl Kernel {
             pack_as(isa, Form { factors, width, words }, source, along, lanes, depth, out);
         }
     }
+}
+
+/// A few panels a task.
+fn packing<'a>(
+    source: Source<'a>,
+    along: Along,
+    lanes: Range<usize>,
+    (width, words): (usize, usize),
+    squares: bool,
+    out: &'a mut [f32],
+) -> Vec<Packing<'a>> {
+    let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
+    let out = &mut out[..packed_len(lanes.len(), width, words)];
+    let task = |(lanes, out)| Packing { source, along, lanes, width, words, squares, out };
+    steps(lanes, some).zip(out.chunks_mut(some * words)).map(task).collect()
 }
 
 /// Panels, or rows of squares, that one task packs.
