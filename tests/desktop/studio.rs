@@ -24,7 +24,10 @@ fn documents_become_chunks_rows_are_scored_and_versions_kept_s2_1_s2_8() {
     window.has("No documents yet");
     window.all_named();
     window.send(Command::Studio(Ask::Add(vec![broken.clone()])));
-    window.until("it is told", |window| window.state().pages.studio.problem.is_some());
+    window.until("it is told", |window| {
+        let studio = &window.state().pages.studio;
+        !studio.is_busy(Job::Chunk) && studio.report.as_ref().is_some_and(|told| told["unreadable"][0].is_object())
+    });
     window.drop_file(&page);
     window.until("documents are read", |window| !window.state().pages.studio.is_busy(Job::Chunk));
     window.send(Command::Studio(Ask::Add(vec![page, broken])));
@@ -85,7 +88,10 @@ fn what_goes_wrong_in_the_studio_is_a_card() {
     window.until("there is a project", |window| window.state().pages.studio.documents.is_some());
     let broken = window.file("broken.pdf", "%PDF-1.7");
     window.send(Command::Studio(Ask::Add(vec![broken])));
-    window.until("it is told", |window| window.state().pages.studio.problem.is_some());
+    window.until("it is told", |window| {
+        let studio = &window.state().pages.studio;
+        !studio.is_busy(Job::Chunk) && studio.report.as_ref().is_some_and(|told| told["unreadable"][0].is_object())
+    });
     window.settle();
     window.has("PS-DATA-011");
     window.send(Command::Studio(Ask::Create("a/b".to_owned())));

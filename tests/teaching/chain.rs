@@ -152,8 +152,11 @@ fn documents(home: &Home) -> String {
     };
     let hours = said(0, 4).join(" We are a small cafe by the river, and people come to us from far away.\n\n");
     home.write("papers/hours.md", format!("# The Silver Otter\n\n## Times and people\n\n{hours}\n"));
-    let house: String = said(4, 7).iter().map(|line| format!("<p>{line} It has been so for years.</p>")).collect();
-    home.write("papers/house.html", format!("<html><body><h1>The house</h1>{house}<script>x()</script></body></html>"));
+    let house = said(4, 7).join(" It has been so for years.</p><p>");
+    home.write(
+        "papers/house.html",
+        format!("<html><body><h1>The house</h1><p>{house}</p><script>x()</script></body></html>"),
+    );
     home.write("papers/guests.txt", said(7, 10).join("\n\n"));
     home.path("papers")
 }
@@ -277,7 +280,6 @@ fn a_folder_of_documents_becomes_a_model_that_knows_them_s2_1_s2_8_b14() {
     let output = home.run(&words);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let (unseen, held) = (judged(&home, &unseen), judged(&home, &held));
-    println!("exact answers, tuned and base: other words {unseen:?}, rows never trained {held:?}");
     assert!(unseen.0 >= 0.8 && unseen.1 <= 0.1, "other words for what was trained: {unseen:?}");
     assert!(held.0 >= 0.8 && held.1 <= 0.1, "rows that were never trained: {held:?}");
 }

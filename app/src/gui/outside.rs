@@ -81,10 +81,9 @@ impl Whose {
             Self::Download => Some("A model is being downloaded"),
             Self::Server => Some("The local server answers other programs"),
             Self::Tool => Some("A measurement, a check or a pipeline is under way"),
-            // It waits for the next question.
-            Self::Studio(super::studio::Job::Meaning) => None,
-            Self::Studio(_) => Some("The data studio is at work"),
-            Self::Search | Self::Deed(_) | Self::Enqueue(_) | Self::HardRows(_) => None,
+            // Whoever searches only waits for the next question.
+            Self::Studio(job) if *job != super::studio::Job::Meaning => Some("The data studio is at work"),
+            Self::Studio(_) | Self::Search | Self::Deed(_) | Self::Enqueue(_) | Self::HardRows(_) => None,
         }
     }
 }

@@ -165,7 +165,7 @@ impl Versions {
         self.keep_current("before documents were taken out")?;
         let (mut all, before) = (self.lines()?, self.rows_where(is_unwanted)?);
         all.retain(|line| !is_row(line, is_unwanted));
-        let text: String = all.iter().map(|line| format!("{line}\n")).collect();
+        let text: String = all.iter().flat_map(|line| [line.clone(), "\n".to_owned()]).collect();
         write(&self.rows, text.as_bytes())?;
         Ok(before)
     }

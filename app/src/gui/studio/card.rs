@@ -43,7 +43,7 @@ pub(super) fn card_ui(ui: &mut Ui, page: &mut Studio, out: &mut Out) {
         ui.add(Label::new(text::body(t, about)).wrap());
         ui.horizontal_wrapped(|ui| {
             field::line(ui, "Title", &mut page.card.title, "the project's rows", 170.0);
-            field::line(ui, "Licence", &mut page.card.license, "such as cc-by-4.0", 130.0);
+            field::line(ui, "Licence", &mut page.card.license, "such as cc-by-4.0", 150.0);
             field::line(ui, "What it is for", &mut page.card.description, "in your own words", 230.0);
         });
         ui.add_space(space::S);

@@ -336,9 +336,9 @@ fn evidence_ui(ui: &mut Ui, t: &Tokens, evidence: &Value, chunk: Option<&str>) {
         let mut job = LayoutJob::default();
         match found {
             Some([before, quote, after]) => {
-                job.append(before, 0.0, plain.clone());
+                job.append(before.trim_start(), 0.0, plain.clone());
                 job.append(quote, 0.0, marked);
-                job.append(after, 0.0, plain);
+                job.append(after.trim_end(), 0.0, plain);
             }
             None => job.append(&format!("“{quote}”"), 0.0, plain),
         }

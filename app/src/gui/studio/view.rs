@@ -73,7 +73,7 @@ fn projects_ui(ui: &mut Ui, page: &mut Studio, projects: &[String], out: &mut Ou
                 out.push(ask(Ask::Open(chosen)));
             }
         }
-        field::line(ui, "New project", &mut page.typed.name, "such as garden", 104.0);
+        field::line(ui, "New project", &mut page.typed.name, "a name", 104.0);
         let can_create = !page.typed.name.trim().is_empty();
         if button::secondary("Create").named("Create the project").enabled(can_create).icon(Icon::Plus).ui(ui).clicked()
         {

@@ -165,7 +165,7 @@ fn begun(plain: &str) -> Option<Line> {
         let from = line[..part.start()].chars().count();
         Some(plain.chars().skip(from).take(part.as_str().chars().count()).collect::<String>())
     };
-    let who = own(9)?.trim().trim_start_matches("~").trim().to_owned();
+    let who = own(9)?.trim().trim_start_matches('~').trim().to_owned();
     (!who.is_empty()).then(|| Line { day, time, who, text: own(10).unwrap_or_default() })
 }
 
