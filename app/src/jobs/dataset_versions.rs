@@ -165,7 +165,10 @@ impl Versions {
         self.keep_current("before documents were taken out")?;
         let (mut all, before) = (self.lines()?, self.rows_where(is_unwanted)?);
         all.retain(|line| !is_row(line, is_unwanted));
-        let text: String = all.iter().flat_map(|line| [line.clone(), "\n".to_owned()]).collect();
+        let mut text = all.join("\n");
+        if !text.is_empty() {
+            text.push('\n');
+        }
         write(&self.rows, text.as_bytes())?;
         Ok(before)
     }

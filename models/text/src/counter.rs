@@ -206,7 +206,9 @@ impl Bytes {
             return None;
         }
         let mut alphabet = vec![' '; 256];
-        byte_alphabet().into_iter().for_each(|(c, byte)| alphabet[usize::from(byte)] = c);
+        for (c, byte) in byte_alphabet() {
+            alphabet[usize::from(byte)] = c;
+        }
         Some(Self { is_nfc, prefix, digits, expression, alphabet })
     }
 
