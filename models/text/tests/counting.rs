@@ -69,7 +69,9 @@ const TEXTS: [&str; 14] = [
 
 #[test]
 fn s0_4_counts_of_all_kinds_of_text_are_those_of_the_tokenizer() {
-    TEXTS.iter().for_each(|text| check(text));
+    for text in TEXTS {
+        check(text);
+    }
     check(&TEXTS.concat());
     check(&TEXTS.join(" "));
     check(&"a".repeat(3_000));
@@ -127,15 +129,15 @@ proptest! {
 /// than the starter's is the directory `PEFT_TOKENIZER`.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "numbers are for people")]
 fn megabytes_a_second() {
     let path = std::env::var("PEFT_TEXT").expect("PEFT_TEXT names a file");
     let text = String::from_utf8_lossy(&std::fs::read(path).expect("readable")).into_owned();
-    let tokenizer = match std::env::var("PEFT_TOKENIZER") {
-        Ok(directory) => Tokenizer::open(Path::new(&directory)).expect("a tokenizer"),
-        Err(_) => {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-            tokenizer(&std::fs::read(root.join("../starter/weights/tokenizer.json")).expect("readable"))
-        }
+    let tokenizer = if let Ok(directory) = std::env::var("PEFT_TOKENIZER") {
+        Tokenizer::open(Path::new(&directory)).expect("a tokenizer")
+    } else {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        tokenizer(&std::fs::read(root.join("../starter/weights/tokenizer.json")).expect("readable"))
     };
     let counter = tokenizer.counter();
     let rate = |count: &dyn Fn(&str) -> usize| {
