@@ -14,6 +14,8 @@ const LONGEST_NAME: usize = 100;
 /// Chunks that are ranked for a question at most: of a million, a hundredth.
 const COMMON: i64 = 10_000;
 
+/// Letters of a word from which on others that begin like it are looked for, its quotation marks not counted.
+const SHORTEST_BEGINNING: usize = 4;
 /// Words of a question that are looked for.
 const MOST_WORDS: usize = 64;
 
@@ -280,9 +282,21 @@ impl Store {
 
     /// Chunks of a project that hold words of `query`, best first: their ids.
     ///
-    /// Words that very many chunks hold say little and cost much: they count only where there are no others.
+    /// Words that very many chunks hold say little and cost much: they count only where there are no others. Where no
+    /// chunk of the project holds any of the words, those count that begin like them: `open` finds `opens`.
     pub fn search_words(&self, project: i64, query: &str, limit: usize) -> Result<Vec<i64>> {
         let words = words_of(query);
+        let found = self.holding(project, &words, limit)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let is_long = |word: &&String| word.chars().count() >= SHORTEST_BEGINNING + 2;
+        let beginnings: Vec<String> = words.iter().filter(is_long).map(|word| format!("{word}*")).collect();
+        self.holding(project, &beginnings, limit)
+    }
+
+    /// Chunks of a project that hold one of these terms, best first.
+    fn holding(&self, project: i64, words: &[String], limit: usize) -> Result<Vec<i64>> {
         let limit = integer(limit as u64);
         self.read(|connection| {
             let mut counted = connection.prepare_cached(
@@ -451,6 +465,8 @@ mod tests {
             ["Nobody knows the way"]
         );
         assert!(store.search_words(project, "\"*(", 10).expect("searched").is_empty());
+        let opens = store.search_words(project, "When do you open?", 10).expect("searched");
+        assert_eq!(texts(&store, &opens), ["The Café opens at nine"]);
         let other = store.open_project("Other").expect("made").id;
         assert!(store.search_words(other, "cafe", 10).expect("searched").is_empty());
         store.replace_document(project, &document("/a"), &chunks[1..2]).expect("put in");
