@@ -6,6 +6,7 @@ use peft_plan::{Fault, Result};
 use peft_storage::{DataDir, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -155,22 +156,29 @@ impl Versions {
         has_rows(&self.rows)
     }
 
-    /// How many rows are like this, by what their lines say.
-    pub fn rows_where(&self, is_meant: &dyn Fn(&Value) -> bool) -> Result<usize> {
-        Ok(self.lines()?.iter().filter(|line| is_row(line, is_meant)).count())
+    /// How many rows were made from each document, by what their lines say.
+    pub fn rows_by_source(&self) -> Result<HashMap<String, usize>> {
+        let mut rows = HashMap::new();
+        for row in self.lines()?.iter().filter_map(|line| row_of(line)) {
+            if let Some(source) = row["source"].as_str() {
+                *rows.entry(source.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(rows)
     }
 
     /// Leave out the rows that are like this, and say how many. The rows as they were are kept as a version.
     pub fn leave_out(&self, is_unwanted: &dyn Fn(&Value) -> bool) -> Result<usize> {
         self.keep_current("before documents were taken out")?;
-        let (mut all, before) = (self.lines()?, self.rows_where(is_unwanted)?);
-        all.retain(|line| !is_row(line, is_unwanted));
+        let mut all = self.lines()?;
+        let before = all.len();
+        all.retain(|line| !row_of(line).is_some_and(|row| is_unwanted(&row)));
         let mut text = all.join("\n");
         if !text.is_empty() {
             text.push('\n');
         }
         write(&self.rows, text.as_bytes())?;
-        Ok(before)
+        Ok(before - all.len())
     }
 
     /// The lines of the rows as they are; none where there are no rows.
@@ -219,9 +227,9 @@ impl Versions {
     }
 }
 
-/// Whether a line is a row of the kind that is meant.
-fn is_row(line: &str, is_meant: &dyn Fn(&Value) -> bool) -> bool {
-    serde_json::from_str(line.trim_start_matches('\u{feff}')).is_ok_and(|row| is_meant(&row))
+/// The row that a line is; `None` where it is none.
+fn row_of(line: &str) -> Option<Value> {
+    serde_json::from_str(line.trim_start_matches('\u{feff}')).ok()
 }
 
 fn dataset(path: &Path) -> Result<Dataset> {

@@ -35,8 +35,9 @@ pub fn remove(store: &Store, data_dir: &Path, project: &str, named: &[PathBuf], 
     let documents = meant(&project.name, store.documents(project.id)?, named)?;
     let versions = Versions::of(store, data_dir, &project.name)?;
     let mut removal = Removal::default();
+    let rows = versions.rows_by_source()?;
     for StoredDocument { path, chunks, .. } in &documents {
-        let rows = versions.rows_where(&|row| row["source"] == path.as_str())?;
+        let rows = rows.get(path).copied().unwrap_or(0);
         removal.removed.push(Removed { path: path.clone(), chunks: *chunks, rows });
     }
     // Rows first: stopped in between, the same command goes on.

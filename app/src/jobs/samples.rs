@@ -39,22 +39,28 @@ pub fn prompts(config: &RunConfig, base: &BaseModel, rows: &[Row], held_out: &[u
         if chosen.len() >= most {
             break;
         }
-        let Some((turns, expected)) = question(&rows[row].example) else { continue };
-        // A row that the layout refuses is refused where rows are rendered, with its line.
-        let Ok(ids) = wording.prompt(turns) else { continue };
-        if ids.len() <= room {
-            chosen.push(SamplePrompt { prompt: asked(turns), ids, expected });
-        }
+        chosen.extend(prompt_of(&wording, &rows[row].example, room));
     }
     Ok(chosen)
 }
 
-/// The first question of the data, for whoever wants to try a model on what it is for.
-pub fn first_question(config: &RunConfig, base: &BaseModel, rows: &[Row]) -> Option<SamplePrompt> {
+/// The first row of the data that asks something.
+pub fn first_question(rows: &[Row]) -> Option<Example> {
+    rows.iter().map(|row| &row.example).find(|example| question(example).is_some()).cloned()
+}
+
+/// What an example of a run asks, for whoever wants to try a model on what it is for.
+pub fn trial(config: &RunConfig, base: &BaseModel, example: &Example) -> Option<SamplePrompt> {
     let dataset = &config.dataset;
     let wording = Wording::new(base, dataset.chat_template.as_deref(), dataset.system_prompt.as_deref()).ok()?;
-    let (turns, expected) = rows.iter().find_map(|row| question(&row.example))?;
-    let ids = wording.prompt(turns).ok().filter(|ids| ids.len() < base.spec().max_positions / 2)?;
+    prompt_of(&wording, example, (base.spec().max_positions / 2).saturating_sub(1))
+}
+
+/// The question of an example, of at most `room` tokens. A row that the layout refuses is refused where rows are
+/// rendered, with its line.
+fn prompt_of(wording: &Wording, example: &Example, room: usize) -> Option<SamplePrompt> {
+    let (turns, expected) = question(example)?;
+    let ids = wording.prompt(turns).ok().filter(|ids| ids.len() <= room)?;
     Some(SamplePrompt { prompt: asked(turns), ids, expected })
 }
 

@@ -45,8 +45,8 @@ pub struct Setup {
     pub facts: Option<RunFacts>,
     /// Prompts answered at each evaluation.
     pub samples: Vec<SamplePrompt>,
-    /// The first question of the data.
-    pub first_question: Option<SamplePrompt>,
+    /// The first row of the data that asks something.
+    pub first_question: Option<Example>,
     /// Where the rows are, as people find them.
     pub places: Places,
 }
@@ -117,7 +117,7 @@ pub fn prepare(config: &RunConfig, context: &Context, frozen: Option<TrainingPla
         config.dataset.system_prompt.as_deref(),
     )?;
     let samples = super::samples::prompts(config, &base, &dataset.rows, &validation)?;
-    let first_question = super::samples::first_question(config, &base, &dataset.rows);
+    let first_question = super::samples::first_question(&dataset.rows);
     let train_rows = train;
     let train = Ready::new(&base, &dataset.rows, &train_rows, &options, objective)?;
     let offers = |row: &&Row| matches!(&row.example, Example::Messages(turns) if !tools_of(turns).is_empty());

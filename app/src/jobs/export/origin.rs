@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::export::{Source, source_of_run};
 use crate::cli::output;
 use crate::jobs::model::hub_name;
+use crate::jobs::samples;
 use crate::jobs::setup::{prepare, render_options};
 use crate::jobs::{open_model, run::find};
 use peft_models::base::BaseModel;
@@ -67,7 +68,8 @@ impl Origin {
         origin.name = name.map_or_else(|| file_name(&format!("{}-{}", origin.name, run.name)), file_name);
         match prepare(&config, context, plan.clone()) {
             Ok(setup) => {
-                origin.sample = setup.samples.into_iter().next().or(setup.first_question);
+                let first = || samples::trial(&config, &origin.base, setup.first_question.as_ref()?);
+                origin.sample = setup.samples.into_iter().next().or_else(first);
                 origin.rows = setup.validation.into_iter().take(ROWS).map(|tokens| tokens.ids).collect();
                 origin.training = weighing::chosen(&origin, setup.train.into_iter().map(|tokens| tokens.ids).collect());
             }
