@@ -222,6 +222,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// A matrix of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>>;
+    /// A matrix without elements, to be given a shape: for what a pass computes between its products. A device that
+    /// rounds the factors of products anyway may hold it in bfloat16.
+    fn activation(&self) -> Result<Tensor<Self>> {
+        self.zeros(0, 0)
+    }
     /// Overwrite `t` with `rows * cols` numbers.
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
     /// The numbers of `t`, row-major.

@@ -38,23 +38,23 @@ pub struct LayerActs<B: Backend> {
 impl<B: Backend> LayerActs<B> {
     /// Empty; grows with its first use. `modules`: linear modules of a block.
     pub fn new(be: &B, modules: usize) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let (e, a) = (|| be.zeros(0, 0), || be.activation());
         Ok(Self {
-            normed: e()?,
+            normed: a()?,
             rstd: e()?,
-            raw: e()?,
+            raw: a()?,
             q_rstd: e()?,
             k_rstd: e()?,
-            qkv: e()?,
-            attended: e()?,
+            qkv: a()?,
+            attended: a()?,
             lse: e()?,
-            projected: e()?,
+            projected: a()?,
             projected_rstd: e()?,
             middle: e()?,
-            middle_normed: e()?,
+            middle_normed: a()?,
             middle_rstd: e()?,
             mlp: MlpActs::new(be)?,
-            down: e()?,
+            down: a()?,
             down_rstd: e()?,
             linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
         })
@@ -104,7 +104,7 @@ pub struct LayerScratch<B: Backend> {
 impl<B: Backend> LayerScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let e = || be.activation();
         Ok(Self {
             wide: e()?,
             scaled: e()?,

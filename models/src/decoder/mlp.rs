@@ -34,7 +34,7 @@ pub struct MlpActs<B: Backend> {
 impl<B: Backend> MlpActs<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { gate_up: be.zeros(0, 0)?, gated: be.zeros(0, 0)?, experts: ExpertsActs::new(be)? })
+        Ok(Self { gate_up: be.activation()?, gated: be.activation()?, experts: ExpertsActs::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
@@ -53,7 +53,7 @@ pub struct MlpScratch<B: Backend> {
 impl<B: Backend> MlpScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { dgated: be.zeros(0, 0)?, dgate_up: be.zeros(0, 0)?, experts: ExpertsScratch::new(be)? })
+        Ok(Self { dgated: be.activation()?, dgate_up: be.activation()?, experts: ExpertsScratch::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
