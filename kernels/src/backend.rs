@@ -50,6 +50,20 @@ pub struct Part<'a, B: Backend> {
     pub w: Matrix<'a, B>,
     /// `[1, columns]`.
     pub bias: Option<&'a Tensor<B>>,
+    /// What an adapter adds.
+    pub added: Option<LowRank<'a, B>>,
+}
+
+/// `scale·xa·bᵀ` beside a product.
+pub struct LowRank<'a, B: Backend> {
+    /// The rows it is added to.
+    pub rows: std::ops::Range<usize>,
+    /// `[rows, rank]`.
+    pub xa: &'a Tensor<B>,
+    /// `[columns, rank]`.
+    pub b: &'a Tensor<B>,
+    /// Multiplies it.
+    pub scale: f32,
 }
 
 /// Parameters of an RMS norm (Zhang & Sennrich 2019).
@@ -293,16 +307,37 @@ pub trait Backend: Clone + Send + Sync + 'static {
         bias: Option<&Tensor<Self>>,
         write: Write,
     ) -> Result<()>;
-    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap: the bits of as many calls of
-    /// [`Backend::linear`], which is what it does where a device has nothing better.
+    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap, and what is added to it: one
+    /// call of [`Backend::linear`] and one of [`Backend::gemm`] after the other where a device has nothing better.
     fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
         for part in parts {
             self.linear(y.by_ref().cols(part.columns.clone()), x, part.w, part.bias, Write::Set)?;
+        }
+        self.add_low_ranks(y, parts)
+    }
+    /// What is added to the products of [`Backend::linears`], to those that are there already.
+    fn add_low_ranks(&self, mut y: Out<Self>, parts: &[Part<Self>]) -> Result<()> {
+        for part in parts {
+            let Some(LowRank { rows, xa, b, scale }) = &part.added else { continue };
+            let y = y.by_ref().cols(part.columns.clone()).rows(rows.clone());
+            self.gemm(y, Operand::plain(xa.view()), Operand::transposed(b.view()), *scale, Write::Add)?;
         }
         Ok(())
     }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
+    /// `dx (=|+=) dy·w + dxa·a`: back through a product and what an adapter added. dxa: `[rows, rank]`, a: `[rank, in]`.
+    fn linear_bwd_input_added(
+        &self,
+        mut dx: Out<Self>,
+        dy: In<Self>,
+        w: Matrix<Self>,
+        (dxa, a): (&Tensor<Self>, &Tensor<Self>),
+        write: Write,
+    ) -> Result<()> {
+        self.linear_bwd_input(dx.by_ref(), dy, w, write)?;
+        self.gemm(dx, Operand::plain(dxa.view()), Operand::plain(a.view()), 1.0, Write::Add)
+    }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;
 
@@ -322,6 +357,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         w: &Tensor<Self>,
         params: &NormParams,
     ) -> Result<()>;
+    /// `sum = x + branch`, and [`Backend::rms_norm`] of the sum.
+    fn add_rms_norm(
+        &self,
+        sum: &mut Tensor<Self>,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        (x, branch): (In<Self>, In<Self>),
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        self.copy(sum.view_mut(), x, Write::Set)?;
+        self.copy(sum.view_mut(), branch, Write::Add)?;
+        self.rms_norm(y, rstd, sum.view(), w, params)
+    }
     /// Backward of [`Backend::rms_norm`]: `dx` by `write`, `dw += …` where asked for.
     fn rms_norm_bwd(
         &self,

@@ -31,8 +31,8 @@ pub mod tensor;
 pub mod weight;
 
 pub use backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
-    Operand, Part, RopeParams, Segment, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, LowRank,
+    NormParams, Operand, Part, RopeParams, Segment, Turn, Write,
 };
 pub use error::{Error, Result};
 pub use quant::eight_bit::{EightBit, Rounding};

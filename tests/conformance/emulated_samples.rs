@@ -22,6 +22,8 @@ fn under(schedule: Schedule, number: usize, also: impl Fn(&Cuda<Emulated>)) {
         conforms(be, &some(linear::answers(), number));
         conforms(be, &some(linear::gemm(), number));
         conforms(be, &some(norm::norm(), number));
+        conforms(be, &norm::of_sums()[number..=number + 2]);
+        conforms(be, &linear::adapted()[number..=number]);
         conforms(be, &some(rope::rope(), number));
         conforms(be, &some(attention::attention(), number));
         conforms(be, &some(attention::cached(), number));

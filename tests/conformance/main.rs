@@ -18,6 +18,7 @@ mod harness;
 mod linear;
 mod loss;
 mod mutants;
+mod narrow;
 mod norm;
 mod optim;
 mod refusals;
@@ -60,7 +61,9 @@ macro_rules! backends {
             backends! { tests $attributes $backend;
                 linear => |be| harness::conforms(be, &linear::linear());
                 gemm => |be| harness::conforms(be, &linear::gemm());
+                adapted => |be| harness::conforms(be, &linear::adapted());
                 rms_norm => |be| harness::conforms(be, &norm::norm());
+                norm_of_sum => |be| harness::conforms(be, &norm::of_sums());
                 rope => |be| harness::conforms(be, &rope::rope());
                 attention => |be| harness::conforms(be, &attention::attention());
                 attention_cached => |be| harness::conforms(be, &attention::cached());

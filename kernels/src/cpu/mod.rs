@@ -272,11 +272,11 @@ impl Backend for Cpu {
         let few: Vec<few::Part> = few.collect();
         let window = ViewMut::of(y.by_ref());
         if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
-            for Part { columns, w, bias } in parts {
+            for Part { columns, w, bias, .. } in parts {
                 self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
             }
         }
-        Ok(())
+        self.add_low_ranks(y, parts)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {

@@ -33,8 +33,8 @@ mod weight;
 mod wgmma;
 
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
-    RopeParams, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, LowRank, NormParams,
+    Operand, Part, RopeParams, Turn, Write,
 };
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
@@ -46,6 +46,7 @@ use device::{Device, DeviceMemory};
 use memory::Memory;
 use optim::Maps;
 use product::Side;
+use product_bf16::LowRankPlaces;
 use recent::Recent;
 use std::sync::Arc;
 
@@ -279,6 +280,51 @@ impl<D: Device> Backend for Cuda<D> {
         self.times_weight(y.place(), x.place(), w, bias.map(|b| b.buf.address()), x.at.rows, write)
     }
 
+    fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
+        for part in parts {
+            let Part { columns, w, bias, added } = part;
+            let mut y = y.by_ref().cols(columns.clone());
+            shapes::linear(&y, &x, dims(*w), *bias)?;
+            if let Some(added) = added
+                && added.rows == (0..x.at.rows)
+            {
+                let (xa, b) = (Operand::plain(added.xa.view()), Operand::transposed(added.b.view()));
+                let rank = shapes::gemm(&y, &xa, &b)?;
+                let more = LowRankPlaces { left: added.xa.place(), right: added.b.place(), rank, scale: added.scale };
+                let bias = bias.map(|b| b.buf.address());
+                if let Some(done) = self.times_weight_and(y.place(), x.place(), *w, bias, x.at.rows, &more) {
+                    done?;
+                    continue;
+                }
+            }
+            self.linear(y.by_ref(), x, *w, *bias, Write::Set)?;
+            if let Some(LowRank { rows, xa, b, scale }) = added {
+                let (xa, b) = (Operand::plain(xa.view()), Operand::transposed(b.view()));
+                self.gemm(y.rows(rows.clone()), xa, b, *scale, Write::Add)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn linear_bwd_input_added(
+        &self,
+        mut dx: Out<Self>,
+        dy: In<Self>,
+        w: Matrix<Self>,
+        (dxa, a): (&Tensor<Self>, &Tensor<Self>),
+        write: Write,
+    ) -> Result<()> {
+        shapes::linear_bwd_input(&dx, &dy, dims(w))?;
+        let (left, right) = (Operand::plain(dxa.view()), Operand::plain(a.view()));
+        let rank = shapes::gemm(&dx, &left, &right)?;
+        let more = LowRankPlaces { left: dxa.place(), right: a.place(), rank, scale: 1.0 };
+        if let Some(done) = self.times_weight_back_and(dx.place(), dy.place(), w, dy.at.rows, &more, write) {
+            return done;
+        }
+        self.linear_bwd_input(dx.by_ref(), dy, w, write)?;
+        self.gemm(dx, left, right, 1.0, Write::Add)
+    }
+
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
         shapes::linear_bwd_input(&dx, &dy, dims(w))?;
         self.times_weight_back(dx.place(), dy.place(), w, dy.at.rows, write)
@@ -330,6 +376,21 @@ impl<D: Device> Backend for Cuda<D> {
     ) -> Result<()> {
         shapes::rms_norm(&y, rstd, &x, w)?;
         self.norm(y.place(), rstd, x.place(), None, w, params)
+    }
+
+    fn add_rms_norm(
+        &self,
+        sum: &mut Tensor<Self>,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        (x, branch): (In<Self>, In<Self>),
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        shapes::same("add_rms_norm", &x, &branch)?;
+        shapes::same("add_rms_norm", &sum.view(), &x)?;
+        shapes::rms_norm(&y, rstd, &x, w)?;
+        self.norm(y.place(), rstd, x.place(), Some((sum.place(), branch.place())), w, params)
     }
 
     fn rms_norm_bwd(

@@ -5,6 +5,7 @@
 
 use super::call::{Call, Place};
 use super::device::Device;
+use super::few::FEW;
 use super::memory::Memory;
 use super::product::{PANEL, Side};
 use super::weight::CudaWeight;
@@ -33,6 +34,11 @@ fn parts(tiles: usize, depth: usize) -> usize {
     (BUSY / tiles.max(1)).min(depth / SHORTEST).max(1)
 }
 
+/// Rows of a weight that are decoded at once, of so many columns.
+fn rows_of_panel(stride: usize) -> usize {
+    (PANEL / stride / TILE * TILE).max(TILE)
+}
+
 /// What a product makes: `y (=|+=) alpha·(a sum) + bias` of rows, columns and steps, in so many tiles.
 pub(super) struct Sum {
     pub(super) y: Place,
@@ -59,6 +65,14 @@ pub(super) struct More<D: Device> {
     pub(super) a: Packed<D>,
     pub(super) b: Packed<D>,
     pub(super) steps: usize,
+}
+
+/// Where the factors of what an adapter adds lie, in f32: rows, and columns or steps.
+pub(super) struct LowRankPlaces {
+    pub(super) left: Place,
+    pub(super) right: Place,
+    pub(super) rank: usize,
+    pub(super) scale: f32,
 }
 
 /// Some rows of a weight in bfloat16, with zeros around.
@@ -99,7 +113,7 @@ impl<D: Device> Cuda<D> {
         mut each: impl FnMut(&PackedPanel<D>) -> Result<()>,
     ) -> Result<()> {
         let stride = w.cols().next_multiple_of(TILE);
-        let most = (PANEL / stride / TILE * TILE).max(TILE);
+        let most = rows_of_panel(stride);
         for first in (0..w.rows()).step_by(most) {
             let rows = most.min(w.rows() - first);
             let padded = rows.next_multiple_of(TILE);
@@ -176,6 +190,60 @@ impl<D: Device> Cuda<D> {
             let call = call.address(sum.bias.unwrap_or(0)).sizes([m, n, k, behind, parts]).number(sum.alpha);
             call.flag(sum.bias.is_some()).write(sum.write).run(tiles * parts, threads)
         })
+    }
+
+    /// Which weights are multiplied in one product of many rows, so that more can be added to its sums.
+    fn in_one_product<'w>(&self, w: Matrix<'w, Self>, rows: usize, rank: usize) -> Option<&'w CudaWeight<D>> {
+        let w = self.on_tensor_cores(w, rows)?;
+        (rows > FEW && rank > 0 && w.rows() <= rows_of_panel(w.cols().next_multiple_of(TILE))).then_some(w)
+    }
+
+    /// `y = x·wᵀ + bias + scale·left·rightᵀ`, rounded once; `None` where this is no product for it.
+    pub(super) fn times_weight_and(
+        &self,
+        y: Place,
+        x: Place,
+        w: Matrix<Self>,
+        bias: Option<u64>,
+        rows: usize,
+        more: &LowRankPlaces,
+    ) -> Option<Result<()>> {
+        let w = self.in_one_product(w, rows, more.rank)?;
+        let go = || {
+            let a = self.padded(Side::rows(more.left), rows, more.rank, 1.0)?;
+            let b = self.padded(Side::rows(more.right), w.rows(), more.rank, more.scale)?;
+            let more = More { a, b, steps: more.rank };
+            let left = self.packed_left(Side::rows(x), rows, w.cols())?;
+            self.packed_panels(w, |panel| {
+                let shape = [rows, panel.rows, w.cols()];
+                self.product_bf16(y, (&left, &panel.as_columns()), Some(&more), bias, shape, 1.0, Write::Set)
+            })
+        };
+        Some(go())
+    }
+
+    /// `dx (=|+=) dy·w + left·right`.
+    pub(super) fn times_weight_back_and(
+        &self,
+        dx: Place,
+        dy: Place,
+        w: Matrix<Self>,
+        rows: usize,
+        more: &LowRankPlaces,
+        write: Write,
+    ) -> Option<Result<()>> {
+        let w = self.in_one_product(w, rows, more.rank)?;
+        let go = || {
+            let a = self.padded(Side::rows(more.left), rows, more.rank, 1.0)?;
+            let b = self.packed_right(Side::columns(more.right), w.cols(), more.rank)?;
+            let more = More { a, b, steps: more.rank };
+            let left = self.packed_left(Side::rows(dy), rows, w.rows())?;
+            self.packed_panels(w, |panel| {
+                let shape = [rows, w.cols(), panel.rows];
+                self.product_bf16(dx, (&left, &panel.as_steps()), Some(&more), None, shape, 1.0, write)
+            })
+        };
+        Some(go())
     }
 
     /// Launch a product, in pieces that are added in their order where a result has few tiles and a long sum.

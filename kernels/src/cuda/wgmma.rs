@@ -60,11 +60,8 @@ fn differs<D: Device>(plain: &Cuda<D>, wgmma: &Cuda<D>, shape: [usize; 3], by_st
     let a = Memory::holding(&plain.device, "selftest", &noise(1, m * k))?;
     let b = Memory::holding(&plain.device, "selftest", &noise(2, n * k))?;
     let left = Side::rows(Place::single(a.address(), k));
-    let right = if by_step {
-        Side::columns(Place::single(b.address(), n))
-    } else {
-        Side::rows(Place::single(b.address(), k))
-    };
+    let right =
+        if by_step { Side::columns(Place::single(b.address(), n)) } else { Side::rows(Place::single(b.address(), k)) };
     let product = |be: &Cuda<D>| -> Result<Vec<f32>> {
         let y = Memory::of(&be.device, "selftest", &vec![f32::NAN; m * n])?;
         let at = Place::single(y.address(), n);

@@ -70,8 +70,27 @@ pub struct Column {
 
 /// Names of the columns that are activations, among those that the blocks have.
 const ACTIVATIONS: [&str; 21] = [
-    "qkv", "attended", "normed", "middle_normed", "raw", "projected", "down", "gate_up", "gated", "pre", "wide",
-    "dnormed", "dqkv", "dattended", "dgated", "dgate_up", "scaled", "draw", "dropped", "difference", "gradient",
+    "qkv",
+    "attended",
+    "normed",
+    "middle_normed",
+    "raw",
+    "projected",
+    "down",
+    "gate_up",
+    "gated",
+    "pre",
+    "wide",
+    "dnormed",
+    "dqkv",
+    "dattended",
+    "dgated",
+    "dgate_up",
+    "scaled",
+    "draw",
+    "dropped",
+    "difference",
+    "gradient",
 ];
 
 /// The buffers of a pass, one row a token.
@@ -95,12 +114,8 @@ pub struct Layout {
 
 /// The buffers that a model of this shape needs.
 pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
-    let column = |name: &str, width: usize, scored: bool| Column {
-        name: name.to_owned(),
-        width,
-        scored,
-        is_activation: false,
-    };
+    let column =
+        |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored, is_activation: false };
     let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
     let qkv = q + 2 * kv;
     let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));

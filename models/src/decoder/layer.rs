@@ -237,13 +237,14 @@ impl<B: Backend> Layer<B> {
             be.rms_norm(scratch.wide.view_mut(), &mut acts.projected_rstd, acts.projected.view(), gain, &self.norm)?;
         }
         be.reshape(&mut acts.middle, rows, hidden)?;
-        self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
-
         if let Some(gain) = &self.mlp_norm {
             be.reshape(&mut acts.middle_normed, rows, hidden)?;
             be.reshape(&mut acts.middle_rstd, rows, 1)?;
-            let (out, middle) = (acts.middle_normed.view_mut(), acts.middle.view());
-            be.rms_norm(out, &mut acts.middle_rstd, middle, &gain.value, &self.norm)?;
+            self.scale_branch(be, &mut scratch.wide)?;
+            let (out, parts) = (acts.middle_normed.view_mut(), (x, scratch.wide.view()));
+            be.add_rms_norm(&mut acts.middle, out, &mut acts.middle_rstd, parts, &gain.value, &self.norm)?;
+        } else {
+            self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
         }
         let input = if self.mlp_norm.is_some() { &acts.middle_normed } else { &acts.middle };
         let target = if self.post_norms.is_some() { &mut acts.down } else { &mut scratch.wide };
@@ -265,11 +266,13 @@ impl<B: Backend> Layer<B> {
 
     /// `y = x + scale·branch`; the branch may be scaled in place.
     fn add(&self, be: &B, y: &mut Tensor<B>, x: In<B>, branch: &mut Tensor<B>) -> Result<()> {
-        if let Some(scale) = self.residual_scale {
-            be.scale(branch.view_mut(), scale)?;
-        }
+        self.scale_branch(be, branch)?;
         be.copy(y.view_mut(), x, Write::Set)?;
         be.copy(y.view_mut(), branch.view(), Write::Add)
+    }
+
+    fn scale_branch(&self, be: &B, branch: &mut Tensor<B>) -> Result<()> {
+        self.residual_scale.map_or(Ok(()), |scale| be.scale(branch.view_mut(), scale))
     }
 
     /// Queries, keys and values: projected, normalised, rotated.

@@ -5,7 +5,7 @@
 
 use super::param::Param;
 use super::watch::Seen;
-use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Part, Result, Tensor, Write};
+use peft_kernels::{Backend, Dropout, In, LowRank, Matrix, Operand, Out, Part, Result, Tensor, Write};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -174,14 +174,14 @@ impl<B: Backend> Linear<B> {
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
+        let Some((lora, magnitude)) = self.decomposed(pass) else {
+            let (all, one) = (std::slice::from_ref(self), std::slice::from_mut(acts));
+            return Self::forward_all(all, be, y, &[0..self.out_features], x, one, scratch, pass);
+        };
         self.look_at(be, x)?;
         let w = self.weight.matrix();
         let bias = self.bias.as_ref().map(|b| &b.value);
         let rows = pass.adapters.clone();
-        let Some((lora, magnitude)) = self.decomposed(pass) else {
-            be.linear(y.by_ref(), x, w, bias, Write::Set)?;
-            return self.adapt(be, y, x, acts, scratch, pass);
-        };
         let dropout = pass.dropout_of(lora);
         let x_adapter = x.rows(rows.clone());
         project_down(be, lora, x_adapter, acts, scratch, dropout.as_ref())?;
@@ -214,27 +214,13 @@ impl<B: Backend> Linear<B> {
 
     /// The adapter, where it acts and is decomposed into magnitude and direction.
     fn decomposed(&self, pass: &Pass) -> Option<(&Lora<B>, &Magnitude<B>)> {
-        let lora = self.lora.as_ref().filter(|_| pass.is_tuned())?;
+        let lora = self.adapting(pass)?;
         Some((lora, lora.magnitude.as_ref()?))
     }
 
-    /// Add what an adapter without magnitude adds, where it acts.
-    fn adapt(
-        &self,
-        be: &B,
-        y: Out<B>,
-        x: In<B>,
-        acts: &mut LinearActs<B>,
-        scratch: &mut LinearScratch<B>,
-        pass: &Pass,
-    ) -> Result<()> {
-        let Some(lora) = self.lora.as_ref().filter(|_| pass.is_tuned()) else { return Ok(()) };
-        let rows = pass.adapters.clone();
-        let dropout = pass.dropout_of(lora);
-        project_down(be, lora, x.rows(rows.clone()), acts, scratch, dropout.as_ref())?;
-        // y += s·xa·Bᵀ
-        let (xa, b) = (Operand::plain(acts.xa.view()), Operand::transposed(lora.b.value.view()));
-        be.gemm(y.rows(rows), xa, b, lora.scaling, Write::Add)
+    /// The adapter, where it acts.
+    fn adapting(&self, pass: &Pass) -> Option<&Lora<B>> {
+        self.lora.as_ref().filter(|_| pass.is_tuned())
     }
 
     /// Modules with the same input, each into its columns of `y`, which ascend: in one call where nothing comes between.
@@ -255,17 +241,27 @@ impl<B: Backend> Linear<B> {
             }
             return Ok(());
         }
-        let mut parts = Vec::with_capacity(columns.len());
-        for (linear, columns) in linears.iter().zip(columns) {
+        for (linear, acts) in linears.iter().zip(acts.iter_mut()) {
             linear.look_at(be, x)?;
-            let bias = linear.bias.as_ref().map(|bias| &bias.value);
-            parts.push(Part { columns: columns.clone(), w: linear.weight.matrix(), bias });
+            let Some(lora) = linear.adapting(pass) else { continue };
+            let dropout = pass.dropout_of(lora);
+            project_down(be, lora, x.rows(pass.adapters.clone()), acts, scratch, dropout.as_ref())?;
         }
-        be.linears(y.by_ref(), x, &parts)?;
-        for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
-            linear.adapt(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
-        }
-        Ok(())
+        let parts: Vec<Part<B>> = linears
+            .iter()
+            .zip(columns)
+            .zip(acts)
+            .map(|((linear, columns), acts)| {
+                // y += s·xa·Bᵀ
+                let added = linear.adapting(pass).map(|lora| {
+                    let (rows, b) = (pass.adapters.clone(), &lora.b.value);
+                    LowRank { rows, xa: &acts.xa, b, scale: lora.scaling }
+                });
+                let bias = linear.bias.as_ref().map(|bias| &bias.value);
+                Part { columns: columns.clone(), w: linear.weight.matrix(), bias, added }
+            })
+            .collect();
+        be.linears(y, x, &parts)
     }
 
     /// The same lines, upside down. `dx` is left out where nothing below is trained.
@@ -339,8 +335,7 @@ impl<B: Backend> Linear<B> {
         let Some(dropout) = &dropout else {
             // dx = g·W + dxa·A
             let g = if decomposed { scratch.gradient.view() } else { dy };
-            be.linear_bwd_input(dx.by_ref(), g, w, write)?;
-            return be.gemm(dx, Operand::plain(scratch.dxa.view()), a, 1.0, Write::Add);
+            return be.linear_bwd_input_added(dx, g, w, (&scratch.dxa, &lora.a.value), write);
         };
         // dx = dy·W + mask∘(dxa·A [+ (g − dy)·W])
         be.linear_bwd_input(dx.by_ref(), dy, w, write)?;

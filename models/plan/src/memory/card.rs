@@ -127,7 +127,8 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     let mut most = 0;
     for m in &spec.modules {
         let packed = if is_narrow { packs(spec, steps, m) } else { [false; 2] };
-        most = most.max(frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full));
+        let added = if is_narrow && !full { added(steps.adapters, rows, m) } else { 0 };
+        most = most.max(frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full) + added);
         most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
         if steps.adapters.dora {
             most = most.max(panel(m.out_features, m.in_features));
@@ -148,6 +149,14 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     };
     let attention = copies + piece(floats(rows * spec.n_heads));
     most.max(head).max(attention) + LISTS as u64 * piece(floats(rows))
+}
+
+/// What an adapter adds to a product, packed: its rows, and the longer of its matrices.
+fn added(adapters: &Adapters, rows: usize, m: &ModuleSpec) -> u64 {
+    match adapters.rank {
+        0 => 0,
+        rank => packed(rows, rank) + packed(m.out_features, rank).max(packed_by_step(rank, m.in_features)),
+    }
 }
 
 /// Whether a product with this weight has to pack its left factor, forward and back: what is in f32, and what is no whole
