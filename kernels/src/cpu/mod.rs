@@ -55,6 +55,8 @@ mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_vnni_k;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
