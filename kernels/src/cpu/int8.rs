@@ -201,7 +201,7 @@ mod tests {
     use super::super::int8_groups::Stored;
     use super::{GROUP, MOST_ROWS, Rounded, Rows, fill, plain, round_group};
     use crate::backend::Write;
-    use crate::cpu::few::{self, Part};
+    use crate::cpu::few::{self, Few, Part};
     use crate::cpu::gemm::Epilogue;
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::pool::Pool;
@@ -210,6 +210,8 @@ mod tests {
     use crate::host::{View, ViewMut};
     use crate::quant::{GgmlType, decode, quantize};
     use crate::weight::{Bytes, DType, FourBitKind, FrozenWeight};
+
+    const FEW: Few = Few { eight_bits: Some(MOST_ROWS), exact: 0 };
 
     fn noise(n: usize, mut state: u32) -> Vec<f32> {
         let mut next = || {
@@ -297,7 +299,7 @@ mod tests {
                 let epilogue = Epilogue { alpha: 2.0, bias: Some(&bias), write: Write::Add };
                 let view = ViewMut::dense(&mut y, rows.len(), outputs);
                 let part = Part { columns: 0..outputs, w: Source::Stored(&w, 0, outputs), epilogue };
-                assert!(few::products(&pool, isa, true, view, x, &[part]).is_none());
+                assert!(few::products(&pool, isa, FEW, view, x, &[part]).is_none());
                 y
             };
             let all = product(0..MOST_ROWS);
@@ -328,7 +330,7 @@ mod tests {
             let mut y = vec![0.25; rows * 3];
             let (view, x) = (ViewMut::dense(&mut y, rows, 3), View::dense(&x[..rows * 64], rows, 64));
             let part = Part { columns: 0..3, w: Source::Stored(w, 0, 3), epilogue: Epilogue::plain(Write::Set) };
-            assert!(few::products(&pool, Isa::best(), true, view, x, &[part]).is_some());
+            assert!(few::products(&pool, Isa::best(), FEW, view, x, &[part]).is_some());
             assert!(y.iter().all(|y| y.to_bits() == 0.25f32.to_bits()));
         }
     }
