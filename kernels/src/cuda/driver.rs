@@ -227,15 +227,14 @@ impl Driver {
 
     /// Use graphs where the driver has them and they do here what single launches do.
     fn begin_graphs(&self) {
-        let reason = match missing(&graphs::NEEDED) {
-            Some(name) => Some(format!("the driver has no {name}")),
-            None => {
-                self.graphs().begin();
-                match self.replays_correctly() {
-                    Ok(true) => None,
-                    Ok(false) => Some("they do not compute what single launches do".to_owned()),
-                    Err(e) => Some(e.to_string()),
-                }
+        let reason = if let Some(name) = missing(&graphs::NEEDED) {
+            Some(format!("the driver has no {name}"))
+        } else {
+            self.graphs().begin();
+            match self.replays_correctly() {
+                Ok(true) => None,
+                Ok(false) => Some("they do not compute what single launches do".to_owned()),
+                Err(e) => Some(e.to_string()),
             }
         };
         let has_stopped = self.graphs().off().is_some();

@@ -134,7 +134,8 @@ impl List {
 
 /// A list as the driver keeps it.
 struct Graph {
-    graph: CUgraph,
+    /// What `exec` was made from; its nodes name the launches.
+    template: CUgraph,
     exec: CUgraphExec,
     nodes: Vec<CUgraphNode>,
 }
@@ -146,21 +147,21 @@ fn checked(answer: CUresult) -> Result<(), DriverError> {
 impl Graph {
     /// `list` as a chain: every kernel begins when the one before has ended.
     fn of(list: &List) -> Result<Self, DriverError> {
-        let mut made = Self { graph: null_mut(), exec: null_mut(), nodes: Vec::with_capacity(list.launches.len()) };
+        let mut made = Self { template: null_mut(), exec: null_mut(), nodes: Vec::with_capacity(list.launches.len()) };
         // SAFETY: writes a handle; what is made is given back by `drop`, whatever fails behind it.
-        checked(unsafe { sys::cuGraphCreate(&raw mut made.graph, 0) })?;
+        checked(unsafe { sys::cuGraphCreate(&raw mut made.template, 0) })?;
         for i in 0..list.launches.len() {
             let (before, mut node) = (made.nodes.last().copied(), null_mut());
             let (at, count) = before.as_ref().map_or((std::ptr::null(), 0), |node| (std::ptr::from_ref(node), 1));
             let added = list.with_params(i, |params| {
                 // SAFETY: a graph of this function, at most one node of it before, and parameters that are copied.
-                unsafe { sys::cuGraphAddKernelNode_v2(&raw mut node, made.graph, at, count, params) }
+                unsafe { sys::cuGraphAddKernelNode_v2(&raw mut node, made.template, at, count, params) }
             });
             checked(added)?;
             made.nodes.push(node);
         }
         // SAFETY: writes a handle to a graph that is whole.
-        checked(unsafe { sys::cuGraphInstantiateWithFlags(&raw mut made.exec, made.graph, 0) })?;
+        checked(unsafe { sys::cuGraphInstantiateWithFlags(&raw mut made.exec, made.template, 0) })?;
         Ok(made)
     }
 
@@ -186,8 +187,8 @@ impl Drop for Graph {
             if !self.exec.is_null() {
                 let _gone = sys::cuGraphExecDestroy(self.exec);
             }
-            if !self.graph.is_null() {
-                let _gone = sys::cuGraphDestroy(self.graph);
+            if !self.template.is_null() {
+                let _gone = sys::cuGraphDestroy(self.template);
             }
         }
     }
