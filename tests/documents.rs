@@ -300,7 +300,7 @@ fn s0_6_chunks_get_vectors_through_failures_and_are_found_by_meaning_with_their_
     let again = last(home.run(&embed));
     assert_eq!((&again["embedded"], again["already"].as_u64()), (&0.into(), Some(made)));
     assert_eq!(mock.calls(), calls, "what has a vector is not asked about again");
-    let good = MockHelper::new(|_| Way::Good, |_| String::new());
+    let good = MockHelper::new(|n| if n == 0 { Way::Status(503) } else { Way::Good }, |_| String::new());
     let base = good.base();
     let found = home.json(&["data", "search", "--project", "shop", "zzz", "--base-url", &base, "--top-k", "1"]);
     assert_eq!((&found["by"], found["results"].as_array().map(Vec::len)), (&"words_and_meaning".into(), Some(1)));
@@ -386,6 +386,8 @@ fn s2_9_rows_are_added_to_those_of_a_project_and_may_come_from_a_wish_alone() {
     assert_eq!(list["versions"].as_array().map(Vec::len), Some(2), "what was there before each is kept: {list}");
     generate(&["--add"]);
     assert_eq!(answers(&current), ["One it is.", "Four of them.", "At nine."], "rows of other work stay");
+    generate(&["--add", "--restart"]);
+    assert_eq!(answers(&current), ["One it is.", "Four of them.", "At nine."], "also where its own are made anew");
     assert_eq!(home.run(&[&fixed[..2], &["--add", "--helper-model", "m"]].concat()).status.code(), Some(2));
 
     // A document goes; its rows stay until they are asked to go too.

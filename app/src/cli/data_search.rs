@@ -5,13 +5,18 @@ use super::context::Context;
 use super::data_embed::open;
 use super::output::{self, note, printable};
 use crate::jobs::document_search::{self, OpenIndex};
-use crate::jobs::embedding::parts;
+use crate::jobs::embedding::{Patience, parts};
 use crate::jobs::teaching::Opened;
 use peft_plan::{Fault, Result};
 use peft_storage::{Store, StoredChunk};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
+
+/// Times that a service is asked for the vector of a question, and the longest pause between: somebody waits for it.
+const TRIES: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whoever looks; what was opened for a question stays open for the next.
 struct Searcher<'a> {
@@ -94,7 +99,9 @@ impl Searcher<'_> {
             self.makers.insert(key.to_owned(), opened);
         }
         let Some(opened) = self.makers.get(key) else { return Ok(None) };
-        let vectors = opened.helper.embed(model, &[query]);
+        let patience =
+            Patience { tries: TRIES, longest_pause: LONGEST_PAUSE, waits_for_somebody: false, is_over: &|| false };
+        let (vectors, _) = patience.ask(opened, model, &[query]);
         let vectors = vectors.map_err(|why| why.into_fault(&opened.who, opened.helper.service()))?;
         Ok(Some(vectors.into_iter().next().unwrap_or_default()))
     }

@@ -149,6 +149,51 @@ fn next_batch(
     Ok(batch)
 }
 
+/// Asking, and asking again where that can help.
+pub struct Patience<'a> {
+    /// Times at most.
+    pub tries: u32,
+    /// No pause is longer, whatever the service asks for.
+    pub longest_pause: Duration,
+    /// Somebody was there before: waiting is for who went away.
+    pub waits_for_somebody: bool,
+    /// Whether to stop.
+    pub is_over: &'a dyn Fn() -> bool,
+}
+
+impl Patience<'_> {
+    /// Vectors of `texts`, and how often they were asked for again.
+    pub fn ask(&self, opened: &Opened, model: &str, texts: &[&str]) -> (Result<Vec<Vec<f32>>, Setback>, usize) {
+        let mut pause = PAUSE;
+        for attempt in 1..self.tries {
+            let asked = match opened.helper.embed(model, texts) {
+                Err(Setback::Absent(why)) if !self.waits_for_somebody => {
+                    return (Err(Setback::Absent(why)), attempt as usize - 1);
+                }
+                Err(Setback::TooMany(Some(wait))) => wait,
+                Err(why) if why.reach() == Reach::Again => pause,
+                other => return (other, attempt as usize - 1),
+            };
+            if let Err(enough) = self.sleep(asked.min(self.longest_pause)) {
+                return (Err(enough), attempt as usize);
+            }
+            pause *= 2;
+        }
+        (opened.helper.embed(model, texts), self.tries as usize - 1)
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), Setback> {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            if (self.is_over)() {
+                return Err(Setback::Enough);
+            }
+            std::thread::sleep(NAP.min(time));
+        }
+        Ok(())
+    }
+}
+
 struct Work<'a> {
     opened: &'a Opened,
     request: &'a EmbedRequest<'a>,
@@ -175,36 +220,17 @@ impl Work<'_> {
         }
     }
 
-    /// Ask, and ask again where that can help.
     fn patiently(&mut self, batch: &[Unembedded]) -> Result<Vec<(String, Vec<f32>)>, Setback> {
         let texts: Vec<&str> = batch.iter().map(|one| one.text.as_str()).collect();
-        let mut pause = PAUSE;
-        for attempt in 1.. {
-            match self.opened.helper.embed(self.request.model, &texts) {
-                Ok(vectors) => return Ok(batch.iter().map(|one| one.hash.clone()).zip(vectors).collect()),
-                Err(why) if why.reach() != Reach::Again || attempt >= TRIES => return Err(why),
-                // Nobody was there to begin with: waiting is for who went away.
-                Err(why @ Setback::Absent(_)) if self.report.embedded == 0 => return Err(why),
-                Err(why) => {
-                    self.report.repeated += 1;
-                    let asked = if let Setback::TooMany(Some(wait)) = why { wait } else { pause };
-                    self.sleep(asked.min(LONGEST_PAUSE))?;
-                    pause *= 2;
-                }
-            }
-        }
-        Err(Setback::Enough)
-    }
-
-    fn sleep(&self, time: Duration) -> Result<(), Setback> {
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            if (self.is_over)() {
-                return Err(Setback::Enough);
-            }
-            std::thread::sleep(NAP.min(time));
-        }
-        Ok(())
+        let patience = Patience {
+            tries: TRIES,
+            longest_pause: LONGEST_PAUSE,
+            waits_for_somebody: self.report.embedded > 0,
+            is_over: self.is_over,
+        };
+        let (vectors, repeated) = patience.ask(self.opened, self.request.model, &texts);
+        self.report.repeated += repeated;
+        Ok(batch.iter().map(|one| one.hash.clone()).zip(vectors?).collect())
     }
 
     /// All vectors of a model have one length.

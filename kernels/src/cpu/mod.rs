@@ -55,6 +55,8 @@ mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_vnni_k;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
@@ -66,6 +68,7 @@ mod tiles;
 pub use factors::Factors;
 pub use path::Path;
 
+use self::few::Few;
 use self::gemm::{Epilogue, Side};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
@@ -83,7 +86,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 1;
+const KERNELS: u32 = 2;
 
 /// Dense products of which every dimension is at least this are rounded where products with weights are; the
 /// narrow ones of adapters stay f32, since packing them is most of their work.
@@ -255,7 +258,7 @@ impl Backend for Cpu {
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
         let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
         let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+        if let Some(y) = few::products(&self.pool, self.isa, self.few(), y, x, &[part]) {
             linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
         }
         Ok(())
@@ -271,7 +274,7 @@ impl Backend for Cpu {
         });
         let few: Vec<few::Part> = few.collect();
         let window = ViewMut::of(y.by_ref());
-        if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
+        if few::products(&self.pool, self.isa, self.few(), window, View::of(x), &few).is_some() {
             for Part { columns, w, bias } in parts {
                 self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
             }
@@ -296,7 +299,8 @@ impl Backend for Cpu {
         if b.transposed && !a.transposed {
             let y = ViewMut::of(y);
             let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
-            if let Some(y) = few::products(&self.pool, self.isa, false, y, left, &[part]) {
+            let few = Few { eight_bits: None, ..self.few() };
+            if let Some(y) = few::products(&self.pool, self.isa, few, y, left, &[part]) {
                 linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
             }
         } else {

@@ -34,10 +34,20 @@ pub(super) const PATHS: [(Path, &str, &[&str]); 6] = [
     (Path::Portable, "portable", &[]),
 ];
 
+/// Makers whose products of pairs of bf16 are faster than those of f32. On a Zen 5 a step of a 59 M model is 1.4 to 1.7
+/// times as fast with them; on a core of a Sapphire Rapids 115 GFLOP/s were measured where f32 has 188.
+const FAST_PAIRS: [&str; 1] = ["AuthenticAMD"];
+
 impl Path {
     /// The best this processor can run.
     pub fn best() -> Self {
-        PATHS.iter().map(|row| row.0).find(|path| path.available()).unwrap_or(Self::Portable)
+        Self::best_of(Self::available, &maker())
+    }
+
+    fn best_of(is_available: impl Fn(Self) -> bool, maker: &str) -> Self {
+        // There pairs of bf16 take longer than the same numbers in f32.
+        let is_slow = |path| path == Self::Avx512Bf16 && !FAST_PAIRS.contains(&maker);
+        Self::all().find(|path| is_available(*path) && !is_slow(*path)).unwrap_or(Self::Portable)
     }
 
     /// The path of that name.
@@ -104,6 +114,18 @@ impl Path {
     }
 }
 
+/// Who made this processor, as it says; empty where it does not.
+fn maker() -> String {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let said = std::arch::x86_64::__cpuid(0);
+        let letters: Vec<u8> = [said.ebx, said.edx, said.ecx].into_iter().flat_map(u32::to_le_bytes).collect();
+        String::from_utf8_lossy(&letters).into_owned()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    String::new()
+}
+
 /// Why the unit of this processor that multiplies tiles is not used; `None` where it is, or there is none.
 pub(super) fn unused_tiles() -> Option<&'static str> {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -163,5 +185,15 @@ mod tests {
         }
         assert_eq!(Path::from_name("sse9"), None);
         assert!(Path::best().available() && Path::Portable.available());
+    }
+
+    #[test]
+    fn pairs_are_multiplied_where_their_maker_made_them_fast() {
+        let with_pairs = |path| !matches!(path, Path::Amx | Path::Neon);
+        let cases = [("AuthenticAMD", Path::Avx512Bf16), ("GenuineIntel", Path::Avx512), ("", Path::Avx512)];
+        for (maker, expected) in cases {
+            assert_eq!(Path::best_of(with_pairs, maker), expected, "{maker}");
+        }
+        assert_eq!(Path::best_of(|_| true, "GenuineIntel"), Path::Amx, "tiles are fast everywhere");
     }
 }

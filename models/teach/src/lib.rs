@@ -35,7 +35,7 @@ pub mod verdict;
 use sha2::{Digest, Sha256};
 
 /// A short name for a text that is the same tomorrow.
-pub(crate) fn key(parts: &[&str]) -> String {
+pub fn key(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_le_bytes());

@@ -93,8 +93,12 @@ pub fn generate(
     kept["place"] = json!(place);
     kept["after"] = json!(after.as_deref().map(absolute));
     if *restarts && let Some(job) = store.find_teaching_job(&key)? {
-        // The rows that are there now are its own.
-        kept["after"] = store.teaching_settings(job)?.map_or(Value::Null, |settings| settings["after"].clone());
+        // What it made is made anew; rows of other work, and what stood before both, stay.
+        let known = store.teaching_settings(job)?.unwrap_or_default();
+        kept["made_before"] = json!(made_by(store, job, &known)?);
+        if after.is_none() {
+            kept["after"] = known["after"].clone();
+        }
         store.forget_teaching_job(job)?;
     }
     let job = store.teaching_job(&key, project.as_deref(), &kept)?;
@@ -167,10 +171,24 @@ fn there(store: &Store, job: i64) -> Result<Vec<Value>> {
         })
     };
     let mut rows: Vec<Value> = lines.map(row).collect::<Result<_>>()?;
-    let own = store.teaching_wordings(job)?.into_iter().map(|content| Ok(row_of(content)?.to_json().to_string()));
-    let own: HashSet<String> = own.collect::<Result<_>>()?;
-    rows.retain(|row| !own.contains(&row.to_string()));
+    let own = made_by(store, job, &settings)?;
+    rows.retain(|row| !own.contains(&name_of(row)));
     Ok(rows)
+}
+
+/// Names of all rows that a job with these settings made, also before it was begun anew.
+fn made_by(store: &Store, job: i64, settings: &Value) -> Result<HashSet<String>> {
+    let before = settings["made_before"].as_array().into_iter().flatten();
+    let mut names: HashSet<String> = before.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    for content in store.teaching_wordings(job)? {
+        names.insert(name_of(&row_of(content)?.to_json()));
+    }
+    Ok(names)
+}
+
+/// What a row is told from others by, wherever it stands.
+fn name_of(row: &Value) -> String {
+    peft_teach::key(&[&row.to_string()])
 }
 
 /// What a row asks, whoever wrote it.
