@@ -7,6 +7,7 @@
 //! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
+use crate::adapted::{self, Adapted, AdaptedGradient};
 use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
@@ -50,20 +51,6 @@ pub struct Part<'a, B: Backend> {
     pub w: Matrix<'a, B>,
     /// `[1, columns]`.
     pub bias: Option<&'a Tensor<B>>,
-    /// What an adapter adds.
-    pub added: Option<LowRank<'a, B>>,
-}
-
-/// `scale·xa·bᵀ` beside a product.
-pub struct LowRank<'a, B: Backend> {
-    /// The rows it is added to.
-    pub rows: std::ops::Range<usize>,
-    /// `[rows, rank]`.
-    pub xa: &'a Tensor<B>,
-    /// `[columns, rank]`.
-    pub b: &'a Tensor<B>,
-    /// Multiplies it.
-    pub scale: f32,
 }
 
 /// Parameters of an RMS norm (Zhang & Sennrich 2019).
@@ -272,6 +259,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn trim(&self) {}
     /// Give back the memory of `t` where that is the device's; `t` is empty then.
     fn release(&self, _t: &mut Tensor<Self>) {}
+    /// Begin what was asked for, without waiting for it.
+    fn submit(&self) -> Result<()> {
+        Ok(())
+    }
     /// Memory of the device; `None` where that is the computer's.
     fn memory(&self) -> Option<DeviceMemory> {
         None
@@ -307,36 +298,32 @@ pub trait Backend: Clone + Send + Sync + 'static {
         bias: Option<&Tensor<Self>>,
         write: Write,
     ) -> Result<()>;
-    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap, and what is added to it: one
-    /// call of [`Backend::linear`] and one of [`Backend::gemm`] after the other where a device has nothing better.
+    /// `y[·, columns] = x·wᵀ + bias` of every part, whose columns ascend without overlap: the bits of as many calls of
+    /// [`Backend::linear`], which is what it does where a device has nothing better.
     fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
         for part in parts {
             self.linear(y.by_ref().cols(part.columns.clone()), x, part.w, part.bias, Write::Set)?;
-        }
-        self.add_low_ranks(y, parts)
-    }
-    /// What is added to the products of [`Backend::linears`], to those that are there already.
-    fn add_low_ranks(&self, mut y: Out<Self>, parts: &[Part<Self>]) -> Result<()> {
-        for part in parts {
-            let Some(LowRank { rows, xa, b, scale }) = &part.added else { continue };
-            let y = y.by_ref().cols(part.columns.clone()).rows(rows.clone());
-            self.gemm(y, Operand::plain(xa.view()), Operand::transposed(b.view()), *scale, Write::Add)?;
         }
         Ok(())
     }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
-    /// `dx (=|+=) dy·w + dxa·a`: back through a product and what an adapter added. dxa: `[rows, rank]`, a: `[rank, in]`.
-    fn linear_bwd_input_added(
+    /// `y[·, columns] = x·wᵀ + bias + scaling·(x·aᵀ)·bᵀ` of every part, whose columns ascend without overlap, and each
+    /// adapter's `x·aᵀ`. A device may round the factors of an adapter as it rounds those of a weight.
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        adapted::forward(self, y, x, parts)
+    }
+    /// The gradients of [`Backend::adapted`]: sets `dx` where it is wanted, adds to those of the adapters. dx, x:
+    /// `[rows, in]`; `parts` is not empty. What `dxa` holds afterwards is anything.
+    fn adapted_bwd(
         &self,
-        mut dx: Out<Self>,
+        dx: Option<Out<Self>>,
         dy: In<Self>,
-        w: Matrix<Self>,
-        (dxa, a): (&Tensor<Self>, &Tensor<Self>),
-        write: Write,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
     ) -> Result<()> {
-        self.linear_bwd_input(dx.by_ref(), dy, w, write)?;
-        self.gemm(dx, Operand::plain(dxa.view()), Operand::plain(a.view()), 1.0, Write::Add)
+        adapted::backward(self, dx, dy, x, parts, dxa)
     }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;
@@ -489,6 +476,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// `Σ x²` in f64; not finite iff some element is not finite (or the sum overflows).
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64>;
+    /// The same over several tensors: the sum of their sums, in their order.
+    fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
+        all.iter().try_fold(0.0, |sum, x| Ok(sum + self.sum_squares(x)?))
+    }
     /// One `AdamW` step on parameters `p` with moments `m`, `v` and gradient `g`.
     fn adamw(
         &self,

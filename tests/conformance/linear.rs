@@ -3,7 +3,7 @@
 use crate::harness::{Case, Field, Outputs, dot, is_gradient, noise, tensor};
 use crate::weights::{ALL, Held, Storage};
 use peft_kernels::reference::Reference;
-use peft_kernels::{Backend, DType, FourBitKind, LowRank, Matrix, Operand, Part, Result, Write};
+use peft_kernels::{Backend, DType, FourBitKind, Matrix, Operand, Result, Write};
 
 #[derive(Debug)]
 pub(crate) struct Linear {
@@ -117,64 +117,6 @@ pub(crate) fn gemm() -> Vec<Gemm> {
     // Nothing to sum: a set output becomes zero, an added one stays.
     for write in [Write::Set, Write::Add] {
         cases.push(Gemm { m: 3, k: 0, n: 5, transposed: (false, false), alpha: 1.0, write });
-    }
-    cases
-}
-
-/// Two products together with what adapters add to some rows of them, and the way back.
-#[derive(Debug)]
-pub(crate) struct Adapted {
-    rows: usize,
-    inputs: usize,
-    outputs: [usize; 2],
-    rank: usize,
-    storage: Storage,
-    /// Rows that no adapter acts on.
-    spared: usize,
-    write: Write,
-}
-
-impl Case for Adapted {
-    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
-        let &Self { rows, inputs, outputs: [first, second], rank, storage, spared, write } = self;
-        let w = [Held::new(be, storage, 3, first, inputs), Held::new(be, storage, 5, second, inputs)];
-        let bias = tensor(be, 4, 1, second);
-        let x = Field::noise(be, 1, rows, inputs);
-        let adapted = rows - spared;
-        let xa = tensor(be, 6, adapted, rank);
-        let b = [tensor(be, 7, first, rank), tensor(be, 8, second, rank)];
-        let mut y = Field::output(be, rows, first + second, Write::Set);
-        let added = |b| LowRank { rows: 0..adapted, xa: &xa, b, scale: 0.5 };
-        let parts = [
-            Part { columns: 0..first, w: w[0].matrix(), bias: None, added: Some(added(&b[0])) },
-            Part { columns: first..first + second, w: w[1].matrix(), bias: Some(&bias), added: Some(added(&b[1])) },
-        ];
-        be.linears(y.view_mut(), x.view(), &parts)?;
-        let (dy, dxa, a) = (Field::noise(be, 2, rows, first), tensor(be, 9, rows, rank), tensor(be, 10, rank, inputs));
-        let mut dx = Field::output(be, rows, inputs, write);
-        be.linear_bwd_input_added(dx.view_mut(), dy.view(), w[0].matrix(), (&dxa, &a), write)?;
-        Ok(vec![("y", y.take(be)), ("dx", dx.take(be))])
-    }
-}
-
-pub(crate) fn adapted() -> Vec<Adapted> {
-    let mut cases = Vec::new();
-    for (i, storage) in [Storage::FourBit(FourBitKind::Nf4, true, DType::BF16), Storage::Dense(DType::BF16)]
-        .into_iter()
-        .cycle()
-        .take(6)
-        .enumerate()
-    {
-        let (rows, inputs, outputs, rank, spared) = [
-            (3, 64, [9, 33], 4, 0),
-            (70, 96, [70, 24], 8, 0),
-            (130, 64, [130, 32], 40, 0),
-            (20, 40, [24, 5], 3, 0),
-            (70, 64, [16, 72], 8, 30),
-            (40, 1088, [16, 32], 8, 0),
-        ][i];
-        let write = if i % 2 == 0 { Write::Set } else { Write::Add };
-        cases.push(Adapted { rows, inputs, outputs, rank, storage, spared, write });
     }
     cases
 }

@@ -6,7 +6,8 @@
 //! | `factors.rs` | what the factors of large products are rounded to; pairs of bf16 |
 //! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
 //! | `pool.rs` | threads and scratch memory |
-//! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
+//! | `source.rs`, `pack.rs`, `panels.rs`, `gemm.rs` | operands decoded into panels; the blocked product, adapters inside |
+//! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
@@ -15,6 +16,7 @@
 // Bodies of `vectorized!` are compiled for an instruction set only if everything they call is inlined into them.
 #![allow(clippy::inline_always)]
 
+mod adapted;
 mod attention;
 mod attention_bwd;
 mod blocks;
@@ -38,8 +40,10 @@ mod norm;
 mod optim;
 mod pack;
 mod pack_squares;
+mod panels;
 mod path;
 mod pool;
+mod rank;
 mod rope;
 mod rows;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -55,6 +59,8 @@ mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_vnni_k;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
@@ -66,10 +72,12 @@ mod tiles;
 pub use factors::Factors;
 pub use path::Path;
 
+use self::few::Few;
 use self::gemm::{Epilogue, Side};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
+use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     Part, RopeParams, Turn, Write,
@@ -83,7 +91,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 1;
+const KERNELS: u32 = 2;
 
 /// Dense products of which every dimension is at least this are rounded where products with weights are; the
 /// narrow ones of adapters stay f32, since packing them is most of their work.
@@ -255,28 +263,29 @@ impl Backend for Cpu {
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
         let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
         let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+        if let Some(y) = few::products(&self.pool, self.isa, self.few(), y, x, &[part]) {
             linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
         }
         Ok(())
     }
 
     fn linears(&self, y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
-        let mut y = y;
-        shapes::linears(&y, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), part.bias)))?;
-        let few = parts.iter().map(|part| {
-            let bias = part.bias.map(|bias| bias.buf.as_slice());
-            let epilogue = Epilogue { bias, ..Epilogue::plain(Write::Set) };
-            few::Part { columns: part.columns.clone(), w: Source::of(part.w), epilogue }
-        });
-        let few: Vec<few::Part> = few.collect();
-        let window = ViewMut::of(y.by_ref());
-        if few::products(&self.pool, self.isa, self.eight_bit_rows, window, View::of(x), &few).is_some() {
-            for Part { columns, w, bias, .. } in parts {
-                self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
-            }
-        }
-        self.add_low_ranks(y, parts)
+        adapted::linears(self, y, x, parts)
+    }
+
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        adapted::forward(self, y, x, parts)
+    }
+
+    fn adapted_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward(self, dx, dy, x, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
@@ -296,7 +305,8 @@ impl Backend for Cpu {
         if b.transposed && !a.transposed {
             let y = ViewMut::of(y);
             let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
-            if let Some(y) = few::products(&self.pool, self.isa, false, y, left, &[part]) {
+            let few = Few { eight_bits: None, ..self.few() };
+            if let Some(y) = few::products(&self.pool, self.isa, few, y, left, &[part]) {
                 linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
             }
         } else {

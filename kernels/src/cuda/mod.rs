@@ -3,9 +3,10 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `driver.rs`, `arena.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
+//! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
 //! | `loss.rs`, `optim.rs` | the operations that take more than one launch |
@@ -13,6 +14,7 @@
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
 
+mod adapted;
 mod arena;
 mod attention;
 mod attention_bf16;
@@ -21,6 +23,7 @@ mod call;
 pub mod device;
 pub mod driver;
 mod few;
+mod graphs;
 mod loss;
 mod memory;
 mod optim;
@@ -32,9 +35,10 @@ mod skinny;
 mod weight;
 mod wgmma;
 
+use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, LowRank, NormParams,
-    Operand, Part, RopeParams, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
+    RopeParams, Turn, Write,
 };
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
@@ -46,7 +50,6 @@ use device::{Device, DeviceMemory};
 use memory::Memory;
 use optim::Maps;
 use product::Side;
-use product_bf16::LowRankPlaces;
 use recent::Recent;
 use std::sync::Arc;
 
@@ -226,6 +229,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.memory()
     }
 
+    fn submit(&self) -> Result<()> {
+        self.device.submit()
+    }
+
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
         shapes::upload(t, data)?;
         t.buf.write(&if t.buf.is_narrow() { memory::to_bf16_bytes(data) } else { memory::to_bytes(data) })
@@ -280,49 +287,19 @@ impl<D: Device> Backend for Cuda<D> {
         self.times_weight(y.place(), x.place(), w, bias.map(|b| b.buf.address()), x.at.rows, write)
     }
 
-    fn linears(&self, mut y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
-        for part in parts {
-            let Part { columns, w, bias, added } = part;
-            let mut y = y.by_ref().cols(columns.clone());
-            shapes::linear(&y, &x, dims(*w), *bias)?;
-            if let Some(added) = added
-                && added.rows == (0..x.at.rows)
-            {
-                let (xa, b) = (Operand::plain(added.xa.view()), Operand::transposed(added.b.view()));
-                let rank = shapes::gemm(&y, &xa, &b)?;
-                let more = LowRankPlaces { left: added.xa.place(), right: added.b.place(), rank, scale: added.scale };
-                let bias = bias.map(|b| b.buf.address());
-                if let Some(done) = self.times_weight_and(y.place(), x.place(), *w, bias, x.at.rows, &more) {
-                    done?;
-                    continue;
-                }
-            }
-            self.linear(y.by_ref(), x, *w, *bias, Write::Set)?;
-            if let Some(LowRank { rows, xa, b, scale }) = added {
-                let (xa, b) = (Operand::plain(xa.view()), Operand::transposed(b.view()));
-                self.gemm(y.rows(rows.clone()), xa, b, *scale, Write::Add)?;
-            }
-        }
-        Ok(())
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        self.adapted_products(y, x, parts)
     }
 
-    fn linear_bwd_input_added(
+    fn adapted_bwd(
         &self,
-        mut dx: Out<Self>,
+        dx: Option<Out<Self>>,
         dy: In<Self>,
-        w: Matrix<Self>,
-        (dxa, a): (&Tensor<Self>, &Tensor<Self>),
-        write: Write,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
     ) -> Result<()> {
-        shapes::linear_bwd_input(&dx, &dy, dims(w))?;
-        let (left, right) = (Operand::plain(dxa.view()), Operand::plain(a.view()));
-        let rank = shapes::gemm(&dx, &left, &right)?;
-        let more = LowRankPlaces { left: dxa.place(), right: a.place(), rank, scale: 1.0 };
-        if let Some(done) = self.times_weight_back_and(dx.place(), dy.place(), w, dy.at.rows, &more, write) {
-            return done;
-        }
-        self.linear_bwd_input(dx.by_ref(), dy, w, write)?;
-        self.gemm(dx, left, right, 1.0, Write::Add)
+        self.adapted_products_back(dx, dy, x, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
@@ -339,6 +316,8 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
         shapes::embed(&y, tokens, dims(table))?;
+        // Every pass over a model begins with this.
+        self.recent.next_pass();
         let chosen = self.small("embed", tokens)?;
         match table {
             Matrix::Frozen(w) => w.look_up(&self.device, y.place(), &chosen, tokens.len(), scale),
@@ -600,7 +579,11 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {
-        self.squares(x)
+        self.squares(&[x])
+    }
+
+    fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
+        self.squares(all)
     }
 
     fn adamw(

@@ -5,7 +5,6 @@
 
 use super::call::{Call, Place};
 use super::device::Device;
-use super::few::FEW;
 use super::memory::Memory;
 use super::product::{PANEL, Side};
 use super::weight::CudaWeight;
@@ -17,7 +16,7 @@ use crate::weight::Matrix;
 /// Steps of the sum come in pieces of so many.
 const DEPTH: usize = 32;
 /// Rows and columns come in tiles of at most so many.
-const TILE: usize = 128;
+pub(super) const TILE: usize = 128;
 /// Numbers that a thread packs.
 const EACH: usize = 8;
 /// Below so many rows or columns of the result the small tiles are used.
@@ -35,7 +34,7 @@ fn parts(tiles: usize, depth: usize) -> usize {
 }
 
 /// Rows of a weight that are decoded at once, of so many columns.
-fn rows_of_panel(stride: usize) -> usize {
+pub(super) fn rows_of_panel(stride: usize) -> usize {
     (PANEL / stride / TILE * TILE).max(TILE)
 }
 
@@ -65,14 +64,6 @@ pub(super) struct More<D: Device> {
     pub(super) a: Packed<D>,
     pub(super) b: Packed<D>,
     pub(super) steps: usize,
-}
-
-/// Where the factors of what an adapter adds lie, in f32: rows, and columns or steps.
-pub(super) struct LowRankPlaces {
-    pub(super) left: Place,
-    pub(super) right: Place,
-    pub(super) rank: usize,
-    pub(super) scale: f32,
 }
 
 /// Some rows of a weight in bfloat16, with zeros around.
@@ -145,7 +136,7 @@ impl<D: Device> Cuda<D> {
     }
 
     /// Rows of steps, times `scale`, with zeros around.
-    fn padded(&self, side: Side, rows: usize, depth: usize, scale: f32) -> Result<Packed<D>> {
+    pub(super) fn padded(&self, side: Side, rows: usize, depth: usize, scale: f32) -> Result<Packed<D>> {
         let padded = [rows.next_multiple_of(TILE), depth.next_multiple_of(DEPTH)];
         let memory = self.pack(side.inner != 1, side.lines(), [rows, depth], padded, scale)?;
         Ok(Packed { address: memory.address(), stride: padded[1], by_step: false, _memory: Some(memory) })
@@ -190,60 +181,6 @@ impl<D: Device> Cuda<D> {
             let call = call.address(sum.bias.unwrap_or(0)).sizes([m, n, k, behind, parts]).number(sum.alpha);
             call.flag(sum.bias.is_some()).write(sum.write).run(tiles * parts, threads)
         })
-    }
-
-    /// Which weights are multiplied in one product of many rows, so that more can be added to its sums.
-    fn in_one_product<'w>(&self, w: Matrix<'w, Self>, rows: usize, rank: usize) -> Option<&'w CudaWeight<D>> {
-        let w = self.on_tensor_cores(w, rows)?;
-        (rows > FEW && rank > 0 && w.rows() <= rows_of_panel(w.cols().next_multiple_of(TILE))).then_some(w)
-    }
-
-    /// `y = x·wᵀ + bias + scale·left·rightᵀ`, rounded once; `None` where this is no product for it.
-    pub(super) fn times_weight_and(
-        &self,
-        y: Place,
-        x: Place,
-        w: Matrix<Self>,
-        bias: Option<u64>,
-        rows: usize,
-        more: &LowRankPlaces,
-    ) -> Option<Result<()>> {
-        let w = self.in_one_product(w, rows, more.rank)?;
-        let go = || {
-            let a = self.padded(Side::rows(more.left), rows, more.rank, 1.0)?;
-            let b = self.padded(Side::rows(more.right), w.rows(), more.rank, more.scale)?;
-            let more = More { a, b, steps: more.rank };
-            let left = self.packed_left(Side::rows(x), rows, w.cols())?;
-            self.packed_panels(w, |panel| {
-                let shape = [rows, panel.rows, w.cols()];
-                self.product_bf16(y, (&left, &panel.as_columns()), Some(&more), bias, shape, 1.0, Write::Set)
-            })
-        };
-        Some(go())
-    }
-
-    /// `dx (=|+=) dy·w + left·right`.
-    pub(super) fn times_weight_back_and(
-        &self,
-        dx: Place,
-        dy: Place,
-        w: Matrix<Self>,
-        rows: usize,
-        more: &LowRankPlaces,
-        write: Write,
-    ) -> Option<Result<()>> {
-        let w = self.in_one_product(w, rows, more.rank)?;
-        let go = || {
-            let a = self.padded(Side::rows(more.left), rows, more.rank, 1.0)?;
-            let b = self.packed_right(Side::columns(more.right), w.cols(), more.rank)?;
-            let more = More { a, b, steps: more.rank };
-            let left = self.packed_left(Side::rows(dy), rows, w.rows())?;
-            self.packed_panels(w, |panel| {
-                let shape = [rows, w.cols(), panel.rows];
-                self.product_bf16(dx, (&left, &panel.as_steps()), Some(&more), None, shape, 1.0, write)
-            })
-        };
-        Some(go())
     }
 
     /// Launch a product, in pieces that are added in their order where a result has few tiles and a long sum.

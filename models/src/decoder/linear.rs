@@ -5,7 +5,10 @@
 
 use super::param::Param;
 use super::watch::Seen;
-use peft_kernels::{Backend, Dropout, In, LowRank, Matrix, Operand, Out, Part, Result, Tensor, Write};
+use peft_kernels::{
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Matrix, Operand, Out, Part, Result,
+    Tensor, Write,
+};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -174,14 +177,18 @@ impl<B: Backend> Linear<B> {
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
-        let Some((lora, magnitude)) = self.decomposed(pass) else {
-            let (all, one) = (std::slice::from_ref(self), std::slice::from_mut(acts));
-            return Self::forward_all(all, be, y, &[0..self.out_features], x, one, scratch, pass);
-        };
+        if self.is_joined(x.at.rows, pass) {
+            let acts = std::slice::from_mut(acts);
+            return Self::join(std::slice::from_ref(self), be, y, &[0..self.out_features], x, acts, pass);
+        }
         self.look_at(be, x)?;
         let w = self.weight.matrix();
         let bias = self.bias.as_ref().map(|b| &b.value);
         let rows = pass.adapters.clone();
+        let Some((lora, magnitude)) = self.decomposed(pass) else {
+            be.linear(y.by_ref(), x, w, bias, Write::Set)?;
+            return self.adapt(be, y, x, acts, scratch, pass);
+        };
         let dropout = pass.dropout_of(lora);
         let x_adapter = x.rows(rows.clone());
         project_down(be, lora, x_adapter, acts, scratch, dropout.as_ref())?;
@@ -214,13 +221,27 @@ impl<B: Backend> Linear<B> {
 
     /// The adapter, where it acts and is decomposed into magnitude and direction.
     fn decomposed(&self, pass: &Pass) -> Option<(&Lora<B>, &Magnitude<B>)> {
-        let lora = self.adapting(pass)?;
+        let lora = self.lora.as_ref().filter(|_| pass.is_tuned())?;
         Some((lora, lora.magnitude.as_ref()?))
     }
 
-    /// The adapter, where it acts.
-    fn adapting(&self, pass: &Pass) -> Option<&Lora<B>> {
-        self.lora.as_ref().filter(|_| pass.is_tuned())
+    /// Add what an adapter without magnitude adds, where it acts.
+    fn adapt(
+        &self,
+        be: &B,
+        y: Out<B>,
+        x: In<B>,
+        acts: &mut LinearActs<B>,
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let Some(lora) = self.lora.as_ref().filter(|_| pass.is_tuned()) else { return Ok(()) };
+        let rows = pass.adapters.clone();
+        let dropout = pass.dropout_of(lora);
+        project_down(be, lora, x.rows(rows.clone()), acts, scratch, dropout.as_ref())?;
+        // y += s·xa·Bᵀ
+        let (xa, b) = (Operand::plain(acts.xa.view()), Operand::transposed(lora.b.value.view()));
+        be.gemm(y.rows(rows), xa, b, lora.scaling, Write::Add)
     }
 
     /// Modules with the same input, each into its columns of `y`, which ascend: in one call where nothing comes between.
@@ -235,33 +256,98 @@ impl<B: Backend> Linear<B> {
         pass: &Pass,
     ) -> Result<()> {
         let linears = &linears[..columns.len()];
+        if linears.iter().all(|linear| linear.is_joined(x.at.rows, pass)) {
+            return Self::join(linears, be, y, columns, x, acts, pass);
+        }
         if linears.iter().any(|linear| linear.decomposed(pass).is_some()) {
             for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
                 linear.forward(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
             }
             return Ok(());
         }
-        for (linear, acts) in linears.iter().zip(acts.iter_mut()) {
+        let mut parts = Vec::with_capacity(columns.len());
+        for (linear, columns) in linears.iter().zip(columns) {
             linear.look_at(be, x)?;
-            let Some(lora) = linear.adapting(pass) else { continue };
-            let dropout = pass.dropout_of(lora);
-            project_down(be, lora, x.rows(pass.adapters.clone()), acts, scratch, dropout.as_ref())?;
+            let bias = linear.bias.as_ref().map(|bias| &bias.value);
+            parts.push(Part { columns: columns.clone(), w: linear.weight.matrix(), bias });
         }
-        let parts: Vec<Part<B>> = linears
-            .iter()
-            .zip(columns)
-            .zip(acts)
-            .map(|((linear, columns), acts)| {
-                // y += s·xa·Bᵀ
-                let added = linear.adapting(pass).map(|lora| {
-                    let (rows, b) = (pass.adapters.clone(), &lora.b.value);
-                    LowRank { rows, xa: &acts.xa, b, scale: lora.scaling }
-                });
-                let bias = linear.bias.as_ref().map(|bias| &bias.value);
-                Part { columns: columns.clone(), w: linear.weight.matrix(), bias, added }
-            })
-            .collect();
-        be.linears(y, x, &parts)
+        be.linears(y.by_ref(), x, &parts)?;
+        for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
+            linear.adapt(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this is one product with what an adapter adds to it, if there is one, in all rows.
+    fn is_joined(&self, rows: usize, pass: &Pass) -> bool {
+        self.lora.as_ref().is_none_or(|lora| {
+            let is_plain = lora.magnitude.is_none() && pass.dropout_of(lora).is_none();
+            is_plain && (!pass.is_tuned() || pass.adapters == (0..rows))
+        })
+    }
+
+    /// Weights and adapters in one call.
+    fn join(
+        linears: &[Self],
+        be: &B,
+        y: Out<B>,
+        columns: &[Range<usize>],
+        x: In<B>,
+        acts: &mut [LinearActs<B>],
+        pass: &Pass,
+    ) -> Result<()> {
+        let mut parts = Vec::with_capacity(columns.len());
+        for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
+            linear.look_at(be, x)?;
+            let bias = linear.bias.as_ref().map(|bias| &bias.value);
+            let lora = linear.lora.as_ref().filter(|_| pass.is_tuned());
+            parts.push(Adapted {
+                part: Part { columns: columns.clone(), w: linear.weight.matrix(), bias },
+                adapter: lora.map(|lora| Adapter {
+                    a: &lora.a.value,
+                    b: &lora.b.value,
+                    scaling: lora.scaling,
+                    xa: &mut acts.xa,
+                }),
+            });
+        }
+        be.adapted(y, x, &mut parts)
+    }
+
+    /// The backward pass of [`Self::forward_all`]: sets `dx`.
+    pub fn backward_all(
+        linears: &mut [Self],
+        be: &B,
+        mut dx: Option<Out<B>>,
+        dy: In<B>,
+        columns: &[Range<usize>],
+        x: In<B>,
+        acts: &[LinearActs<B>],
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let linears = &mut linears[..columns.len()];
+        let is_frozen = |linear: &Self| matches!(linear.weight, Weights::Frozen(_));
+        if !linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(dy.at.rows, pass)) {
+            for (i, ((linear, columns), acts)) in linears.iter_mut().zip(columns).zip(acts).enumerate() {
+                let out = dx.as_mut().map(|dx| (dx.by_ref(), if i == 0 { Write::Set } else { Write::Add }));
+                linear.backward(be, out, dy.cols(columns.clone()), x, acts, scratch, pass)?;
+            }
+            return Ok(());
+        }
+        let mut parts = Vec::with_capacity(columns.len());
+        for ((linear, columns), acts) in linears.iter_mut().zip(columns).zip(acts) {
+            if let Some(grad) = linear.bias.as_mut().and_then(Param::grad) {
+                be.sum_rows(grad, dy.cols(columns.clone()))?;
+            }
+            let adapter = linear.lora.as_mut().map(|lora| {
+                let (a, da) = lora.a.value_and_grad();
+                let (b, db) = lora.b.value_and_grad();
+                AdapterGradient { a, b, scaling: lora.scaling, xa: &acts.xa, da, db }
+            });
+            parts.push(AdaptedGradient { columns: columns.clone(), w: linear.weight.matrix(), adapter });
+        }
+        be.adapted_bwd(dx, dy, x, &mut parts, &mut scratch.dxa)
     }
 
     /// The same lines, upside down. `dx` is left out where nothing below is trained.
@@ -335,7 +421,8 @@ impl<B: Backend> Linear<B> {
         let Some(dropout) = &dropout else {
             // dx = g·W + dxa·A
             let g = if decomposed { scratch.gradient.view() } else { dy };
-            return be.linear_bwd_input_added(dx, g, w, (&scratch.dxa, &lora.a.value), write);
+            be.linear_bwd_input(dx.by_ref(), g, w, write)?;
+            return be.gemm(dx, Operand::plain(scratch.dxa.view()), a, 1.0, Write::Add);
         };
         // dx = dy·W + mask∘(dxa·A [+ (g − dy)·W])
         be.linear_bwd_input(dx.by_ref(), dy, w, write)?;
