@@ -254,6 +254,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn trim(&self) {}
     /// Give back the memory of `t` where that is the device's; `t` is empty then.
     fn release(&self, _t: &mut Tensor<Self>) {}
+    /// Begin what was asked for, without waiting for it.
+    fn submit(&self) -> Result<()> {
+        Ok(())
+    }
     /// Memory of the device; `None` where that is the computer's.
     fn memory(&self) -> Option<DeviceMemory> {
         None
@@ -453,6 +457,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// `Σ x²` in f64; not finite iff some element is not finite (or the sum overflows).
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64>;
+    /// The same over several tensors: the sum of their sums, in their order.
+    fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
+        all.iter().try_fold(0.0, |sum, x| Ok(sum + self.sum_squares(x)?))
+    }
     /// One `AdamW` step on parameters `p` with moments `m`, `v` and gradient `g`.
     fn adamw(
         &self,

@@ -30,7 +30,7 @@ pub(super) fn linears(cpu: &Cpu, mut y: Out<Cpu>, x: In<Cpu>, parts: &[Part<Cpu>
     });
     let few: Vec<few::Part> = few.collect();
     let window = ViewMut::of(y.by_ref());
-    if few::products(&cpu.pool, cpu.isa, cpu.eight_bit_rows, window, View::of(x), &few).is_some() {
+    if few::products(&cpu.pool, cpu.isa, cpu.few(), window, View::of(x), &few).is_some() {
         for Part { columns, w, bias } in parts {
             cpu.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
         }

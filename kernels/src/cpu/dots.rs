@@ -15,6 +15,8 @@ use crate::weight::{DType, FrozenWeight};
 use std::ops::Range;
 
 /// Most rows.
+pub(super) const MOST_ROWS: usize = 16;
+/// Rows that are multiplied with a row of weights while it is decoded in registers; more of them read it decoded.
 pub(super) const FEW_ROWS: usize = 4;
 /// Weight rows of one task.
 pub(super) const DOTS_PER_TASK: usize = 64;
@@ -38,7 +40,46 @@ pub(super) fn dots(isa: Isa, tile: Tile, x: View, w: Source, epilogue: Epilogue)
         1 => dots_of::<1>(isa, tile, x, w, epilogue),
         2 => dots_of::<2>(isa, tile, x, w, epilogue),
         3 => dots_of::<3>(isa, tile, x, w, epilogue),
-        _ => dots_of::<FEW_ROWS>(isa, tile, x, w, epilogue),
+        FEW_ROWS => dots_of::<FEW_ROWS>(isa, tile, x, w, epilogue),
+        _ => dots_of_more(isa, tile, x, w, epilogue),
+    }
+}
+
+/// The same for more rows: part of a row of weights is decoded once for all of them. What they have at those columns
+/// stays in the cache next to the processor while the weights of the task go by.
+fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue) {
+    let Epilogue { alpha, bias, write } = epilogue;
+    let width = tile.rows.first().map_or(0, |row| row.len());
+    let mut buffer = [0.0; DECODE];
+    let mut sums = vec![[0.0; MOST_ROWS]; width];
+    for cols in steps(0..x.cols(), DECODE) {
+        let x: Vec<&[f32]> = (0..x.rows()).map(|r| &x.row(r)[cols.clone()]).collect();
+        for (j, sums) in sums.iter_mut().enumerate() {
+            let w = w.read(isa, tile.col + j, cols.clone(), &mut buffer);
+            for (x, sums) in x.chunks(FEW_ROWS).zip(sums.as_chunks_mut::<FEW_ROWS>().0) {
+                add_dots(isa, w, x, sums);
+            }
+        }
+    }
+    for (r, row) in tile.rows.iter_mut().enumerate() {
+        for (j, (y, sums)) in row.iter_mut().zip(&sums).enumerate() {
+            let bias = bias.map_or(0.0, |bias| bias[tile.col + j]);
+            let old = if write == Write::Set { 0.0 } else { *y };
+            *y = old + alpha * sums[r] + bias;
+        }
+    }
+}
+
+/// `sums[r] += x[r]·w`
+fn add_dots(isa: Isa, w: &[f32], x: &[&[f32]], sums: &mut [f32; FEW_ROWS]) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512(isa), Ok(x)) = (isa, <&[&[f32]; FEW_ROWS]>::try_from(x))
+        && w.len().is_multiple_of(GROUP)
+    {
+        return isa.add_floats(w, x, sums);
+    }
+    for (sum, x) in sums.iter_mut().zip(x) {
+        *sum += dot(isa, x, w);
     }
 }
 
@@ -182,7 +223,7 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
-    use super::{DECODE, dot, dots};
+    use super::{DECODE, MOST_ROWS, dot, dots};
     use crate::backend::Write;
     use crate::cpu::gemm::{Epilogue, steps};
     use crate::cpu::path::{PATHS, Path};
@@ -256,10 +297,10 @@ mod tests {
     fn weights_decoded_in_registers_give_the_bits_of_weights_decoded_in_memory() {
         for cols in [64, 512, 768, 1344, 100, 1] {
             let all = stored(5, cols);
-            let x = noise(4 * cols, 7);
+            let x = noise(MOST_ROWS * cols, 7);
             for (at, w) in all.iter().enumerate() {
                 for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
-                    for rows in 1..=4 {
+                    for rows in [1, 2, 3, 4, 5, 7, MOST_ROWS] {
                         let (x, source) = (View::dense(&x[..rows * cols], rows, cols), Source::Stored(w, 1, 4));
                         let mut y = vec![0.5; rows * 4];
                         let epilogue = Epilogue { alpha: 1.5, bias: Some(&[1.0, 2.0, 3.0, 4.0]), write: Write::Add };

@@ -1,8 +1,9 @@
 //! Products of few rows, some at a time: every weight is read once, and the threads are called once for all of them.
 
-use super::dots::{FEW_ROWS, dots};
+use super::Cpu;
+use super::dots::{self, dots};
 use super::gemm::Epilogue;
-use super::int8::{self, MOST_ROWS};
+use super::int8;
 use super::int8_groups::Stored;
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
@@ -31,12 +32,29 @@ enum Way<'a> {
     Exact(Source<'a>),
 }
 
+/// Up to how many rows that is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Few {
+    /// With rows in eight bits, for weights that have such a product.
+    pub(super) eight_bits: Option<usize>,
+    /// Without.
+    pub(super) exact: usize,
+}
+
+impl Cpu {
+    /// How many rows are few. A unit that multiplies tiles is quicker than sums of many rows.
+    pub(super) fn few(&self) -> Few {
+        let exact = if self.isa.tiles(self.factors).is_some() { dots::FEW_ROWS } else { dots::MOST_ROWS };
+        Few { eight_bits: self.eight_bit_rows.then_some(int8::MOST_ROWS), exact }
+    }
+}
+
 /// `y[·, columns] (=|+=) alpha·x·wᵀ + bias` of every part; their columns ascend without overlap. Where there are too
 /// many rows nothing is done and `y` comes back.
 pub(super) fn products<'a>(
     pool: &Pool,
     isa: Isa,
-    eight_bits: bool,
+    few: Few,
     y: ViewMut<'a>,
     x: View,
     parts: &[Part],
@@ -44,10 +62,10 @@ pub(super) fn products<'a>(
     let rows = y.rows();
     let mut ways = Vec::with_capacity(parts.len());
     for part in parts {
-        let stored = if eight_bits && rows <= MOST_ROWS { Stored::of(part.w) } else { None };
+        let stored = if few.eight_bits.is_some_and(|most| rows <= most) { Stored::of(part.w) } else { None };
         ways.push(match stored {
             Some(stored) => Way::Eight(stored),
-            None if rows <= FEW_ROWS => Way::Exact(part.w),
+            None if rows <= few.exact => Way::Exact(part.w),
             None => return Some(y),
         });
     }

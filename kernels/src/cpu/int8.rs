@@ -131,54 +131,38 @@ fn fill_rows<const R: usize, const J: usize>(
     w: &Stored,
     epilogue: Epilogue,
 ) {
-    let mut buffers: [Vec<f32>; J] = std::array::from_fn(|_| w.buffer());
     let width = rows.first().map_or(0, |row| row.len());
-    let whole = width - width % J;
-    for j in (0..whole).step_by(J) {
-        let mut row = first + j;
-        let codes = buffers.each_mut().map(|buffer| {
-            row += 1;
-            w.row(row - 1, buffer)
-        });
-        store(first, j, rows, &products(isa, &codes, x), epilogue);
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx512(isa) = isa
+        && let Some(isa) = isa.vnni()
+    {
+        let mut take = |j: usize, sums: &[[f32; R]]| store(first, j, rows, sums, epilogue);
+        return isa.each_row::<R, J>(w, first..first + width, x, &mut take);
     }
-    for j in whole..width {
-        let codes = w.row(first + j, &mut buffers[0]);
-        store(first, j, rows, &products(isa, &[codes], x), epilogue);
+    let mut buffer = w.buffer();
+    for j in 0..width {
+        let mut sums = [0.0; R];
+        plain(isa, &w.row(first + j, &mut buffer), x, &mut sums);
+        store(first, j, rows, &[sums], epilogue);
     }
 }
 
 /// What columns from `j` of the tile that begins at `first` become.
 #[inline(always)]
-fn store<const R: usize, const J: usize>(
+fn store<const R: usize>(
     first: usize,
     j: usize,
     rows: &mut [&mut [f32]],
-    sums: &[[f32; R]; J],
+    sums: &[[f32; R]],
     Epilogue { alpha, bias, write }: Epilogue,
 ) {
     for (r, row) in rows.iter_mut().enumerate() {
-        for (i, (y, sums)) in row[j..j + J].iter_mut().zip(sums).enumerate() {
+        for (i, (y, sums)) in row[j..j + sums.len()].iter_mut().zip(sums).enumerate() {
             let bias = bias.map_or(0.0, |bias| bias[first + j + i]);
             let old = if write == Write::Set { 0.0 } else { *y };
             *y = old + alpha * sums[r] + bias;
         }
     }
-}
-
-/// `sums[j][r] = x[r]·w[j]`
-fn products<const R: usize, const J: usize>(isa: Isa, w: &[Codes; J], x: &[Row; R]) -> [[f32; R]; J] {
-    #[cfg(target_arch = "x86_64")]
-    if let Isa::Avx512(isa) = isa
-        && let Some(isa) = isa.vnni()
-    {
-        return isa.dots(w, x);
-    }
-    let mut sums = [[0.0; R]; J];
-    for (w, sums) in w.iter().zip(&mut sums) {
-        plain(isa, w, x, sums);
-    }
-    sums
 }
 
 vectorized! {
@@ -198,7 +182,7 @@ vectorized! {
                 }
                 for i in 0..LANES {
                     let sum = twos[2 * i] + twos[2 * i + 1];
-                    lanes[i] += sum as f32 * group.scales[i] * scale;
+                    lanes[i] += sum as f32 * (group.scales[i] * scale);
                 }
                 let part = 2 * g % PARTS;
                 for (half, min) in group.mins.iter().enumerate() {
@@ -217,7 +201,7 @@ mod tests {
     use super::super::int8_groups::Stored;
     use super::{GROUP, MOST_ROWS, Rounded, Rows, fill, plain, round_group};
     use crate::backend::Write;
-    use crate::cpu::few::{self, Part};
+    use crate::cpu::few::{self, Few, Part};
     use crate::cpu::gemm::Epilogue;
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::pool::Pool;
@@ -226,6 +210,8 @@ mod tests {
     use crate::host::{View, ViewMut};
     use crate::quant::{GgmlType, decode, quantize};
     use crate::weight::{Bytes, DType, FourBitKind, FrozenWeight};
+
+    const FEW: Few = Few { eight_bits: Some(MOST_ROWS), exact: 0 };
 
     fn noise(n: usize, mut state: u32) -> Vec<f32> {
         let mut next = || {
@@ -313,7 +299,7 @@ mod tests {
                 let epilogue = Epilogue { alpha: 2.0, bias: Some(&bias), write: Write::Add };
                 let view = ViewMut::dense(&mut y, rows.len(), outputs);
                 let part = Part { columns: 0..outputs, w: Source::Stored(&w, 0, outputs), epilogue };
-                assert!(few::products(&pool, isa, true, view, x, &[part]).is_none());
+                assert!(few::products(&pool, isa, FEW, view, x, &[part]).is_none());
                 y
             };
             let all = product(0..MOST_ROWS);
@@ -344,7 +330,7 @@ mod tests {
             let mut y = vec![0.25; rows * 3];
             let (view, x) = (ViewMut::dense(&mut y, rows, 3), View::dense(&x[..rows * 64], rows, 64));
             let part = Part { columns: 0..3, w: Source::Stored(w, 0, 3), epilogue: Epilogue::plain(Write::Set) };
-            assert!(few::products(&pool, Isa::best(), true, view, x, &[part]).is_some());
+            assert!(few::products(&pool, Isa::best(), FEW, view, x, &[part]).is_some());
             assert!(y.iter().all(|y| y.to_bits() == 0.25f32.to_bits()));
         }
     }

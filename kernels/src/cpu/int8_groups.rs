@@ -64,6 +64,15 @@ impl Table {
 /// The zero of a [`Table`] as a power of two.
 pub(super) const TABLE_ZERO: u32 = 15;
 
+/// Rows one behind the other, as they are stored.
+#[cfg(target_arch = "x86_64")]
+pub(super) enum Rows<'a> {
+    /// Blocks of a GGUF file, with the bytes of a row.
+    Blocks(GgmlType, &'a [u8], usize),
+    /// 4-bit codes, whose scales are decoded row by row.
+    FourBit(&'a Table),
+}
+
 /// One row of it.
 pub(super) enum Codes<'a> {
     /// Blocks of a GGUF file.
@@ -109,6 +118,18 @@ impl<'a> Stored<'a> {
         match self.weight {
             Layout::Blocks(..) => Vec::new(),
             Layout::FourBit(..) => vec![0.0; self.cols / GROUP],
+        }
+    }
+
+    /// What rows `rows` are stored as.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn rows(&self, rows: std::ops::Range<usize>) -> Rows<'_> {
+        match &self.weight {
+            Layout::Blocks(kind, bytes, size) => {
+                let (start, end) = (self.first + rows.start, self.first + rows.end);
+                Rows::Blocks(*kind, &bytes[start * size..end * size], *size)
+            }
+            Layout::FourBit(_, table) => Rows::FourBit(table),
         }
     }
 

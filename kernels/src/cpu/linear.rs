@@ -3,7 +3,7 @@
 use super::Cpu;
 use super::dots::{DOTS_PER_TASK, FEW_ROWS, dots};
 use super::factors::Factors;
-use super::few;
+use super::few::{self, Few};
 use super::gemm::{Epilogue, Side, gemm};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
@@ -63,7 +63,8 @@ pub(super) fn dense(
     if b.transposed && !a.transposed {
         let y = ViewMut::of(y);
         let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
-        if let Some(y) = few::products(&cpu.pool, cpu.isa, false, y, left, &[part]) {
+        let few = Few { eight_bits: None, ..cpu.few() };
+        if let Some(y) = few::products(&cpu.pool, cpu.isa, few, y, left, &[part]) {
             linear(&cpu.pool, cpu.isa, factors, y, left, right, epilogue);
         }
     } else {

@@ -59,6 +59,8 @@ mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_vnni;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_vnni_k;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
 pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
@@ -260,7 +262,7 @@ impl Backend for Cpu {
         let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
         let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
         let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.eight_bit_rows, y, x, &[part]) {
+        if let Some(y) = few::products(&self.pool, self.isa, self.few(), y, x, &[part]) {
             linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
         }
         Ok(())

@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 /// Elements that one task of an element-wise operation takes: small enough to share, large enough to be worth it.
 const ELEMENTS_PER_TASK: usize = 1 << 15;
 
-/// Turns of waiting awake for the other threads at the end of a call, some ten microseconds.
-const TURNS: usize = 1000;
-/// Calls that do not wait awake after one that did in vain.
-const CALLS_ASLEEP: usize = 200;
+/// Turns of waiting awake for the other threads at the end of a call, some hundred microseconds.
+const TURNS: usize = 5000;
+/// Calls that do not wait awake after one that did in vain: twice as many each time, from the first to the last.
+const CALLS_ASLEEP: [usize; 2] = [2, 256];
 /// Turns until a thread that has said that it is done is heard of by the pool.
 const TURNS_AFTER: usize = 4;
 
 /// How long a thread that has nothing to do waits awake for the next call. In a step of a model, or a token of an
 /// answer, calls follow each other within this time, and waking a thread takes longer than many of them.
-const AWAKE: Duration = Duration::from_micros(60);
+const AWAKE: Duration = Duration::from_micros(100);
 /// Turns between two looks at the clock.
 const TURNS_PER_LOOK: usize = 64;
 
@@ -43,6 +43,8 @@ pub(crate) struct Pool {
     free: Mutex<Vec<Vec<f32>>>,
     /// Calls that are not to wait awake.
     busy: AtomicUsize,
+    /// How many those will be after the next one that waits in vain.
+    patience: AtomicUsize,
     /// Calls so far, for the threads that wait for the next one.
     calls: Arc<AtomicUsize>,
 }
@@ -65,7 +67,9 @@ impl Pool {
                 Some(pool.map_err(|e| unavailable(format!("{count} threads could not be started: {e}")))?)
             }
         };
-        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy: AtomicUsize::new(0), calls: Arc::default() })
+        let patience = AtomicUsize::new(CALLS_ASLEEP[0]);
+        let (busy, calls) = (AtomicUsize::new(0), Arc::default());
+        Ok(Self { threads, count, free: Mutex::new(Vec::new()), busy, patience, calls })
     }
 
     /// How many threads compute.
@@ -79,9 +83,10 @@ impl Pool {
             return items.into_iter().for_each(task);
         };
         let helpers = (self.count - 1).min(items.len() - 1);
-        let queue = Mutex::new(items.into_iter());
-        let work = || {
-            while let Some(item) = next(&queue) {
+        let queues = Queues::of(items, helpers + 1);
+        let comers = AtomicUsize::new(1);
+        let work = |own: usize| {
+            while let Some(item) = queues.next(own) {
                 task(item);
             }
         };
@@ -91,7 +96,7 @@ impl Pool {
         threads.in_place_scope(|scope| {
             for _ in 0..helpers {
                 scope.spawn(|_| {
-                    work();
+                    work(comers.fetch_add(1, Ordering::Relaxed));
                     if self.busy.load(Ordering::Relaxed) == 0 {
                         let calls = Arc::clone(&self.calls);
                         // A task of its own, which begins when this one is over.
@@ -100,13 +105,14 @@ impl Pool {
                     done.fetch_add(1, Ordering::Release);
                 });
             }
-            work();
+            work(0);
             self.wait_awake(|| done.load(Ordering::Acquire) == helpers);
         });
     }
 
     /// The others are at their last items, and waiting for those is shorter than falling asleep and waking up. Where
-    /// another program has taken their core it is not, and keeps them from it: then it is not tried for a while.
+    /// another program has taken their core it is not, and keeps them from it: then it is not tried for a while, which
+    /// is longer the more often that happens in a row.
     fn wait_awake(&self, is_done: impl Fn() -> bool) {
         if let Some(fewer) = self.busy.load(Ordering::Relaxed).checked_sub(1) {
             return self.busy.store(fewer, Ordering::Relaxed);
@@ -115,10 +121,13 @@ impl Pool {
         while !is_done() {
             turns += 1;
             if turns > TURNS {
-                return self.busy.store(CALLS_ASLEEP, Ordering::Relaxed);
+                let calls = self.patience.load(Ordering::Relaxed);
+                self.patience.store((2 * calls).min(CALLS_ASLEEP[1]), Ordering::Relaxed);
+                return self.busy.store(calls, Ordering::Relaxed);
             }
             std::hint::spin_loop();
         }
+        self.patience.store(CALLS_ASLEEP[0], Ordering::Relaxed);
         // From the last word of a helper to the end of its task.
         (0..TURNS_AFTER).for_each(|_| std::hint::spin_loop());
     }
@@ -144,17 +153,36 @@ impl Pool {
 /// Until there is another call than `call`, or for some time.
 fn stay_awake(calls: &AtomicUsize, call: usize) {
     let begun = Instant::now();
-    while calls.load(Ordering::Acquire) == call {
-        (0..TURNS_PER_LOOK).for_each(|_| std::hint::spin_loop());
-        if begun.elapsed() > AWAKE {
-            return;
+    while begun.elapsed() < AWAKE {
+        for _ in 0..TURNS_PER_LOOK {
+            if calls.load(Ordering::Acquire) != call {
+                return;
+            }
+            std::hint::spin_loop();
         }
     }
 }
 
-/// The next item. A function of its own, so that the queue is free again while the item is worked on.
-fn next<T>(queue: &Mutex<std::vec::IntoIter<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+/// The items of a call, a run of neighbours for each thread: memory is read in long streams. Who has none left
+/// takes the last of another's.
+struct Queues<T>(Vec<Mutex<std::vec::IntoIter<T>>>);
+
+impl<T> Queues<T> {
+    fn of(mut items: Vec<T>, threads: usize) -> Self {
+        let mut runs = Vec::with_capacity(threads);
+        for left in (1..threads).rev() {
+            let rest = items.split_off(items.len().div_ceil(left + 1));
+            runs.push(std::mem::replace(&mut items, rest));
+        }
+        runs.push(items);
+        Self(runs.into_iter().map(|run| Mutex::new(run.into_iter())).collect())
+    }
+
+    fn next(&self, own: usize) -> Option<T> {
+        let locked = |i: usize| self.0[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = locked(own).next();
+        mine.or_else(|| (1..self.0.len()).find_map(|i| locked((own + i) % self.0.len()).next_back()))
+    }
 }
 
 /// Rows of `cols` columns that one task of an element-wise operation takes.

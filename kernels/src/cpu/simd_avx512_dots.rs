@@ -42,6 +42,12 @@ impl Avx512 {
         unsafe { four_bit(w, x, sums) }
     }
 
+    /// The same for plain numbers; whole groups.
+    pub(super) fn add_floats<const R: usize>(self, w: &[f32], x: &[&[f32]; R], sums: &mut [f32; R]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { floats(w, x, sums) }
+    }
+
     /// The same for 16-bit numbers; whole groups.
     pub(super) fn add_dense<const R: usize>(self, bytes: &[u8], is_f16: bool, x: &[&[f32]; R], sums: &mut [f32; R]) {
         // SAFETY: `self` proves the features the function is compiled for.
@@ -137,6 +143,19 @@ fn four_bit<const R: usize>(w: &Codes, x: &[&[f32]; R], sums: &mut [f32; R]) {
             lanes.add([a, b, c, d], x, at);
             at += GROUP;
         }
+    }
+    lanes.finish(sums);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn floats<const R: usize>(w: &[f32], x: &[&[f32]; R], sums: &mut [f32; R]) {
+    let mut lanes = Sums::new();
+    for (i, group) in w.as_chunks::<GROUP>().0.iter().enumerate() {
+        let mut w = [_mm512_setzero_ps(); 4];
+        for (w, part) in w.iter_mut().zip(group.as_chunks::<LANES>().0) {
+            *w = load(part);
+        }
+        lanes.add(w, x, i * GROUP);
     }
     lanes.finish(sums);
 }

@@ -1,30 +1,30 @@
 //! Products in whole numbers with 512-bit vectors: four products of bytes and their sum in one instruction.
 //!
 //! Lane `i` of a group's sums has its elements `4i` to `4i + 3`; the order of everything is that of `int8.rs`. Some rows
-//! of weights are gone through together: what is loaded of the activations serves them all, and while one waits for
-//! memory another does not.
+//! of weights are gone through together: what is loaded of the activations serves them all, their scales are decoded
+//! together, and while one waits for memory another does not. Blocks of 256 are in `simd_avx512_vnni_k.rs`.
 
 use super::int8::{GROUP, LANES, Rounded, Row};
-use super::int8_groups::{Codes, TABLE_ZERO, Table, iq4_nl};
+use super::int8_groups::{Codes, Rows, Stored, TABLE_ZERO, Table, iq4_nl};
+use super::simd_avx512_vnni_k::{q4_k, q5_k, q6_k};
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps,
-    _mm_prefetch, _mm_set_epi64x, _mm_set1_epi16, _mm_setr_epi32, _mm_shuffle_ps, _mm256_add_ps,
-    _mm256_broadcastsi128_si256, _mm256_castps256_ps128, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_mul_ps,
-    _mm256_set_m128i, _mm256_setzero_ps, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_broadcast_i64x4, _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_castsi256_si512,
-    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_inserti64x4, _mm512_mask_add_epi8, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_permutexvar_ps, _mm512_rolv_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16,
-    _mm512_slli_epi32, _mm512_sllv_epi32, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
+    __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_insert_epi16, _mm_prefetch, _mm_setzero_si128,
+    _mm256_add_ps, _mm256_broadcastsi128_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cvtph_ps,
+    _mm256_movehdup_ps, _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_unpackhi_pd, _mm256_unpacklo_pd,
+    _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps256_ps512,
+    _mm512_castps512_ps256, _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_dpbusd_epi32,
+    _mm512_extractf32x8_ps, _mm512_inserti64x4, _mm512_mask_add_epi8, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_shuffle_epi8,
+    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
 };
 use std::mem::transmute;
+use std::ops::Range;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 /// Rows of weights from one that is multiplied to the one asked for at the same place.
-const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 4;
 
 /// Proof that this processor multiplies bytes in 512-bit vectors.
 #[derive(Clone, Copy, Debug)]
@@ -42,147 +42,159 @@ impl Avx512Vnni {
         found.then_some(Self(()))
     }
 
-    /// `x[r]·w[j]` for neighbouring rows of one matrix.
-    pub(super) fn dots<const R: usize, const J: usize>(self, w: &[Codes; J], x: &[Row; R]) -> [[f32; R]; J] {
-        let bytes = w.each_ref().map(Codes::bytes);
-        // SAFETY: `self` proves the features the functions are compiled for.
-        unsafe {
-            match &w[0] {
-                Codes::FourBit(_, _, table) => four_bit(bytes, w.each_ref().map(Codes::scales), table, x),
-                Codes::Blocks(GgmlType::Q8_0, _) => q8_0(bytes, x),
-                Codes::Blocks(GgmlType::Q5_0, _) => q5_0(bytes, x),
-                Codes::Blocks(GgmlType::Iq4Nl, _) => iq4(bytes, x),
-                Codes::Blocks(GgmlType::Q6K, _) => q6_k(bytes, x),
-                Codes::Blocks(GgmlType::Q5K, _) => q5_k(bytes, x),
-                Codes::Blocks(GgmlType::Q4K, _) => q4_k(bytes, x),
-                Codes::Blocks(..) => q4_0(bytes, x),
+    /// `x[r]·w[row]` of these rows, `J` at a time and the last ones alone; `take` is told how many came before.
+    pub(super) fn each_row<const R: usize, const J: usize>(
+        self,
+        w: &Stored,
+        rows: Range<usize>,
+        x: &[Row; R],
+        take: &mut impl FnMut(usize, &[[f32; R]]),
+    ) {
+        match w.rows(rows.clone()) {
+            // SAFETY: `self` proves the features the function is compiled for.
+            Rows::Blocks(kind, bytes, size) => unsafe { blocks_of::<R, J>(kind, bytes, size, x, take) },
+            Rows::FourBit(table) => {
+                let mut buffers: [Vec<f32>; J] = std::array::from_fn(|_| w.buffer());
+                let whole = rows.len() - rows.len() % J;
+                for j in (0..whole).step_by(J) {
+                    let mut row = rows.start + j;
+                    let codes = buffers.each_mut().map(|buffer| {
+                        row += 1;
+                        w.row(row - 1, buffer)
+                    });
+                    let (bytes, scales) = (codes.each_ref().map(Codes::bytes), codes.each_ref().map(Codes::scales));
+                    // SAFETY: `self` proves the features the function is compiled for.
+                    take(j, &unsafe { four_bit(bytes, scales, table, x) });
+                }
+                for j in whole..rows.len() {
+                    let codes = w.row(rows.start + j, &mut buffers[0]);
+                    // SAFETY: `self` proves the features the function is compiled for.
+                    take(j, &unsafe { four_bit([codes.bytes()], [codes.scales()], table, x) });
+                }
             }
         }
     }
 }
 
-/// A group of a row of activations in registers.
-#[derive(Clone, Copy)]
-struct OfRow {
-    codes: __m512i,
-    /// Minus the sum of each four codes, times the zero of the weights' codes.
-    zeros: __m512i,
-    scale: __m512,
+/// Rows of `size` bytes, one behind the other.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn blocks_of<const R: usize, const J: usize>(
+    kind: GgmlType,
+    bytes: &[u8],
+    size: usize,
+    x: &[Row; R],
+    take: &mut impl FnMut(usize, &[[f32; R]]),
+) {
+    /// The loop stands around each kernel, so that nothing is called for some rows.
+    macro_rules! all {
+        ($kernel:ident) => {{
+            let mut whole = bytes.chunks_exact(size * J);
+            let mut done = 0;
+            for some in whole.by_ref() {
+                let mut w = [some; J];
+                for (j, w) in w.iter_mut().enumerate() {
+                    *w = &some[j * size..(j + 1) * size];
+                }
+                take(done, &$kernel::<R, J>(w, x));
+                done += J;
+            }
+            for row in whole.remainder().chunks_exact(size) {
+                take(done, &$kernel::<R, 1>([row], x));
+                done += 1;
+            }
+        }};
+    }
+    match kind {
+        GgmlType::Q8_0 => all!(q8_0),
+        GgmlType::Q5_0 => all!(q5_0),
+        GgmlType::Iq4Nl => all!(iq4),
+        GgmlType::Q6K => all!(q6_k),
+        GgmlType::Q5K => all!(q5_k),
+        GgmlType::Q4K => all!(q4_k),
+        _ => all!(q4_0),
+    }
 }
 
-/// Group `g` of every row, for weights whose zero is `1 << ZERO`.
+/// The lanes of `R` rows of activations with `J` of weights.
+pub(super) type Lanes<const R: usize, const J: usize> = [[__m512; R]; J];
+
+/// Nothing yet.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn group<const ZERO: u32, const R: usize>(x: &[Row; R], g: usize) -> [OfRow; R] {
-    let nothing = OfRow { codes: _mm512_setzero_si512(), zeros: _mm512_setzero_si512(), scale: _mm512_setzero_ps() };
-    let mut all = [nothing; R];
-    for (of_row, x) in all.iter_mut().zip(x) {
-        let (codes, fours) = parts(&x.groups[g]);
-        let zeros = if ZERO == 0 { nothing.zeros } else { _mm512_slli_epi32::<ZERO>(fours) };
-        *of_row = OfRow { codes, zeros, scale: _mm512_set1_ps(x.scales[g]) };
-    }
-    all
+pub(super) fn none<const R: usize, const J: usize>() -> Lanes<R, J> {
+    [[_mm512_setzero_ps(); R]; J]
 }
 
-/// The lanes of `R` rows of activations with one of weights.
-#[derive(Clone, Copy)]
-struct Sums<const R: usize>([__m512; R]);
-
-impl<const R: usize> Sums<R> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn new() -> Self {
-        Self([_mm512_setzero_ps(); R])
-    }
-
-    /// A group of every row times these codes.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn add(&mut self, codes: __m512i, scales: __m512, x: &[OfRow; R]) {
-        for (lanes, x) in self.0.iter_mut().zip(x) {
-            let sum = _mm512_dpbusd_epi32(x.zeros, codes, x.codes);
-            weigh(lanes, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales), x.scale);
+/// The sum of the lanes of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn in_pairs<const R: usize, const J: usize>(lanes: &Lanes<R, J>) -> [[f32; R]; J] {
+    let mut eight = [[_mm256_set1_ps(0.0); R]; J];
+    for j in 0..J {
+        for r in 0..R {
+            let x = lanes[j][r];
+            eight[j][r] = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
         }
     }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
-    fn finish(self) -> [f32; R] {
-        let mut sums = [0.0; R];
-        for (sum, x) in sums.iter_mut().zip(self.0) {
-            *sum = in_pairs(_mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x)));
-        }
-        sums
-    }
+    in_pairs_of_eight(&eight)
 }
 
-/// The sum of all lanes, halves onto halves.
+/// The sum of the lanes of each, four rows of weights at once.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn in_pairs(x: __m256) -> f32 {
-    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
-}
-
-/// The minima of `R` rows with one of weights: a lane for each part of a block of 256.
-#[derive(Clone, Copy)]
-struct Minima<const R: usize>([__m256; R]);
-
-impl<const R: usize> Minima<R> {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn new() -> Self {
-        Self([_mm256_setzero_ps(); R])
-    }
-
-    /// Block `i` of every row times these minima.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn add(&mut self, minima: __m256, x: &[Row; R], i: usize) {
-        for (lanes, x) in self.0.iter_mut().zip(x) {
-            // SAFETY: both types are 32 bytes, of which every content is valid.
-            let halves = unsafe { transmute::<[f32; 8], __m256>(x.halves.as_chunks().0[i]) };
-            *lanes = _mm256_add_ps(*lanes, _mm256_mul_ps(minima, halves));
+pub(super) fn in_pairs_of_eight<const R: usize, const J: usize>(lanes: &[[__m256; R]; J]) -> [[f32; R]; J] {
+    let mut sums = [[0.0; R]; J];
+    for r in 0..R {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|j: usize| lanes[j.min(J - 1)][r]);
+        let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+        let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+        let (ab, cd) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+        let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+        let acbd = _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+        let acbd = _mm256_add_ps(acbd, _mm256_movehdup_ps(acbd));
+        // SAFETY: both types are 32 bytes, of which every content is valid.
+        let [a, _, c, _, b, _, d, _] = unsafe { transmute::<__m256, [f32; 8]>(acbd) };
+        for (row, sum) in sums.iter_mut().zip([a, b, c, d]) {
+            row[r] = sum;
         }
     }
-
-    /// Less these.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn finish(self, mut sums: [f32; R]) -> [f32; R] {
-        for (sum, x) in sums.iter_mut().zip(self.0) {
-            *sum -= in_pairs(x);
-        }
-        sums
-    }
+    sums
 }
 
-/// `lanes += weighed·scale`
+/// `lanes += sum·scales`
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn weigh(lanes: &mut __m512, weighed: __m512, scale: __m512) {
-    *lanes = _mm512_add_ps(*lanes, _mm512_mul_ps(weighed, scale));
+pub(super) fn weigh(lanes: &mut __m512, sum: __m512i, scales: __m512) {
+    *lanes = _mm512_add_ps(*lanes, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scales));
 }
 
-/// The codes of a group and their sums by fours.
+/// The codes of a group.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn parts(group: &Rounded) -> (__m512i, __m512i) {
-    // SAFETY: the types on both sides are 64 bytes, of which every content is valid.
-    unsafe { (transmute::<[i8; GROUP], __m512i>(group.codes), transmute::<[i32; LANES], __m512i>(group.fours)) }
+pub(super) fn codes_of(group: &Rounded) -> __m512i {
+    // SAFETY: both types are 64 bytes, of which every content is valid.
+    unsafe { transmute::<[i8; GROUP], __m512i>(group.codes) }
+}
+
+/// Minus the sum of each four codes, times the zero of the weights' codes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn zeros_of<const ZERO: u32>(group: &Rounded) -> __m512i {
+    // SAFETY: both types are 64 bytes, of which every content is valid.
+    let fours = unsafe { transmute::<[i32; LANES], __m512i>(group.fours) };
+    _mm512_slli_epi32::<ZERO>(fours)
 }
 
 /// Asks for what is `ahead` bytes behind the beginning of `bytes`, which may be anything: nothing is read.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn ask_for(bytes: &[u8], ahead: usize) {
+pub(super) fn ask_for(bytes: &[u8], ahead: usize) {
     _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(ahead).cast());
 }
 
 /// The blocks of each row, as many as those of the first.
 #[inline]
-fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
+pub(super) fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
     let len = rows[0].len() / N;
     rows.map(|row| &row.as_chunks::<N>().0[..len])
 }
@@ -191,61 +203,69 @@ fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load16(from: &[u8; 16]) -> __m128i {
+pub(super) fn load16(from: &[u8; 16]) -> __m128i {
     // SAFETY: both types are 16 bytes, of which every content is valid.
     unsafe { transmute::<[u8; 16], __m128i>(*from) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load32(from: &[u8; 32]) -> __m256i {
+pub(super) fn load32(from: &[u8; 32]) -> __m256i {
     // SAFETY: both types are 32 bytes, of which every content is valid.
     unsafe { transmute::<[u8; 32], __m256i>(*from) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load64(from: &[u8; GROUP]) -> __m512i {
+pub(super) fn load64(from: &[u8; GROUP]) -> __m512i {
     // SAFETY: both types are 64 bytes, of which every content is valid.
     unsafe { transmute::<[u8; GROUP], __m512i>(*from) }
 }
 
 /// `N` bytes at `at`; the blocks below have them at places that are known when this is compiled.
 #[inline]
-fn at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..].first_chunk().expect("a block has all of its parts")
 }
 
-/// The f16 at the beginning of two slices, eight lanes each.
+/// Numbers `2g` and `2g + 1` of sixteen, eight lanes each.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn two_scales(first: &[u8], second: &[u8]) -> __m512 {
-    let [low, high] = [first, second].map(|block| _mm_set1_epi16(i16::from_le_bytes(*at(block, 0))));
-    _mm512_cvtph_ps(_mm256_set_m128i(high, low))
+pub(super) fn two_of(numbers: __m512, g: i32) -> __m512 {
+    let (a, b) = (2 * g, 2 * g + 1);
+    _mm512_permutexvar_ps(_mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b), numbers)
 }
 
-/// The f16 at the beginning of both halves of a pair of blocks, eight lanes each, for some rows at once.
+/// The f16 at the beginning of both halves of a pair of blocks, one behind the other, for some rows.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn scales_of_pairs<const N: usize, const J: usize>(rows: &[&[[u8; N]]; J], g: usize) -> [__m512; J] {
-    let mut bits = [0; 4];
-    for (bits, row) in bits.iter_mut().zip(rows) {
-        let [low, high] = [0, N / 2].map(|place| u32::from(u16::from_le_bytes(*at(&row[g], place))));
-        *bits = (low | high << 16) as i32;
+#[target_feature(enable = "avx512f,avx512bw")]
+fn scales_of_pairs<const N: usize, const J: usize>(rows: &[&[[u8; N]]; J], g: usize) -> __m256 {
+    let mut bits = _mm_setzero_si128();
+    bits = _mm_insert_epi16::<0>(bits, sixteen(&rows[0][g], 0));
+    bits = _mm_insert_epi16::<1>(bits, sixteen(&rows[0][g], N / 2));
+    if J > 1 {
+        bits = _mm_insert_epi16::<2>(bits, sixteen(&rows[1][g], 0));
+        bits = _mm_insert_epi16::<3>(bits, sixteen(&rows[1][g], N / 2));
     }
-    let [a, b, c, d] = bits;
-    let numbers = _mm512_castps256_ps512(_mm256_cvtph_ps(_mm_setr_epi32(a, b, c, d)));
-    let mut scales = [numbers; J];
-    for (j, scales) in scales.iter_mut().enumerate() {
-        *scales = two_of(numbers, j as i32);
+    if J > 3 {
+        bits = _mm_insert_epi16::<4>(bits, sixteen(&rows[2][g], 0));
+        bits = _mm_insert_epi16::<5>(bits, sixteen(&rows[2][g], N / 2));
+        bits = _mm_insert_epi16::<6>(bits, sixteen(&rows[3][g], 0));
+        bits = _mm_insert_epi16::<7>(bits, sixteen(&rows[3][g], N / 2));
     }
-    scales
+    _mm256_cvtph_ps(bits)
+}
+
+/// The sixteen bits at `place`.
+#[inline]
+pub(super) fn sixteen(block: &[u8], place: usize) -> i32 {
+    i32::from(u16::from_le_bytes(*at(block, place)))
 }
 
 /// The low halves of 32 bytes, then the high ones.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn halves_of_32(bytes: &[u8; 32]) -> __m512i {
+pub(super) fn halves_of_32(bytes: &[u8; 32]) -> __m512i {
     let shift = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4);
     let both = _mm512_broadcast_i64x4(load32(bytes));
     _mm512_and_si512(_mm512_srlv_epi32(both, shift), _mm512_set1_epi8(15))
@@ -261,76 +281,63 @@ fn halves_of_16(first: &[u8; 16], second: &[u8; 16]) -> __m512i {
     _mm512_and_si512(_mm512_srlv_epi32(both, shift), _mm512_set1_epi8(15))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q8_0<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<68, J>(w));
-    let mut sums = [Sums::new(); J];
-    for g in 0..w[0].len() {
-        let x = group::<7, R>(x, g);
-        let scales = scales_of_pairs(&w, g);
-        for ((sums, w), scales) in sums.iter_mut().zip(&w).zip(scales) {
-            ask_for(&w[g], ahead);
-            let (first, second) = w[g].split_at(34);
-            let codes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load32(at(first, 2))), load32(at(second, 2)));
-            let codes = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
-            sums.add(codes, scales, &x);
+/// A kernel for pairs of blocks of 32 elements: what makes the unsigned codes of a pair, and their zero.
+macro_rules! pairs {
+    ($name:ident, $bytes:literal, $zero:literal, |$pair:ident| $codes:expr) => {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        fn $name<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
+            let (ahead, w) = (AHEAD * w[0].len(), blocks::<$bytes, J>(w));
+            let len = w[0].len();
+            let (groups, scales) = (x.each_ref().map(|x| &x.groups[..len]), x.each_ref().map(|x| &x.scales[..len]));
+            let mut lanes = none::<R, J>();
+            for g in 0..len {
+                let numbers = scales_of_pairs(&w, g);
+                let mut weighed = [numbers; R];
+                for r in 0..R {
+                    weighed[r] = _mm256_mul_ps(numbers, _mm256_set1_ps(scales[r][g]));
+                }
+                for j in 0..J {
+                    for line in (0..$bytes).step_by(LINE) {
+                        ask_for(&w[j][g], ahead + line);
+                    }
+                    let $pair = &w[j][g];
+                    let codes = $codes;
+                    for r in 0..R {
+                        let group = &groups[r][g];
+                        let sum = _mm512_dpbusd_epi32(zeros_of::<$zero>(group), codes, codes_of(group));
+                        weigh(&mut lanes[j][r], sum, two_of(_mm512_castps256_ps512(weighed[r]), j as i32));
+                    }
+                }
+            }
+            in_pairs(&lanes)
         }
-    }
-    sums.map(|sums| sums.finish())
+    };
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q5_0<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<44, J>(w));
-    let mut sums = [Sums::new(); J];
-    for g in 0..w[0].len() {
-        let x = group::<4, R>(x, g);
-        let scales = scales_of_pairs(&w, g);
-        for ((sums, w), scales) in sums.iter_mut().zip(&w).zip(scales) {
-            ask_for(&w[g], ahead);
-            let (first, second) = w[g].split_at(22);
-            let [low, high] = [first, second].map(|block| u64::from(u32::from_le_bytes(*at(block, 2))));
-            let codes = halves_of_16(at(first, 6), at(second, 6));
-            let codes = _mm512_mask_add_epi8(codes, low | high << 32, codes, _mm512_set1_epi8(16));
-            sums.add(codes, scales, &x);
-        }
-    }
-    sums.map(|sums| sums.finish())
-}
+pairs!(q8_0, 68, 7, |pair| {
+    let (first, second) = pair.split_at(34);
+    let codes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load32(at(first, 2))), load32(at(second, 2)));
+    _mm512_xor_si512(codes, _mm512_set1_epi8(-128))
+});
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q4_0<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<36, J>(w));
-    let mut sums = [Sums::new(); J];
-    for g in 0..w[0].len() {
-        let x = group::<3, R>(x, g);
-        let scales = scales_of_pairs(&w, g);
-        for ((sums, w), scales) in sums.iter_mut().zip(&w).zip(scales) {
-            ask_for(&w[g], ahead);
-            let (first, second) = w[g].split_at(18);
-            sums.add(halves_of_16(at(first, 2), at(second, 2)), scales, &x);
-        }
-    }
-    sums.map(|sums| sums.finish())
-}
+pairs!(q5_0, 44, 4, |pair| {
+    let (first, second) = pair.split_at(22);
+    let [low, high] = [first, second].map(|block| u64::from(u32::from_le_bytes(*at(block, 2))));
+    let codes = halves_of_16(at(first, 6), at(second, 6));
+    _mm512_mask_add_epi8(codes, low | high << 32, codes, _mm512_set1_epi8(16))
+});
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn iq4<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
+pairs!(q4_0, 36, 3, |pair| {
+    let (first, second) = pair.split_at(18);
+    halves_of_16(at(first, 2), at(second, 2))
+});
+
+pairs!(iq4, 36, 7, |pair| {
+    let (first, second) = pair.split_at(18);
     let values = _mm512_broadcast_i32x4(load16(&iq4_nl()));
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<36, J>(w));
-    let mut sums = [Sums::new(); J];
-    for g in 0..w[0].len() {
-        let x = group::<7, R>(x, g);
-        let scales = scales_of_pairs(&w, g);
-        for ((sums, w), scales) in sums.iter_mut().zip(&w).zip(scales) {
-            ask_for(&w[g], ahead);
-            let (first, second) = w[g].split_at(18);
-            let codes = _mm512_shuffle_epi8(values, halves_of_16(at(first, 2), at(second, 2)));
-            sums.add(codes, scales, &x);
-        }
-    }
-    sums.map(|sums| sums.finish())
-}
+    _mm512_shuffle_epi8(values, halves_of_16(at(first, 2), at(second, 2)))
+});
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn four_bit<const R: usize, const J: usize>(
@@ -341,130 +348,26 @@ fn four_bit<const R: usize, const J: usize>(
 ) -> [[f32; R]; J] {
     let [low, high] = [&table.low, &table.high].map(|values| _mm512_broadcast_i32x4(load16(values)));
     let (ahead, w) = (AHEAD * w[0].len(), blocks::<{ GROUP / 2 }, J>(w));
-    let mut sums = [Sums::new(); J];
-    for g in 0..w[0].len() {
-        let x = group::<{ TABLE_ZERO - 8 }, R>(x, g);
-        for ((sums, w), scales) in sums.iter_mut().zip(&w).zip(&scales) {
-            ask_for(&w[g], ahead);
-            let wide = _mm512_cvtepu8_epi16(load32(&w[g]));
+    let len = w[0].len();
+    let scales = scales.map(|scales| &scales[..len]);
+    let (groups, of_x) = (x.each_ref().map(|x| &x.groups[..len]), x.each_ref().map(|x| &x.scales[..len]));
+    let mut lanes = none::<R, J>();
+    for g in 0..len {
+        for j in 0..J {
+            ask_for(&w[j][g], ahead);
+            let wide = _mm512_cvtepu8_epi16(load32(&w[j][g]));
             // The high half of a byte comes first.
             let turned = _mm512_or_si512(_mm512_srli_epi16::<4>(wide), _mm512_slli_epi16::<8>(wide));
             let codes = _mm512_and_si512(turned, _mm512_set1_epi8(15));
             let (low, high) = (_mm512_shuffle_epi8(low, codes), _mm512_shuffle_epi8(high, codes));
-            let scale = _mm512_set1_ps(scales[g]);
-            for (lanes, x) in sums.0.iter_mut().zip(&x) {
-                let sum = _mm512_dpbusd_epi32(x.zeros, high, x.codes);
-                let sum = _mm512_dpbusd_epi32(_mm512_slli_epi32::<8>(sum), low, x.codes);
-                weigh(lanes, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), x.scale);
+            for r in 0..R {
+                let group = &groups[r][g];
+                let (zeros, codes) = (zeros_of::<{ TABLE_ZERO - 8 }>(group), codes_of(group));
+                let sum = _mm512_dpbusd_epi32(zeros, high, codes);
+                let sum = _mm512_dpbusd_epi32(_mm512_slli_epi32::<8>(sum), low, codes);
+                weigh(&mut lanes[j][r], sum, _mm512_set1_ps(scales[j][g] * of_x[r][g]));
             }
         }
     }
-    sums.map(|sums| sums.finish())
-}
-
-/// Eight scales and, behind them, eight minima of a block of `Q4_K` or `Q5_K`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn scales_and_mins(block: &[u8]) -> __m512 {
-    let [a, b, c] = [4, 8, 12].map(|place| u32::from_le_bytes(*at(block, place)));
-    let (low, high) = (0x3F3F_3F3F, 0x0303_0303);
-    let pair = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32) as i64;
-    let scales = pair(a & low, (c & 0x0F0F_0F0F) | (a >> 6 & high) << 4);
-    let mins = pair(b & low, (c >> 4 & 0x0F0F_0F0F) | (b >> 6 & high) << 4);
-    let small = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_set_epi64x(mins, scales)));
-    _mm512_mul_ps(two_scales(block, &block[2..]), small)
-}
-
-/// Numbers `2g` and `2g + 1` of sixteen, eight lanes each.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn two_of(numbers: __m512, g: i32) -> __m512 {
-    let (a, b) = (2 * g, 2 * g + 1);
-    _mm512_permutexvar_ps(_mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b), numbers)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q4_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<144, J>(w));
-    let (mut sums, mut minima) = ([Sums::new(); J], [Minima::new(); J]);
-    for i in 0..w[0].len() {
-        let mut small = [_mm512_setzero_ps(); J];
-        for ((small, w), minima) in small.iter_mut().zip(&w).zip(&mut minima) {
-            *small = scales_and_mins(&w[i]);
-            minima.add(_mm512_extractf32x8_ps::<1>(*small), x, i);
-            for line in (0..144).step_by(LINE) {
-                ask_for(&w[i], ahead + line);
-            }
-        }
-        for g in 0..4 {
-            let x = group::<0, R>(x, 4 * i + g);
-            for ((sums, w), small) in sums.iter_mut().zip(&w).zip(&small) {
-                sums.add(halves_of_32(at(&w[i], 16 + 32 * g)), two_of(*small, g as i32), &x);
-            }
-        }
-    }
-    std::array::from_fn(|j| minima[j].finish(sums[j].finish()))
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q5_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<176, J>(w));
-    let (mut sums, mut minima) = ([Sums::new(); J], [Minima::new(); J]);
-    for i in 0..w[0].len() {
-        let mut small = [_mm512_setzero_ps(); J];
-        for ((small, w), minima) in small.iter_mut().zip(&w).zip(&mut minima) {
-            *small = scales_and_mins(&w[i]);
-            minima.add(_mm512_extractf32x8_ps::<1>(*small), x, i);
-            for line in (0..176).step_by(LINE) {
-                ask_for(&w[i], ahead + line);
-            }
-        }
-        for g in 0..4 {
-            // Bit `2g`, or the one above it, goes to the fifth place of its byte.
-            let (a, b) = (4 - 2 * g, 3 - 2 * g);
-            let turn = _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
-            let x = group::<0, R>(x, 4 * i + g as usize);
-            for ((sums, w), small) in sums.iter_mut().zip(&w).zip(&small) {
-                let fifths = _mm512_broadcast_i64x4(load32(at(&w[i], 16)));
-                let fifth = _mm512_and_si512(_mm512_rolv_epi32(fifths, turn), _mm512_set1_epi8(16));
-                let codes = _mm512_or_si512(halves_of_32(at(&w[i], 48 + 32 * g as usize)), fifth);
-                sums.add(codes, two_of(*small, g), &x);
-            }
-        }
-    }
-    std::array::from_fn(|j| minima[j].finish(sums[j].finish()))
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn q6_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) -> [[f32; R]; J] {
-    let (low_bits, high_bits) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
-    let to_left = _mm512_setr_epi32(4, 4, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2);
-    let to_right = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
-    let places = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    let (ahead, w) = (AHEAD * w[0].len(), blocks::<210, J>(w));
-    let mut sums = [Sums::new(); J];
-    for i in 0..w[0].len() {
-        for half in 0..2 {
-            let (g, next) = (2 * half, 2 * half + 1);
-            let (x, x_next) = (group::<5, R>(x, 4 * i + g), group::<5, R>(x, 4 * i + next));
-            let [of_lower, of_upper] = [g, next].map(|g| _mm512_or_si512(places, _mm512_set1_epi32(4 * g as i32)));
-            for (sums, w) in sums.iter_mut().zip(&w) {
-                let block = &w[i];
-                for line in [0, LINE] {
-                    ask_for(block, ahead + 2 * LINE * half + line);
-                }
-                let small = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load16(at(block, 192))));
-                let small = _mm512_mul_ps(two_scales(&block[208..], &block[208..]), small);
-                let low = load64(at(block, 64 * half));
-                let high = _mm512_broadcast_i64x4(load32(at(block, 128 + 32 * half)));
-                let lower = _mm512_and_si512(low, low_bits);
-                let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(low), low_bits);
-                let high_of_lower = _mm512_and_si512(_mm512_sllv_epi32(high, to_left), high_bits);
-                let high_of_upper = _mm512_and_si512(_mm512_srlv_epi32(high, to_right), high_bits);
-                sums.add(_mm512_or_si512(lower, high_of_lower), _mm512_permutexvar_ps(of_lower, small), &x);
-                sums.add(_mm512_or_si512(upper, high_of_upper), _mm512_permutexvar_ps(of_upper, small), &x_next);
-            }
-        }
-    }
-    sums.map(|sums| sums.finish())
+    in_pairs(&lanes)
 }
