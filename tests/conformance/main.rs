@@ -127,6 +127,7 @@ fn products_of_rounded_factors_conform_on_every_path() {
             rounded::adapters(&be, &adapted::modules(true));
             if is_first {
                 rounded::any_factors(&be);
+                rounded::attention(&be);
                 rounded::adapters(&be, &adapted::large());
                 rounded::head(&be);
             }
@@ -187,6 +188,7 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &linear::gemm());
         harness::same_bits(&one, &more, &loss::head());
         harness::same_bits(&one, &more, &adapted::modules(false));
+        harness::same_bits(&one, &more, &attention::attention());
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::adapted::Modules;
 use crate::harness::{Case, Field, Outputs, TOLERANCE, conforms, conforms_within, noise};
 use crate::weights::{Held, Storage};
-use crate::{linear, loss};
+use crate::{attention, linear, loss};
 use half::bf16;
 use peft_kernels::{Backend, DType, FourBitKind, Operand, Result, Write};
 
@@ -108,6 +108,11 @@ pub(crate) fn exact_factors<B: Backend>(be: &B, is_first: bool) {
 pub(crate) fn any_factors<B: Backend>(be: &B) {
     conforms_within(be, &linear::linear(), ROUNDED);
     conforms_within(be, &linear::gemm(), ROUNDED);
+}
+
+pub(crate) fn attention<B: Backend>(be: &B) {
+    conforms_within(be, &attention::attention(), ROUNDED);
+    conforms_within(be, &attention::cached(), ROUNDED);
 }
 
 /// What is a product and then a factor is rounded in between.

@@ -73,9 +73,8 @@ pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<C
             narrow: first..narrows.len(),
         });
     }
-    let kernel = Kernel::of(cpu.isa, cpu.factors);
     let left = Side::of(Source::Dense(View::of(x)), false);
-    products(&cpu.pool, kernel, Some(ViewMut::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
+    products(&cpu.pool, cpu.kernel(), Some(ViewMut::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
     Ok(())
 }
 
@@ -128,7 +127,7 @@ pub(super) fn backward(
             narrow: if i == last { 0..narrows.len() } else { 0..0 },
         })
         .collect();
-    let kernel = Kernel::of(cpu.isa, cpu.factors);
+    let kernel = cpu.kernel();
     let left = Side::of(Source::Dense(View::of(dy)), false);
     products(&cpu.pool, kernel, dx.map(ViewMut::of), left, &wides, &mut narrows, 1.0, Write::Set);
     drop((wides, narrows));

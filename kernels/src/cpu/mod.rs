@@ -72,8 +72,8 @@ mod tiles;
 pub use factors::Factors;
 pub use path::Path;
 
-use self::few::Few;
-use self::gemm::{Epilogue, Side};
+use self::gemm::Epilogue;
+use self::panels::Kernel;
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
@@ -92,12 +92,6 @@ use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
 const KERNELS: u32 = 2;
-
-/// Dense products of which every dimension is at least this are rounded where products with weights are; the
-/// narrow ones of adapters stay f32, since packing them is most of their work.
-const LARGE: usize = 64;
-/// The same where a unit multiplies tiles: for it their work is nothing, and rows need not be turned to be packed.
-const LARGE_IN_TILES: usize = 8;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
@@ -154,6 +148,11 @@ impl Cpu {
     /// The kernels in use.
     pub fn path(&self) -> Path {
         self.path
+    }
+
+    /// What multiplies blocks.
+    fn kernel(&self) -> Kernel {
+        Kernel::of(self.isa, self.factors)
     }
 
     /// Threads in use.
@@ -296,25 +295,7 @@ impl Backend for Cpu {
     }
 
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()> {
-        let k = shapes::gemm(&y, &a, &b)?;
-        let (left, right) = (View::of(a.x), Source::Dense(View::of(b.x)));
-        let epilogue = Epilogue { alpha, ..Epilogue::plain(write) };
-        let large = self.isa.tiles(self.factors).map_or(LARGE, |_| LARGE_IN_TILES);
-        let is_large = y.at.rows.min(y.at.cols).min(k) >= large;
-        let factors = if is_large { self.factors } else { Factors::F32 };
-        if b.transposed && !a.transposed {
-            let y = ViewMut::of(y);
-            let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
-            let few = Few { eight_bits: None, ..self.few() };
-            if let Some(y) = few::products(&self.pool, self.isa, few, y, left, &[part]) {
-                linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
-            }
-        } else {
-            let a = Side { source: Source::Dense(left), transposed: a.transposed };
-            let b = Side { source: right, transposed: b.transposed };
-            gemm::gemm(&self.pool, self.isa, factors, ViewMut::of(y), a, b, k, epilogue);
-        }
-        Ok(())
+        linear::dense(self, y, &a, &b, alpha, write)
     }
 
     fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
@@ -385,7 +366,7 @@ impl Backend for Cpu {
 
     fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
         shapes::attention(&y, lse, &qkv, params)?;
-        attention::attention(&self.pool, self.isa, ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
+        attention::attention(&self.pool, self.kernel(), ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
         Ok(())
     }
 
@@ -400,7 +381,16 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
         let (dqkv, lse) = (ViewMut::of(dqkv), View::whole(lse));
-        attention_bwd::attention_bwd(&self.pool, self.isa, dqkv, View::of(dy), View::of(y), lse, View::of(qkv), params);
+        attention_bwd::attention_bwd(
+            &self.pool,
+            self.kernel(),
+            dqkv,
+            View::of(dy),
+            View::of(y),
+            lse,
+            View::of(qkv),
+            params,
+        );
         Ok(())
     }
 
@@ -415,7 +405,7 @@ impl Backend for Cpu {
         shapes::attention_cached(&y, cache, &qkv, segments, params)?;
         attention::attention_cached(
             &self.pool,
-            self.isa,
+            self.kernel(),
             ViewMut::of(y),
             ViewMut::whole(cache),
             View::of(qkv),

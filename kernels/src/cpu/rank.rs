@@ -37,11 +37,11 @@ pub(super) struct Both<'a> {
 struct Task<'a> {
     right: View<'a>,
     columns: Range<usize>,
-    sums: Vec<Rows<'a>>,
+    sums: Vec<Share<'a>>,
 }
 
 /// Their part of a sum.
-struct Rows<'a> {
+struct Share<'a> {
     left: usize,
     alpha: f32,
     /// Rows of the rank over the columns, or rows of the columns over the rank.
@@ -68,7 +68,7 @@ pub(super) fn rank_sums(pool: &Pool, kernel: Kernel, lefts: &[Left], both: Vec<B
                 out.tiles(std::iter::once(0..rank), width).into_iter().map(|tile| tile.rows).collect()
             };
             for (task, rows) in of_right.iter_mut().zip(all) {
-                task.sums.push(Rows { left, alpha, rows, is_turned });
+                task.sums.push(Share { left, alpha, rows, is_turned });
             }
         }
         tasks.extend(of_right.into_iter().filter(|task| !task.sums.is_empty()));
@@ -121,7 +121,7 @@ impl Task<'_> {
     }
 }
 
-impl Rows<'_> {
+impl Share<'_> {
     fn add(&mut self, ranks: Range<usize>, cols: Range<usize>, sums: &[f32], nr: usize) {
         let alpha = self.alpha;
         if self.is_turned {

@@ -357,9 +357,10 @@ impl<B: Backend> Layer<B> {
         let dy = branch(be, dx, (wide, scaled), scale, gain, &norm)?;
         let dattended = &mut scratch.dattended;
         be.reshape(dattended, x.at.rows, self.attention.heads.q_dim())?;
-        let (out, whole) = (Some(dattended.view_mut()), [0..x.at.cols]);
+        let (out, whole) = (Some(dattended.view_mut()), 0..x.at.cols);
+        let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut self.linears[o..=o], &acts.linears[o..=o]);
-        Linear::backward_all(module, be, out, dy.view(), &whole, acts.attended.view(), of_module, linear, pass)?;
+        Linear::backward_all(module, be, out, dy.view(), whole, acts.attended.view(), of_module, linear, pass)?;
         self.project_bwd(be, x, acts, scratch, positions, lowest, pass)?;
         if lowest {
             return Ok(());

@@ -178,8 +178,8 @@ impl<B: Backend> Linear<B> {
         pass: &Pass,
     ) -> Result<()> {
         if self.is_joined(x.at.rows, pass) {
-            let acts = std::slice::from_mut(acts);
-            return Self::join(std::slice::from_ref(self), be, y, &[0..self.out_features], x, acts, pass);
+            let (this, columns, acts) = (std::slice::from_ref(self), 0..self.out_features, std::slice::from_mut(acts));
+            return Self::join(this, be, y, std::slice::from_ref(&columns), x, acts, pass);
         }
         self.look_at(be, x)?;
         let w = self.weight.matrix();

@@ -117,9 +117,10 @@ impl<B: Backend> Mlp<B> {
         let (rows, down) = (x.rows(), columns.len());
         let MlpScratch { dgated, dgate_up, .. } = scratch;
         be.reshape(dgated, rows, *d_ff)?;
-        let (out, whole) = (Some(dgated.view_mut()), [0..x.cols()]);
+        let (out, whole) = (Some(dgated.view_mut()), 0..x.cols());
+        let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
-        Linear::backward_all(module, be, out, dy.view(), &whole, acts.gated.view(), of_module, linear, pass)?;
+        Linear::backward_all(module, be, out, dy.view(), whole, acts.gated.view(), of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
         be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
         be.reshape(dx, rows, x.cols())?;
