@@ -129,7 +129,7 @@ impl<D: Device> Cuda<D> {
         x: Place,
         branch: Option<(Place, Place)>,
         w: &Tensor<Self>,
-        params: &NormParams,
+        params: NormParams,
     ) -> Result<()> {
         let kernel = if is_short(w.cols()) { "rms_norm_short" } else { "rms_norm" };
         let call = self.call(kernel).either(&y).whole(rstd);
@@ -354,7 +354,7 @@ impl<D: Device> Backend for Cuda<D> {
         params: &NormParams,
     ) -> Result<()> {
         shapes::rms_norm(&y, rstd, &x, w)?;
-        self.norm(y.place(), rstd, x.place(), None, w, params)
+        self.norm(y.place(), rstd, x.place(), None, w, *params)
     }
 
     fn add_rms_norm(
@@ -369,7 +369,7 @@ impl<D: Device> Backend for Cuda<D> {
         shapes::same("add_rms_norm", &x, &branch)?;
         shapes::same("add_rms_norm", &sum.view(), &x)?;
         shapes::rms_norm(&y, rstd, &x, w)?;
-        self.norm(y.place(), rstd, x.place(), Some((sum.place(), branch.place())), w, params)
+        self.norm(y.place(), rstd, x.place(), Some((sum.place(), branch.place())), w, *params)
     }
 
     fn rms_norm_bwd(
