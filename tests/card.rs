@@ -117,6 +117,11 @@ fn the_self_test_passes_on_the_emulated_card() {
     assert!(card["device"].as_str().is_some_and(|device| device.contains("Emulated card")), "{card}");
 }
 
+/// A tiny model of the Llama family.
+fn fixture_model() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/llama/model").display().to_string()
+}
+
 /// Rows of a few words.
 fn rows(home: &Home) -> String {
     let row = |i: u32| {
@@ -133,7 +138,7 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     let Some(folder) = emulated() else { return };
     let home = Home::new();
     let (data, report) = (rows(&home), home.path("report.json"));
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/llama/model").display().to_string();
+    let model = fixture_model();
     let card = [
         ("EMULATED_CARDS", "2"),
         ("EMULATED_MEMORY", "13000000"),
@@ -163,4 +168,6 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     // What stays, what a step computes, and the smaller one after it.
     let late = number(&report, "late_allocations");
     assert!((3..=4).contains(&late), "{report}");
+    // Steps repeat, and so do their launches.
+    assert!(number(&report, "graph_runs") > 100 && number(&report, "graph_updates") > 10, "{report}");
 }

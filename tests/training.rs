@@ -5,6 +5,8 @@
 mod emulated;
 #[path = "training/gradients.rs"]
 mod gradients;
+#[path = "training/graphs.rs"]
+mod graphs;
 #[path = "training/learning.rs"]
 mod learning;
 #[path = "training/merged.rs"]

@@ -2,10 +2,12 @@
 #include "device.cuh"
 
 // What one step has in common for all parameters, computed in f64 by the host: decay = 1 - lr·wd,
-// rate = lr/c₁, spread = 1/√c₂, grow1 = 1 - β₁, grow2 = 1 - β₂.
+// rate = lr/c₁, spread = 1/√c₂, grow1 = 1 - β₁, grow2 = 1 - β₂. It lies in memory, so that the launches of every step
+// have the same arguments.
 struct Step {
   float decay, rate, spread, grow1, beta2, grow2, eps, gradient_scale;
 };
+DEVICE Step step_at(Ptr<const float> s) { return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]}; }
 
 // p = decay·p; m += grow1·(g - m); v = β₂v + grow2·g²; p -= rate·m / (√v·spread + eps)
 DEVICE float updated(const Step& s, float p, float* m, float* v, float g) {
@@ -16,9 +18,8 @@ DEVICE float updated(const Step& s, float p, float* m, float* v, float g) {
 }
 
 KERNEL(adamw, THREADS)
-(Ptr<float> p, Ptr<float> m, Ptr<float> v, Ptr<const float> g, i64 n, float decay, float rate, float spread, float grow1,
- float beta2, float grow2, float eps, float gradient_scale) {
-  Step step = {decay, rate, spread, grow1, beta2, grow2, eps, gradient_scale};
+(Ptr<float> p, Ptr<float> m, Ptr<float> v, Ptr<const float> g, i64 n, Ptr<const float> common) {
+  Step step = step_at(common);
   for (i64 e = thread_index(); e < n; e += thread_count()) {
     float first = m[e], second = v[e];
     p[e] = updated(step, p[e], &first, &second, g[e]);
@@ -55,10 +56,9 @@ DEVICE u8 dithered_code(Ptr<const float> values, float unit, u32 element, u32 st
 KERNEL(adamw_8bit, THREADS)
 (Ptr<float> p, Ptr<u8> m, Ptr<float> m_absmax, Ptr<u8> v, Ptr<float> v_absmax, Ptr<const float> g,
  Ptr<const float> signed_values, Ptr<const float> unsigned_values, Ptr<const u8> signed_cells,
- Ptr<const u8> unsigned_cells, i64 n, u32 step_number, int is_dithered, float decay, float rate, float spread,
- float grow1, float beta2, float grow2, float eps, float gradient_scale) {
+ Ptr<const u8> unsigned_cells, i64 n, u32 step_number, int is_dithered, Ptr<const float> common) {
   SHARED(float, scratch, WARPS);
-  Step step = {decay, rate, spread, grow1, beta2, grow2, eps, gradient_scale};
+  Step step = step_at(common);
   for (i64 block = blockIdx.x; block * THREADS < n; block += gridDim.x) {
     i64 e = block * THREADS + threadIdx.x;
     float first = 0.0f, second = 0.0f;

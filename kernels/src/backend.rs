@@ -7,6 +7,7 @@
 //! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
+use crate::adapted::{self, Adapted, AdaptedGradient};
 use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
 use crate::quant::eight_bit::{EightBit, Rounding};
@@ -253,6 +254,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn trim(&self) {}
     /// Give back the memory of `t` where that is the device's; `t` is empty then.
     fn release(&self, _t: &mut Tensor<Self>) {}
+    /// Begin what was asked for, without waiting for it.
+    fn submit(&self) -> Result<()> {
+        Ok(())
+    }
     /// Memory of the device; `None` where that is the computer's.
     fn memory(&self) -> Option<DeviceMemory> {
         None
@@ -298,6 +303,23 @@ pub trait Backend: Clone + Send + Sync + 'static {
     }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
+    /// `y[·, columns] = x·wᵀ + bias + scaling·(x·aᵀ)·bᵀ` of every part, whose columns ascend without overlap, and each
+    /// adapter's `x·aᵀ`. A device may round the factors of an adapter as it rounds those of a weight.
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        adapted::forward(self, y, x, parts)
+    }
+    /// The gradients of [`Backend::adapted`]: sets `dx` where it is wanted, adds to those of the adapters. dx, x:
+    /// `[rows, in]`; `parts` is not empty. What `dxa` holds afterwards is anything.
+    fn adapted_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward(self, dx, dy, x, parts, dxa)
+    }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;
 
@@ -440,6 +462,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// `Σ x²` in f64; not finite iff some element is not finite (or the sum overflows).
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64>;
+    /// The same over several tensors: the sum of their sums, in their order.
+    fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
+        all.iter().try_fold(0.0, |sum, x| Ok(sum + self.sum_squares(x)?))
+    }
     /// One `AdamW` step on parameters `p` with moments `m`, `v` and gradient `g`.
     fn adamw(
         &self,

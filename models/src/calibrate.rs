@@ -274,9 +274,11 @@ fn update<B: Backend>(decoder: &mut Decoder<B>) -> Result<f64> {
         decoder.prepare().map_err(device)?;
         for p in decoder.params_mut() {
             p.zero_grad(&be).map_err(device)?;
-            if let Some(grad) = p.grad() {
-                be.sum_squares(grad).map_err(device)?;
-            }
+        }
+        let all = decoder.params_mut();
+        let gradients: Vec<_> = all.into_iter().filter_map(|p| p.grad().map(|grad| &*grad)).collect();
+        be.sum_squares_of(&gradients).map_err(device)?;
+        for p in decoder.params_mut() {
             p.step(&be, &params).map_err(device)?;
         }
         times.push(begun.elapsed().as_secs_f64());

@@ -4,12 +4,15 @@
 // The environment says what kind of card it is:
 //   EMULATED_CARDS     how many (1)           EMULATED_DRIVER    version, as 12040
 //   EMULATED_CHIP      compute capability, as 75    EMULATED_MEMORY    bytes
-//   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched
+//   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched, or the call
+//   EMULATED_STALE     1: a graph that is told of other arguments keeps its old ones
 //   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
 //                      if another program had taken the rest
 //   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
-//                      launches, and how often memory was asked for after the first launch of adamw
+//                      launches, how often memory was asked for after the first launch of adamw, and of graphs: how many
+//                      were made, how often one ran, how many kernels ran so, how many got other arguments
 #include <mutex>
+#include <unordered_map>
 
 #include "kernels.cpp"
 
@@ -25,6 +28,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 // What happened on the card.
 struct Story {
   uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
+  uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0;
   bool has_learnt = false;
 } story;
 
@@ -32,9 +36,17 @@ void tell() {
   const char* path = getenv("EMULATED_REPORT");
   FILE* file = path == nullptr ? nullptr : fopen(path, "w");
   if (file == nullptr) return;
-  fprintf(file, "{\"allocations\": %llu, \"most_bytes\": %llu, \"launches\": %llu, \"late_allocations\": %llu}\n",
-          (unsigned long long)story.allocations, (unsigned long long)story.most, (unsigned long long)story.launches,
-          (unsigned long long)story.late);
+  const std::pair<const char*, uint64_t> numbers[] = {
+      {"allocations", story.allocations},       {"most_bytes", story.most},
+      {"launches", story.launches},             {"late_allocations", story.late},
+      {"graphs", story.graphs},                 {"graph_runs", story.graph_runs},
+      {"graph_kernels", story.graph_kernels},   {"graph_updates", story.graph_updates}};
+  const char* before = "{";
+  for (auto& [name, number] : numbers) {
+    fprintf(file, "%s\"%s\": %llu", before, name, (unsigned long long)number);
+    before = ", ";
+  }
+  fprintf(file, "}\n");
   fclose(file);
 }
 
@@ -48,29 +60,33 @@ Machine& card() {
   return *machine;
 }
 
-// A launch as the driver takes it: where each parameter lies.
+// A launch as the driver takes it: where each parameter lies. What it keeps of them is a copy.
 template <auto F> struct Packed;
 template <class... A, void (*F)(A...)> struct Packed<F> {
-  static std::string run(Machine& machine, emu::Index grid, emu::Index block, void** parameters) {
+  static std::vector<Arg> copy(void** parameters) {
     constexpr Kind kinds[] = {Take<A>::kind...};
-    Arg args[sizeof...(A)];
+    std::vector<Arg> args(sizeof...(A));
     for (size_t i = 0; i < sizeof...(A); i++) {
       bool is_long = kinds[i] == Address || kinds[i] == Long;
       args[i] = {0, kinds[i]};
       memcpy(&args[i].bits, parameters[i], is_long ? 8 : 4);
     }
-    return Entry<F>::run(machine, grid, block, args, sizeof...(A));
+    return args;
+  }
+  static std::string run(Machine& machine, emu::Index grid, emu::Index block, const std::vector<Arg>& args) {
+    return Entry<F>::run(machine, grid, block, args.data(), args.size());
   }
 };
 
 struct Function {
   const char* name;
-  std::string (*run)(Machine&, emu::Index, emu::Index, void**);
+  std::vector<Arg> (*copy)(void**);
+  std::string (*run)(Machine&, emu::Index, emu::Index, const std::vector<Arg>&);
 };
 
 const Function* function(const char* name) {
 #undef ENTRY
-#define ENTRY(name) {#name, Packed<name>::run}
+#define ENTRY(name) {#name, Packed<name>::copy, Packed<name>::run}
   static const Function all[] = {
 #include "entries.inc"
   };
@@ -79,6 +95,32 @@ const Function* function(const char* name) {
   }
   return nullptr;
 }
+
+// A kernel with its arguments.
+struct Work {
+  const Function* what;
+  emu::Index grid, block;
+  std::vector<Arg> args;
+};
+
+// The driver's own structure, as far as it is read.
+struct NodeParams {
+  const Function* what;
+  unsigned gx, gy, gz, bx, by, bz, shared;
+  void** parameters;
+};
+Work work(const NodeParams* p) {
+  return {p->what, {p->gx, p->gy, p->gz}, {p->bx, p->by, p->bz}, p->what->copy(p->parameters)};
+}
+
+// Kernels in a chain; a node is known by its address.
+struct Graph {
+  std::vector<std::unique_ptr<Work>> chain;
+};
+struct Executable {
+  std::vector<Work> chain;
+  std::unordered_map<const Work*, size_t> places;
+};
 
 enum : int { Success = 0, Invalid = 1, OutOfMemory = 2, NoDevice = 100, InvalidDevice = 101, NotFound = 500, Illegal = 700 };
 
@@ -143,13 +185,18 @@ ANSWER cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   return emu_read(&card(), to, from, bytes) == nullptr ? Success : Invalid;
 }
-ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned, void*, void** parameters, void**) {
-  std::lock_guard<std::mutex> guard(one_at_a_time);
+
+namespace {
+bool breaks(const char* name) {
   const char* broken = getenv("EMULATED_BREAKS");
-  if (broken != nullptr && strcmp(broken, what->name) == 0) return Illegal;
+  return broken != nullptr && strcmp(broken, name) == 0;
+}
+
+int run(const Work& work) {
+  const char* name = work.what->name;
+  if (breaks(name)) return Illegal;
   story.launches++;
-  if (strcmp(what->name, "adamw") == 0) {
+  if (strcmp(name, "adamw") == 0) {
     story.has_learnt = true;
     story.since++;
     const char* shrinks = getenv("EMULATED_SHRINKS");
@@ -158,11 +205,58 @@ ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned g
       card().capacity = bytes;
     }
   }
-  std::string error = what->run(card(), {gx, gy, gz}, {bx, by, bz}, parameters);
+  std::string error = work.what->run(card(), work.grid, work.block, work.args);
   if (error.empty()) return Success;
-  fprintf(stderr, "%s: %s\n", what->name, error.c_str());
+  fprintf(stderr, "%s: %s\n", name, error.c_str());
   return Illegal;
 }
+}  // namespace
+
+ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned, void*, void** parameters, void**) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  return run({what, {gx, gy, gz}, {bx, by, bz}, what->copy(parameters)});
+}
+ANSWER cuGraphCreate(Graph** graph, unsigned) { return *graph = new Graph, Success; }
+ANSWER cuGraphAddKernelNode_v2(Work** node, Graph* graph, Work* const* before, size_t count, const NodeParams* params) {
+  // Whatever does not wait for the kernel before could run beside it.
+  bool is_chain = graph->chain.empty() ? count == 0 : count == 1 && before[0] == graph->chain.back().get();
+  if (!is_chain) return fprintf(stderr, "a node of a graph does not wait for the one before\n"), Invalid;
+  graph->chain.push_back(std::make_unique<Work>(work(params)));
+  *node = graph->chain.back().get();
+  return Success;
+}
+ANSWER cuGraphInstantiateWithFlags(Executable** executable, Graph* graph, unsigned long long) {
+  if (breaks("cuGraphInstantiateWithFlags")) return Invalid;
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  story.graphs++;
+  *executable = new Executable;
+  for (auto& work : graph->chain) {
+    (*executable)->places[work.get()] = (*executable)->chain.size();
+    (*executable)->chain.push_back(*work);
+  }
+  return Success;
+}
+ANSWER cuGraphExecKernelNodeSetParams_v2(Executable* executable, Work* node, const NodeParams* params) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  auto place = executable->places.find(node);
+  // A node keeps its kernel.
+  if (place == executable->places.end() || params->what != node->what) return Invalid;
+  story.graph_updates++;
+  if (setting("EMULATED_STALE", 0) == 0) executable->chain[place->second] = work(params);
+  return Success;
+}
+ANSWER cuGraphLaunch(Executable* executable, void*) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  story.graph_runs++;
+  for (const Work& work : executable->chain) {
+    story.graph_kernels++;
+    if (int error = run(work)) return error;
+  }
+  return Success;
+}
+ANSWER cuGraphExecDestroy(Executable* executable) { return delete executable, Success; }
+ANSWER cuGraphDestroy(Graph* graph) { return delete graph, Success; }
 ANSWER cuGetErrorName(int error, const char** name) {
   *name = error == Illegal ? "CUDA_ERROR_ILLEGAL_ADDRESS" : error == OutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";
   return Success;

@@ -9,7 +9,7 @@ use peft_tests::emulated::{Schedule, gpu};
 const STEPS: u64 = 3;
 
 /// Three steps of `family` by `settings`: losses and norms, and the weights.
-fn train<B: Backend>(be: &B, family: &str, settings: &[&str]) -> (Vec<StepOutcome>, Vec<f32>) {
+pub(crate) fn train<B: Backend>(be: &B, family: &str, settings: &[&str]) -> (Vec<StepOutcome>, Vec<f32>) {
     let checkpoint = checkpoint(family);
     let rows = examples(checkpoint.spec().vocab_size, 4);
     let plan = plan(checkpoint.spec(), &rows, settings);

@@ -26,7 +26,10 @@ pub struct Context {
 impl Context {
     /// From the options of the command line and the environment.
     pub fn new(global: &GlobalArgs) -> Result<Self, Fault> {
-        let GlobalArgs { json, data_dir, backend, threads, offline } = global;
+        let GlobalArgs { json, data_dir, backend, threads, offline, no_graphs } = global;
+        if *no_graphs {
+            peft_models::engine::Engine::without_graphs();
+        }
         Ok(Self {
             json: *json,
             data_dir: data_directory(data_dir.as_deref())?,

@@ -76,6 +76,10 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
     };
     let unused =
         backend.unused_tiles.map_or_else(String::new, |why| format!("; its tile unit (AMX) is not used: {why}"));
+    let singly = backend
+        .graphs_off
+        .as_ref()
+        .map_or_else(String::new, |why| format!("; each launched by itself, no graphs: {why}"));
     let inside = match (&system.container, system.wsl) {
         (Some(kind), _) => format!(", inside {kind}"),
         (None, true) => ", inside WSL".to_owned(),
@@ -89,7 +93,7 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         format!("Free disk       {} in {}", bytes(*disk_free_bytes), data_dir.display()),
         format!("Graphics cards  {cards}"),
         format!("Used            {} with {} threads: {}", backend.name, backend.threads, backend.reason),
-        format!("Kernels         {}, fastest in {}{unused}", backend.kernels, backend.fastest_precision),
+        format!("Kernels         {}, fastest in {}{unused}{singly}", backend.kernels, backend.fastest_precision),
     ];
     for one in &hardware.selectable {
         let about = format!("{}, compute {}", bytes(one.memory_bytes), one.compute_capability);

@@ -9,6 +9,7 @@ use super::attention::{Columns, Run, clear_outside, largest, positions_per_task,
 use super::dots::in_pairs;
 use super::exp::exp;
 use super::gemm::steps;
+use super::panels::Kernel;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use crate::backend::{AttentionParams, CachedSegment, Heads};
@@ -53,14 +54,14 @@ fn width(head_dim: usize) -> usize {
 /// New keys and values go to the cache, then every new row attends over what its slot holds.
 pub(super) fn attention_cached(
     pool: &Pool,
-    isa: Isa,
+    kernel: Kernel,
     mut y: ViewMut,
     mut cache: ViewMut,
     qkv: View,
     segments: &[CachedSegment],
     params: &AttentionParams,
 ) {
-    let heads = params.heads;
+    let (isa, heads) = (kernel.isa, params.heads);
     let (group, hd) = (heads.n_heads / heads.n_kv_heads, heads.head_dim);
     let rounded = cache.cols() != 2 * heads.kv_dim();
     clear_outside(y.reborrow(), segments.iter().map(|s| s.start..s.start + s.len));
@@ -103,7 +104,7 @@ pub(super) fn attention_cached(
                 if rounded { numbers.split_at_mut(len * hd) } else { (&mut [][..], &mut [][..]) };
             let (keys, values) = (keys.rows(isa, 0..len, hd, of_keys), values.rows(isa, 0..len, hd, of_values));
             let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-            return run.attend(pool, isa, y, None);
+            return run.attend(pool, kernel, y, None);
         }
         attend_few(pool, isa, y, qkv, (keys, values), first, columns, params);
     });

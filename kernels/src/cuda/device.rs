@@ -79,6 +79,10 @@ pub trait Device: Send + Sync + 'static {
     fn has_wgmma(&self) -> bool {
         false
     }
+    /// Begin what was launched, without waiting for it: a machine may gather launches until somebody needs them.
+    fn submit(&self) -> Result<()> {
+        Ok(())
+    }
     /// Run `kernel` with as many blocks of so many threads.
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
 }

@@ -1,11 +1,13 @@
 //! NVIDIA's driver, found when the program runs: memory, the kernels it carries, and launches.
 //!
 //! Without a driver, with one that is too old, or without a card, [`Driver::open`] is an error with a reason. Everything
-//! runs on one stream, so that calls take effect in their order. What the card does not tell until later (a kernel that
-//! left its memory) shows at the next copy from it, as [`Error::Lost`].
+//! runs on one stream, so that calls take effect in their order; kernels wait in lists that become graphs (`graphs.rs`)
+//! until somebody needs what they do. What the card does not tell until later (a kernel that left its memory) shows at
+//! the next copy from it, as [`Error::Lost`].
 
 use super::arena::{self, Arena};
 use super::device::{Arg, Device, DeviceMemory};
+use super::graphs::{self, Failure, Graphs};
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -66,6 +68,8 @@ pub struct Driver {
     name: String,
     wgmma: bool,
     arena: Mutex<Arena>,
+    /// Taken after `arena` where both are.
+    graphs: Mutex<Graphs>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
 }
@@ -73,7 +77,7 @@ pub struct Driver {
 // SAFETY: the handles are names that the driver gave out. Its functions may be called from any thread that has made
 // the context its own (`bind`), at the same time too.
 unsafe impl Send for Driver {}
-// SAFETY: as above; the arena has a lock of its own.
+// SAFETY: as above; arena and graphs have locks of their own.
 unsafe impl Sync for Driver {}
 
 /// Free and total memory of a card, in bytes.
@@ -90,7 +94,7 @@ fn unavailable(reason: impl Into<String>) -> Error {
 }
 
 /// The driver's own words for an error.
-fn words(e: DriverError) -> String {
+pub(super) fn words(e: DriverError) -> String {
     let text = |found: std::result::Result<&std::ffi::CStr, DriverError>| {
         found.map_or_else(|_| format!("error {}", e.0 as u32), |text| text.to_string_lossy().into_owned())
     };
@@ -101,18 +105,26 @@ fn lost(what: &str, e: DriverError) -> Error {
     Error::Lost { reason: format!("{what}: {}", words(e)) }
 }
 
+fn unstarted((kernel, e): Failure) -> Error {
+    lost(&format!("the graphics card did not start {kernel}"), e)
+}
+
+/// The first of `names` that the driver, which is loaded, does not have.
+fn missing(names: &[&'static str]) -> Option<&'static str> {
+    // SAFETY: the library is there; symbols are looked up and not called.
+    unsafe {
+        let library = sys::culib();
+        names.iter().find(|name| library.get::<*const c_void>(name.as_bytes()).is_err()).copied()
+    }
+}
+
 /// Looks for the driver and starts it; then for its functions, before any of them is called.
 fn start() -> Result<()> {
     // SAFETY: loads the library if there is one, whose own start is the driver's business.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable("no NVIDIA driver was found on this computer"));
     }
-    // SAFETY: the library is there; symbols are looked up and not called.
-    let missing = unsafe {
-        let library = sys::culib();
-        NEEDED.iter().find(|name| library.get::<*const c_void>(name.as_bytes()).is_err())
-    };
-    if let Some(name) = missing {
+    if let Some(name) = missing(&NEEDED) {
         return Err(Error::OldDriver { reason: format!("NVIDIA's driver is too old: it has no {name}") });
     }
     result::init().map_err(|e| match e.0 {
@@ -204,11 +216,82 @@ impl Driver {
             name: format!("{name}, {}.{}", chip.0, chip.1),
             wgmma: false,
             arena: Mutex::default(),
+            graphs: Mutex::new(Graphs::without("the card was not examined yet")),
             asked: AtomicU64::new(0),
         };
         driver.bind()?;
         driver.load(chip)?;
+        driver.begin_graphs();
         Ok(driver)
+    }
+
+    /// Use graphs where the driver has them and they do here what single launches do.
+    fn begin_graphs(&self) {
+        let reason = if let Some(name) = missing(&graphs::NEEDED) {
+            Some(format!("the driver has no {name}"))
+        } else {
+            self.graphs().begin();
+            match self.replays_correctly() {
+                Ok(true) => None,
+                Ok(false) => Some("they do not compute what single launches do".to_owned()),
+                Err(e) => Some(e.to_string()),
+            }
+        };
+        let has_stopped = self.graphs().off().is_some();
+        if let Some(reason) = reason.filter(|_| !has_stopped) {
+            // A card that stopped says so at the next call.
+            let _unstarted = self.graphs().stop(reason);
+        }
+    }
+
+    /// The same list of kernels four times, of which one has another argument each time: launched, made a graph, and
+    /// replayed.
+    fn replays_correctly(&self) -> Result<bool> {
+        const QUARTER: usize = 256;
+        let at = self.alloc(4 * QUARTER)?;
+        let round = |last: f32| -> Result<bool> {
+            let wanted = [0.25, 0.5, 0.75, last];
+            for (i, value) in wanted.into_iter().enumerate() {
+                let numbers = (QUARTER / 4) as u64;
+                let to = Arg::Address(at + (i * QUARTER) as u64);
+                let args = [to, Arg::Long(numbers), Arg::Long(1), Arg::Long(numbers), Arg::Single(value)];
+                self.launch("fill_window", 1, 256, &args)?;
+            }
+            let mut bytes = [0; 4 * QUARTER];
+            self.download(&mut bytes, at)?;
+            let holds =
+                |(quarter, value): (&[u8], f32)| quarter.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b) == value);
+            Ok(bytes.chunks(QUARTER).zip(wanted).all(holds))
+        };
+        let all = [1.0, 2.0, 3.0, 4.0].into_iter().map(round).collect::<Result<Vec<bool>>>();
+        self.free(at);
+        Ok(all?.into_iter().all(|is_right| is_right) && self.graphs().replayed() == 3)
+    }
+
+    /// Launch every kernel by itself from here on.
+    pub fn without_graphs(&self) -> Result<()> {
+        self.bind()?;
+        self.graphs().stop("they were switched off".to_owned()).map_err(unstarted)
+    }
+
+    /// Why kernels are launched one by one; `None`: lists of them that come again are launched as graphs.
+    pub fn graphs_off(&self) -> Option<String> {
+        self.graphs().off().map(str::to_owned)
+    }
+
+    /// How many lists of kernels were launched as graphs.
+    pub fn replayed(&self) -> u64 {
+        self.graphs().replayed()
+    }
+
+    fn graphs(&self) -> MutexGuard<'_, Graphs> {
+        // Its content is whole between any two calls.
+        self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begin what was launched. The card's context is that of this thread.
+    fn run_launched(&self) -> Result<()> {
+        self.graphs().run().map_err(unstarted)
     }
 
     fn load(&mut self, chip: (i32, i32)) -> Result<()> {
@@ -310,6 +393,7 @@ fn give_back(arena: &mut Arena) {
 impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
+            self.graphs().forget();
             give_back(&mut self.arena());
             for module in std::mem::take(&mut self.modules) {
                 // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
@@ -334,6 +418,7 @@ impl Device for Driver {
         self.bind()?;
         let mut given = self.block(&mut arena, arena::block_for(bytes));
         if given.is_err() {
+            self.run_launched()?;
             give_back(&mut arena);
             given = self.block(&mut arena, arena::rounded(bytes));
         }
@@ -348,6 +433,7 @@ impl Device for Driver {
     fn reserve(&self, bytes: usize) -> Result<()> {
         self.bind()?;
         let mut arena = self.arena();
+        self.run_launched()?;
         give_back(&mut arena);
         self.block(&mut arena, arena::rounded(bytes)).map_err(|e| refused(e, bytes))
     }
@@ -355,7 +441,9 @@ impl Device for Driver {
     fn trim(&self) {
         // A card that was lost has nothing to give back.
         if self.bind().is_ok() {
-            give_back(&mut self.arena());
+            let mut arena = self.arena();
+            let _unstarted = self.run_launched();
+            give_back(&mut arena);
         }
     }
 
@@ -368,6 +456,7 @@ impl Device for Driver {
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.bind()?;
+        self.run_launched()?;
         // SAFETY: `Memory` keeps within what `alloc` gave.
         let copied = unsafe { result::memcpy_htod_sync(address, bytes) };
         copied.map_err(|e| lost("the graphics card takes no data", e))
@@ -375,6 +464,7 @@ impl Device for Driver {
 
     fn download(&self, bytes: &mut [u8], address: u64) -> Result<()> {
         self.bind()?;
+        self.run_launched()?;
         // SAFETY: `Memory` keeps within what `alloc` gave.
         let copied = unsafe { result::memcpy_dtoh_sync(bytes, address) };
         copied.map_err(|e| lost("the graphics card stopped", e))
@@ -388,14 +478,13 @@ impl Device for Driver {
         self.bind()?;
         let missing = || unavailable(format!("no kernel {kernel} in this program"));
         let function = *self.functions.get(kernel).ok_or_else(missing)?;
-        // Low bytes first: a parameter of four bytes reads the first four.
-        let mut values: Vec<u64> = args.iter().map(|arg| arg.bits().to_le()).collect();
-        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
-        let (grid, block, stream) = ((blocks, 1, 1), (threads, 1, 1), std::ptr::null_mut());
-        // SAFETY: the emulation compares every call's arguments with the kernel's parameters, and every access with
-        // the memory it may touch (`tests/conformance`); the driver copies the parameters before it returns.
-        let launched = unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut places) };
-        launched.map_err(|e| lost(&format!("the graphics card did not start {kernel}"), e))
+        let values = args.iter().map(|arg| arg.bits());
+        self.graphs().push(kernel, function, (blocks, threads), values).map_err(unstarted)
+    }
+
+    fn submit(&self) -> Result<()> {
+        self.bind()?;
+        self.run_launched()
     }
 }
 

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `driver.rs`, `arena.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
@@ -21,6 +21,7 @@ mod call;
 pub mod device;
 pub mod driver;
 mod few;
+mod graphs;
 mod loss;
 mod memory;
 mod optim;
@@ -190,6 +191,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.memory()
     }
 
+    fn submit(&self) -> Result<()> {
+        self.device.submit()
+    }
+
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
         shapes::upload(t, data)?;
         t.buf.write(&memory::to_bytes(data))
@@ -257,6 +262,8 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
         shapes::embed(&y, tokens, dims(table))?;
+        // Every pass over a model begins with this.
+        self.recent.next_pass();
         let chosen = self.small("embed", tokens)?;
         match table {
             Matrix::Frozen(w) => w.look_up(&self.device, y.place(), &chosen, tokens.len(), scale),
@@ -500,7 +507,11 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {
-        self.squares(x)
+        self.squares(&[x])
+    }
+
+    fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
+        self.squares(all)
     }
 
     fn adamw(

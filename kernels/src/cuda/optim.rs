@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Blocks whose sums the processor adds up.
 const PARTIAL: usize = 1024;
 
+/// The most of them, over several tensors, that one copy brings: a small piece of memory.
+const TOGETHER: usize = 6 * PARTIAL;
+
 /// The maps of 8-bit moments on the device.
 pub(super) struct Maps<D: Device> {
     signed: Map<D>,
@@ -62,8 +65,9 @@ impl<D: Device> Cuda<D> {
         g: &Tensor<Self>,
         params: &AdamW,
     ) -> Result<()> {
+        let common = self.small("adamw", &common(params))?;
         let call = Call::new(&*self.device, "adamw").whole(p).whole(m).whole(v).whole(g).size(p.len());
-        call.numbers(common(params)).elements(p.len())
+        call.memory(&common).elements(p.len())
     }
 
     pub(super) fn step_8bit(
@@ -77,21 +81,48 @@ impl<D: Device> Cuda<D> {
     ) -> Result<()> {
         const { assert!(BLOCK == THREADS as usize, "a thread has an element of a block") }
         let (signed, unsigned) = (&self.maps.signed, &self.maps.unsigned);
+        let common = self.small("adamw", &common(params))?;
         let call = Call::new(&*self.device, "adamw_8bit").whole(p);
         let call = call.memory(&m.codes).whole(&m.absmax).memory(&v.codes).whole(&v.absmax).whole(g);
         let call = call.memory(&signed.values).memory(&unsigned.values).memory(&signed.cells).memory(&unsigned.cells);
         let call = call.size(p.len()).word(params.step).flag(rounding == Rounding::Dithered);
-        call.numbers(common(params)).elements(p.len())
+        call.memory(&common).elements(p.len())
     }
 
-    pub(super) fn squares(&self, x: &Tensor<Self>) -> Result<f64> {
-        let blocks = x.len().div_ceil(THREADS as usize).min(PARTIAL);
-        if blocks == 0 {
-            return Ok(0.0);
+    /// The sum over all of `tensors`, of each for itself first; few copies from the device for all of them.
+    pub(super) fn squares(&self, tensors: &[&Tensor<Self>]) -> Result<f64> {
+        let mut sum = 0.0;
+        let mut rest = tensors;
+        while !rest.is_empty() {
+            let mut blocks = 0;
+            let fits = |x: &&&Tensor<Self>| {
+                blocks += blocks_of(x);
+                blocks <= TOGETHER
+            };
+            let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            sum = self.some_squares(some)?.into_iter().fold(sum, |sum, of_one| sum + of_one);
+            rest = others;
         }
-        let partial = Memory::uninit(&self.device, "sum_squares", blocks, size_of::<f64>())?;
-        Call::new(&*self.device, "sum_squares").memory(&partial).whole(x).size(x.len()).blocks(blocks)?;
-        let bytes = partial.read()?;
-        Ok(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).sum())
+        Ok(sum)
     }
+
+    /// The sum of each.
+    fn some_squares(&self, tensors: &[&Tensor<Self>]) -> Result<Vec<f64>> {
+        let all = tensors.iter().map(|x| blocks_of(x)).sum();
+        let partial = Memory::uninit(&self.device, "sum_squares", all, size_of::<f64>())?;
+        let mut first = 0;
+        for x in tensors {
+            let at = partial.address() + (first * size_of::<f64>()) as u64;
+            Call::new(&*self.device, "sum_squares").address(at).whole(*x).size(x.len()).blocks(blocks_of(x))?;
+            first += blocks_of(x);
+        }
+        let bytes = partial.read()?;
+        let mut numbers = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b));
+        Ok(tensors.iter().map(|x| numbers.by_ref().take(blocks_of(x)).sum()).collect())
+    }
+}
+
+/// Blocks that sum up the squares of `x`.
+fn blocks_of<D: Device>(x: &Tensor<Cuda<D>>) -> usize {
+    x.len().div_ceil(THREADS as usize).min(PARTIAL)
 }

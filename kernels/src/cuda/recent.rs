@@ -5,44 +5,86 @@ use super::device::Device;
 use super::memory::Memory;
 use crate::error::Result;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Lists that are kept, and the longest of them in bytes.
 const KEPT: usize = 32;
 const LONGEST: usize = 1 << 20;
 
 /// A list and where it lies.
-type Entry<D> = (Vec<u8>, Arc<Memory<D>>);
+struct Entry<D: Device> {
+    op: &'static str,
+    bytes: Vec<u8>,
+    memory: Arc<Memory<D>>,
+    /// The last pass that used it.
+    pass: u64,
+}
 
-/// The lists, the one used last at the end.
-pub(super) struct Recent<D: Device>(Mutex<VecDeque<Entry<D>>>);
+/// The lists.
+struct Lists<D: Device> {
+    /// The one used last at the end.
+    kept: VecDeque<Entry<D>>,
+    pass: u64,
+}
+
+impl<D: Device> Lists<D> {
+    /// A list of the same operation and length that this pass has not used, and nobody else: the next pass finds its
+    /// lists where the last one had them, so that its launches have the same arguments.
+    fn outdated(&self, op: &'static str, len: usize) -> Option<usize> {
+        self.kept
+            .iter()
+            .position(|e| e.op == op && e.bytes.len() == len && e.pass < self.pass && Arc::strong_count(&e.memory) == 1)
+    }
+}
+
+/// The lists, behind a lock.
+pub(super) struct Recent<D: Device>(Mutex<Lists<D>>);
 
 impl<D: Device> Recent<D> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(VecDeque::new()))
+        Self(Mutex::new(Lists { kept: VecDeque::new(), pass: 0 }))
+    }
+
+    fn lists(&self) -> MutexGuard<'_, Lists<D>> {
+        // Its content is whole between any two calls.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keep none of them any longer.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lists().kept.clear();
+    }
+
+    /// Another pass over a model begins.
+    pub(super) fn next_pass(&self) {
+        self.lists().pass += 1;
     }
 
     /// Memory that holds `bytes` and is only read.
     pub(super) fn holding(&self, device: &Arc<D>, op: &'static str, bytes: Vec<u8>) -> Result<Arc<Memory<D>>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.iter().position(|(known, _)| *known == bytes)
-            && let Some(entry) = kept.remove(found)
+        let mut lists = self.lists();
+        let pass = lists.pass;
+        let known = lists.kept.iter().position(|e| e.bytes == bytes);
+        let found = known.or_else(|| lists.outdated(op, bytes.len()));
+        if let Some(found) = found
+            && let Some(mut entry) = lists.kept.remove(found)
         {
-            let memory = Arc::clone(&entry.1);
-            kept.push_back(entry);
+            if known.is_none() {
+                // Launches made before still find the old numbers: everything takes effect in its order.
+                entry.memory.write(&bytes)?;
+                entry.bytes = bytes;
+            }
+            entry.pass = pass;
+            let memory = Arc::clone(&entry.memory);
+            lists.kept.push_back(entry);
             return Ok(memory);
         }
         let memory = Arc::new(Memory::holding(device, op, &bytes)?);
         if bytes.len() <= LONGEST {
-            if kept.len() == KEPT {
-                kept.pop_front();
+            if lists.kept.len() == KEPT {
+                lists.kept.pop_front();
             }
-            kept.push_back((bytes, Arc::clone(&memory)));
+            lists.kept.push_back(Entry { op, bytes, memory: Arc::clone(&memory), pass });
         }
         Ok(memory)
     }

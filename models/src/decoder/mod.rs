@@ -309,16 +309,22 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass, false)?;
-        self.head_loss(acts, batch, None, adapters)
+        self.head_pass(acts, batch, None, adapters)?;
+        self.scores(acts)
     }
 
-    fn head_loss(
+    fn scores(&self, acts: &Activations<B>) -> Result<Scores> {
+        Ok(Scores { loss: self.be.download(&acts.loss)?, correct: self.be.download(&acts.correct)? })
+    }
+
+    /// Loss of every position to `acts`, and with a scale the gradient of the head's input.
+    fn head_pass(
         &mut self,
         acts: &mut Activations<B>,
         batch: &Batch,
         gradient_scale: Option<f32>,
         tuned: bool,
-    ) -> Result<Scores> {
+    ) -> Result<()> {
         let Self { be, spec, embedding, head, saved, .. } = self;
         let rows = batch.tokens.len();
         let params =
@@ -328,8 +334,7 @@ impl<B: Backend> Decoder<B> {
         be.reshape(&mut acts.dnormed, rows, spec.hidden_size)?;
         let (matrix, dw) = saved.head_and_grad(head.as_mut().unwrap_or(embedding), tuned);
         let (dx, dw) = if gradient_scale.is_some() { (Some(acts.dnormed.view_mut()), dw) } else { (None, None) };
-        be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)?;
-        Ok(Scores { loss: be.download(&acts.loss)?, correct: be.download(&acts.correct)? })
+        be.head_loss(&mut acts.loss, &mut acts.correct, dx, dw, acts.normed.view(), matrix, &batch.targets, &params)
     }
 
     /// Forward and backward: gradients are added, times `gradient_scale`.
@@ -340,17 +345,20 @@ impl<B: Backend> Decoder<B> {
         gradient_scale: f32,
         dropout: (u64, u64),
     ) -> Result<Scores> {
-        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_loss(acts, batch, Some(gradient_scale), true))
+        self.learn(acts, batch, dropout, |decoder, acts| decoder.head_pass(acts, batch, Some(gradient_scale), true))?;
+        // Only now: a device computes the way back meanwhile.
+        self.be.submit()?;
+        self.scores(acts)
     }
 
     /// Forward, the head's gradient by `head`, and the way back.
-    fn learn(
+    fn learn<R>(
         &mut self,
         acts: &mut Activations<B>,
         batch: &Batch,
         dropout: (u64, u64),
-        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<Scores>,
-    ) -> Result<Scores> {
+        head: impl FnOnce(&mut Self, &mut Activations<B>) -> Result<R>,
+    ) -> Result<R> {
         let rows = batch.tokens.len();
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..rows, dropout: Some(dropout) };

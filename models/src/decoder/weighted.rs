@@ -21,7 +21,8 @@ impl<B: Backend> Decoder<B> {
         self.learn(acts, batch, dropout, |decoder, acts| {
             let base = decoder.head.as_ref().unwrap_or(&decoder.embedding);
             let frozen = decoder.saved.head.is_none() && matches!(base, Weights::Frozen(_));
-            let scores = decoder.head_loss(acts, batch, frozen.then_some(1.0), true)?;
+            decoder.head_pass(acts, batch, frozen.then_some(1.0), true)?;
+            let scores = decoder.scores(acts)?;
             let weights = weigh(&scores);
             for run in runs(&weights, &batch.targets) {
                 if frozen {

@@ -10,6 +10,7 @@ use peft_kernels::selftest::{self, Check};
 use peft_kernels::{Backend, Error};
 use peft_plan::{Arithmetic, Fault, Result};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Chosen {
     pub reason: String,
     /// Memory of the card, where it is one.
     pub memory: Option<CardMemory>,
+    /// Why launches that come again are no graphs there; `None`: they are, or it is no card.
+    pub graphs_off: Option<String>,
 }
 
 /// What became of a name.
@@ -66,7 +69,23 @@ pub(super) fn open(backend: &str) -> Choice {
 
 /// The card that `backend` names, however it computes: for the examination that a person asks for.
 pub(super) fn unexamined(backend: &str) -> Option<Result<Cuda<Driver>>> {
-    number(backend).map(|ordinal| Driver::open(ordinal).and_then(Cuda::new).map_err(device))
+    number(backend).map(|ordinal| driver(ordinal).and_then(Cuda::new).map_err(device))
+}
+
+/// Whether cards are opened without graphs.
+static NO_GRAPHS: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn without_graphs() {
+    NO_GRAPHS.store(true, Ordering::Relaxed);
+}
+
+/// Card number `ordinal` as it was asked for.
+fn driver(ordinal: usize) -> Result<Driver, Error> {
+    let driver = Driver::open(ordinal)?;
+    if NO_GRAPHS.load(Ordering::Relaxed) {
+        driver.without_graphs()?;
+    }
+    Ok(driver)
 }
 
 /// Comparisons of what `card` computes from rounded factors.
@@ -81,10 +100,11 @@ pub(super) fn is_used(backend: &str) -> bool {
 
 /// What `backend` is opened as, and why.
 pub(super) fn choice(backend: &str) -> Result<Chosen> {
-    let processor = |reason: String| Ok(Chosen { name: "cpu", reason, memory: None });
+    let processor = |reason: String| Ok(Chosen { name: "cpu", reason, memory: None, graphs_off: None });
     let card = |card: &Cuda<Driver>, asked: &str| {
         let memory = card.device().memory().map_err(device)?;
-        Ok(Chosen { name: "cuda", reason: format!("{} {asked}", card.device().card_name()), memory: Some(memory) })
+        let reason = format!("{} {asked}", card.device().card_name());
+        Ok(Chosen { name: "cuda", reason, memory: Some(memory), graphs_off: card.device().graphs_off() })
     };
     match (number(backend), backend) {
         (Some(ordinal), _) => card(&examined(ordinal).map_err(device)?, "was asked for"),
@@ -144,7 +164,7 @@ fn examined(ordinal: usize) -> Result<Cuda<Driver>, Error> {
         known.open = Some(open.clone());
         return Ok(open);
     }
-    let opened = Driver::open(ordinal).and_then(Cuda::new).and_then(|card| {
+    let opened = driver(ordinal).and_then(Cuda::new).and_then(|card| {
         if !known.examined {
             examine(&card)?;
             card.trim();

@@ -117,6 +117,11 @@ impl Engine {
         card::close();
     }
 
+    /// Cards that this process opens from now on launch every kernel by itself.
+    pub fn without_graphs() {
+        card::without_graphs();
+    }
+
     /// What `backend` would be opened as, and why.
     pub fn choice(backend: &str) -> Result<Chosen> {
         card::choice(backend)

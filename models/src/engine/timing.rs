@@ -83,12 +83,9 @@ fn step<B: Backend>(
     decoder.prepare()?;
     let scale = 1.0 / batch.trained_tokens().max(1) as f32;
     decoder.train_pass(acts, batch, scale, (plan.seed, u64::from(number)))?;
-    let mut squares = 0.0;
-    for p in decoder.params_mut() {
-        if let Some(grad) = p.grad() {
-            squares += be.sum_squares(grad)?;
-        }
-    }
+    let params = decoder.params_mut();
+    let gradients: Vec<_> = params.into_iter().filter_map(|p| p.grad().map(|grad| &*grad)).collect();
+    let squares = be.sum_squares_of(&gradients)?;
     // Small, so that made-up tokens lead nowhere; clipped, as a run does.
     let params = AdamW {
         learning_rate: 1e-5,
@@ -99,5 +96,6 @@ fn step<B: Backend>(
         step: number + 1,
         gradient_scale: (1.0 / squares.sqrt().max(1.0)) as f32,
     };
-    decoder.params_mut().into_iter().try_for_each(|p| p.step(be, &params))
+    decoder.params_mut().into_iter().try_for_each(|p| p.step(be, &params))?;
+    be.submit()
 }

@@ -80,13 +80,9 @@ pub(super) fn update<B: Backend>(
     loss: f64,
 ) -> Result<f64> {
     let be = decoder.be.clone();
-    let mut squares = 0.0;
-    for p in decoder.params_mut() {
-        if let Some(grad) = p.grad() {
-            squares += be.sum_squares(grad).map_err(device)?;
-        }
-    }
-    let gradient_norm = squares.sqrt();
+    let params = decoder.params_mut();
+    let gradients: Vec<_> = params.into_iter().filter_map(|p| p.grad().map(|grad| &*grad)).collect();
+    let gradient_norm = be.sum_squares_of(&gradients).map_err(device)?.sqrt();
     if !loss.is_finite() || !gradient_norm.is_finite() {
         return Ok(gradient_norm);
     }
@@ -108,5 +104,6 @@ pub(super) fn update<B: Backend>(
     for p in decoder.params_mut() {
         p.step(&be, &params).map_err(device)?;
     }
+    be.submit().map_err(device)?;
     Ok(gradient_norm)
 }

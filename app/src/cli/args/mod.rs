@@ -82,6 +82,9 @@ pub struct GlobalArgs {
     /// Never use the network, also where a command would
     #[arg(long, global = true)]
     pub offline: bool,
+    /// On a graphics card, launch every kernel by itself; for measurements and for looking for faults
+    #[arg(long, global = true, hide = true)]
+    pub no_graphs: bool,
 }
 
 /// The commands.

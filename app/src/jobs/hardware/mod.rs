@@ -86,6 +86,8 @@ pub struct Chosen {
     pub fastest_precision: &'static str,
     /// Why the processor's unit for tiles of bf16 (AMX) is not used, where it has one.
     pub unused_tiles: Option<&'static str>,
+    /// Why a card is given its kernels one by one and not as graphs; nothing where it is not, or no card computes.
+    pub graphs_off: Option<String>,
 }
 
 /// Look at the machine. `chosen`: what is computed with; `backend`: what was asked for; `threads`: how many compute.
@@ -121,6 +123,7 @@ pub fn probe(
             kernels: if is_card { chosen.name } else { kernels.name() },
             fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
             unused_tiles: peft_kernels::cpu::Cpu::unused_tiles(),
+            graphs_off: chosen.graphs_off.clone(),
         },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),

@@ -1,0 +1,100 @@
+//! What runs through the driver's own calls on an emulated card: launches as graphs or one by one, the same bits
+//! (issue 8, 2).
+//!
+//! A driver is looked for where a process began, so that each test starts its second half as a process of its own.
+
+use crate::emulated::train;
+use crate::tiny::{checkpoint, decoder, examples, plan};
+use peft_kernels::Error;
+use peft_kernels::cuda::driver::Driver;
+use peft_kernels::cuda::{Cuda, Precision};
+use peft_models::generate::{GenerateOptions, Prompt, Sampling, generate};
+use peft_tests::emulated::driver;
+use std::ops::ControlFlow;
+use std::process::Command;
+
+/// Run the ignored test `name` beside an emulated driver; nothing where no card can be emulated.
+fn second_half(name: &str, card: &[(&str, &str)]) {
+    let folder = match driver() {
+        Ok(folder) => folder,
+        Err(Error::Unavailable { .. }) => return,
+        Err(e) => panic!("{e}"),
+    };
+    let mut command = Command::new(std::env::current_exe().expect("a test has a program"));
+    command.args(["--ignored", "--exact", "--nocapture", &format!("graphs::{name}")]);
+    command.env("LD_LIBRARY_PATH", folder).env_remove("CUDA_VISIBLE_DEVICES").envs(card.iter().copied());
+    let output = command.output().expect("the test starts");
+    let all = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && all.contains("1 passed") && !all.contains("still holds"), "{card:?}\n{all}");
+}
+
+/// The emulated card, with graphs or without.
+fn card(graphs: bool) -> Cuda<Driver> {
+    let driver = Driver::open(0).expect("an emulated card");
+    if !graphs {
+        driver.without_graphs().expect("nothing was launched");
+    }
+    Cuda::new(driver).expect("a card")
+}
+
+#[test]
+fn steps_and_answers_have_the_same_bits_with_graphs_and_without() {
+    second_half("same_bits", &[("EMULATED_SCHEDULE", "3")]);
+}
+
+#[test]
+#[ignore = "the second half of the test above it"]
+fn same_bits() {
+    // Dropout: every step has other streams. The last sizes come again, so that whole steps are replayed.
+    let settings = ["adapter.method=qlora", "adapter.dropout=0.1"];
+    let [with, without] = [true, false].map(|graphs| {
+        let be = card(graphs).with_precision(Precision::Bf16);
+        let (steps, weights) = train(&be, "llama", &settings);
+        let numbers: Vec<_> = steps.iter().map(|s| (s.loss.to_bits(), s.gradient_norm.to_bits())).collect();
+        let weights: Vec<u32> = weights.iter().map(|w| w.to_bits()).collect();
+        (numbers, weights, be.device().replayed())
+    });
+    assert_eq!((&with.0, &with.1), (&without.0, &without.1));
+    // Three of the trial when a card is opened.
+    assert!(with.2 >= 3 + 6 && without.2 == 3, "{} and {}", with.2, without.2);
+
+    let [with, without] = [true, false].map(|graphs| {
+        let be = card(graphs);
+        let answer = answer(&be, &Sampling::default());
+        (answer, be.device().replayed())
+    });
+    assert_eq!(with.0, without.0);
+    assert!(with.1 >= 3 + 10 && without.1 == 3, "{} and {}", with.1, without.1);
+}
+
+/// Twelve tokens after a prompt of five.
+fn answer(be: &Cuda<Driver>, sampling: &Sampling) -> Vec<u32> {
+    let checkpoint = checkpoint("llama");
+    let rows = examples(checkpoint.spec().vocab_size, 4);
+    let mut decoder = decoder(be, &checkpoint, &plan(checkpoint.spec(), &rows, &[]));
+    let mut acts = decoder.activations(true).expect("activations");
+    let prompts = [Prompt { ids: vec![3, 1, 4, 1, 5], adapter: false }];
+    let options = GenerateOptions { sampling: *sampling, max_new_tokens: 12, ..GenerateOptions::default() };
+    let done = generate(&mut decoder, &mut acts, &prompts, &options, &mut |_, _| ControlFlow::Continue(()));
+    done.expect("an answer").answers.remove(0).ids
+}
+
+/// Where the driver refuses graphs or keeps what it should forget, kernels are launched one by one, and why is known.
+#[test]
+fn graphs_that_cannot_be_used_are_not_used_and_the_reason_is_told() {
+    for (card, reason) in [
+        (("EMULATED_SCHEDULE", "0"), ""),
+        (("EMULATED_BREAKS", "cuGraphInstantiateWithFlags"), "the driver refused one: an error of the emulated card"),
+        (("EMULATED_STALE", "1"), "they do not compute what single launches do"),
+    ] {
+        second_half("tells_why", &[card, ("REASON", reason)]);
+    }
+}
+
+#[test]
+#[ignore = "the second half of the test above it"]
+fn tells_why() {
+    let wanted = std::env::var("REASON").expect("the first half says it");
+    let told = card(true).device().graphs_off().unwrap_or_default();
+    assert!(told.contains(&wanted) && told.is_empty() == wanted.is_empty(), "{told:?} is not {wanted:?}");
+}
