@@ -392,8 +392,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         qkv: In<Self>,
         params: &AttentionParams,
     ) -> Result<()>;
-    /// Store keys and values of the new rows in the cache `[slots, 2·kv_dim]` (key, then value), then attend over
-    /// everything the slot holds. `params.segments` is not read.
+    /// Columns of a row of a cache for [`Backend::attention_cached`]: the numbers of key and value, unless this device
+    /// was told to keep them in fewer bits.
+    fn cache_columns(&self, heads: &Heads) -> usize {
+        2 * heads.kv_dim()
+    }
+    /// Store keys and values of the new rows in the cache `[slots, 2·kv_dim]` (key, then value; or as many columns as
+    /// [`Backend::cache_columns`] says), then attend over everything the slot holds. `params.segments` is not read.
     fn attention_cached(
         &self,
         y: Out<Self>,
