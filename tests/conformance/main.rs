@@ -166,6 +166,22 @@ fn tiles_are_for_rounded_factors_alone() {
     }
 }
 
+/// A run that was begun with other kernels goes on with those.
+#[test]
+fn kernels_are_found_by_the_fingerprint_of_a_run() {
+    with(Cpu::new(2), |best| {
+        let best = best.with_factors(Factors::Bf16);
+        for path in Path::all().filter(|path| path.available()) {
+            let begun = Cpu::with_path(2, path).expect("it is available").with_factors(Factors::Bf16);
+            let again = best.with_kernels_of(&begun.fingerprint()).expect("the same processor");
+            assert_eq!((again.path(), again.fingerprint()), (path, begun.fingerprint()));
+        }
+        for other in ["", "cpu", "cpu sse9 threads=2", "cuda avx2", "avx2"] {
+            assert!(best.with_kernels_of(other).is_none(), "{other}");
+        }
+    });
+}
+
 /// How many threads share the work is no part of a result (G2).
 #[test]
 fn results_of_the_processor_do_not_depend_on_its_threads() {

@@ -139,6 +139,13 @@ impl Cpu {
         Self { eight_bit_rows, ..self.clone() }
     }
 
+    /// The same threads with the kernels that a fingerprint of this backend names; `None` where it names none, or the
+    /// processor lacks what they need.
+    pub fn with_kernels_of(&self, fingerprint: &str) -> Option<Self> {
+        let path = Path::from_name(fingerprint.strip_prefix("cpu ")?.split(' ').next()?)?;
+        Some(Self { path, isa: path.isa()?, ..self.clone() })
+    }
+
     /// What the factors of large products are rounded to.
     pub fn factors(&self) -> Factors {
         self.factors

@@ -130,7 +130,6 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("middle", hidden, true),
     ];
     if spec.placement != NormPlacement::Post {
-        block.extend(["normed", "middle_normed"].map(|name| column(name, hidden, true)));
         block.extend(["rstd", "middle_rstd"].map(|name| column(name, 1, true)));
     }
     if let Some(norm) = spec.qk_norm {
@@ -147,7 +146,7 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     let mut mlp = Vec::new();
     let mut sparse = Vec::new();
     if dense {
-        mlp.extend([column("gate_up", 2 * ff, true), column("gated", ff, true)]);
+        mlp.push(column("gate_up", 2 * ff, true));
     }
     if let Some(experts) = &spec.experts {
         // Every token has as many answers as experts are asked.
@@ -169,8 +168,11 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("dqkv", qkv, false),
         column("dattended", q, false),
     ];
+    if spec.placement != NormPlacement::Post {
+        lent.extend([column("normed", hidden, true), column("again", 1, false)]);
+    }
     if dense {
-        lent.extend([column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
+        lent.extend([column("gated", ff, true), column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
     }
     if let Some(experts) = &spec.experts {
         let (k, inner) = (experts.top_k, experts.intermediate_size);

@@ -213,7 +213,19 @@ impl Engine {
     /// Train (or go on training). The result is in `job.directory`.
     pub fn train(&self, job: TrainJob, sink: &mut dyn EventSink) -> Result<RunOutcome> {
         let engine = self.with_arithmetic(job.plan.arithmetic);
+        let engine = if job.resume { engine.continued(job.directory) } else { engine };
         on!(engine, be => training::run(be, job, sink, self.backend()))
+    }
+
+    /// With the kernels that the run in `directory` was begun with, where nobody asked for other ones than the best: it
+    /// goes on to the same bits on a processor for which better ones have come since.
+    fn continued(self, directory: &Path) -> Self {
+        let Device::Cpu(cpu) = &self.device else { return self };
+        let begun = || training::begun_on(directory).and_then(|backend| cpu.with_kernels_of(&backend));
+        match begun().filter(|_| cpu.path() == KernelPath::best()) {
+            Some(cpu) => Self { device: Device::Cpu(cpu), ..self },
+            None => self,
+        }
     }
 
     /// Measure how fast this device trains a model of these shapes.
