@@ -132,7 +132,12 @@ const EMPTY_NAMES: &[&str] = &["common", "helpers", "manager", "misc", "types", 
 
 /// Files with `unsafe` beside the vector kernels: calls of NVIDIA's driver, a memory map, and calls into the library of
 /// the emulated GPU.
-const UNSAFE: &[&str] = &["kernels/src/cuda/driver.rs", "models/src/checkpoint/map.rs", "tests/src/emulated.rs"];
+const UNSAFE: &[&str] = &[
+    "kernels/src/cuda/driver.rs",
+    "kernels/src/cuda/graphs.rs",
+    "models/src/checkpoint/map.rs",
+    "tests/src/emulated.rs",
+];
 
 const LONGEST_FILE: usize = 600;
 

@@ -7,6 +7,7 @@
 //! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
+use crate::adapted::{self, Adapted, AdaptedGradient};
 use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
 use crate::largest::Penalties;
@@ -303,6 +304,23 @@ pub trait Backend: Clone + Send + Sync + 'static {
     }
     /// `dx (=|+=) dy·w`. dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()>;
+    /// `y[·, columns] = x·wᵀ + bias + scaling·(x·aᵀ)·bᵀ` of every part, whose columns ascend without overlap, and each
+    /// adapter's `x·aᵀ`. A device may round the factors of an adapter as it rounds those of a weight.
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        adapted::forward(self, y, x, parts)
+    }
+    /// The gradients of [`Backend::adapted`]: sets `dx` where it is wanted, adds to those of the adapters. dx, x:
+    /// `[rows, in]`; `parts` is not empty. What `dxa` holds afterwards is anything.
+    fn adapted_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward(self, dx, dy, x, parts, dxa)
+    }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;
 

@@ -16,6 +16,7 @@
 // Which bits come out is the subject here: equality of numbers is meant.
 #![allow(clippy::float_cmp)]
 
+mod adapted;
 pub mod backend;
 pub mod codes;
 pub mod cpu;
@@ -31,6 +32,7 @@ mod shapes;
 pub mod tensor;
 pub mod weight;
 
+pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient};
 pub use backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Segment, Turn, Write,

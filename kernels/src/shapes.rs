@@ -119,6 +119,13 @@ pub(crate) fn linears<'a>(
     Ok(())
 }
 
+/// Adapters beside weights of these shapes: a: `[rank, in]`, b: `[out, rank]`.
+pub(crate) fn adapter(op: &'static str, a: &impl Dims, b: &impl Dims, w: (usize, usize)) -> Result<()> {
+    let rank = a.dims().0;
+    is(op, "a", a, (rank, w.1))?;
+    is(op, "b", b, (w.0, rank))
+}
+
 /// dx: `[rows, in]`, dy: `[rows, out]`, w: `[out, in]`.
 pub(crate) fn linear_bwd_input(dx: &impl Dims, dy: &impl Dims, w: (usize, usize)) -> Result<()> {
     let rows = dy.dims().0;

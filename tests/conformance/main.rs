@@ -7,6 +7,7 @@
 //! Every run is hostile: outputs that are set hold NaN before, outputs that are added to hold noise, everything
 //! outside a window holds sentinels that must survive, every call is made twice and must give the same bits.
 
+mod adapted;
 mod attention;
 mod columns;
 mod dropout;
@@ -61,6 +62,7 @@ macro_rules! backends {
             backends! { tests $attributes $backend;
                 linear => |be| harness::conforms(be, &linear::linear());
                 gemm => |be| harness::conforms(be, &linear::gemm());
+                weights_with_adapters => |be| harness::conforms(be, &adapted::modules(false));
                 rms_norm => |be| harness::conforms(be, &norm::norm());
                 rope => |be| harness::conforms(be, &rope::rope());
                 attention => |be| harness::conforms(be, &attention::attention());
@@ -121,8 +123,11 @@ fn products_of_rounded_factors_conform_on_every_path() {
             let be = be.with_factors(Factors::Bf16);
             let is_first = [Path::best(), Path::ModelledTiles].contains(&path);
             rounded::exact_factors(&be, is_first);
+            rounded::adapters(&be, &adapted::modules(true));
             if is_first {
                 rounded::any_factors(&be);
+                rounded::attention(&be);
+                rounded::adapters(&be, &adapted::large());
                 rounded::head(&be);
             }
         });
@@ -168,6 +173,7 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         let more = Cpu::new(threads).expect("a processor");
         harness::same_bits(&one, &more, &linear::linear());
         harness::same_bits(&one, &more, &linear::gemm());
+        harness::same_bits(&one, &more, &adapted::modules(false));
         harness::same_bits(&one, &more, &norm::norm());
         harness::same_bits(&one, &more, &attention::attention());
         harness::same_bits(&one, &more, &attention::cached());
@@ -180,6 +186,8 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &linear::linear());
         harness::same_bits(&one, &more, &linear::gemm());
         harness::same_bits(&one, &more, &loss::head());
+        harness::same_bits(&one, &more, &adapted::modules(false));
+        harness::same_bits(&one, &more, &attention::attention());
     }
 }
 

@@ -1,8 +1,9 @@
 //! Products of rounded factors: as exact as f32 where nothing had to be rounded, and near where it had.
 
+use crate::adapted::Modules;
 use crate::harness::{Case, Field, Outputs, TOLERANCE, conforms, conforms_within, noise};
 use crate::weights::{Held, Storage};
-use crate::{linear, loss};
+use crate::{attention, linear, loss};
 use half::bf16;
 use peft_kernels::{Backend, DType, FourBitKind, Operand, Result, Write};
 
@@ -107,6 +108,16 @@ pub(crate) fn exact_factors<B: Backend>(be: &B, is_first: bool) {
 pub(crate) fn any_factors<B: Backend>(be: &B) {
     conforms_within(be, &linear::linear(), ROUNDED);
     conforms_within(be, &linear::gemm(), ROUNDED);
+}
+
+pub(crate) fn attention<B: Backend>(be: &B) {
+    conforms_within(be, &attention::attention(), ROUNDED);
+    conforms_within(be, &attention::cached(), ROUNDED);
+}
+
+/// What is a product and then a factor is rounded in between.
+pub(crate) fn adapters<B: Backend>(be: &B, cases: &[Modules]) {
+    conforms_within(be, cases, ROUNDED);
 }
 
 pub(crate) fn head<B: Backend>(be: &B) {

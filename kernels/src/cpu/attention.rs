@@ -5,10 +5,9 @@
 
 use super::exp::{exp, tanh};
 use super::gemm::steps;
-use super::kernel::Sums;
-use super::pack::{Along, pack, packed_len};
+use super::panels::{Kernel, Side};
 use super::pool::Pool;
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::vectorized;
 use super::source::Source;
 use crate::backend::{AttentionParams, CachedSegment, Segment, Write};
 use crate::host::{Tile, View, ViewMut};
@@ -68,21 +67,33 @@ pub(super) fn seen(window: Option<usize>, position: usize) -> Range<usize> {
     window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
 }
 
-/// `out[m, n] (=|+=) a·b` of packed panels.
-pub(super) fn product(isa: Isa, a: &[f32], b: &[f32], m: usize, n: usize, depth: usize, out: &mut [f32], write: Write) {
-    let (mr, nr) = (isa.mr(), isa.nr());
-    let mut sums: Sums = [0.0; 448];
-    for (b, cols) in b.chunks_exact(nr * depth).zip(steps(0..n, nr)) {
-        for (a, rows) in a.chunks_exact(mr * depth).zip(steps(0..m, mr)) {
-            isa.tile(a, b, rows.len(), cols.len(), &mut sums);
-            let out = &mut out[rows.start * n..rows.end * n];
-            place(isa, out, n, cols.clone(), &sums, nr, write);
+/// `out[m, n] (=|+=) a·b` of packed panels, `depth` steps deep.
+pub(super) fn product(
+    kernel: Kernel,
+    a: &[f32],
+    b: &[f32],
+    m: usize,
+    n: usize,
+    depth: usize,
+    out: &mut [f32],
+    write: Write,
+) {
+    let Kernel { isa, mr, nr, .. } = kernel;
+    let (a_words, b_words) = (kernel.left_words(depth), kernel.words(depth));
+    kernel.ready(|multiply| {
+        for (b, cols) in b.chunks_exact(nr * b_words).zip(steps(0..n, nr)) {
+            for (a, rows) in a.chunks_exact(mr * a_words).zip(steps(0..m, mr)) {
+                let out = &mut out[rows.start * n..rows.end * n];
+                multiply(&[(a, b)], rows.len(), cols.len(), &mut |sums| {
+                    place(isa, out, n, cols.clone(), sums, nr, write);
+                });
+            }
         }
-    }
+    });
 }
 
 vectorized! {
-    fn place(out: &mut [f32], n: usize, cols: Range<usize>, sums: &Sums, nr: usize, write: Write) {
+    fn place(out: &mut [f32], n: usize, cols: Range<usize>, sums: &[f32], nr: usize, write: Write) {
         for (row, sums) in out.chunks_exact_mut(n).zip(sums.chunks_exact(nr)) {
             for (y, &sum) in row[cols.clone()].iter_mut().zip(sums) {
                 *y = if write == Write::Set { sum } else { *y + sum };
@@ -104,7 +115,14 @@ pub(super) fn clear_outside(y: ViewMut, segments: impl Iterator<Item = Range<usi
 }
 
 /// Forward; rows outside every segment give zeros.
-pub(super) fn attention(pool: &Pool, isa: Isa, mut y: ViewMut, mut lse: ViewMut, qkv: View, params: &AttentionParams) {
+pub(super) fn attention(
+    pool: &Pool,
+    kernel: Kernel,
+    mut y: ViewMut,
+    mut lse: ViewMut,
+    qkv: View,
+    params: &AttentionParams,
+) {
     let covered = || params.segments.iter().map(|s| s.start..s.start + s.len);
     clear_outside(y.reborrow(), covered());
     clear_outside(lse.reborrow(), covered());
@@ -120,7 +138,7 @@ pub(super) fn attention(pool: &Pool, isa: Isa, mut y: ViewMut, mut lse: ViewMut,
         let (first, rows) = (y.row - segment.start, y.row..y.row + y.rows.len());
         let run =
             Run { queries: qkv, rows, first, keys: all(columns.at[1]), values: all(columns.at[2]), columns, params };
-        run.attend(pool, isa, y, Some(lse));
+        run.attend(pool, kernel, y, Some(lse));
     });
 }
 
@@ -137,20 +155,21 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn attend(&self, pool: &Pool, isa: Isa, mut y: Tile, lse: Option<Tile>) {
+    fn attend(&self, pool: &Pool, kernel: Kernel, mut y: Tile, lse: Option<Tile>) {
+        let isa = kernel.isa;
         let Self { columns, params, first, .. } = self;
         let (n, hd) = (self.rows.len(), columns.head_dim);
         let m = n * columns.group;
-        let (mr, nr) = (isa.mr(), isa.nr());
         let mut out = pool.scratch(m * hd);
-        let mut a = pool.scratch(packed_len(m, mr, hd.max(KEYS)));
-        let mut q_panels = pool.scratch(packed_len(m, mr, hd));
-        let mut b = pool.scratch(packed_len(KEYS, nr, hd).max(packed_len(hd, nr, KEYS)));
+        let mut a = pool.scratch(kernel.left_len(m, KEYS));
+        let mut q_panels = pool.scratch(kernel.left_len(m, hd));
+        let mut b = pool.scratch(kernel.right_len(KEYS, hd).max(kernel.right_len(hd, KEYS)));
         let mut scores = pool.scratch(m * KEYS);
         let mut state = pool.scratch(2 * m);
         let (max, sum) = state.split_at_mut(m);
         columns.stack(self.queries, columns.at[0], self.rows.clone(), &mut out);
-        pack(isa, Source::Dense(View::dense(&out, m, hd)), Along::Lanes, 0..m, 0..hd, mr, &mut q_panels);
+        let queries = Side::of(Source::Dense(View::dense(&out, m, hd)), false);
+        kernel.left(queries, 0..m, 0..hd, &mut q_panels).pack();
         out.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
@@ -162,18 +181,18 @@ impl Run<'_> {
         }
         for keys in steps(seen(params.window, *first).start..first + n, KEYS) {
             let count = keys.len();
-            pack(isa, Source::Dense(self.keys), Along::Lanes, keys.clone(), 0..hd, nr, &mut b);
-            product(isa, &q_panels, &b, m, count, hd, &mut scores, Write::Set);
+            kernel.right(Side::of(Source::Dense(self.keys), true), keys.clone(), 0..hd, &mut b).pack();
+            product(kernel, &q_panels, &b, m, count, hd, &mut scores, Write::Set);
             for (r, scores) in scores.chunks_exact_mut(count).take(m).enumerate() {
                 let seen = seen(params.window, first + r % n);
                 let seen = clamp(seen, &keys);
                 soften(isa, scores, seen, &mut out[r * hd..][..hd], &mut max[r], &mut sum[r], params);
             }
             let p = Source::Dense(View::dense(&scores[..m * count], m, count));
-            pack(isa, p, Along::Lanes, 0..m, 0..count, mr, &mut a);
+            kernel.left(Side::of(p, false), 0..m, 0..count, &mut a).pack();
             let values = Source::Dense(self.values.rows_from(keys.start, count));
-            pack(isa, values, Along::Depth, 0..hd, 0..count, nr, &mut b);
-            product(isa, &a, &b, m, hd, count, &mut out, Write::Add);
+            kernel.right(Side::of(values, false), 0..hd, 0..count, &mut b).pack();
+            product(kernel, &a, &b, m, hd, count, &mut out, Write::Add);
         }
         for (i, y) in y.rows.iter_mut().enumerate() {
             for (g, y) in y.chunks_exact_mut(hd).enumerate() {
@@ -278,7 +297,7 @@ pub(super) fn total(x: &[f32]) -> f32 {
 /// New keys and values go to the cache, then every new row attends over what its slot holds.
 pub(super) fn attention_cached(
     pool: &Pool,
-    isa: Isa,
+    kernel: Kernel,
     mut y: ViewMut,
     mut cache: ViewMut,
     qkv: View,
@@ -309,14 +328,14 @@ pub(super) fn attention_cached(
         let (keys, values) = (held(columns.at[1]), held(columns.at[2]));
         if s.len > FEW_ROWS {
             let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-            return run.attend(pool, isa, y, None);
+            return run.attend(pool, kernel, y, None);
         }
         let mut scores = pool.scratch(s.past + s.len);
         for ((row, position), y) in rows.zip(first..).zip(y.rows) {
             let queries = &qkv.row(row)[columns.at[0]..];
             for (g, (q, y)) in queries.chunks_exact(hd).zip(y.chunks_exact_mut(hd)).enumerate() {
                 let sink = params.sinks.get(head * group + g).copied();
-                attend_one(isa, y, &mut scores, q, keys, values, seen(params.window, position), sink, params);
+                attend_one(kernel.isa, y, &mut scores, q, keys, values, seen(params.window, position), sink, params);
             }
         }
     });

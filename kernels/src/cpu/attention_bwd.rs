@@ -8,9 +8,9 @@ use super::attention::{
 };
 use super::exp::exp;
 use super::gemm::steps;
-use super::pack::{Along, pack, packed_len};
+use super::panels::{Kernel, Side};
 use super::pool::Pool;
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::vectorized;
 use super::source::Source;
 use crate::backend::{AttentionParams, Segment, Write};
 use crate::host::{Tile, View, ViewMut};
@@ -19,7 +19,7 @@ use std::ops::Range;
 /// What both passes read.
 struct Inputs<'a> {
     pool: &'a Pool,
-    isa: Isa,
+    kernel: Kernel,
     qkv: View<'a>,
     dy: View<'a>,
     /// Log-sum-exp of the scores, `[rows, n_heads]`.
@@ -32,7 +32,7 @@ struct Inputs<'a> {
 /// With `p = exp(s - lse)`: `dv += p·dy`, `ds = p·(dy·v - dy·y)`, `dq += scale·ds·k`, `dk += scale·ds·q`.
 pub(super) fn attention_bwd(
     pool: &Pool,
-    isa: Isa,
+    kernel: Kernel,
     mut dqkv: ViewMut,
     dy: View,
     y: View,
@@ -47,11 +47,11 @@ pub(super) fn attention_bwd(
     let tasks = weighted.chunks_mut(16 * heads.n_heads).enumerate().collect();
     pool.each(tasks, |(block, out)| {
         for (i, out) in out.chunks_exact_mut(heads.n_heads).enumerate() {
-            row_dots(isa, out, dy.row(block * 16 + i), y.row(block * 16 + i), hd);
+            row_dots(kernel.isa, out, dy.row(block * 16 + i), y.row(block * 16 + i), hd);
         }
     });
     let weighted = View::dense(&weighted, qkv.rows(), heads.n_heads);
-    let inputs = Inputs { pool, isa, qkv, dy, lse, weighted, params };
+    let inputs = Inputs { pool, kernel, qkv, dy, lse, weighted, params };
 
     let blocks = row_ranges(&params.segments, positions_per_task(params));
     let tiles = dqkv.reborrow().columns(0, heads.q_dim()).tiles(blocks.iter().map(|b| b.1.clone()), group * hd);
@@ -149,45 +149,45 @@ impl Inputs<'_> {
 
     /// `dq` of one block of queries.
     fn queries(&self, segment: Segment, head: usize, mut dq: Tile) {
-        let Self { pool, isa, qkv, params, .. } = *self;
+        let Self { pool, kernel, qkv, params, .. } = *self;
+        let isa = kernel.isa;
         let columns = Columns::of(params, head);
         let (n, hd) = (dq.rows.len(), columns.head_dim);
         let m = n * columns.group;
-        let (mr, nr) = (isa.mr(), isa.nr());
         let rows = dq.row..dq.row + n;
         let first = dq.row - segment.start;
         let mut sums = pool.scratch(m * hd);
-        let mut q_panels = pool.scratch(packed_len(m, mr, hd));
-        let mut dy_panels = pool.scratch(packed_len(m, mr, hd));
-        let mut a = pool.scratch(packed_len(m, mr, KEYS));
-        let mut b = pool.scratch(packed_len(KEYS, nr, hd).max(packed_len(hd, nr, KEYS)));
+        let mut q_panels = pool.scratch(kernel.left_len(m, hd));
+        let mut dy_panels = pool.scratch(kernel.left_len(m, hd));
+        let mut a = pool.scratch(kernel.left_len(m, KEYS));
+        let mut b = pool.scratch(kernel.right_len(KEYS, hd).max(kernel.right_len(hd, KEYS)));
         let (mut s, mut dp) = (pool.scratch(m * KEYS), pool.scratch(m * KEYS));
         let mut numbers = pool.scratch(2 * m);
         let (lse, weighted) = numbers.split_at_mut(m);
         Self::stack_numbers(self.lse, head, columns.group, rows.clone(), lse);
         Self::stack_numbers(self.weighted, head, columns.group, rows.clone(), weighted);
         columns.stack(qkv, columns.at[0], rows.clone(), &mut sums);
-        pack(isa, Source::Dense(View::dense(&sums, m, hd)), Along::Lanes, 0..m, 0..hd, mr, &mut q_panels);
+        kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut q_panels).pack();
         columns.stack(self.dy, columns.at[0], rows, &mut sums);
-        pack(isa, Source::Dense(View::dense(&sums, m, hd)), Along::Lanes, 0..m, 0..hd, mr, &mut dy_panels);
+        kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut dy_panels).pack();
         sums.fill(0.0);
         let of_segment = |col| qkv.rows_from(segment.start, segment.len).columns(col, hd);
         let [all_keys, all_values] = [columns.at[1], columns.at[2]].map(of_segment);
         for keys in steps(seen(params.window, first).start..first + n, KEYS) {
             let count = keys.len();
-            pack(isa, Source::Dense(all_keys), Along::Lanes, keys.clone(), 0..hd, nr, &mut b);
-            product(isa, &q_panels, &b, m, count, hd, &mut s, Write::Set);
-            pack(isa, Source::Dense(all_values), Along::Lanes, keys.clone(), 0..hd, nr, &mut b);
-            product(isa, &dy_panels, &b, m, count, hd, &mut dp, Write::Set);
+            kernel.right(Side::of(Source::Dense(all_keys), true), keys.clone(), 0..hd, &mut b).pack();
+            product(kernel, &q_panels, &b, m, count, hd, &mut s, Write::Set);
+            kernel.right(Side::of(Source::Dense(all_values), true), keys.clone(), 0..hd, &mut b).pack();
+            product(kernel, &dy_panels, &b, m, count, hd, &mut dp, Write::Set);
             for (r, (s, dp)) in s.chunks_exact(count).zip(dp.chunks_exact_mut(count)).take(m).enumerate() {
                 let seen = clamp(seen(params.window, first + r % n), &keys);
                 query_row(isa, s, dp, seen, lse[r], weighted[r], params);
             }
             let ds = Source::Dense(View::dense(&dp[..m * count], m, count));
-            pack(isa, ds, Along::Lanes, 0..m, 0..count, mr, &mut a);
+            kernel.left(Side::of(ds, false), 0..m, 0..count, &mut a).pack();
             let block = Source::Dense(all_keys.rows_from(keys.start, count));
-            pack(isa, block, Along::Depth, 0..hd, 0..count, nr, &mut b);
-            product(isa, &a, &b, m, hd, count, &mut sums, Write::Add);
+            kernel.right(Side::of(block, false), 0..hd, 0..count, &mut b).pack();
+            product(kernel, &a, &b, m, hd, count, &mut sums, Write::Add);
         }
         for (i, dq) in dq.rows.iter_mut().enumerate() {
             for (g, dq) in dq.chunks_exact_mut(hd).enumerate() {
@@ -198,17 +198,17 @@ impl Inputs<'_> {
 
     /// `dk`, `dv` of one block of keys.
     fn keys<'t>(&self, segment: Segment, head: usize, mut dk: Tile<'t>, mut dv: Tile<'t>) {
-        let Self { pool, isa, qkv, params, .. } = *self;
+        let Self { pool, kernel, qkv, params, .. } = *self;
+        let isa = kernel.isa;
         let columns = Columns::of(params, head);
         let (count, hd) = (dk.rows.len(), columns.head_dim);
-        let (mr, nr) = (isa.mr(), isa.nr());
         let step = positions_per_task(params);
         let most = step * columns.group;
         let first = dk.row - segment.start;
-        let mut k_panels = pool.scratch(packed_len(count, mr, hd));
-        let mut v_panels = pool.scratch(packed_len(count, mr, hd));
-        let mut a = pool.scratch(packed_len(count, mr, most));
-        let mut b = pool.scratch(packed_len(most, nr, hd).max(packed_len(hd, nr, most)));
+        let mut k_panels = pool.scratch(kernel.left_len(count, hd));
+        let mut v_panels = pool.scratch(kernel.left_len(count, hd));
+        let mut a = pool.scratch(kernel.left_len(count, most));
+        let mut b = pool.scratch(kernel.right_len(most, hd).max(kernel.right_len(hd, most)));
         let (mut q, mut dy) = (pool.scratch(most * hd), pool.scratch(most * hd));
         let (mut s, mut dp) = (pool.scratch(count * most), pool.scratch(count * most));
         let mut numbers = pool.scratch(2 * most);
@@ -216,8 +216,8 @@ impl Inputs<'_> {
         sums.fill(0.0);
         let (dk_sums, dv_sums) = sums.split_at_mut(count * hd);
         let of_block = |col| Source::Dense(qkv.rows_from(dk.row, count).columns(col, hd));
-        pack(isa, of_block(columns.at[1]), Along::Lanes, 0..count, 0..hd, mr, &mut k_panels);
-        pack(isa, of_block(columns.at[2]), Along::Lanes, 0..count, 0..hd, mr, &mut v_panels);
+        kernel.left(Side::of(of_block(columns.at[1]), false), 0..count, 0..hd, &mut k_panels).pack();
+        kernel.left(Side::of(of_block(columns.at[2]), false), 0..count, 0..hd, &mut v_panels).pack();
         let last = params.window.map_or(segment.len, |window| segment.len.min(first + count - 1 + window));
         for positions in steps(first..last, step) {
             let n = positions.len();
@@ -230,10 +230,10 @@ impl Inputs<'_> {
             columns.stack(self.dy, columns.at[0], rows, &mut dy);
             let (q, dy) = (View::dense(&q[..m * hd], m, hd), View::dense(&dy[..m * hd], m, hd));
             let (q, dy) = (Source::Dense(q), Source::Dense(dy));
-            pack(isa, q, Along::Lanes, 0..m, 0..hd, nr, &mut b);
-            product(isa, &k_panels, &b, count, m, hd, &mut s, Write::Set);
-            pack(isa, dy, Along::Lanes, 0..m, 0..hd, nr, &mut b);
-            product(isa, &v_panels, &b, count, m, hd, &mut dp, Write::Set);
+            kernel.right(Side::of(q, true), 0..m, 0..hd, &mut b).pack();
+            product(kernel, &k_panels, &b, count, m, hd, &mut s, Write::Set);
+            kernel.right(Side::of(dy, true), 0..m, 0..hd, &mut b).pack();
+            product(kernel, &v_panels, &b, count, m, hd, &mut dp, Write::Set);
             for (j, (s, dp)) in s.chunks_exact_mut(m).zip(dp.chunks_exact_mut(m)).take(count).enumerate() {
                 let key = first + j;
                 let seen_by = key..params.window.map_or(segment.len, |window| segment.len.min(key + window));
@@ -245,9 +245,9 @@ impl Inputs<'_> {
             }
             for (weights, right, sums) in [(&s, dy, &mut *dv_sums), (&dp, q, &mut *dk_sums)] {
                 let weights = Source::Dense(View::dense(&weights[..count * m], count, m));
-                pack(isa, weights, Along::Lanes, 0..count, 0..m, mr, &mut a);
-                pack(isa, right, Along::Depth, 0..hd, 0..m, nr, &mut b);
-                product(isa, &a, &b, count, hd, m, sums, Write::Add);
+                kernel.left(Side::of(weights, false), 0..count, 0..m, &mut a).pack();
+                kernel.right(Side::of(right, false), 0..hd, 0..m, &mut b).pack();
+                product(kernel, &a, &b, count, hd, m, sums, Write::Add);
             }
         }
         for (rows, sums) in [(&mut dk.rows, dk_sums), (&mut dv.rows, dv_sums)] {

@@ -42,7 +42,7 @@ impl Cpu {
                 }
                 let mut sums: Sums = [0.0; 448];
                 for _ in 0..TILES {
-                    self.isa.tile_of(self.factors, black_box(&a), black_box(&b), mr, nr, &mut sums);
+                    self.isa.tile_of(self.factors, &[(black_box(&a), black_box(&b))], mr, nr, &mut sums);
                 }
                 black_box(sums);
             });

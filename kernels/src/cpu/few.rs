@@ -93,7 +93,7 @@ impl Way<'_> {
 }
 
 /// Tiles of at most so many columns, each with the number of its part; the column of a tile counts from its part's first.
-fn tiles(y: ViewMut, parts: impl Iterator<Item = (Range<usize>, usize)>) -> Vec<(usize, Tile)> {
+pub(super) fn tiles(y: ViewMut, parts: impl Iterator<Item = (Range<usize>, usize)>) -> Vec<(usize, Tile)> {
     let mut rows: Vec<&mut [f32]> = y.into_rows().collect();
     let (mut tiles, mut done) = (Vec::new(), 0);
     for (part, (columns, step)) in parts.enumerate() {

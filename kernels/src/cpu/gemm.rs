@@ -1,42 +1,30 @@
-//! The product of two matrices: blocks, panels, register tiles.
+//! Products of matrices: blocks, panels, register tiles; adapters inside them.
 //!
-//! Loops, from the outside: rows in `ROWS`, depth in `DEPTH`, columns in `COLS`; the panels of one
-//! block are packed once and shared by all threads; then tiles of `TILE_ROWS x TILE_COLS` outputs go
-//! to whichever thread is free. Each output is summed by one thread, in order of depth.
+//! Loops, from the outside: rows in `ROWS`, depth, columns in `COLS`; the panels of one block are packed once and shared
+//! by all threads; then tiles of `TASK` register tiles go to whichever thread is free. Each output is summed by one
+//! thread, in order of depth.
+//!
+//! Several products may have the left operand in common, which is packed once for all of them. A narrow product of it is
+//! computed by whoever packs it, and is a factor in turn: its product with a second narrow matrix is summed in the
+//! registers of the wide one, behind the last step of the depth (`[x, s·x·aᵀ]·[w, b]ᵀ`).
 
 use super::factors::Factors;
-use super::kernel::Sums;
-use super::pack::{Along, Form, pack_as, packed_len};
-use super::pack_squares::pack_squares;
-use super::pool::Pool;
+use super::few::tiles;
+pub(super) use super::panels::Side;
+use super::panels::{Kernel, Multiply, Packing};
+use super::pool::{Pool, Scratch};
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
-use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
 use crate::backend::Write;
-use crate::host::{Tile, ViewMut};
+use crate::host::{Tile, View, ViewMut};
 use std::ops::Range;
 
 /// Rows of the left operand packed at a time.
 const ROWS: usize = 2048;
-/// Words of depth packed at a time: a panel of each operand stays close to the processor.
-const DEPTH: usize = 384;
-/// The same where a unit multiplies tiles: it is done with a panel sooner than sums are brought to their place, so those
-/// are brought there as seldom as a task's panels, 1.5 MiB, allow.
-const DEPTH_OF_TILES: usize = 1024;
 /// Columns of the right operand packed at a time: 3 MiB.
 const COLS: usize = 2048;
 /// Register tiles that one task takes, down and across: small enough that threads end at about the same time.
 const TASK: (usize, usize) = (4, 8);
-/// Panels that one task packs where a row of the source is a lane, and where it is a step of the depth: shorter runs
-/// of a row than that are read slowly.
-const PACKED: (usize, usize) = (2, 4);
-
-/// One side of a product.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) source: Source<'a>,
-    pub(super) transposed: bool,
-}
 
 /// What is done with the sums.
 #[derive(Clone, Copy)]
@@ -52,12 +40,38 @@ impl Epilogue<'_> {
     }
 }
 
+/// One of the products with the same left operand.
+pub(super) struct Wide<'a> {
+    /// Columns of the left operand. Products follow each other by them; those with the same columns are one group.
+    pub(super) of: Range<usize>,
+    pub(super) w: Side<'a>,
+    /// Columns of the result; in a group they ascend without overlap.
+    pub(super) columns: Range<usize>,
+    pub(super) bias: Option<&'a [f32]>,
+    /// Narrow products whose second factors are summed with it. Only in the last group.
+    pub(super) narrow: Range<usize>,
+}
+
+/// A narrow product of the left operand, which is then a factor beside it.
+pub(super) struct Narrow<'a> {
+    /// Columns of the left operand: those of a group.
+    pub(super) of: Range<usize>,
+    pub(super) first: Side<'a>,
+    /// Multiplies the product.
+    pub(super) alpha: f32,
+    /// The product: is set.
+    pub(super) out: ViewMut<'a>,
+    /// Multiplies it where it is a factor.
+    pub(super) scale: f32,
+    pub(super) second: Side<'a>,
+}
+
 /// `y (=|+=) alpha·op(a)·op(b) + bias`, `k` the inner dimension. `y` may be any shape, 0 included.
 pub(super) fn gemm(
     pool: &Pool,
     isa: Isa,
     factors: Factors,
-    mut y: ViewMut,
+    y: ViewMut,
     a: Side,
     b: Side,
     k: usize,
@@ -76,34 +90,81 @@ pub(super) fn gemm(
         };
         return y.into_rows().for_each(nothing);
     }
-    let kernel = Kernel::of(isa, factors);
-    let deep = kernel.deepest(k);
-    let mut a_panels = pool.scratch(packed_len(m.min(ROWS), kernel.mr, kernel.left_words(deep.min(k))));
-    let mut b_panels = pool.scratch(packed_len(n.min(COLS), kernel.nr, kernel.words(deep.min(k))));
+    let wide = Wide { of: 0..k, w: b, columns: 0..n, bias: epilogue.bias, narrow: 0..0 };
+    products(pool, Kernel::of(isa, factors), Some(y), a, &[wide], &mut [], epilogue.alpha, epilogue.write);
+}
+
+/// `y (=|+=) alpha·Σ left·w + bias` of all `wides`, and their `narrows`. Nothing is empty. Without `y` only the narrow
+/// products are computed.
+pub(super) fn products(
+    pool: &Pool,
+    kernel: Kernel,
+    mut y: Option<ViewMut>,
+    left: Side,
+    wides: &[Wide],
+    narrows: &mut [Narrow],
+    alpha: f32,
+    write: Write,
+) {
+    let m = if left.transposed { left.source.cols() } else { left.source.rows() };
+    let groups: Vec<&[Wide]> = wides.chunk_by(|a, b| a.of == b.of).collect();
+    let firsts = first_factors(pool, kernel, narrows);
+    let pieces: Vec<Vec<Vec<Piece>>> =
+        groups.iter().map(|group| if y.is_some() { pieces(group) } else { vec![Vec::new()] }).collect();
     for rows in steps(0..m, ROWS) {
-        for depth in steps(0..k, deep) {
-            for cols in steps(0..n, COLS) {
-                // The left operand with the first columns of the right one, so that threads meet once less.
-                let mut tasks = kernel.right(b, cols.clone(), &depth, &mut b_panels);
-                if cols.start == 0 {
-                    tasks.extend(kernel.left(a, rows.clone(), &depth, &mut a_panels));
+        for (g, (group, pieces)) in groups.iter().zip(&pieces).enumerate() {
+            let of = &group[0].of;
+            let deep = kernel.deepest(of.len()).min(of.len());
+            let mut a_panels = pool.scratch(kernel.left_len(rows.len(), deep));
+            for (i, depth) in steps(of.clone(), kernel.deepest(of.len())).enumerate() {
+                let is_first = g == 0 && i == 0;
+                let is_last = g + 1 == groups.len() && depth.end == of.end;
+                let mut seconds: Vec<Scratch> = Vec::new();
+                for narrow in narrows.iter().filter(|_| is_last) {
+                    seconds.push(pool.scratch(kernel.left_len(rows.len(), narrow.out.cols())));
                 }
-                pool.each(tasks, |task| kernel.pack(task, depth.clone()));
-                let block = y.reborrow().rows_from(rows.start, rows.len()).columns(cols.start, cols.len());
-                let part = Part {
-                    kernel,
-                    a: &a_panels,
-                    b: &b_panels,
-                    depth: (kernel.left_words(depth.len()), kernel.words(depth.len())),
-                    epilogue: Epilogue {
-                        alpha: epilogue.alpha,
-                        bias: epilogue.bias.filter(|_| depth.start == 0).map(|bias| &bias[cols.clone()]),
-                        write: if depth.start == 0 { epilogue.write } else { Write::Add },
-                    },
-                };
-                pool.each(block.tiles(steps(0..rows.len(), TASK.0 * kernel.mr), TASK.1 * kernel.nr), |tile| {
-                    part.fill(tile);
-                });
+                for (p, pieces) in pieces.iter().enumerate() {
+                    let in_source = depth.start - of.start..depth.end - of.start;
+                    let mut b_panels = RightPanels::new(pool, kernel, group, pieces, narrows, deep, is_last);
+                    let mut tasks = b_panels.tasks(kernel, group, pieces, narrows, &in_source);
+                    if p == 0 {
+                        // The left operand with the first columns of the right one, so that threads meet once less.
+                        let turns = Turns { kernel, pool, left, depth: &depth, block: i, is_last };
+                        tasks.extend(turns.tasks(&rows, narrows, &firsts, &mut a_panels, &mut seconds));
+                    }
+                    pool.each(tasks, Task::run);
+                    let Some(y) = &mut y else { continue };
+                    let block = y.reborrow().rows_from(rows.start, rows.len());
+                    let columns = |piece: &Piece| {
+                        let first = group[piece.wide].columns.start;
+                        (first + piece.lanes.start..first + piece.lanes.end, TASK.1 * kernel.nr)
+                    };
+                    let write = if is_first { write } else { Write::Add };
+                    let parts: Vec<Part> = (pieces.iter().enumerate())
+                        .map(|(at, piece)| {
+                            let wide = &group[piece.wide];
+                            let main = Panels {
+                                a: &a_panels,
+                                b: b_panels.main(at),
+                                depth: (kernel.left_words(depth.len()), kernel.words(depth.len())),
+                            };
+                            let more = wide.narrow.clone().filter(|_| is_last).enumerate().map(|(j, narrow)| {
+                                let rank = narrows[narrow].out.cols();
+                                let depth = (kernel.left_words(rank), kernel.words(rank));
+                                Panels { a: &seconds[narrow], b: b_panels.second(at, j), depth }
+                            });
+                            let bias = wide.bias.filter(|_| is_first).map(|bias| &bias[piece.lanes.clone()]);
+                            let panels = std::iter::once(main).chain(more).collect();
+                            Part { kernel, panels, epilogue: Epilogue { alpha, bias, write } }
+                        })
+                        .collect();
+                    let mut tasks = Vec::new();
+                    for (first, rows) in block.blocks(TASK.0 * kernel.mr) {
+                        let of_rows = tiles(rows, pieces.iter().map(columns));
+                        tasks.extend(of_rows.into_iter().map(|(at, tile)| (at, Tile { row: first, ..tile })));
+                    }
+                    pool.each(tasks, |(at, tile)| parts[at].fill(tile));
+                }
             }
         }
     }
@@ -114,155 +175,258 @@ pub(super) fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Ra
     range.clone().step_by(step).map(move |start| start..range.end.min(start + step))
 }
 
-/// What multiplies, and so the form of the panels.
-#[derive(Clone, Copy)]
-struct Kernel {
-    isa: Isa,
-    factors: Factors,
-    tiles: Option<TileUnit>,
-    /// The left operand lies in squares, not in panels.
-    squares: bool,
-    /// Rows and columns of the sums that are computed at a time.
-    mr: usize,
-    nr: usize,
+/// Columns of one product of a group.
+struct Piece {
+    wide: usize,
+    lanes: Range<usize>,
 }
 
-impl Kernel {
-    fn of(isa: Isa, factors: Factors) -> Self {
-        let tiles = isa.tiles(factors);
-        let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (isa.mr(), isa.nr()) };
-        Self { isa, factors, tiles, squares: isa.squares(factors).is_some(), mr, nr }
-    }
-
-    /// Steps of the inner dimension, of `k`, that are packed at a time.
-    fn deepest(self, k: usize) -> usize {
-        if self.tiles.is_none() {
-            return DEPTH * self.factors.steps();
-        }
-        // Parts of about the same depth, all but the last of whole tiles.
-        let parts = k.div_ceil(DEPTH_OF_TILES * self.factors.steps());
-        k.div_ceil(parts).next_multiple_of(SIDE * self.factors.steps())
-    }
-
-    /// Words that `steps` of the inner dimension take in a panel of the right operand.
-    fn words(self, steps: usize) -> usize {
-        let words = self.factors.words(steps);
-        if self.tiles.is_some() { words.next_multiple_of(SIDE) } else { words }
-    }
-
-    /// The same of the left one.
-    fn left_words(self, steps: usize) -> usize {
-        let words = self.factors.words(steps);
-        if self.squares { words.next_multiple_of(SIDE) } else { words }
-    }
-
-    /// What is to be packed of the left operand.
-    fn left<'a>(
-        self,
-        side: Side<'a>,
-        lanes: Range<usize>,
-        depth: &Range<usize>,
-        out: &'a mut [f32],
-    ) -> Vec<Packing<'a>> {
-        let along = if side.transposed { Along::Depth } else { Along::Lanes };
-        let words = self.left_words(depth.len());
-        packing(side.source, along, lanes, (self.mr, words), self.squares, out)
-    }
-
-    /// And of the right one.
-    fn right<'a>(
-        self,
-        side: Side<'a>,
-        lanes: Range<usize>,
-        depth: &Range<usize>,
-        out: &'a mut [f32],
-    ) -> Vec<Packing<'a>> {
-        let along = if side.transposed { Along::Lanes } else { Along::Depth };
-        packing(side.source, along, lanes, (self.nr, self.words(depth.len())), false, out)
-    }
-
-    fn pack(self, task: Packing, depth: Range<usize>) {
-        let Self { isa, factors, .. } = self;
-        let Packing { source, along, lanes, width, words, squares, out } = task;
-        if squares {
-            pack_squares(isa, source, along, lanes, depth, (width, words), out);
-        } else {
-            pack_as(isa, Form { factors, width, words }, source, along, lanes, depth, out);
+/// The columns of a group, about `COLS` at a time.
+fn pieces(group: &[Wide]) -> Vec<Vec<Piece>> {
+    let (mut all, mut room) = (Vec::new(), 0);
+    for (wide, Wide { columns, .. }) in group.iter().enumerate() {
+        let mut start = 0;
+        while start < columns.len() {
+            if room == 0 {
+                all.push(Vec::new());
+                room = COLS;
+            }
+            let lanes = start..columns.len().min(start + room);
+            room -= lanes.len();
+            start = lanes.end;
+            if let Some(last) = all.last_mut() {
+                last.push(Piece { wide, lanes });
+            }
         }
     }
+    all
 }
 
-/// A few panels a task.
-fn packing<'a>(
-    source: Source<'a>,
-    along: Along,
-    lanes: Range<usize>,
-    (width, words): (usize, usize),
-    squares: bool,
-    out: &'a mut [f32],
-) -> Vec<Packing<'a>> {
-    let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
-    let out = &mut out[..packed_len(lanes.len(), width, words)];
-    let task = |(lanes, out)| Packing { source, along, lanes, width, words, squares, out };
-    steps(lanes, some).zip(out.chunks_mut(some * words)).map(task).collect()
+/// The first factor of every narrow product, packed for each block of its depth.
+fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narrow]) -> Vec<Vec<Scratch<'p>>> {
+    let blocks = |narrow: &Narrow| steps(0..narrow.of.len(), kernel.deepest(narrow.of.len()));
+    let room = |narrow: &Narrow| -> Vec<Scratch> {
+        blocks(narrow).map(|depth| pool.scratch(kernel.right_len(narrow.out.cols(), depth.len()))).collect()
+    };
+    let mut panels: Vec<Vec<Scratch>> = narrows.iter().map(room).collect();
+    let mut tasks = Vec::new();
+    for (narrow, panels) in narrows.iter().zip(&mut panels) {
+        for (depth, panels) in blocks(narrow).zip(panels) {
+            tasks.push(kernel.right(narrow.first, 0..narrow.out.cols(), depth, panels));
+        }
+    }
+    pool.each(tasks, |task| {
+        task.pack();
+    });
+    panels
 }
 
-/// Panels, or rows of squares, that one task packs.
-struct Packing<'a> {
-    source: Source<'a>,
-    along: Along,
-    lanes: Range<usize>,
-    width: usize,
-    words: usize,
-    squares: bool,
-    out: &'a mut [f32],
+/// Panels of the right operand: of every piece those of its product, then those of its second factors.
+struct RightPanels<'p> {
+    panels: Vec<Vec<Scratch<'p>>>,
 }
 
-/// Packed panels and what becomes of their product.
-struct Part<'a> {
+impl<'p> RightPanels<'p> {
+    fn new(
+        pool: &'p Pool,
+        kernel: Kernel,
+        group: &[Wide],
+        pieces: &[Piece],
+        narrows: &[Narrow],
+        deep: usize,
+        is_last: bool,
+    ) -> Self {
+        let of_piece = |piece: &Piece| {
+            let lanes = piece.lanes.len();
+            let seconds = group[piece.wide].narrow.clone().filter(|_| is_last);
+            let seconds = seconds.map(|narrow| pool.scratch(kernel.right_len(lanes, narrows[narrow].out.cols())));
+            std::iter::once(pool.scratch(kernel.right_len(lanes, deep))).chain(seconds).collect()
+        };
+        Self { panels: pieces.iter().map(of_piece).collect() }
+    }
+
+    fn main(&self, piece: usize) -> &[f32] {
+        &self.panels[piece][0]
+    }
+
+    fn second(&self, piece: usize, narrow: usize) -> &[f32] {
+        &self.panels[piece][1 + narrow]
+    }
+
+    fn tasks<'a>(
+        &'a mut self,
+        kernel: Kernel,
+        group: &'a [Wide],
+        pieces: &[Piece],
+        narrows: &[Narrow<'a>],
+        depth: &Range<usize>,
+    ) -> Vec<Task<'a>> {
+        let mut tasks = Vec::new();
+        for (piece, panels) in pieces.iter().zip(&mut self.panels) {
+            let Piece { wide, lanes } = piece;
+            let wide = &group[*wide];
+            let narrows = wide.narrow.clone().map(|narrow| &narrows[narrow]);
+            let seconds = narrows.map(|narrow| (narrow.second, 0..narrow.out.cols()));
+            let sides = std::iter::once((wide.w, depth.clone())).chain(seconds);
+            for (out, (side, depth)) in panels.iter_mut().zip(sides) {
+                tasks.extend(kernel.right(side, lanes.clone(), depth, out).split().map(Task::Right));
+            }
+        }
+        tasks
+    }
+}
+
+/// What is to be done before tiles are filled.
+enum Task<'a> {
+    Right(Packing<'a>),
+    Left(LeftTask<'a>),
+}
+
+impl Task<'_> {
+    fn run(self) {
+        match self {
+            Self::Right(packing) => {
+                packing.pack();
+            }
+            Self::Left(task) => task.run(),
+        }
+    }
+}
+
+/// What is to be done with the left operand of one block.
+struct Turns<'a> {
     kernel: Kernel,
+    pool: &'a Pool,
+    left: Side<'a>,
+    depth: &'a Range<usize>,
+    /// Number of the block of the depth in its group.
+    block: usize,
+    is_last: bool,
+}
+
+impl<'a> Turns<'a> {
+    fn tasks(
+        &self,
+        rows: &Range<usize>,
+        narrows: &'a mut [Narrow],
+        firsts: &'a [Vec<Scratch>],
+        panels: &'a mut [f32],
+        seconds: &'a mut [Scratch],
+    ) -> Vec<Task<'a>> {
+        let &Self { kernel, pool, left, depth, block, is_last } = self;
+        let some = kernel.left_lanes(left.transposed);
+        let panels = panels.chunks_mut((some * kernel.left_words(depth.len())).max(1));
+        let mut tasks: Vec<LeftTask> = (steps(rows.clone(), some).zip(panels))
+            .map(|(lanes, out)| {
+                let packing = kernel.left(left, lanes, depth.clone(), out);
+                LeftTask { kernel, pool, packing, narrow: Vec::new() }
+            })
+            .collect();
+        let mut seconds = seconds.iter_mut();
+        for (narrow, firsts) in narrows.iter_mut().zip(firsts) {
+            let is_active = narrow.of.start <= depth.start && depth.end <= narrow.of.end;
+            let rank = narrow.out.cols();
+            let mut second =
+                seconds.next().filter(|_| is_last).map(|out| out.chunks_mut((some * kernel.left_words(rank)).max(1)));
+            if !is_active && second.is_none() {
+                continue;
+            }
+            let blocks = narrow.out.reborrow().rows_from(rows.start, rows.len()).blocks(some);
+            for (task, (_, out)) in tasks.iter_mut().zip(blocks) {
+                task.narrow.push(NarrowRows {
+                    first: is_active.then(|| &firsts[block][..]),
+                    epilogue: Epilogue {
+                        alpha: narrow.alpha,
+                        ..Epilogue::plain(if block == 0 { Write::Set } else { Write::Add })
+                    },
+                    out,
+                    scale: narrow.scale,
+                    second: second.as_mut().and_then(Iterator::next),
+                });
+            }
+        }
+        tasks.into_iter().map(Task::Left).collect()
+    }
+}
+
+/// Rows of the left operand to be packed, and what is made of them on the way.
+struct LeftTask<'a> {
+    kernel: Kernel,
+    pool: &'a Pool,
+    packing: Packing<'a>,
+    narrow: Vec<NarrowRows<'a>>,
+}
+
+/// The same rows of one narrow product.
+struct NarrowRows<'a> {
+    /// Its first factor, where this block of the depth belongs to it.
+    first: Option<&'a [f32]>,
+    epilogue: Epilogue<'a>,
+    out: ViewMut<'a>,
+    scale: f32,
+    /// Where it is packed as a factor, once it is complete.
+    second: Option<&'a mut [f32]>,
+}
+
+impl LeftTask<'_> {
+    fn run(self) {
+        let Self { kernel, pool, packing, narrow } = self;
+        let (a, words) = packing.pack();
+        for NarrowRows { first, epilogue, mut out, scale, second } in narrow {
+            if let Some(first) = first {
+                let right = first.len() / out.cols().next_multiple_of(kernel.nr);
+                let panels = vec![Panels { a, b: first, depth: (words, right) }];
+                let part = Part { kernel, panels, epilogue };
+                let rows = out.reborrow().into_rows().collect();
+                part.fill(Tile { row: 0, col: 0, rows });
+            }
+            if let Some(second) = second {
+                let (rows, rank) = (out.rows(), out.cols());
+                let mut scaled = pool.scratch(rows * rank);
+                for (to, row) in scaled.chunks_exact_mut(rank).zip(out.into_rows()) {
+                    to.iter_mut().zip(row).for_each(|(to, x)| *to = scale * *x);
+                }
+                let side = Side::of(Source::Dense(View::dense(&scaled, rows, rank)), false);
+                kernel.left(side, 0..rows, 0..rank, second).pack();
+            }
+        }
+    }
+}
+
+/// Packed panels of both operands.
+struct Panels<'a> {
     a: &'a [f32],
     b: &'a [f32],
     /// Of each, in words.
     depth: (usize, usize),
+}
+
+/// Panels whose products are summed, and what becomes of the sums.
+struct Part<'a> {
+    kernel: Kernel,
+    panels: Vec<Panels<'a>>,
     epilogue: Epilogue<'a>,
 }
 
 impl Part<'_> {
     /// One task: all register tiles of `tile`.
     fn fill(&self, tile: Tile) {
-        let Kernel { isa, factors, tiles, .. } = self.kernel;
-        if let Some(unit) = tiles {
-            let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
-            unit.with(|unit| {
-                self.fill_with(tile, |a, b, rows, _, finish| {
-                    unit.multiply(a, b, rows, &mut sums);
-                    finish(sums.0.as_flattened());
-                });
-            });
-            return;
-        }
-        let mut sums: Sums = [0.0; 448];
-        self.fill_with(tile, |a, b, rows, cols, finish| {
-            isa.tile_of(factors, a, b, rows, cols, &mut sums);
-            finish(&sums);
-        });
+        self.kernel.ready(|multiply| self.fill_with(tile, multiply));
     }
 
-    /// Every block of `tile`: its panels, rows and columns, and what takes its sums.
-    fn fill_with(
-        &self,
-        mut tile: Tile,
-        mut multiply: impl FnMut(&[f32], &[f32], usize, usize, &mut dyn FnMut(&[f32])),
-    ) {
-        let &Self { kernel: Kernel { isa, mr, nr, .. }, a, b, depth, epilogue } = self;
+    fn fill_with(&self, mut tile: Tile, multiply: &mut Multiply) {
+        let &Self { kernel: Kernel { isa, mr, nr, .. }, ref panels, epilogue } = self;
         let width = tile.rows.first().map_or(0, |row| row.len());
+        let mut pairs = Vec::with_capacity(panels.len());
         for cols in steps(0..width, nr) {
-            let b = &b[(tile.col + cols.start) * depth.1..][..nr * depth.1];
             let bias = epilogue.bias.map(|bias| &bias[tile.col..][cols.clone()]);
             for (i, rows) in tile.rows.chunks_mut(mr).enumerate() {
-                let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
-                multiply(a, b, rows.len(), cols.len(), &mut |sums| {
+                pairs.clear();
+                pairs.extend(panels.iter().map(|&Panels { a, b, depth }| {
+                    let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
+                    (a, &b[(tile.col + cols.start) * depth.1..][..nr * depth.1])
+                }));
+                multiply(&pairs, rows.len(), cols.len(), &mut |sums| {
                     finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
                 });
             }

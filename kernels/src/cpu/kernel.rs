@@ -1,6 +1,7 @@
 //! The register tile and the table look-up of each instruction set, behind one face.
 
 use super::factors::{Factors, halves, widen};
+use super::panels::Pair;
 use super::simd_dispatch::Isa;
 #[cfg(target_arch = "aarch64")]
 use super::simd_neon;
@@ -72,18 +73,27 @@ impl Isa {
         self.tiles(factors).map(|_| BLOCK)
     }
 
-    /// The tile of panels whose words are what `factors` packs, or of squares and a panel.
-    pub(super) fn tile_of(self, factors: Factors, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
-        if factors == Factors::F32 {
-            return self.tile(a, b, rows, cols, sums);
-        }
+    /// The tile of panels whose words are what `factors` packs, or of squares and a panel: the sum over all pairs of
+    /// them.
+    pub(super) fn tile_of(self, factors: Factors, pairs: &[Pair], rows: usize, cols: usize, sums: &mut Sums) {
         #[cfg(target_arch = "x86_64")]
         if let Self::Avx512(isa) = self
             && let Some(isa) = isa.bf16()
+            && factors == Factors::Bf16
         {
-            return isa.tile(a.as_chunks().0.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums));
+            return isa.tile(pairs, rows, cols, rectangle(sums));
         }
-        self.tile_widened(a, b, rows, cols, sums);
+        let tile = match factors {
+            Factors::F32 => Self::tile,
+            Factors::Bf16 => Self::tile_widened,
+        };
+        let Some(((a, b), rest)) = pairs.split_first() else { return sums.fill(0.0) };
+        tile(self, a, b, rows, cols, sums);
+        for (a, b) in rest {
+            let mut part: Sums = [0.0; 448];
+            tile(self, a, b, rows, cols, &mut part);
+            sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
+        }
     }
 
     /// Panels of pairs where there is no instruction for them: some steps at a time become numbers again.
@@ -222,7 +232,7 @@ mod tests {
             }
             for (rows, cols) in (1..=mr).flat_map(|rows| (1..=nr).map(move |cols| (rows, cols))) {
                 let mut sums: Sums = [f32::NAN; 448];
-                isa.tile_of(Factors::Bf16, &a_pairs, &b_pairs, rows, cols, &mut sums);
+                isa.tile_of(Factors::Bf16, &[(&a_pairs, &b_pairs)], rows, cols, &mut sums);
                 for (r, c) in (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c))) {
                     let want: f32 = (0..2 * words).map(|d| a[d * mr + r] * b[d * nr + c]).sum();
                     assert_eq!(sums[r * nr + c], want, "{isa:?} {rows}x{cols} at ({r}, {c})");

@@ -6,7 +6,8 @@
 //! | `factors.rs` | what the factors of large products are rounded to; pairs of bf16 |
 //! | `simd_*.rs` | the only `unsafe` code: register tiles, look-ups, one body for every instruction set |
 //! | `pool.rs` | threads and scratch memory |
-//! | `source.rs`, `pack.rs`, `gemm.rs` | operands decoded into panels; the blocked product |
+//! | `source.rs`, `pack.rs`, `panels.rs`, `gemm.rs` | operands decoded into panels; the blocked product, adapters inside |
+//! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
@@ -15,6 +16,7 @@
 // Bodies of `vectorized!` are compiled for an instruction set only if everything they call is inlined into them.
 #![allow(clippy::inline_always)]
 
+mod adapted;
 mod attention;
 mod attention_bwd;
 mod blocks;
@@ -38,8 +40,10 @@ mod norm;
 mod optim;
 mod pack;
 mod pack_squares;
+mod panels;
 mod path;
 mod pool;
+mod rank;
 mod rope;
 mod rows;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -68,11 +72,12 @@ mod tiles;
 pub use factors::Factors;
 pub use path::Path;
 
-use self::few::Few;
-use self::gemm::{Epilogue, Side};
+use self::gemm::Epilogue;
+use self::panels::Kernel;
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
+use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     Part, RopeParams, Turn, Write,
@@ -87,12 +92,6 @@ use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
 const KERNELS: u32 = 2;
-
-/// Dense products of which every dimension is at least this are rounded where products with weights are; the
-/// narrow ones of adapters stay f32, since packing them is most of their work.
-const LARGE: usize = 64;
-/// The same where a unit multiplies tiles: for it their work is nothing, and rows need not be turned to be packed.
-const LARGE_IN_TILES: usize = 8;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
@@ -149,6 +148,11 @@ impl Cpu {
     /// The kernels in use.
     pub fn path(&self) -> Path {
         self.path
+    }
+
+    /// What multiplies blocks.
+    fn kernel(&self) -> Kernel {
+        Kernel::of(self.isa, self.factors)
     }
 
     /// Threads in use.
@@ -265,21 +269,22 @@ impl Backend for Cpu {
     }
 
     fn linears(&self, y: Out<Self>, x: In<Self>, parts: &[Part<Self>]) -> Result<()> {
-        let mut y = y;
-        shapes::linears(&y, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), part.bias)))?;
-        let few = parts.iter().map(|part| {
-            let bias = part.bias.map(|bias| bias.buf.as_slice());
-            let epilogue = Epilogue { bias, ..Epilogue::plain(Write::Set) };
-            few::Part { columns: part.columns.clone(), w: Source::of(part.w), epilogue }
-        });
-        let few: Vec<few::Part> = few.collect();
-        let window = ViewMut::of(y.by_ref());
-        if few::products(&self.pool, self.isa, self.few(), window, View::of(x), &few).is_some() {
-            for Part { columns, w, bias } in parts {
-                self.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
-            }
-        }
-        Ok(())
+        adapted::linears(self, y, x, parts)
+    }
+
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        adapted::forward(self, y, x, parts)
+    }
+
+    fn adapted_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward(self, dx, dy, x, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
@@ -290,25 +295,7 @@ impl Backend for Cpu {
     }
 
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()> {
-        let k = shapes::gemm(&y, &a, &b)?;
-        let (left, right) = (View::of(a.x), Source::Dense(View::of(b.x)));
-        let epilogue = Epilogue { alpha, ..Epilogue::plain(write) };
-        let large = self.isa.tiles(self.factors).map_or(LARGE, |_| LARGE_IN_TILES);
-        let is_large = y.at.rows.min(y.at.cols).min(k) >= large;
-        let factors = if is_large { self.factors } else { Factors::F32 };
-        if b.transposed && !a.transposed {
-            let y = ViewMut::of(y);
-            let part = few::Part { columns: 0..y.cols(), w: right, epilogue };
-            let few = Few { eight_bits: None, ..self.few() };
-            if let Some(y) = few::products(&self.pool, self.isa, few, y, left, &[part]) {
-                linear::linear(&self.pool, self.isa, factors, y, left, right, epilogue);
-            }
-        } else {
-            let a = Side { source: Source::Dense(left), transposed: a.transposed };
-            let b = Side { source: right, transposed: b.transposed };
-            gemm::gemm(&self.pool, self.isa, factors, ViewMut::of(y), a, b, k, epilogue);
-        }
-        Ok(())
+        linear::dense(self, y, &a, &b, alpha, write)
     }
 
     fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
@@ -379,7 +366,7 @@ impl Backend for Cpu {
 
     fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
         shapes::attention(&y, lse, &qkv, params)?;
-        attention::attention(&self.pool, self.isa, ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
+        attention::attention(&self.pool, self.kernel(), ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
         Ok(())
     }
 
@@ -394,7 +381,16 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
         let (dqkv, lse) = (ViewMut::of(dqkv), View::whole(lse));
-        attention_bwd::attention_bwd(&self.pool, self.isa, dqkv, View::of(dy), View::of(y), lse, View::of(qkv), params);
+        attention_bwd::attention_bwd(
+            &self.pool,
+            self.kernel(),
+            dqkv,
+            View::of(dy),
+            View::of(y),
+            lse,
+            View::of(qkv),
+            params,
+        );
         Ok(())
     }
 
@@ -409,7 +405,7 @@ impl Backend for Cpu {
         shapes::attention_cached(&y, cache, &qkv, segments, params)?;
         attention::attention_cached(
             &self.pool,
-            self.isa,
+            self.kernel(),
             ViewMut::of(y),
             ViewMut::whole(cache),
             View::of(qkv),

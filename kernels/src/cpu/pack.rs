@@ -40,21 +40,7 @@ pub(super) fn packed_len(lanes: usize, width: usize, depth: usize) -> usize {
     lanes.next_multiple_of(width) * depth
 }
 
-/// Pack `lanes` x `depth` of `source` into consecutive panels of `width`.
-pub(super) fn pack(
-    isa: Isa,
-    source: Source,
-    along: Along,
-    lanes: Range<usize>,
-    depth: Range<usize>,
-    width: usize,
-    out: &mut [f32],
-) {
-    let form = Form { factors: Factors::F32, width, words: depth.len() };
-    pack_as(isa, form, source, along, lanes, depth, out);
-}
-
-/// The same with words of what `form` says.
+/// Pack `lanes` x `depth` of `source` into consecutive panels of what `form` says.
 pub(super) fn pack_as(
     isa: Isa,
     form: Form,
@@ -233,7 +219,7 @@ pub(super) fn step<'b>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Along, Form, pack, pack_as, packed_len};
+    use super::{Along, Form, pack_as, packed_len};
     use crate::cpu::factors::{Factors, pair_up};
     use crate::cpu::path::{PATHS, Path};
     use crate::cpu::source::Source;
@@ -252,7 +238,8 @@ mod tests {
             ];
             for (source, along) in sources {
                 let mut out = vec![f32::NAN; packed_len(lanes, width, depth)];
-                pack(isa, source, along, 0..lanes, 0..depth, width, &mut out);
+                let form = Form { factors: Factors::F32, width, words: depth };
+                pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
                 pairs_are_the_same_numbers(&out, source, along, (lanes, depth, width));
                 for (i, &x) in out.iter().enumerate() {
                     let (panel, d, lane) = (i / (width * depth), i / width % depth, i % width);

@@ -1,5 +1,6 @@
 //! Products of bf16 with 512-bit vectors: the register tile over panels of pairs.
 
+use super::panels::Pair;
 use super::simd_avx512::{LANES, MR, NR, load, store};
 use std::arch::x86_64::{
     __m256, __m256bh, __m512, __m512bh, _mm256_storeu_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps,
@@ -33,26 +34,26 @@ impl Avx512Bf16 {
     }
 
     /// `sums[r, c] = Σ_d a[d / 16, r, d % 16]·b[d, c]`, both halves of every word, for the first `rows` and `cols` of the
-    /// panels. Subnormal factors count as zero.
-    pub(super) fn tile(self, a: &[Square], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
+    /// panels of all pairs together. Subnormal factors count as zero.
+    pub(super) fn tile(self, pairs: &[Pair], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
         // SAFETY: `self` proves the features the functions are compiled for.
         unsafe {
             match (rows.div_ceil(2), cols <= LANES) {
-                (..=1, true) => tile::<2, 1>(a, b, sums),
-                (..=1, false) => tile::<2, 2>(a, b, sums),
-                (2, true) => tile::<4, 1>(a, b, sums),
-                (2, false) => tile::<4, 2>(a, b, sums),
-                (3..=4, true) => tile::<8, 1>(a, b, sums),
-                (3..=4, false) => tile::<8, 2>(a, b, sums),
-                (_, true) => tile::<MR, 1>(a, b, sums),
-                (_, false) => tile::<MR, 2>(a, b, sums),
+                (..=1, true) => tile::<2, 1>(pairs, sums),
+                (..=1, false) => tile::<2, 2>(pairs, sums),
+                (2, true) => tile::<4, 1>(pairs, sums),
+                (2, false) => tile::<4, 2>(pairs, sums),
+                (3..=4, true) => tile::<8, 1>(pairs, sums),
+                (3..=4, false) => tile::<8, 2>(pairs, sums),
+                (_, true) => tile::<MR, 1>(pairs, sums),
+                (_, false) => tile::<MR, 2>(pairs, sums),
             }
         }
     }
 }
 
 /// Words of rows of the left operand.
-pub(super) type Square = [[f32; LANES]; MR];
+type Square = [[f32; LANES]; MR];
 
 /// Words as what they hold.
 #[target_feature(enable = "avx512f")]
@@ -63,19 +64,22 @@ fn pairs(words: __m512) -> __m512bh {
 
 /// The first `R` rows and `W` vectors of the tile.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn tile<const R: usize, const W: usize>(a: &[Square], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
+fn tile<const R: usize, const W: usize>(panels: &[Pair], sums: &mut [[f32; NR]; MR]) {
     let mut acc = [[_mm512_setzero_ps(); W]; R];
-    for (a, b) in a.iter().zip(b.chunks(LANES)) {
-        for (d, b) in (0..LANES).zip(b) {
-            let b = b.as_chunks().0;
-            let mut columns = [_mm512_setzero_ps(); W];
-            for w in 0..W {
-                columns[w] = load(&b[w]);
-            }
-            for r in 0..R {
-                let row = pairs(_mm512_set1_ps(a[r][d]));
+    for (a, b) in panels {
+        let (a, b): (&[Square], &[[f32; NR]]) = (a.as_chunks().0.as_chunks().0, b.as_chunks().0);
+        for (a, b) in a.iter().zip(b.chunks(LANES)) {
+            for (d, b) in (0..LANES).zip(b) {
+                let b = b.as_chunks().0;
+                let mut columns = [_mm512_setzero_ps(); W];
                 for w in 0..W {
-                    acc[r][w] = _mm512_dpbf16_ps(acc[r][w], row, pairs(columns[w]));
+                    columns[w] = load(&b[w]);
+                }
+                for r in 0..R {
+                    let row = pairs(_mm512_set1_ps(a[r][d]));
+                    for w in 0..W {
+                        acc[r][w] = _mm512_dpbf16_ps(acc[r][w], row, pairs(columns[w]));
+                    }
                 }
             }
         }

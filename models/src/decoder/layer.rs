@@ -354,8 +354,10 @@ impl<B: Backend> Layer<B> {
         let dy = branch(be, dx, (wide, scaled), scale, gain, &norm)?;
         let dattended = &mut scratch.dattended;
         be.reshape(dattended, x.at.rows, self.attention.heads.q_dim())?;
-        let out = Some((dattended.view_mut(), Write::Set));
-        self.linears[o].backward(be, out, dy.view(), acts.attended.view(), &acts.linears[o], linear, pass)?;
+        let (out, whole) = (Some(dattended.view_mut()), 0..x.at.cols);
+        let whole = std::slice::from_ref(&whole);
+        let (module, of_module) = (&mut self.linears[o..=o], &acts.linears[o..=o]);
+        Linear::backward_all(module, be, out, dy.view(), whole, acts.attended.view(), of_module, linear, pass)?;
         self.project_bwd(be, x, acts, scratch, positions, lowest, pass)?;
         if lowest {
             return Ok(());
@@ -398,13 +400,9 @@ impl<B: Backend> Layer<B> {
         };
         let input = if self.input_norm.is_some() { acts.normed.view() } else { x };
         be.reshape(dnormed, rows, x.at.cols)?;
-        for (i, columns) in self.qkv_columns.iter().enumerate() {
-            let write = if i == 0 { Write::Set } else { Write::Add };
-            let out = (!lowest).then(|| (dnormed.view_mut(), write));
-            let dy = gradient.cols(columns.clone());
-            self.linears[i].backward(be, out, dy, input, &acts.linears[i], linear, pass)?;
-        }
-        Ok(())
+        let out = (!lowest).then(|| dnormed.view_mut());
+        let (linears, columns) = (&mut self.linears, &self.qkv_columns);
+        Linear::backward_all(linears, be, out, gradient, columns, input, &acts.linears, linear, pass)
     }
 
     /// Set the sequences of the next pass.

@@ -5,7 +5,10 @@
 
 use super::param::Param;
 use super::watch::Seen;
-use peft_kernels::{Backend, Dropout, In, Matrix, Operand, Out, Part, Result, Tensor, Write};
+use peft_kernels::{
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Matrix, Operand, Out, Part, Result,
+    Tensor, Write,
+};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -174,6 +177,10 @@ impl<B: Backend> Linear<B> {
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
+        if self.is_joined(x.at.rows, pass) {
+            let (this, columns, acts) = (std::slice::from_ref(self), 0..self.out_features, std::slice::from_mut(acts));
+            return Self::join(this, be, y, std::slice::from_ref(&columns), x, acts, pass);
+        }
         self.look_at(be, x)?;
         let w = self.weight.matrix();
         let bias = self.bias.as_ref().map(|b| &b.value);
@@ -249,6 +256,9 @@ impl<B: Backend> Linear<B> {
         pass: &Pass,
     ) -> Result<()> {
         let linears = &linears[..columns.len()];
+        if linears.iter().all(|linear| linear.is_joined(x.at.rows, pass)) {
+            return Self::join(linears, be, y, columns, x, acts, pass);
+        }
         if linears.iter().any(|linear| linear.decomposed(pass).is_some()) {
             for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
                 linear.forward(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
@@ -266,6 +276,78 @@ impl<B: Backend> Linear<B> {
             linear.adapt(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
         }
         Ok(())
+    }
+
+    /// Whether this is one product with what an adapter adds to it, if there is one, in all rows.
+    fn is_joined(&self, rows: usize, pass: &Pass) -> bool {
+        self.lora.as_ref().is_none_or(|lora| {
+            let is_plain = lora.magnitude.is_none() && pass.dropout_of(lora).is_none();
+            is_plain && (!pass.is_tuned() || pass.adapters == (0..rows))
+        })
+    }
+
+    /// Weights and adapters in one call.
+    fn join(
+        linears: &[Self],
+        be: &B,
+        y: Out<B>,
+        columns: &[Range<usize>],
+        x: In<B>,
+        acts: &mut [LinearActs<B>],
+        pass: &Pass,
+    ) -> Result<()> {
+        let mut parts = Vec::with_capacity(columns.len());
+        for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
+            linear.look_at(be, x)?;
+            let bias = linear.bias.as_ref().map(|bias| &bias.value);
+            let lora = linear.lora.as_ref().filter(|_| pass.is_tuned());
+            parts.push(Adapted {
+                part: Part { columns: columns.clone(), w: linear.weight.matrix(), bias },
+                adapter: lora.map(|lora| Adapter {
+                    a: &lora.a.value,
+                    b: &lora.b.value,
+                    scaling: lora.scaling,
+                    xa: &mut acts.xa,
+                }),
+            });
+        }
+        be.adapted(y, x, &mut parts)
+    }
+
+    /// The backward pass of [`Self::forward_all`]: sets `dx`.
+    pub fn backward_all(
+        linears: &mut [Self],
+        be: &B,
+        mut dx: Option<Out<B>>,
+        dy: In<B>,
+        columns: &[Range<usize>],
+        x: In<B>,
+        acts: &[LinearActs<B>],
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+    ) -> Result<()> {
+        let linears = &mut linears[..columns.len()];
+        let is_frozen = |linear: &Self| matches!(linear.weight, Weights::Frozen(_));
+        if !linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(dy.at.rows, pass)) {
+            for (i, ((linear, columns), acts)) in linears.iter_mut().zip(columns).zip(acts).enumerate() {
+                let out = dx.as_mut().map(|dx| (dx.by_ref(), if i == 0 { Write::Set } else { Write::Add }));
+                linear.backward(be, out, dy.cols(columns.clone()), x, acts, scratch, pass)?;
+            }
+            return Ok(());
+        }
+        let mut parts = Vec::with_capacity(columns.len());
+        for ((linear, columns), acts) in linears.iter_mut().zip(columns).zip(acts) {
+            if let Some(grad) = linear.bias.as_mut().and_then(Param::grad) {
+                be.sum_rows(grad, dy.cols(columns.clone()))?;
+            }
+            let adapter = linear.lora.as_mut().map(|lora| {
+                let (a, da) = lora.a.value_and_grad();
+                let (b, db) = lora.b.value_and_grad();
+                AdapterGradient { a, b, scaling: lora.scaling, xa: &acts.xa, da, db }
+            });
+            parts.push(AdaptedGradient { columns: columns.clone(), w: linear.weight.matrix(), adapter });
+        }
+        be.adapted_bwd(dx, dy, x, &mut parts, &mut scratch.dxa)
     }
 
     /// The same lines, upside down. `dx` is left out where nothing below is trained.

@@ -2,7 +2,7 @@
 
 use super::experts::{Experts, ExpertsActs, ExpertsScratch};
 use super::linear::{Linear, LinearActs, LinearScratch, Pass};
-use peft_kernels::{Activation, Backend, Result, Tensor, Write};
+use peft_kernels::{Activation, Backend, Result, Tensor};
 use std::ops::Range;
 
 /// `down(act(gate(x))·up(x))`
@@ -117,16 +117,14 @@ impl<B: Backend> Mlp<B> {
         let (rows, down) = (x.rows(), columns.len());
         let MlpScratch { dgated, dgate_up, .. } = scratch;
         be.reshape(dgated, rows, *d_ff)?;
-        let out = Some((dgated.view_mut(), Write::Set));
-        linears[down].backward(be, out, dy.view(), acts.gated.view(), &linear_acts[down], linear, pass)?;
+        let (out, whole) = (Some(dgated.view_mut()), 0..x.cols());
+        let whole = std::slice::from_ref(&whole);
+        let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
+        Linear::backward_all(module, be, out, dy.view(), whole, acts.gated.view(), of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
         be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
         be.reshape(dx, rows, x.cols())?;
-        for (i, columns) in columns.iter().enumerate() {
-            let out = Some((dx.view_mut(), if i == 0 { Write::Set } else { Write::Add }));
-            let dy = dgate_up.view().cols(columns.clone());
-            linears[i].backward(be, out, dy, x.view(), &linear_acts[i], linear, pass)?;
-        }
-        Ok(())
+        let (out, dy) = (Some(dx.view_mut()), dgate_up.view());
+        Linear::backward_all(linears, be, out, dy, columns, x.view(), linear_acts, linear, pass)
     }
 }

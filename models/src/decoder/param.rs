@@ -122,6 +122,11 @@ impl<B: Backend> Param<B> {
         self.moments.as_mut().map(|m| &mut m.grad)
     }
 
+    /// The value, and where its gradient is added while it is trained.
+    pub fn value_and_grad(&mut self) -> (&Tensor<B>, Option<&mut Tensor<B>>) {
+        (&self.value, self.moments.as_mut().map(|moments| &mut moments.grad))
+    }
+
     /// To multiply with, and where its gradients are added.
     pub fn matrix_and_grad(&mut self) -> (Matrix<'_, B>, Option<&mut Tensor<B>>) {
         (Matrix::Dense(&self.value), self.moments.as_mut().map(|m| &mut m.grad))

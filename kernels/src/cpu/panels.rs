@@ -1,0 +1,205 @@
+//! What multiplies panels, and how panels for it are packed.
+
+use super::factors::Factors;
+use super::gemm::steps;
+use super::kernel::Sums;
+use super::pack::{Along, Form, pack_as, packed_len};
+use super::pack_squares::pack_squares;
+use super::simd_dispatch::Isa;
+use super::source::Source;
+use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
+use std::ops::Range;
+
+/// Words of depth packed at a time: a panel of each operand stays close to the processor.
+const DEPTH: usize = 384;
+/// The same where a unit multiplies tiles: it is done with a panel sooner than sums are brought to their place, so those
+/// are brought there as seldom as a task's panels, 1.5 MiB, allow.
+const DEPTH_OF_TILES: usize = 1024;
+/// Panels that one task packs where a row of the source is a lane, and where it is a step of the depth: shorter runs
+/// of a row than that are read slowly.
+const PACKED: (usize, usize) = (2, 4);
+
+/// One side of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) transposed: bool,
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn of(source: Source<'a>, transposed: bool) -> Self {
+        Self { source, transposed }
+    }
+}
+
+/// Panels of both operands that belong together.
+pub(super) type Pair<'a> = (&'a [f32], &'a [f32]);
+
+/// Sums the products of all pairs: these, how many rows and columns are wanted, and what takes the sums.
+pub(super) type Multiply<'a> = dyn FnMut(&[Pair], usize, usize, &mut dyn FnMut(&[f32])) + 'a;
+
+/// What multiplies, and so the form of the panels.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    pub(super) isa: Isa,
+    factors: Factors,
+    tiles: Option<TileUnit>,
+    /// The left operand lies in squares, not in panels.
+    squares: bool,
+    /// Rows and columns of the sums that are computed at a time.
+    pub(super) mr: usize,
+    pub(super) nr: usize,
+}
+
+impl Kernel {
+    pub(super) fn of(isa: Isa, factors: Factors) -> Self {
+        let tiles = isa.tiles(factors);
+        let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (isa.mr(), isa.nr()) };
+        Self { isa, factors, tiles, squares: isa.squares(factors).is_some(), mr, nr }
+    }
+
+    /// Steps of the inner dimension, of `k`, that are packed at a time.
+    pub(super) fn deepest(self, k: usize) -> usize {
+        if self.tiles.is_none() {
+            return DEPTH * self.factors.steps();
+        }
+        // Parts of about the same depth, all but the last of whole tiles.
+        let parts = k.div_ceil(DEPTH_OF_TILES * self.factors.steps()).max(1);
+        k.div_ceil(parts).next_multiple_of(SIDE * self.factors.steps())
+    }
+
+    /// Words that `steps` of the inner dimension take in a panel of the right operand.
+    pub(super) fn words(self, steps: usize) -> usize {
+        let words = self.factors.words(steps);
+        if self.tiles.is_some() { words.next_multiple_of(SIDE) } else { words }
+    }
+
+    /// The same of the left one.
+    pub(super) fn left_words(self, steps: usize) -> usize {
+        let words = self.factors.words(steps);
+        if self.squares { words.next_multiple_of(SIDE) } else { words }
+    }
+
+    /// Room for panels of the left operand, and of the right one.
+    pub(super) fn left_len(self, lanes: usize, steps: usize) -> usize {
+        packed_len(lanes, self.mr, self.left_words(steps))
+    }
+
+    pub(super) fn right_len(self, lanes: usize, steps: usize) -> usize {
+        packed_len(lanes, self.nr, self.words(steps))
+    }
+
+    /// Lanes of the left operand that one task packs.
+    pub(super) fn left_lanes(self, transposed: bool) -> usize {
+        self.mr * if transposed { PACKED.1 } else { PACKED.0 }
+    }
+
+    /// All of these lanes of the left operand.
+    pub(super) fn left<'a>(
+        self,
+        side: Side<'a>,
+        lanes: Range<usize>,
+        depth: Range<usize>,
+        out: &'a mut [f32],
+    ) -> Packing<'a> {
+        let along = if side.transposed { Along::Depth } else { Along::Lanes };
+        let words = self.left_words(depth.len());
+        Packing {
+            kernel: self,
+            squares: self.squares,
+            source: side.source,
+            along,
+            lanes,
+            depth,
+            width: self.mr,
+            words,
+            out,
+        }
+    }
+
+    /// And of the right one.
+    pub(super) fn right<'a>(
+        self,
+        side: Side<'a>,
+        lanes: Range<usize>,
+        depth: Range<usize>,
+        out: &'a mut [f32],
+    ) -> Packing<'a> {
+        let along = if side.transposed { Along::Lanes } else { Along::Depth };
+        let words = self.words(depth.len());
+        Packing { kernel: self, squares: false, source: side.source, along, lanes, depth, width: self.nr, words, out }
+    }
+
+    /// `task` with what multiplies set up on this thread.
+    pub(super) fn ready(self, task: impl FnOnce(&mut Multiply)) {
+        let Self { isa, factors, tiles, .. } = self;
+        let Some(unit) = tiles else {
+            let mut sums: Sums = [0.0; 448];
+            return task(&mut |pairs, rows, cols, finish| {
+                isa.tile_of(factors, pairs, rows, cols, &mut sums);
+                finish(&sums);
+            });
+        };
+        let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
+        let mut more = BlockSums([[0.0; BLOCK]; BLOCK]);
+        unit.with(|unit| {
+            task(&mut |pairs, rows, _, finish| {
+                for (i, (a, b)) in pairs.iter().enumerate() {
+                    if i == 0 {
+                        unit.multiply(a, b, rows, &mut sums);
+                        continue;
+                    }
+                    unit.multiply(a, b, rows, &mut more);
+                    let all = sums.0[..rows].as_flattened_mut().iter_mut().zip(more.0.as_flattened());
+                    all.for_each(|(sum, more)| *sum += more);
+                }
+                finish(sums.0.as_flattened());
+            });
+        });
+    }
+}
+
+/// Panels, or rows of squares, to be packed.
+pub(super) struct Packing<'a> {
+    kernel: Kernel,
+    squares: bool,
+    source: Source<'a>,
+    along: Along,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    width: usize,
+    words: usize,
+    out: &'a mut [f32],
+}
+
+impl<'a> Packing<'a> {
+    /// The same as tasks of a few panels each.
+    pub(super) fn split(self) -> impl Iterator<Item = Packing<'a>> {
+        let Self { kernel, squares, source, along, lanes, depth, width, words, out } = self;
+        let some = width * if along == Along::Lanes { PACKED.0 } else { PACKED.1 };
+        let out = &mut out[..packed_len(lanes.len(), width, words)];
+        steps(lanes, some).zip(out.chunks_mut((some * words).max(1))).map(move |(lanes, out)| Packing {
+            kernel,
+            squares,
+            source,
+            along,
+            lanes,
+            depth: depth.clone(),
+            width,
+            words,
+            out,
+        })
+    }
+
+    /// Pack them: the panels, and words of their depth.
+    pub(super) fn pack(self) -> (&'a [f32], usize) {
+        let Self { kernel, squares, source, along, lanes, depth, width, words, out } = self;
+        let Kernel { isa, factors, .. } = kernel;
+        if squares {
+            pack_squares(isa, source, along, lanes, depth, (width, words), out);
+        } else {
+            pack_as(isa, Form { factors, width, words }, source, along, lanes, depth, out);
+        }
+        (out, words)
+    }
+}
