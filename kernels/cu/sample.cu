@@ -2,8 +2,8 @@
 #include "device.cuh"
 
 // Numbers that a block sorts, and how many of them it keeps, as in `sample.rs`.
-constexpr int PIECE = 2048;
-constexpr int KEPT = 64;
+constexpr int SORTED = 2048;
+constexpr int LARGEST = 64;
 
 // A number and its place as one number: the larger the number, and of equals the earlier the place, the larger it is.
 // 0 for what is no number.
@@ -14,19 +14,19 @@ DEVICE u64 sortable(float x, i64 at) {
   return (u64)bits << 32 | (u64)~(u32)at;
 }
 
-// The KEPT largest of each PIECE numbers, the largest first: of `x` where it `is_first`, otherwise of what blocks kept
+// The LARGEST largest of each SORTED numbers, the largest first: of `x` where it `is_first`, otherwise of what blocks kept
 // before. By a bitonic network (Batcher 1968): a pair changes places where it is not in the order of its run.
 KERNEL(largest, THREADS)(Ptr<u64> kept, Ptr<const float> x, Ptr<const u64> before, i64 count, int is_first) {
-  SHARED(u64, keys, PIECE);
-  i64 begin = (i64)blockIdx.x * PIECE;
-  for (int i = threadIdx.x; i < PIECE; i += THREADS) {
+  SHARED(u64, keys, SORTED);
+  i64 begin = (i64)blockIdx.x * SORTED;
+  for (int i = threadIdx.x; i < SORTED; i += THREADS) {
     i64 at = begin + i;
     keys[i] = at >= count ? 0 : is_first ? sortable(x[at], at) : (u64)before[at];
   }
   __syncthreads();
-  for (int run = 2; run <= PIECE; run *= 2) {
+  for (int run = 2; run <= SORTED; run *= 2) {
     for (int distance = run / 2; distance > 0; distance /= 2) {
-      for (int pair = threadIdx.x; pair < PIECE / 2; pair += THREADS) {
+      for (int pair = threadIdx.x; pair < SORTED / 2; pair += THREADS) {
         int low = pair / distance * 2 * distance + pair % distance, high = low + distance;
         u64 a = keys[low], b = keys[high];
         if ((a < b) == ((low & run) == 0)) {
@@ -37,7 +37,7 @@ KERNEL(largest, THREADS)(Ptr<u64> kept, Ptr<const float> x, Ptr<const u64> befor
       __syncthreads();
     }
   }
-  if (threadIdx.x < KEPT) kept[(i64)blockIdx.x * KEPT + threadIdx.x] = keys[threadIdx.x];
+  if (threadIdx.x < LARGEST) kept[(i64)blockIdx.x * LARGEST + threadIdx.x] = keys[threadIdx.x];
 }
 
 // x[token] is divided (or, below zero, multiplied) by `repetition`, and lowered for the times it was written.

@@ -1,7 +1,7 @@
 //! The largest numbers of a row, where a device finds them.
 
 use crate::harness::{Case, Outputs, noise};
-use peft_kernels::largest::{Penalties, largest};
+use peft_kernels::largest::{LARGEST, Penalties, largest};
 use peft_kernels::{Backend, Result};
 
 #[derive(Debug)]
@@ -39,7 +39,11 @@ impl Case for Largest {
             penalties.lower(row);
             largest(row)
         });
-        let (places, values) = found.into_iter().map(|(place, z)| (place as f32, z)).unzip();
+        // As many as there may be, and what is beyond all numbers as one: what is compared has a size and is finite.
+        let (mut places, mut values): (Vec<f32>, Vec<f32>) =
+            found.into_iter().map(|(place, z)| (place as f32, z.clamp(-1e30, 1e30))).unzip();
+        places.resize(LARGEST, -1.0);
+        values.resize(LARGEST, -1.0);
         Ok(vec![("places", places), ("values", values)])
     }
 

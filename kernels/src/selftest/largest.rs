@@ -4,7 +4,7 @@ use super::Case;
 use super::rig::Rig;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::largest::{Penalties, largest};
+use crate::largest::{LARGEST, Penalties, largest};
 
 pub(super) struct Largest {
     cols: usize,
@@ -35,8 +35,12 @@ impl Case for Largest {
             penalties.lower(&mut numbers[cols..]);
             largest(&numbers[cols..])
         });
-        rig.put("places", found.iter().map(|found| found.0 as f32).collect());
-        rig.put("numbers", found.iter().map(|found| found.1).collect());
+        let (mut places, mut values): (Vec<f32>, Vec<f32>) = found.into_iter().map(|(at, z)| (at as f32, z)).unzip();
+        // One too few, and one too many, is wrong, too.
+        places.resize(LARGEST, -1.0);
+        values.resize(LARGEST, -1.0);
+        rig.put("places", places);
+        rig.put("values", values);
         Ok(())
     }
 }
