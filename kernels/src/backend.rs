@@ -10,6 +10,7 @@
 use crate::adapted::{self, Adapted, AdaptedGradient};
 use crate::cuda::device::DeviceMemory;
 use crate::error::Result;
+use crate::largest::Penalties;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
@@ -481,7 +482,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// `Σ x²` in f64; not finite iff some element is not finite (or the sum overflows).
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64>;
-    /// The same over several tensors: the sum of their sums, in their order.
+    /// The largest numbers of row `row` of `x` ([`largest`](crate::largest::largest)) once they are lowered by
+    /// `penalties`, where the numbers lie in the memory of a device; `None`, and nothing is lowered, where they are at
+    /// hand.
+    fn largest(&self, _x: &mut Tensor<Self>, _row: usize, _: &Penalties) -> Result<Option<Vec<(u32, f32)>>> {
+        Ok(None)
+    }
+    /// The sum of squares over several tensors: of each for itself, added in their order.
     fn sum_squares_of(&self, all: &[&Tensor<Self>]) -> Result<f64> {
         all.iter().try_fold(0.0, |sum, x| Ok(sum + self.sum_squares(x)?))
     }

@@ -23,6 +23,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod error;
 mod host;
+pub mod largest;
 pub mod philox;
 pub mod quant;
 pub mod reference;

@@ -5,6 +5,7 @@ use crate::backend::{
     AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, Operand, RopeParams, Segment,
 };
 use crate::error::{Error, Result};
+use crate::largest::Penalties;
 use crate::quant::eight_bit::{BLOCK, EightBit};
 use crate::tensor::{In, Out, Tensor, Window};
 use std::ops::Range;
@@ -68,6 +69,15 @@ fn ensure(op: &'static str, holds: bool, what: impl FnOnce() -> String) -> Resul
 pub(crate) fn same(op: &'static str, y: &impl Dims, x: &impl Dims) -> Result<()> {
     is(op, "y", y, x.dims())?;
     is(op, "x", x, x.dims())
+}
+
+/// A row of `x`, and penalties of tokens that are in it.
+pub(crate) fn largest(x: &impl Dims, row: usize, penalties: &Penalties) -> Result<()> {
+    let (rows, cols) = x.dims();
+    let Penalties { tokens, written, .. } = penalties;
+    ensure("largest", row < rows && u32::try_from(cols).is_ok(), || format!("row {row} of [{rows}, {cols}]"))?;
+    let are_inside = tokens.iter().all(|&token| (token as usize) < cols) && tokens.len() == written.len();
+    ensure("largest", are_inside, || format!("penalties of tokens that are not among {cols}"))
 }
 
 /// A window that is written and nothing else.

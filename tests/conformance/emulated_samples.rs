@@ -4,6 +4,7 @@
 use crate::harness::conforms;
 use crate::{
     adapted, attention, columns, dropout, embed, gated, gated_clamped, linear, loss, norm, optim, refusals, rope, rows,
+    sample,
 };
 use peft_kernels::cuda::Cuda;
 use peft_tests::emulated::{Emulated, Schedule, gpu};
@@ -39,6 +40,7 @@ fn under(schedule: Schedule, number: usize, also: impl Fn(&Cuda<Emulated>)) {
         conforms(be, &some(dropout::noise_cases(), number));
         conforms(be, &some(optim::steps(), number));
         conforms(be, &some(optim::steps_8bit(), number));
+        conforms(be, &some(sample::cases(), number));
         also(be);
     });
 }

@@ -26,6 +26,7 @@ mod refusals;
 mod rope;
 mod rounded;
 mod rows;
+mod sample;
 mod shipped;
 mod tensor_cores;
 mod weights;

@@ -5,7 +5,7 @@
 //! of them are removed, one after the other.
 
 use crate::harness::{Case, nmse};
-use crate::{attention, columns, gated, linear, loss, norm, optim};
+use crate::{attention, columns, gated, linear, loss, norm, optim, sample};
 use peft_kernels::Backend;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::reference::Reference;
@@ -115,6 +115,21 @@ fn a_sum_of_a_block_without_a_barrier_is_caught() {
     let cases = loss::head();
     let few = &cases[..cases.len().min(4)];
     all_caught(&["move", "gemm", "gemv", "weights", "loss"], few, &without_barriers("device.cuh"));
+}
+
+/// A choice among wrong logits would be a wrong answer that nobody sees.
+#[test]
+fn largest_numbers_that_are_not_the_largest_are_caught() {
+    let mut mutants = without_barriers("sample.cu");
+    mutants.push(other("sample.cu", "at >= count ? 0 : ", ""));
+    mutants.push(other("sample.cu", "== ((low & run) == 0)", "== ((low & distance) == 0)"));
+    mutants.push(other("sample.cu", "add(x, 0.0f)", "x"));
+    mutants.push(other("sample.cu", "~(u32)at", "(u32)at"));
+    mutants.push(other("sample.cu", "if (!(x == x)) return 0;", ""));
+    mutants.push(other("sample.cu", "z < 0.0f ? mul(z, repetition) : ", ""));
+    mutants.push(other("sample.cu", "if (written[e] > 0) ", ""));
+    let cases = sample::cases();
+    all_caught(&["move", "sample"], &cases[..5], &mutants);
 }
 
 /// A missing wait shows where copies come as late as they may, a missing barrier where they come at once.

@@ -51,6 +51,9 @@
 #if WITH(optim)
 #include "optim.cu"
 #endif
+#if WITH(sample)
+#include "sample.cu"
+#endif
 #if WITH(loss)
 #include "loss.cu"
 #endif

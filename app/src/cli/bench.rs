@@ -5,6 +5,7 @@ use super::context::Context;
 use super::evaluate::answering;
 use super::output;
 use crate::jobs::bench::{BenchRequest, generate, keep};
+use crate::jobs::bench_make::make;
 use crate::jobs::bench_train::{TrainBenchRequest, train};
 use crate::jobs::hardware::machine_facts;
 use peft_models::engine::Engine;
@@ -14,6 +15,7 @@ pub(super) fn run(context: &Context, command: &BenchCommand) -> Result<u8> {
     match command {
         BenchCommand::Generate(args) => run_generate(context, args),
         BenchCommand::Train(args) => run_train(context, args),
+        BenchCommand::Make(args) => make(&args.shape, args.layers, &args.out).map(|()| 0),
     }
 }
 
@@ -82,6 +84,9 @@ fn run_generate(context: &Context, args: &BenchGenerateArgs) -> Result<u8> {
     } else {
         let speed = report.decode_tokens_per_second;
         output::line(&format!("read    {:>10.1} tokens/s", report.prompt_tokens_per_second));
+        let first = report.first_token_seconds;
+        let [median, min, max] = [first.median, first.min, first.max].map(|seconds| 1e3 * seconds);
+        output::line(&format!("first   {median:>10.1} ms ({min:.1} to {max:.1})"));
         output::line(&format!("written {:>10.1} tokens/s ({:.1} to {:.1})", speed.median, speed.min, speed.max));
         output::line(&format!(
             "memory  {:>12}, weights {}",

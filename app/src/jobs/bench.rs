@@ -67,6 +67,8 @@ impl Spread {
 pub struct BenchReport {
     /// Tokens read a second, the median.
     pub prompt_tokens_per_second: f64,
+    /// Until the first token of an answer.
+    pub first_token_seconds: Spread,
     /// Tokens written a second.
     pub decode_tokens_per_second: Spread,
     /// Most memory that this process had.
@@ -163,18 +165,20 @@ fn measure(
     let prompts =
         [Prompt { ids, adapter: request.adapter.is_some() && request.quant.as_deref().is_none_or(|q| q == "nf4") }];
     let options = GenerateOptions { max_new_tokens: request.generate, ..GenerateOptions::default() };
-    let (mut read, mut written) = (Vec::new(), Vec::new());
+    let (mut first, mut written) = (Vec::new(), Vec::new());
     for round in 0..=request.repeats {
         session.forget();
         let done = session.generate(&prompts, &options, &mut |_, _| ControlFlow::Continue(()))?;
         if round > 0 {
             let tokens = done.answers.first().map_or(0, |answer| answer.ids.len());
-            read.push(prompt as f64 / done.first_token_seconds.max(1e-9));
+            first.push(done.first_token_seconds);
             written.push(tokens as f64 / done.decode_seconds.max(1e-9));
         }
     }
     Ok(BenchReport {
-        prompt_tokens_per_second: Spread::of(read).median,
+        prompt_tokens_per_second: Spread::of(first.iter().map(|seconds| prompt as f64 / seconds.max(1e-9)).collect())
+            .median,
+        first_token_seconds: Spread::of(first),
         decode_tokens_per_second: Spread::of(written),
         peak_memory_bytes: engine.card_bytes().unwrap_or_else(super::memory::peak_memory),
         weights_bytes: base.checkpoint().total_bytes(),

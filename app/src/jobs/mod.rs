@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod background;
 pub mod bench;
+pub mod bench_make;
 pub mod bench_train;
 pub mod compare;
 pub mod conversation;

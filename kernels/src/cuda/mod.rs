@@ -9,7 +9,7 @@
 //! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
-//! | `loss.rs`, `optim.rs` | the operations that take more than one launch |
+//! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
 //!
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
@@ -30,6 +30,7 @@ mod optim;
 mod product;
 mod product_bf16;
 mod recent;
+mod sample;
 pub mod shipped;
 mod skinny;
 mod weight;
@@ -41,6 +42,7 @@ use crate::backend::{
     RopeParams, Turn, Write,
 };
 use crate::error::Result;
+use crate::largest::Penalties;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
@@ -576,6 +578,11 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn softcap(&self, x: &mut Tensor<Self>, cap: f32) -> Result<()> {
         self.call("softcap").whole(x).size(x.len()).number(cap).elements(x.len())
+    }
+
+    fn largest(&self, x: &mut Tensor<Self>, row: usize, penalties: &Penalties) -> Result<Option<Vec<(u32, f32)>>> {
+        shapes::largest(x, row, penalties)?;
+        self.largest_of(x.place().at_row(row), x.cols(), penalties).map(Some)
     }
 
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {

@@ -29,6 +29,7 @@ pub const PTX: &[(&str, &str)] = ptx![
     "optim",
     "random",
     "rope",
+    "sample",
     "weights",
 ];
 

@@ -15,6 +15,7 @@ mod dropout;
 mod embed;
 mod gated;
 mod gated_clamped;
+mod largest;
 mod linear;
 mod loss;
 mod memory;
@@ -107,6 +108,7 @@ pub fn run<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
     suite.ask(columns::dora_norm());
     suite.ask(loss::head());
     suite.ask(loss::softcap());
+    suite.ask(largest::cases());
     suite.ask(optim::sum_squares());
     suite.ask(optim::adamw());
     suite.ask(optim::adamw_8bit());

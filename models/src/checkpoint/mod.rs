@@ -16,6 +16,7 @@ pub(crate) mod map;
 pub(crate) mod names;
 mod scan;
 
+pub use blank::write_noise;
 pub(crate) use experts::PACKED;
 pub use experts::{ExpertMatrix, ExpertParts};
 pub(crate) use files::only_pickle;
@@ -144,9 +145,9 @@ impl Checkpoint {
         Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash, gguf: None })
     }
 
-    /// Everything is computed in f32 here, so Gemma's embedding scale is that of f32 too: rounding it to the type of
+    /// What a `config.json` describes. Everything is computed in f32 here, so Gemma's embedding scale is that of f32 too: rounding it to the type of
     /// the file is what other programs do when they compute in that type.
-    fn spec_of(config: &Value) -> Result<ModelSpec> {
+    pub fn spec_of(config: &Value) -> Result<ModelSpec> {
         spec_with_precision(config, Precision::F32)
     }
 

@@ -8,6 +8,7 @@ mod cache;
 mod experts;
 mod layer;
 mod linear;
+mod logits;
 mod mlp;
 mod param;
 mod pooled;
@@ -22,6 +23,7 @@ pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
 pub use linear::{Linear, LinearActs, LinearScratch, Lora, Magnitude, Pass, Vector, Weights};
+pub use logits::Logits;
 pub use mlp::{Gated, Mlp, MlpActs, MlpScratch};
 pub use param::{Moments, OptimizerState, Param};
 pub use router::Routes;
@@ -418,10 +420,10 @@ impl<B: Backend> Decoder<B> {
         let positions = self.batch_positions(batch)?;
         let pass = Pass { adapters: 0..if adapters { rows } else { 0 }, dropout: None };
         self.run_layers(acts, batch, &positions, &pass, false)?;
-        self.project(acts.normed.view(), &pass, false)
+        self.be.into_numbers(self.project(acts.normed.view(), &pass, false)?)
     }
 
-    fn project(&self, x: In<B>, pass: &Pass, is_answer: bool) -> Result<Vec<f32>> {
+    fn project(&self, x: In<B>, pass: &Pass, is_answer: bool) -> Result<Tensor<B>> {
         let mut logits = self.be.zeros(x.at.rows, self.spec.vocab_size)?;
         let head = match &self.answering_head {
             Some(head) if is_answer && self.saved.head.is_none() => Matrix::Frozen(head),
@@ -434,10 +436,10 @@ impl<B: Backend> Decoder<B> {
         if let Some(cap) = self.spec.logit_softcap {
             self.be.softcap(&mut logits, cap as f32)?;
         }
-        self.be.into_numbers(logits)
+        Ok(logits)
     }
 
-    /// [`Decoder::continue_cached`] where all rows have the same embedding, norms and head.
+    /// [`Decoder::expect_next`] where all rows have the same embedding, norms and head.
     fn continue_one_side(
         &mut self,
         acts: &mut Activations<B>,
@@ -446,7 +448,7 @@ impl<B: Backend> Decoder<B> {
         segments: &[CachedSegment],
         totals: &[usize],
         adapters: std::ops::Range<usize>,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Tensor<B>> {
         let longest = segments.iter().zip(totals).map(|(s, &t)| (s.past + s.len).max(t)).max().unwrap_or(0);
         self.reserve_positions(longest)?;
         let positions: Vec<Vec<u32>> = (0..self.spec.ropes.len())

@@ -4,7 +4,7 @@
 //! its time. A tuned matrix stands beside the base's. Where a head and an embedding are one matrix in the base, each
 //! that is trained becomes one of its own, as in PEFT.
 
-use super::{Activations, Decoder, KvCache, Param, Weights};
+use super::{Activations, Decoder, KvCache, Logits, Param, Weights};
 use peft_kernels::{Backend, CachedSegment, Matrix, Result, Tensor};
 use std::ops::Range;
 
@@ -86,9 +86,7 @@ impl<B: Backend> Decoder<B> {
             || self.layers.iter_mut().flat_map(super::Layer::vectors_mut).any(|vector| vector.base.is_some())
     }
 
-    /// Continue sequences by the given tokens and return the logits after the last of each segment,
-    /// `[segments, vocab]`. `totals`: how long each sequence may become (longrope decides by it).
-    /// Adapters act on the rows `adapters`. One pass where base and tuned model differ by adapters alone, else one each.
+    /// [`Decoder::expect_next`] with the logits at hand, `[segments, vocab]`.
     pub fn continue_cached(
         &mut self,
         acts: &mut Activations<B>,
@@ -98,10 +96,27 @@ impl<B: Backend> Decoder<B> {
         totals: &[usize],
         adapters: Range<usize>,
     ) -> Result<Vec<f32>> {
+        self.expect_next(acts, cache, tokens, segments, totals, adapters)?.into_numbers(&self.be)
+    }
+
+    /// Continue sequences by the given tokens and return the logits after the last of each segment, one row each.
+    /// `totals`: how long each sequence may become (longrope decides by it).
+    /// Adapters act on the rows `adapters`. One pass where base and tuned model differ by adapters alone, else one each.
+    pub fn expect_next(
+        &mut self,
+        acts: &mut Activations<B>,
+        cache: &mut KvCache<B>,
+        tokens: &[u32],
+        segments: &[CachedSegment],
+        totals: &[usize],
+        adapters: Range<usize>,
+    ) -> Result<Logits<B>> {
         let all_or_none = adapters.is_empty() || adapters.len() == tokens.len();
         if all_or_none || !self.replaces_modules() {
             let tuned = !adapters.is_empty();
-            return self.with_norms(tuned, |d| d.continue_one_side(acts, cache, tokens, segments, totals, adapters));
+            let logits =
+                self.with_norms(tuned, |d| d.continue_one_side(acts, cache, tokens, segments, totals, adapters));
+            return Ok(Logits::on_device(logits?));
         }
         let vocab = self.spec.vocab_size;
         let mut logits = vec![0.0; segments.len() * vocab];
@@ -117,10 +132,11 @@ impl<B: Backend> Decoder<B> {
             }
             let rows = 0..if tuned { ids.len() } else { 0 };
             let part = self.with_norms(tuned, |d| d.continue_one_side(acts, cache, &ids, &own, &ends, rows))?;
+            let part = self.be.into_numbers(part)?;
             for (place, row) in places.into_iter().zip(part.chunks_exact(vocab)) {
                 logits[place * vocab..][..vocab].copy_from_slice(row);
             }
         }
-        Ok(logits)
+        Ok(Logits::here(logits, vocab))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::columns::Columns;
 use super::constraint::Constraint;
-use super::sample::{History, choose, penalize};
+use super::sample::{History, choose, choose_among, penalties};
 use super::{Answer, GenerateOptions, Generated, Halt, OnToken, Prompt, StopReason};
-use crate::decoder::{Activations, Decoder};
+use crate::decoder::{Activations, Decoder, Logits};
 use crate::fault::device;
 use peft_kernels::{Backend, CachedSegment};
 use peft_plan::{Fault, Result};
@@ -114,7 +114,7 @@ impl Generation {
             let tokens = s.prompt.ids[past..end].to_vec();
             let mut logits = self.pass(decoder, acts, columns, &[(i, tokens)])?;
             if end == self.sequences[i].prompt.ids.len() {
-                self.take(i, &mut logits, on_token)?;
+                self.take(&decoder.be, (i, 0), &mut logits, on_token)?;
             }
             return Ok(self.is_done());
         }
@@ -122,14 +122,13 @@ impl Generation {
         let mut active: Vec<usize> = (0..self.sequences.len()).filter(|&i| self.sequences[i].stop.is_none()).collect();
         // The rows that an adapter acts on must be neighbours.
         active.sort_by_key(|&i| self.sequences[i].prompt.adapter);
-        let vocabulary = decoder.spec.vocab_size;
         for some in active.chunks(TOGETHER) {
             let last = |i: usize| vec![*self.sequences[i].chosen.last().expect("its prompt was read")];
             let fed: Vec<(usize, Vec<u32>)> = some.iter().map(|&i| (i, last(i))).collect();
             let mut logits = self.pass(decoder, acts, columns, &fed)?;
             for (row, &i) in some.iter().enumerate() {
                 if self.sequences[i].stop.is_none() {
-                    self.take(i, &mut logits[row * vocabulary..(row + 1) * vocabulary], on_token)?;
+                    self.take(&decoder.be, (i, row), &mut logits, on_token)?;
                 }
             }
         }
@@ -143,7 +142,7 @@ impl Generation {
         acts: &mut Activations<B>,
         columns: &mut Columns<B>,
         fed: &[(usize, Vec<u32>)],
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Logits<B>> {
         let mut tokens = Vec::new();
         let mut segments = Vec::with_capacity(fed.len());
         let mut totals = Vec::with_capacity(fed.len());
@@ -161,22 +160,39 @@ impl Generation {
         }
         let rows = first_adapter_row.unwrap_or(tokens.len())..tokens.len();
         let cache = columns.cache();
-        let logits = decoder.continue_cached(acts, cache, &tokens, &segments, &totals, rows).map_err(device)?;
+        let logits = decoder.expect_next(acts, cache, &tokens, &segments, &totals, rows).map_err(device)?;
         for (i, new) in fed {
             columns.column(self.sequences[*i].column).held.extend_from_slice(new);
         }
         Ok(logits)
     }
 
-    /// Choose the next token of sequence `i`. The logits are changed.
-    fn take(&mut self, i: usize, logits: &mut [f32], on_token: &mut OnToken) -> Result<()> {
+    /// Choose the next token of sequence `i`, whose logits are those of row `row`. They are changed.
+    fn take<B: Backend>(
+        &mut self,
+        be: &B,
+        (i, row): (usize, usize),
+        logits: &mut Logits<B>,
+        on_token: &mut OnToken,
+    ) -> Result<()> {
         let Self { sequences, options, limit, begun, first_token_seconds, .. } = self;
         let s = &mut sequences[i];
-        penalize(logits, &options.sampling, &s.history);
+        let penalties = penalties(&options.sampling, &s.history, logits.vocabulary());
         let index = s.chosen.len();
-        let token = match &mut s.constraint {
-            None => choose(logits, &options.sampling, index),
-            Some(constraint) => constraint.choose(logits, &options.sampling, index, &options.stop_ids)?,
+        let is_narrow = s.constraint.is_none() && options.sampling.is_narrow();
+        let largest = if is_narrow { logits.largest(be, row, &penalties).map_err(device)? } else { None };
+        let among = largest.as_ref().and_then(|largest| choose_among(largest, &options.sampling, index));
+        let token = if let Some(token) = among {
+            token
+        } else {
+            let logits = logits.row(be, row).map_err(device)?;
+            if largest.is_none() {
+                penalties.lower(logits);
+            }
+            match &mut s.constraint {
+                None => choose(logits, &options.sampling, index),
+                Some(constraint) => constraint.choose(logits, &options.sampling, index, &options.stop_ids)?,
+            }
         };
         first_token_seconds.get_or_insert_with(|| begun.elapsed().as_secs_f64());
         if options.stop_ids.contains(&token) {

@@ -1,5 +1,6 @@
 //! From logits to a token, in the order of operations of transformers: penalties, temperature, top-k, top-p, min-p.
 
+use peft_kernels::largest::{LARGEST, Penalties};
 use peft_plan::order::SplitMix;
 use peft_plan::{Fault, Result};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,12 @@ impl Sampling {
         Ok(())
     }
 
+    /// Whether the largest logits may decide what is chosen.
+    pub(super) fn is_narrow(&self) -> bool {
+        let by_likelihood = self.top_k == 0 && self.top_p >= 1.0 && self.min_p > 0.0;
+        self.temperature <= 0.0 || (1..LARGEST).contains(&self.top_k) || by_likelihood
+    }
+
     #[expect(clippy::float_cmp, reason = "exactly the values that change nothing")]
     fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
@@ -87,22 +94,26 @@ impl History {
     }
 }
 
+/// How logits of a vocabulary of so many are lowered for what was said before.
+pub(super) fn penalties(sampling: &Sampling, history: &History, vocabulary: usize) -> Penalties {
+    if !sampling.has_penalties() {
+        return Penalties::default();
+    }
+    let also_read = history.read.iter().filter(|token| !history.written.contains_key(token)).map(|&token| (token, 0));
+    let written = history.written.iter().map(|(&token, &count)| (token, count));
+    let (tokens, written) = also_read.chain(written).filter(|&(token, _)| (token as usize) < vocabulary).unzip();
+    Penalties {
+        tokens,
+        written,
+        repetition: sampling.repetition_penalty,
+        presence: sampling.presence_penalty,
+        frequency: sampling.frequency_penalty,
+    }
+}
+
 /// Lower the logits of what was said before.
 pub fn penalize(logits: &mut [f32], sampling: &Sampling, history: &History) {
-    if !sampling.has_penalties() {
-        return;
-    }
-    let also_read = history.read.iter().filter(|token| !history.written.contains_key(token));
-    for &token in also_read.chain(history.written.keys()) {
-        if let Some(z) = logits.get_mut(token as usize) {
-            *z = if *z < 0.0 { *z * sampling.repetition_penalty } else { *z / sampling.repetition_penalty };
-        }
-    }
-    for (&token, &count) in &history.written {
-        if let Some(z) = logits.get_mut(token as usize) {
-            *z -= sampling.frequency_penalty * count as f32 + sampling.presence_penalty;
-        }
-    }
+    penalties(sampling, history, logits.len()).lower(logits);
 }
 
 /// The tokens that may still be drawn, with weights that need not add up to 1. Empty where nothing is finite.
@@ -111,25 +122,35 @@ pub fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(f64, u32)> {
     if !top.is_finite() {
         return Vec::new();
     }
+    narrowed(weights((0..).zip(logits.iter().copied()), top, sampling), sampling)
+}
+
+/// Weights of the tokens whose logits are numbers; that of `top` is 1.
+fn weights(logits: impl Iterator<Item = (u32, f32)>, top: f32, sampling: &Sampling) -> Vec<(f64, u32)> {
     let temperature = f64::from(sampling.temperature);
     let weight = |z: f32| (f64::from(z - top) / temperature).exp();
-    let mut kept: Vec<(f64, u32)> = logits
-        .iter()
-        .enumerate()
-        .filter(|(_, z)| z.is_finite())
-        .map(|(i, &z)| (weight(z), i as u32))
-        .filter(|&(w, _)| w > 0.0)
-        .collect();
-    let descending = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    let weighed = logits.filter(|(_, z)| z.is_finite()).map(|(token, z)| (weight(z), token));
+    weighed.filter(|&(w, _)| w > 0.0).collect()
+}
+
+/// The more likely first, of equals the one that comes first.
+fn descending(a: &(f64, u32), b: &(f64, u32)) -> std::cmp::Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// Those that may be drawn of `kept`, which are in the order of the vocabulary.
+fn narrowed(mut kept: Vec<(f64, u32)>, sampling: &Sampling) -> Vec<(f64, u32)> {
     if (1..kept.len()).contains(&sampling.top_k) {
         let (_, last, _) = kept.select_nth_unstable_by(sampling.top_k - 1, descending);
         // Whatever is as likely as the last one stays too.
         let floor = last.0;
         kept.retain(|&(w, _)| w >= floor);
+        // In an order that does not depend on those that are gone: sums are made of them.
+        kept.sort_unstable_by(descending);
     }
     if sampling.top_p < 1.0 {
         let total: f64 = kept.iter().map(|c| c.0).sum();
-        nucleus(&mut kept, total * f64::from(sampling.top_p), descending);
+        nucleus(&mut kept, total * f64::from(sampling.top_p));
     }
     // The largest weight is 1.
     kept.retain(|&(w, _)| w >= f64::from(sampling.min_p));
@@ -137,11 +158,7 @@ pub fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(f64, u32)> {
 }
 
 /// Keep the most likely tokens until they weigh `enough`. Sorting a whole vocabulary is rarely needed.
-fn nucleus(
-    kept: &mut Vec<(f64, u32)>,
-    enough: f64,
-    descending: impl Fn(&(f64, u32), &(f64, u32)) -> std::cmp::Ordering + Copy,
-) {
+fn nucleus(kept: &mut Vec<(f64, u32)>, enough: f64) {
     let mut sorted = 0;
     let mut mass = 0.0;
     let mut some = 64;
@@ -170,18 +187,46 @@ pub fn choose(logits: &[f32], sampling: &Sampling, index: usize) -> u32 {
     if sampling.temperature <= 0.0 {
         return greedy(logits);
     }
-    let mut candidates = candidates(logits, sampling);
-    let Some(&(_, any)) = candidates.first() else { return greedy(logits) };
+    draw(candidates(logits, sampling), sampling, index).unwrap_or_else(|| greedy(logits))
+}
+
+/// The same from the largest logits of a row ([`largest`](peft_kernels::largest::largest)); `None`: they do not decide
+/// it, and the others must be looked at too.
+pub(super) fn choose_among(largest: &[(u32, f32)], sampling: &Sampling, index: usize) -> Option<u32> {
+    let &(first, top) = largest.first()?;
+    if sampling.temperature <= 0.0 {
+        return Some(first);
+    }
+    if !top.is_finite() {
+        return None;
+    }
+    let mut kept = weights(largest.iter().copied(), top, sampling);
+    // Whatever is not here weighs at most as much as the last one.
+    let is_all = largest.len() < LARGEST || kept.len() < largest.len();
+    let floor = if (1..kept.len()).contains(&sampling.top_k) {
+        Some(kept[sampling.top_k - 1].0)
+    } else {
+        (sampling.top_k == 0 && sampling.top_p >= 1.0).then_some(f64::from(sampling.min_p))
+    };
+    if !is_all && !floor.is_some_and(|floor| kept.last().is_some_and(|last| last.0 < floor)) {
+        return None;
+    }
+    kept.sort_unstable_by_key(|c| c.1);
+    draw(narrowed(kept, sampling), sampling, index)
+}
+
+/// One of `candidates` by its weight; `None` where there is none.
+fn draw(mut candidates: Vec<(f64, u32)>, sampling: &Sampling, index: usize) -> Option<u32> {
     candidates.sort_unstable_by_key(|c| c.1);
     let total: f64 = candidates.iter().map(|c| c.0).sum();
     let mut left = SplitMix::new(sampling.seed ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)).unit() * total;
     for &(w, token) in &candidates {
         left -= w;
         if left < 0.0 {
-            return token;
+            return Some(token);
         }
     }
-    candidates.last().map_or(any, |c| c.1)
+    candidates.last().map(|c| c.1)
 }
 
 /// The first of the largest logits, whatever else is no number. By lanes: vocabularies are long.
@@ -253,6 +298,40 @@ mod tests {
             // Sums in another order may differ in the last digit, and with it the last token.
             assert!(some.len().abs_diff(expected.len()) <= 1, "{} {}", some.len(), expected.len());
         }
+    }
+
+    /// Where the largest logits decide, they decide what all of them do; they must, wherever that is possible.
+    #[test]
+    fn the_largest_logits_choose_what_all_of_them_choose() {
+        let mut random = SplitMix::new(11);
+        let plain = Sampling { temperature: 0.7, seed: 5, ..Sampling::default() };
+        let narrow = [
+            Sampling::default(),
+            Sampling { top_k: 1, ..plain },
+            Sampling { top_k: 40, top_p: 0.9, ..plain },
+            Sampling { top_k: 63, min_p: 0.02, ..plain },
+            Sampling { min_p: 0.3, ..plain },
+        ];
+        for (sampling, size) in narrow.into_iter().flat_map(|s| [5, 64, 3000].map(|size| (s, size))) {
+            assert!(sampling.is_narrow());
+            let mut decided = 0;
+            for index in 0..40 {
+                // Some are equal, some no numbers.
+                let number = |_| ((random.unit() * 4000.0).floor() as f32 / 400.0, random.unit());
+                let logits: Vec<f32> =
+                    (0..size).map(number).map(|(z, u)| if u < 0.01 { f32::NAN } else { z }).collect();
+                let among = choose_among(&peft_kernels::largest::largest(&logits), &sampling, index);
+                assert!(among.is_none_or(|token| token == choose(&logits, &sampling, index)), "{sampling:?} {index}");
+                decided += usize::from(among.is_some());
+            }
+            assert!(decided > 30, "{sampling:?}, {size}: {decided}");
+        }
+        // Among more than are known, neither equals of the last nor a whole nucleus can be judged.
+        let flat = peft_kernels::largest::largest(&[1.0; 200]);
+        for sampling in [Sampling { top_k: 40, ..plain }, Sampling { top_p: 0.9, ..plain }, plain] {
+            assert_eq!(choose_among(&flat, &sampling, 0), None, "{sampling:?}");
+        }
+        assert_eq!(choose_among(&[], &plain, 0), None);
     }
 
     #[test]

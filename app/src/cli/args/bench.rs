@@ -10,6 +10,23 @@ pub enum BenchCommand {
     Generate(BenchGenerateArgs),
     /// How many tokens a second a model is trained on
     Train(BenchTrainArgs),
+    /// Write a model of a known shape with random weights, to be measured
+    #[command(hide = true)]
+    Make(BenchMakeArgs),
+}
+
+/// `bench make`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchMakeArgs {
+    /// The shape
+    #[arg(long, value_name = "NAME", value_parser = crate::jobs::bench_make::SHAPES)]
+    pub shape: String,
+    /// So many layers instead of its own
+    #[arg(long, value_name = "N")]
+    pub layers: Option<u32>,
+    /// The new folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// `bench train`.

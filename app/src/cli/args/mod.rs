@@ -22,7 +22,7 @@ mod training;
 mod values;
 mod versions;
 
-pub use bench::{BenchCommand, BenchGenerateArgs, BenchTrainArgs};
+pub use bench::{BenchCommand, BenchGenerateArgs, BenchMakeArgs, BenchTrainArgs};
 pub use data::{ChunkArgs, ConvertArgs, DataCommand, DocumentsArgs, EmbedArgs, InspectArgs, SearchChunksArgs};
 pub use disk::{DiskArgs, DiskCommand, FreeArgs};
 pub use errors::ErrorsCommand;
