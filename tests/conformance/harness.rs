@@ -25,6 +25,25 @@ pub(crate) fn in_activations<T>(test: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A case on activations.
+#[derive(Debug)]
+pub(crate) struct Narrow<C>(C);
+
+impl<C: Case> Case for Narrow<C> {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        in_activations(|| self.0.run(be))
+    }
+
+    fn tolerance(&self) -> f64 {
+        6e-5
+    }
+}
+
+/// These cases on activations.
+pub(crate) fn narrow<C>(cases: Vec<C>) -> Vec<Narrow<C>> {
+    cases.into_iter().map(Narrow).collect()
+}
+
 /// What fields hold of a number.
 fn held(x: f32) -> f32 {
     if NARROW.get() { half::bf16::from_f32(x).to_f32() } else { x }

@@ -82,6 +82,10 @@ fn products_read_activations_where_they_lie() {
     let Some(be) = narrow(Schedule::Backward) else { return };
     near(&be, OF_ADAPTERS, adapted::modules(true).into_iter().skip(6));
     near(&be, OF_PRODUCTS, linear::large());
+    let device = Emulated::new(Schedule::Forward).expect("as before").with_wgmma();
+    let wgmma = Cuda::new(device).expect("memory for a test").with_precision(Precision::Bf16);
+    assert!(wgmma.fingerprint().ends_with("wgmma"), "{}", wgmma.fingerprint());
+    near(&wgmma, OF_ADAPTERS, adapted::modules(true).into_iter().skip(7));
 }
 
 /// Rows of experts: looked up in an activation, and added into one.
