@@ -19,6 +19,7 @@ mod harness;
 mod linear;
 mod loss;
 mod mutants;
+mod narrow;
 mod norm;
 mod optim;
 mod refusals;
@@ -63,6 +64,7 @@ macro_rules! backends {
                 gemm => |be| harness::conforms(be, &linear::gemm());
                 weights_with_adapters => |be| harness::conforms(be, &adapted::modules(false));
                 rms_norm => |be| harness::conforms(be, &norm::norm());
+                norm_of_sum => |be| harness::conforms(be, &norm::of_sums());
                 rope => |be| harness::conforms(be, &rope::rope());
                 attention => |be| harness::conforms(be, &attention::attention());
                 attention_cached => |be| harness::conforms(be, &attention::cached());

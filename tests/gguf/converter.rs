@@ -85,6 +85,41 @@ fn a_file_answers_as_its_source_b1() {
 }
 
 #[test]
+fn rows_in_eight_bits_stay_near_the_exact_answer_in_all_logits_s4_5() {
+    let (exact, rounded) = (engine(), engine().with_eight_bit_rows(true));
+    let (mut agreed, mut rows) = (0, 0);
+    for family in FAMILIES {
+        let home = tempfile::tempdir().expect("a folder");
+        let base = model(family, &home);
+        let vocabulary = base.spec().vocab_size;
+        // As many rows as are rounded.
+        let ids: Vec<u32> = (0..16).map(|i| (i * 37 + 5) % vocabulary as u32).collect();
+        for file_type in [FileType::Q8_0, FileType::Q5_0, FileType::Q4_0] {
+            let path = home.path().join(format!("{}.gguf", file_type.name()));
+            written(&exact, &base, None, None, file_type, &path);
+            let file = BaseModel::open("file", &path).expect("a model");
+            let [wanted, found] = [&exact, &rounded]
+                .map(|engine| engine.session(&file, None, None).expect("loaded").logits(&ids, false).expect("logits"));
+            let square = |of: &dyn Fn(usize) -> f32| {
+                ((0..wanted.len()).map(|i| f64::from(of(i)).powi(2)).sum::<f64>() / wanted.len() as f64).sqrt()
+            };
+            let size = square(&|i| wanted[i]);
+            let off = square(&|i| wanted[i] - found[i]) / size;
+            let most = wanted.iter().zip(&found).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            let (name, most) = (file_type.name(), f64::from(most) / size);
+            assert!(off > 0.0, "{family} in {name}: nothing was rounded");
+            assert!(off < 0.04 && most < 0.3, "{family} in {name}: {off:.4}, at most {most:.4} of the size of a logit");
+            let best = |logits: &[f32]| (0..vocabulary).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+            agreed +=
+                wanted.chunks(vocabulary).zip(found.chunks(vocabulary)).filter(|(a, b)| best(a) == best(b)).count();
+            rows += ids.len();
+        }
+    }
+    // Models of random numbers have close seconds.
+    assert!(agreed * 100 >= rows * 95, "{agreed} of {rows} choices");
+}
+
+#[test]
 fn an_adapter_file_folds_its_scale_and_orders_its_rows_7_1() {
     let home = tempfile::tempdir().expect("a folder");
     let base = model("llama", &home);

@@ -55,7 +55,15 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
     for cols in steps(0..x.cols(), DECODE) {
         let x: Vec<&[f32]> = (0..x.rows()).map(|r| &x.row(r)[cols.clone()]).collect();
         for (j, sums) in sums.iter_mut().enumerate() {
-            let w = w.read(isa, tile.col + j, cols.clone(), &mut buffer);
+            let row = tile.col + j;
+            #[cfg(target_arch = "x86_64")]
+            if let Isa::Avx512(isa) = isa
+                && j + 1 < width
+                && let Some(next) = w.stored_bf16(row + 1, &cols)
+            {
+                isa.ask_for_all(next);
+            }
+            let w = w.read(isa, row, cols.clone(), &mut buffer);
             for (x, sums) in x.chunks(FEW_ROWS).zip(sums.as_chunks_mut::<FEW_ROWS>().0) {
                 add_dots(isa, w, x, sums);
             }

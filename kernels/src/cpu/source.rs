@@ -133,7 +133,7 @@ impl<'a> Source<'a> {
     }
 
     /// Part of a row that is stored as bf16.
-    fn stored_bf16(&self, row: usize, cols: &Range<usize>) -> Option<&'a [u8]> {
+    pub(super) fn stored_bf16(&self, row: usize, cols: &Range<usize>) -> Option<&'a [u8]> {
         let Self::Stored(FrozenWeight::Dense { bytes, dtype: DType::BF16, cols: all, .. }, first, _) = *self else {
             return None;
         };

@@ -64,7 +64,34 @@ pub struct Column {
     pub width: usize,
     /// Scoring needs it too, not only training.
     pub scored: bool,
+    /// A card whose products are in bfloat16 holds it in bfloat16 (`Backend::activation`).
+    pub is_activation: bool,
 }
+
+/// Names of the columns that are activations, among those that the blocks have.
+const ACTIVATIONS: [&str; 21] = [
+    "qkv",
+    "attended",
+    "normed",
+    "middle_normed",
+    "raw",
+    "projected",
+    "down",
+    "gate_up",
+    "gated",
+    "pre",
+    "wide",
+    "dnormed",
+    "dqkv",
+    "dattended",
+    "dgated",
+    "dgate_up",
+    "scaled",
+    "draw",
+    "dropped",
+    "difference",
+    "gradient",
+];
 
 /// The buffers of a pass, one row a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +114,8 @@ pub struct Layout {
 
 /// The buffers that a model of this shape needs.
 pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
-    let column = |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored };
+    let column =
+        |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored, is_activation: false };
     let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
     let qkv = q + 2 * kv;
     let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));
@@ -176,6 +204,10 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         }
     }
 
+    for column in block.iter_mut().chain(&mut mlp).chain(&mut lent) {
+        let name = column.name.split('.').next().unwrap_or_default();
+        column.is_activation = ACTIVATIONS.contains(&name);
+    }
     let pass = vec![
         column("normed", hidden, true),
         column("rstd", 1, true),

@@ -34,21 +34,21 @@ pub struct LayerActs<B: Backend> {
 impl<B: Backend> LayerActs<B> {
     /// Empty; grows with its first use. `modules`: linear modules of a block.
     pub fn new(be: &B, modules: usize) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let (e, a) = (|| be.zeros(0, 0), || be.activation());
         Ok(Self {
             rstd: e()?,
-            raw: e()?,
+            raw: a()?,
             q_rstd: e()?,
             k_rstd: e()?,
-            qkv: e()?,
-            attended: e()?,
+            qkv: a()?,
+            attended: a()?,
             lse: e()?,
-            projected: e()?,
+            projected: a()?,
             projected_rstd: e()?,
             middle: e()?,
             middle_rstd: e()?,
             mlp: MlpActs::new(be)?,
-            down: e()?,
+            down: a()?,
             down_rstd: e()?,
             linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
         })
@@ -100,7 +100,7 @@ pub struct LayerScratch<B: Backend> {
 impl<B: Backend> LayerScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let e = || be.activation();
         Ok(Self {
             normed: e()?,
             again: e()?,
@@ -237,13 +237,14 @@ impl<B: Backend> Layer<B> {
             be.rms_norm(scratch.wide.view_mut(), &mut acts.projected_rstd, acts.projected.view(), gain, &self.norm)?;
         }
         be.reshape(&mut acts.middle, rows, hidden)?;
-        self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
-
         if let Some(gain) = &self.mlp_norm {
             be.reshape(&mut scratch.normed, rows, hidden)?;
             be.reshape(&mut acts.middle_rstd, rows, 1)?;
-            let (out, middle) = (scratch.normed.view_mut(), acts.middle.view());
-            be.rms_norm(out, &mut acts.middle_rstd, middle, &gain.value, &self.norm)?;
+            self.scale_branch(be, &mut scratch.wide)?;
+            let (out, parts) = (scratch.normed.view_mut(), (x, scratch.wide.view()));
+            be.add_rms_norm(&mut acts.middle, out, &mut acts.middle_rstd, parts, &gain.value, &self.norm)?;
+        } else {
+            self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
         }
         let input = if self.mlp_norm.is_some() { &scratch.normed } else { &acts.middle };
         let target = if self.post_norms.is_some() { &mut acts.down } else { &mut scratch.wide };
@@ -265,11 +266,13 @@ impl<B: Backend> Layer<B> {
 
     /// `y = x + scale·branch`; the branch may be scaled in place.
     fn add(&self, be: &B, y: &mut Tensor<B>, x: In<B>, branch: &mut Tensor<B>) -> Result<()> {
-        if let Some(scale) = self.residual_scale {
-            be.scale(branch.view_mut(), scale)?;
-        }
+        self.scale_branch(be, branch)?;
         be.copy(y.view_mut(), x, Write::Set)?;
         be.copy(y.view_mut(), branch.view(), Write::Add)
+    }
+
+    fn scale_branch(&self, be: &B, branch: &mut Tensor<B>) -> Result<()> {
+        self.residual_scale.map_or(Ok(()), |scale| be.scale(branch.view_mut(), scale))
     }
 
     /// Queries, keys and values: projected, normalised, rotated.

@@ -33,7 +33,7 @@ pub struct MlpActs<B: Backend> {
 impl<B: Backend> MlpActs<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { gate_up: be.zeros(0, 0)?, experts: ExpertsActs::new(be)? })
+        Ok(Self { gate_up: be.activation()?, experts: ExpertsActs::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
@@ -54,7 +54,7 @@ pub struct MlpScratch<B: Backend> {
 impl<B: Backend> MlpScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let e = || be.activation();
         Ok(Self { gated: e()?, dgated: e()?, dgate_up: e()?, experts: ExpertsScratch::new(be)? })
     }
 

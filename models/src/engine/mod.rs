@@ -174,6 +174,19 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
+    /// The same device with keys and values of answers kept in eight bits, with a scale for each head and position.
+    pub fn with_eight_bit_cache(&self, eight_bit_cache: bool) -> Result<Self> {
+        let device = match &self.device {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_cache(eight_bit_cache)),
+            Device::Card(..) if eight_bit_cache => {
+                let detail = "`--kv-cache int8` is for processors; on a card keys and values are kept in f32";
+                return Err(Fault::new("PS-CFG-001", detail));
+            }
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.clone()),
+        };
+        Ok(Self { device, threads: self.threads })
+    }
+
     /// `cpu` or `cuda`.
     pub fn backend(&self) -> &'static str {
         on!(self, be => name_of(be))
