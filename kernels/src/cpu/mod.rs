@@ -74,7 +74,6 @@ pub use factors::Factors;
 pub use path::Path;
 
 use self::gemm::Epilogue;
-use self::panels::Kernel;
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
@@ -139,13 +138,6 @@ impl Cpu {
         Self { eight_bit_rows, ..self.clone() }
     }
 
-    /// The same threads with the kernels that a fingerprint of this backend names; `None` where it names none, or the
-    /// processor lacks what they need.
-    pub fn with_kernels_of(&self, fingerprint: &str) -> Option<Self> {
-        let path = Path::from_name(fingerprint.strip_prefix("cpu ")?.split(' ').next()?)?;
-        Some(Self { path, isa: path.isa()?, ..self.clone() })
-    }
-
     /// What the factors of large products are rounded to.
     pub fn factors(&self) -> Factors {
         self.factors
@@ -164,11 +156,6 @@ impl Cpu {
     /// The kernels in use.
     pub fn path(&self) -> Path {
         self.path
-    }
-
-    /// What multiplies blocks.
-    fn kernel(&self) -> Kernel {
-        Kernel::of(self.isa, self.factors)
     }
 
     /// Threads in use.
