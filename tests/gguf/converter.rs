@@ -6,8 +6,10 @@ use peft_models::checkpoint::Checkpoint;
 use peft_models::export::gguf::architecture::Architecture;
 use peft_models::export::gguf::lora::write_lora;
 use peft_models::export::gguf::{Array, File, FileType, Metadata, Value as Said};
+use peft_models::generate::{GenerateOptions, Prompt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 fn sha(bytes: &[u8]) -> String {
@@ -117,6 +119,32 @@ fn rows_in_eight_bits_stay_near_the_exact_answer_in_all_logits_s4_5() {
     }
     // Models of random numbers have close seconds.
     assert!(agreed * 100 >= rows * 95, "{agreed} of {rows} choices");
+}
+
+#[test]
+fn a_cache_in_eight_bits_chooses_the_tokens_of_an_exact_one_s4_5() {
+    let exact = engine();
+    let rounded = exact.with_eight_bit_cache(true).expect("a processor");
+    let (mut agreed, mut all) = (0, 0);
+    for family in FAMILIES {
+        let home = tempfile::tempdir().expect("a folder");
+        let base = model(family, &home);
+        let vocabulary = base.spec().vocab_size as u32;
+        for seed in 0..8 {
+            let ids: Vec<u32> = (0..20).map(|i| (i * 37 + seed * 11 + 5) % vocabulary).collect();
+            let prompts = [Prompt { ids, adapter: false }];
+            let options = GenerateOptions { max_new_tokens: 2, ..GenerateOptions::default() };
+            let [wanted, found] = [&exact, &rounded].map(|engine| {
+                let mut session = engine.session(&base, None, None).expect("loaded");
+                let done = session.generate(&prompts, &options, &mut |_, _| ControlFlow::Continue(()));
+                done.expect("answered").answers.remove(0).ids
+            });
+            agreed += usize::from(wanted == found);
+            all += 1;
+        }
+    }
+    // Models of random numbers have close seconds.
+    assert!(agreed * 10 >= all * 9, "{agreed} of {all} answers");
 }
 
 #[test]
