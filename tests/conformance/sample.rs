@@ -19,8 +19,8 @@ impl Case for Largest {
         for (i, z) in row.iter_mut().enumerate() {
             *z = match i % 97 {
                 5 => f32::NAN,
-                6 => 0.0,
-                7 => -0.0,
+                6 => -0.0,
+                7 => 0.0,
                 8 => f32::NEG_INFINITY,
                 9 if i > 500 => f32::INFINITY,
                 _ => (*z * 50.0).round() / 50.0,
