@@ -12,7 +12,7 @@ DEVICE float row_sum(float x) {
 }
 
 template <int WIDTH>
-DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,
+DEVICE void attention_mma(const Numbers& y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,
                           i64 ldq, i64 ldk, Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale,
                           i64 window, float cap, int has_sinks) {
   constexpr int KEYS = SIDE_MMA;
@@ -93,22 +93,24 @@ DEVICE void attention_mma(Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> 
     copy_group();
   }
 #pragma unroll
-  for (int e = 0; e < 4; e++) {
+  for (int e = 0; e < 4; e += 2) {
     int row = mine + result_row(e);
     if (row >= tile.count) continue;
 #pragma unroll
     for (int c = 0; c < WIDTH / 8; c++) {
-      y[(tile.row + row) * ldy + head * WIDTH + c * 8 + result_col(e)] = out[c][e] / sum[e / 2];
+      i64 at = (tile.row + row) * ldy + head * WIDTH + c * 8 + result_col(e);
+      y.put_2(at, out[c][e] / sum[e / 2], out[c][e + 1] / sum[e / 2]);
     }
-    if (threadIdx.x % 4 == 0 && e % 2 == 0) lse[(tile.row + row) * heads + head] = largest[e / 2] + logf(sum[e / 2]);
+    if (threadIdx.x % 4 == 0) lse[(tile.row + row) * heads + head] = largest[e / 2] + logf(sum[e / 2]);
   }
 }
 
 #define ATTENTION_BF16(width)                                                                                       \
   KERNEL(attention_bf16_##width, ATTENTION_THREADS)                                                                 \
-  (Ptr<float> y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, i64 ldq, Ptr<const u16> k, Ptr<const u16> v, i64 ldk,   \
+  (EITHER(y), Ptr<float> lse, Ptr<const u16> q, i64 ldq, Ptr<const u16> k, Ptr<const u16> v, i64 ldk,               \
    Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale, i64 window, float cap,       \
    int has_sinks) {                                                                                                 \
+    NUMBERS(y);                                                                                                     \
     attention_mma<width>(y, ldy, lse, q, k, v, ldq, ldk, sinks, tiles, heads, kv_heads, scale, window, cap,         \
                          has_sinks);                                                                                \
   }

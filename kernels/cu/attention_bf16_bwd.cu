@@ -17,7 +17,7 @@ DEVICE void slope_of(float& dot, float& dyv, bool is_seen, float lse, float weig
 
 // dq of 64 queries: KEYS keys at a time, while the next ones come in.
 template <int WIDTH, int KEYS>
-DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,
+DEVICE void attention_dq_mma(const Numbers& dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,
                              Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles,
                              int heads, int kv_heads, float scale, i64 window, float cap) {
   constexpr int STAGE = KEYS * (WIDTH + 8);
@@ -77,19 +77,19 @@ DEVICE void attention_dq_mma(Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 ldd
     add_rows<WIDTH>(out, dyv, key_rows);
   }
 #pragma unroll
-  for (int e = 0; e < 4; e++) {
+  for (int e = 0; e < 4; e += 2) {
     int row = mine + result_row(e);
     if (row >= tile.count) continue;
 #pragma unroll
     for (int c = 0; c < WIDTH / 8; c++) {
-      dq[(tile.row + row) * lddq + head * WIDTH + c * 8 + result_col(e)] = out[c][e];
+      dq.put_2((tile.row + row) * lddq + head * WIDTH + c * 8 + result_col(e), out[c][e], out[c][e + 1]);
     }
   }
 }
 
 // dk and dv of 64 keys: 16 queries at a time. Tiles as in `attention_dkv_tile`.
 template <int WIDTH>
-DEVICE void attention_dkv_mma(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q,
+DEVICE void attention_dkv_mma(const Numbers& dk, const Numbers& dv, i64 ldd, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q,
                               Ptr<const u16> k, Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots,
                               Ptr<const i64> tiles, int heads, int kv_heads, float scale, i64 window, float cap) {
   constexpr int QUERIES = 16;
@@ -143,31 +143,34 @@ DEVICE void attention_dkv_mma(Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u
     }
   }
 #pragma unroll
-  for (int e = 0; e < 4; e++) {
+  for (int e = 0; e < 4; e += 2) {
     int row = mine + result_row(e);
     if (row >= tile.count) continue;
 #pragma unroll
     for (int c = 0; c < WIDTH / 8; c++) {
       i64 at = (tile.row + row) * ldd + kv * WIDTH + c * 8 + result_col(e);
-      dk[at] = key_out[c][e];
-      dv[at] = value_out[c][e];
+      dk.put_2(at, key_out[c][e], key_out[c][e + 1]);
+      dv.put_2(at, value_out[c][e], value_out[c][e + 1]);
     }
   }
 }
 
 #define ATTENTION_BF16_BWD(width, keys)                                                                             \
   KERNEL(attention_bf16_dq_##width, ATTENTION_THREADS)                                                              \
-  (Ptr<float> dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,      \
-   i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles, int heads, int kv_heads, float scale, \
+  (EITHER(dq), Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v, i64 ld,           \
+   Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles, int heads, int kv_heads, float scale,         \
    i64 window, float cap) {                                                                                         \
+    NUMBERS(dq);                                                                                                    \
     attention_dq_mma<width, keys>(dq, lddq, dy, lddy, q, k, v, ld, lse, dots, tiles, heads, kv_heads, scale, window, \
                                   cap);                                                                             \
   }                                                                                                                 \
   KERNEL(attention_bf16_dkv_##width, ATTENTION_THREADS)                                                             \
-  (Ptr<float> dk, Ptr<float> dv, i64 ldd, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,          \
+  (Ptr<u16> words_of_dk, EITHER(dv), Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,               \
    Ptr<const u16> v, i64 ld, Ptr<const float> lse, Ptr<const float> dots, Ptr<const i64> tiles, int heads,          \
    int kv_heads, float scale, i64 window, float cap) {                                                              \
-    attention_dkv_mma<width>(dk, dv, ldd, dy, lddy, q, k, v, ld, lse, dots, tiles, heads, kv_heads, scale, window,  \
+    NUMBERS(dv);                                                                                                    \
+    Numbers dk = {words_of_dk, dv_is_narrow};                                                                       \
+    attention_dkv_mma<width>(dk, dv, lddv, dy, lddy, q, k, v, ld, lse, dots, tiles, heads, kv_heads, scale, window, \
                              cap);                                                                                  \
   }
 

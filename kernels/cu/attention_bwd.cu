@@ -6,7 +6,9 @@
 
 // dots[row, head] = dy·y. A warp has a row and a head.
 KERNEL(attention_dots, THREADS)
-(Ptr<float> dots, Ptr<const float> dy, i64 lddy, Ptr<const float> y, i64 ldy, i64 rows, int heads, int head_dim) {
+(Ptr<float> dots, EITHER(dy), EITHER(y), i64 rows, int heads, int head_dim) {
+  NUMBERS(dy);
+  NUMBERS(y);
   i64 all = rows * heads;
   for (i64 at = thread_index() / 32; at < all; at += thread_count() / 32) {
     i64 row = at / heads, col = at % heads * head_dim;

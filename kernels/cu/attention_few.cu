@@ -10,8 +10,9 @@ constexpr int LANE_COLS = 8;
 // Of each query, piece and head: the largest score, the sum of the chances beside it, then what the chances make of the
 // values, not divided by the sum. A tile is one query.
 KERNEL(attention_pieces, ATTENTION_THREADS)
-(Ptr<float> parts, Ptr<const float> q, i64 ldq, Ptr<const float> k, Ptr<const float> v, i64 ldk, Ptr<const i64> tiles,
+(Ptr<float> parts, EITHER(q), Ptr<const float> k, Ptr<const float> v, i64 ldk, Ptr<const i64> tiles,
  i64 pieces, int heads, int kv_heads, int head_dim, float scale, i64 window, float cap) {
+  NUMBERS(q);
   SHARED(float, scores, PIECE);
   SHARED(float, scratch, WARPS);
   int head = blockIdx.x % heads, kv = head / (heads / kv_heads);
@@ -29,7 +30,7 @@ KERNEL(attention_pieces, ATTENTION_THREADS)
 #pragma unroll
   for (int c = 0; c < LANE_COLS; c++) {
     int col = lane + c * 32;
-    mine[c] = col < head_dim ? (float)q[tile.row * ldq + head * head_dim + col] : 0.0f;
+    mine[c] = col < head_dim ? q[tile.row * ldq + head * head_dim + col] : 0.0f;
   }
   for (int j = threadIdx.x / 32; j < count; j += ATTENTION_THREADS / 32) {
     float dot = 0.0f;
@@ -68,8 +69,9 @@ KERNEL(attention_pieces, ATTENTION_THREADS)
 
 // y of each query and head from its pieces.
 KERNEL(attention_join, ATTENTION_THREADS)
-(Ptr<float> y, i64 ldy, Ptr<const float> parts, Ptr<const float> sinks, Ptr<const i64> tiles, i64 pieces, int heads,
+(EITHER(y), Ptr<const float> parts, Ptr<const float> sinks, Ptr<const i64> tiles, i64 pieces, int heads,
  int head_dim, i64 window, int has_sinks) {
+  NUMBERS(y);
   int head = blockIdx.x % heads;
   i64 query = blockIdx.x / heads;
   Tile tile = tile_at(tiles, query);
@@ -85,6 +87,6 @@ KERNEL(attention_join, ATTENTION_THREADS)
     for (i64 piece = first; piece <= last; piece++) {
       out += from[piece * step + 2 + col] * expf(from[piece * step] - largest);
     }
-    y[tile.row * ldy + head * head_dim + col] = out / sum;
+    y.put(tile.row * ldy + head * head_dim + col, out / sum);
   }
 }

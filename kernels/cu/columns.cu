@@ -2,19 +2,21 @@
 #include "device.cuh"
 
 // out[j] += Σ_rows a[·, j], or Σ_rows a[·, j]·b[·, j] where there is a `b`. A thread has a column.
-KERNEL(column_sums, THREADS)
-(Ptr<float> out, Ptr<const float> a, i64 lda, Ptr<const float> b, i64 ldb, i64 rows, i64 cols, int has_b) {
+KERNEL(column_sums, THREADS)(Ptr<float> out, EITHER(a), EITHER(b), i64 rows, i64 cols, int has_b) {
+  NUMBERS(a);
+  NUMBERS(b);
   for (i64 j = thread_index(); j < cols; j += thread_count()) {
     float sum = 0.0f;
-    for (i64 i = 0; i < rows; i++) sum += a[i * lda + j] * (has_b ? (float)b[i * ldb + j] : 1.0f);
+    for (i64 i = 0; i < rows; i++) sum += a[i * lda + j] * (has_b ? b[i * ldb + j] : 1.0f);
     out[j] = out[j] + sum;
   }
 }
 
 // out[i] = Σ_columns a[i, ·]·b[i, ·]. A block has a row.
-KERNEL(row_dots, THREADS)
-(Ptr<float> out, Ptr<const float> a, i64 lda, Ptr<const float> b, i64 ldb, i64 rows, i64 cols) {
+KERNEL(row_dots, THREADS)(Ptr<float> out, EITHER(a), EITHER(b), i64 rows, i64 cols) {
   SHARED(float, scratch, WARPS);
+  NUMBERS(a);
+  NUMBERS(b);
   for (i64 i = blockIdx.x; i < rows; i += gridDim.x) {
     float sum = 0.0f;
     for (i64 j = threadIdx.x; j < cols; j += blockDim.x) sum += a[i * lda + j] * b[i * ldb + j];

@@ -57,6 +57,18 @@ template <class T> DEVICE void load_16_bytes(u32 (&words)[4], const T* from) {
       : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
       : "l"(from));
 }
+// The memory of a matrix in f32 that is counted in halves of its numbers.
+DEVICE float* as_single(u16* at) { return (float*)at; }
+template <class T> DEVICE u64 address_of(const T* at) { return (u64)at; }
+// 16 bytes at a multiple of 16 that this thread may write, too.
+struct __align__(16) SixteenBytes {
+  u32 words[4];
+};
+template <class T> DEVICE void load_own_16_bytes(u32 (&words)[4], const T* from) {
+  SixteenBytes all = *(const SixteenBytes*)from;
+#pragma unroll
+  for (int e = 0; e < 4; e++) words[e] = all.words[e];
+}
 // Four of them at a multiple of 4, the first in the low bits.
 DEVICE u32 load_4_bytes(const u8* from) {
   u32 word;
@@ -70,10 +82,23 @@ DEVICE u32 pair_bf16(float low, float high) {
   return both;
 }
 // 16 bytes to memory at a multiple of 16.
-DEVICE void store_16_bytes(u16* to, const u32 (&words)[4]) {
+template <class T> DEVICE void store_16_bytes(T* to, const u32 (&words)[4]) {
   asm volatile("st.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(words[0]), "r"(words[1]), "r"(words[2]),
                "r"(words[3])
                : "memory");
+}
+// Four at a multiple of 4.
+DEVICE void store_4_bytes(u16* to, u32 word) { *(u32*)to = word; }
+// 2 to the power of `x`, and 1/x, as exact as the hardware makes them: two numbers in bfloat16 apart are far more.
+DEVICE float quick_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+DEVICE float quick_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 // d += a·b of 16 x 16 by 16 x 8 numbers in bfloat16, spread over a warp.
 DEVICE void multiply_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
@@ -137,31 +162,6 @@ DEVICE u16 to_bf16(float x) {
 DEVICE u32 pair_bf16(float low, float high) { return (u32)to_bf16(low) | (u32)to_bf16(high) << 16; }
 #endif
 
-// Eight numbers from `from` on; `is_wide`: they lie at a multiple of 16 bytes.
-DEVICE void load_8(float (&to)[8], Ptr<const float> from, int is_wide) {
-  if (is_wide) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      u32 words[4];
-      load_16_bytes(words, from + half * 4);
-#pragma unroll
-      for (int e = 0; e < 4; e++) to[half * 4 + e] = __uint_as_float(words[e]);
-    }
-  } else {
-#pragma unroll
-    for (int e = 0; e < 8; e++) to[e] = from[e];
-  }
-}
-
-// The same of which only `there` exist, zeros for the others.
-DEVICE void load_8_of(float (&to)[8], Ptr<const float> from, i64 there, int is_wide) {
-  if (there >= 8) {
-    load_8(to, from, is_wide);
-  } else {
-#pragma unroll
-    for (int e = 0; e < 8; e++) to[e] = e < there ? (float)from[e] : 0.0f;
-  }
-}
 // Eight numbers as bfloat16 to a multiple of 16 bytes.
 DEVICE void store_8_bf16(Ptr<u16> to, const float (&numbers)[8]) {
   u32 words[4];
@@ -169,6 +169,88 @@ DEVICE void store_8_bf16(Ptr<u16> to, const float (&numbers)[8]) {
   for (int e = 0; e < 4; e++) words[e] = pair_bf16(numbers[2 * e], numbers[2 * e + 1]);
   store_16_bytes(to, words);
 }
+
+DEVICE float from_bf16(u32 h) { return __uint_as_float(h << 16); }
+
+// Numbers of a matrix that are f32, or bfloat16 where `is_narrow`: activations are, in a run whose products round them
+// anyway. `words` are counted in 16 bits, the numbers from the first on in numbers.
+struct Numbers {
+  Ptr<u16> words;
+  int is_narrow;
+
+  DEVICE Numbers from(i64 i) const {
+    Numbers there = {words + (is_narrow ? i : 2 * i), is_narrow};
+    return there;
+  }
+  DEVICE float operator[](i64 i) const { return is_narrow ? from_bf16(words[i]) : (float)as_single(words)[i]; }
+  DEVICE void put(i64 i, float x) const {
+    if (is_narrow) words[i] = (u16)pair_bf16(x, 0.0f);
+    else as_single(words)[i] = x;
+  }
+  // Whether rows `ld` numbers apart begin at a multiple of 16 bytes.
+  DEVICE bool is_wide(i64 ld) const { return ((address_of(words) | (u64)ld * (is_narrow ? 2 : 4)) & 15u) == 0; }
+  // Eight numbers from `i` on of which only `there` exist, zeros for the others.
+  DEVICE void load(float (&to)[8], i64 i, i64 there, bool is_wide) const {
+    if (there < 8 || !is_wide) {
+#pragma unroll
+      for (int e = 0; e < 8; e++) to[e] = e < there ? (*this)[i + e] : 0.0f;
+    } else if (is_narrow) {
+      u32 raw[4];
+      load_own_16_bytes(raw, words + i);
+#pragma unroll
+      for (int e = 0; e < 8; e++) to[e] = from_bf16(raw[e / 2] >> 16 * (e % 2) & 0xffffu);
+    } else {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        u32 raw[4];
+        load_own_16_bytes(raw, as_single(words) + (i + half * 4));
+#pragma unroll
+        for (int e = 0; e < 4; e++) to[half * 4 + e] = __uint_as_float(raw[e]);
+      }
+    }
+  }
+  // The same the other way.
+  DEVICE void store(i64 i, const float (&x)[8], i64 there, bool is_wide) const {
+    if (there < 8 || !is_wide) {
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        if (e < there) put(i + e, x[e]);
+      }
+    } else if (is_narrow) {
+      store_8_bf16(words + i, x);
+    } else {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        u32 raw[4];
+#pragma unroll
+        for (int e = 0; e < 4; e++) raw[e] = __float_as_uint(x[half * 4 + e]);
+        store_16_bytes(as_single(words) + (i + half * 4), raw);
+      }
+    }
+  }
+  // Add to them, or overwrite them.
+  DEVICE void write(i64 i, const float (&x)[8], i64 there, bool is_wide, int is_add) const {
+    if (!is_add) return store(i, x, there, is_wide);
+    float sum[8];
+    load(sum, i, there, is_wide);
+#pragma unroll
+    for (int e = 0; e < 8; e++) sum[e] = sum[e] + x[e];
+    store(i, sum, there, is_wide);
+  }
+  // Two that lie together.
+  DEVICE void put_2(i64 i, float first, float second) const {
+    if (is_narrow && (address_of(words + i) & 3u) == 0) {
+      store_4_bytes(words + i, pair_bf16(first, second));
+    } else {
+      put(i, first);
+      put(i + 1, second);
+    }
+  }
+  DEVICE void write_one(i64 i, float x, int is_add) const { put(i, is_add ? (*this)[i] + x : x); }
+};
+// A window of them among the parameters of a kernel: rows `ld` apart.
+#define EITHER(name) Ptr<u16> words_of_##name, i64 ld##name, int name##_is_narrow
+#define NUMBERS(name) Numbers name = {words_of_##name, name##_is_narrow}
 
 // This thread among all of the launch, and how many there are.
 DEVICE i64 thread_index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
@@ -194,4 +276,17 @@ template <class T, class Op> DEVICE T block_reduce(Ptr<T> scratch, T value, Op o
   T all = scratch[0];
   for (int warp = 1; warp < (int)blockDim.x / 32; warp++) all = op(all, (T)scratch[warp]);
   return all;
+}
+
+// Row and first column of every piece of eight columns of a matrix, spread over all threads of a launch, and how many of
+// the eight exist.
+template <class Body> DEVICE void each_piece(i64 rows, i64 cols, Body body) {
+  i64 across = (cols + 7) / 8, all = rows * across;
+  bool is_small = all < 0x100000000ll;
+  for (i64 at = thread_index(); at < all; at += thread_count()) {
+    // 64-bit divisions take as long as the rest together.
+    i64 i = is_small ? (i64)((u32)at / (u32)across) : at / across;
+    i64 j = (at - i * across) * 8;
+    body(i, j, cols - j < 8 ? cols - j : 8);
+  }
 }

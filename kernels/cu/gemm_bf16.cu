@@ -6,22 +6,26 @@
 // row, so that the eight rows of a matrix lie in different banks.
 #include "gemm_bf16.cuh"
 
-// f32 rows as rows of bfloat16, zeros beyond `rows` and `depth`, eight numbers at a time: `padded_depth` is a multiple of
-// 8. `is_wide`: all rows of `x` begin at a multiple of 16 bytes.
+// Rows as rows of bfloat16, times `scale`, zeros beyond `rows` and `depth`, eight numbers at a time: `padded_depth` is a
+// multiple of 8.
 KERNEL(pack_bf16, THREADS)
-(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth, int is_wide) {
-  i64 across = padded_depth / 8;
-  for (i64 at = thread_index(); at < padded_rows * across; at += thread_count()) {
-    i64 i = at / across, l = at % across * 8;
+(Ptr<u16> to, EITHER(x), i64 rows, i64 depth, i64 padded_rows, i64 padded_depth, float scale) {
+  NUMBERS(x);
+  bool wide = x.is_wide(ldx);
+  each_piece(padded_rows, padded_depth, [&](i64 i, i64 l, i64) {
     float numbers[8];
-    load_8_of(numbers, x + (i * stride + l), i < rows ? depth - l : 0, is_wide);
-    store_8_bf16(to + at * 8, numbers);
-  }
+    i64 there = i < rows ? depth - l : 0;
+    x.load(numbers, i * ldx + l, there, wide);
+#pragma unroll
+    for (int e = 0; e < 8; e++) numbers[e] = numbers[e] * scale;
+    store_8_bf16(to + (i * padded_depth + l), numbers);
+  });
 }
 
-// The same of f32 columns: row `i` is column `i` of `x`. A block turns 32 x 32 numbers round.
+// The same of columns: row `i` is column `i` of `x`. A block turns 32 x 32 numbers round.
 KERNEL(pack_bf16_columns, THREADS)
-(Ptr<u16> to, Ptr<const float> x, i64 stride, i64 rows, i64 depth, i64 padded_rows, i64 padded_depth) {
+(Ptr<u16> to, EITHER(x), i64 rows, i64 depth, i64 padded_rows, i64 padded_depth) {
+  NUMBERS(x);
   SHARED(float, tile, 32 * 33);
   i64 across = padded_depth / 32, tiles = padded_rows / 32 * across;
   int lane = threadIdx.x % 32, first = threadIdx.x / 32;
@@ -29,7 +33,7 @@ KERNEL(pack_bf16_columns, THREADS)
     i64 i0 = at / across * 32, l0 = at % across * 32;
     for (int l = first; l < 32; l += WARPS) {
       bool inside = i0 + lane < rows && l0 + l < depth;
-      tile[l * 33 + lane] = inside ? (float)x[(l0 + l) * stride + i0 + lane] : 0.0f;
+      tile[l * 33 + lane] = inside ? x[(l0 + l) * ldx + i0 + lane] : 0.0f;
     }
     __syncthreads();
     for (int i = first; i < 32; i += WARPS) to[(i0 + i) * padded_depth + l0 + lane] = to_bf16(tile[lane * 33 + i]);
@@ -52,21 +56,31 @@ template <int WIDTH, int MEMBERS> DEVICE void start_columns(Ptr<u16> to, Ptr<con
 // With `parts` above one the sum is cut into so many pieces, a block has one of them, and piece `p` of the result is at
 // `y + p * m * ldy`, as it is (`add_parts` makes the result of them).
 //
-// DOWN x ACROSS warps. A is [m, k] with rows up to the next multiple of ROWS. B is [n, k] with rows up to the next
-// multiple of COLS, or [k, n] with columns up to it. k is a multiple of 32.
+// DOWN x ACROSS warps. A is [m, k]. B is [n, k] with rows up to the next multiple of COLS, or [k, n] with columns up to it.
+// k, and the number of steps behind it, are multiples of 32.
 template <int ROWS, int COLS, int DOWN, int ACROSS, bool BY_STEP>
-DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb,
-                         Ptr<const float> bias, i64 m, i64 n, i64 k, i64 parts, float alpha, int has_bias, int is_add) {
+DEVICE void product_bf16(Numbers y, i64 ldy, const Factors& own, const Factors& more, Ptr<const float> bias, i64 m, i64 n,
+                         i64 parts, float alpha, int has_bias, int is_add) {
   constexpr int MEMBERS = DOWN * ACROSS * 32, HIGH = ROWS / DOWN / 16, WIDE = COLS / ACROSS / 8;
   SHARED(u16, left, STAGES_BF16 * ROWS * STEPS_BF16);
   SHARED(u16, right, STAGES_BF16 * COLS * STEPS_BF16);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int warp_row = warp / ACROSS * (ROWS / DOWN), warp_col = warp % ACROSS * (COLS / ACROSS);
-  Cell cell = cell_of_block<ROWS, COLS>(m, n, k, parts);
-  k = cell.count;
-  a = a + (cell.row * lda + cell.begin);
-  b = b + (BY_STEP ? cell.begin * ldb + cell.col : cell.col * ldb + cell.begin);
-  y = y + cell.part * m * ldy;
+  Cell cell = cell_of_block<ROWS, COLS>(m, n, own.steps + more.steps, parts);
+  i64 k = cell.count, last = m - 1 - cell.row;
+  y = y.from(cell.part * m * ldy);
+  auto start_stage = [&](int stage, i64 step) {
+    step += cell.begin;
+    bool is_own = step < own.steps;
+    // Not a choice between two structs: that one would lie in memory.
+    Ptr<const u16> a = is_own ? own.a : more.a, b = is_own ? own.b : more.b;
+    i64 lda = is_own ? own.lda : more.lda, ldb = is_own ? own.ldb : more.ldb;
+    if (!is_own) step -= own.steps;
+    start_steps<ROWS, MEMBERS>(left + stage * ROWS * STEPS_BF16, a + (cell.row * lda + step), lda, last);
+    Ptr<u16> to = right + stage * COLS * STEPS_BF16;
+    if (BY_STEP) start_columns<COLS, MEMBERS>(to, b + (step * ldb + cell.col), ldb);
+    else start_steps<COLS, MEMBERS>(to, b + (cell.col * ldb + step), ldb, COLS);
+  };
   float sum[HIGH][WIDE][4];
 #pragma unroll
   for (int i = 0; i < HIGH; i++)
@@ -78,11 +92,7 @@ DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<c
   // Two stages are under way before the first is multiplied. A group without copies counts, too.
 #pragma unroll
   for (int early = 0; early < STAGES_BF16 - 1; early++) {
-    if (early * STEPS_BF16 < k) {
-      start_steps<ROWS, MEMBERS>(left + early * ROWS * STEPS_BF16, a + early * STEPS_BF16, lda);
-      if (BY_STEP) start_columns<COLS, MEMBERS>(right + early * COLS * STEPS_BF16, b + early * STEPS_BF16 * ldb, ldb);
-      else start_steps<COLS, MEMBERS>(right + early * COLS * STEPS_BF16, b + early * STEPS_BF16, ldb);
-    }
+    if (early * STEPS_BF16 < k) start_stage(early, early * STEPS_BF16);
     copy_group();
   }
   int stage = 0;
@@ -90,12 +100,7 @@ DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<c
     wait_copies<STAGES_BF16 - 2>();
     __syncthreads();  // this stage is there for all, and all have done with the one before
     i64 ahead = at + (STAGES_BF16 - 1) * STEPS_BF16;
-    if (ahead < k) {
-      int free = stage == 0 ? STAGES_BF16 - 1 : stage - 1;
-      start_steps<ROWS, MEMBERS>(left + free * ROWS * STEPS_BF16, a + ahead, lda);
-      if (BY_STEP) start_columns<COLS, MEMBERS>(right + free * COLS * STEPS_BF16, b + ahead * ldb, ldb);
-      else start_steps<COLS, MEMBERS>(right + free * COLS * STEPS_BF16, b + ahead, ldb);
-    }
+    if (ahead < k) start_stage(stage == 0 ? STAGES_BF16 - 1 : stage - 1, ahead);
     copy_group();
     Ptr<u16> p_stage = left + stage * ROWS * STEPS_BF16, q_stage = right + stage * COLS * STEPS_BF16;
 #pragma unroll
@@ -131,12 +136,11 @@ DEVICE void product_bf16(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<c
     }
 }
 
-#define PRODUCT_BF16(name, rows, cols, down, across, by_step)                                                       \
-  KERNEL(name, down* across * 32)                                                                                   \
-  (Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb, Ptr<const float> bias, i64 m, i64 n, \
-   i64 k, i64 parts, float alpha, int has_bias, int is_add) {                                                       \
-    product_bf16<rows, cols, down, across, by_step>(y, ldy, a, lda, b, ldb, bias, m, n, k, parts, alpha, has_bias,   \
-                                                    is_add);                                                         \
+#define PRODUCT_BF16(name, rows, cols, down, across, by_step)                                                          \
+  KERNEL(name, down* across * 32)(EITHER(y), FACTORS) {                                                                \
+    NUMBERS(y);                                                                                                        \
+    Factors own = OWN_FACTORS, behind = MORE_FACTORS;                                                                  \
+    product_bf16<rows, cols, down, across, by_step>(y, ldy, own, behind, bias, m, n, parts, alpha, has_bias, is_add);  \
   }
 
 PRODUCT_BF16(gemm_bf16, 64, 64, 2, 2, false)
@@ -146,14 +150,14 @@ PRODUCT_BF16(gemm_bf16_large_steps, 128, 128, 2, 4, true)
 
 // y (=|+=) alpha·(the pieces of a sum, in their order) + bias.
 KERNEL(add_parts, THREADS)
-(Ptr<float> y, i64 ldy, Ptr<const float> pieces, Ptr<const float> bias, i64 m, i64 n, i64 parts, float alpha,
- int has_bias, int is_add) {
+(EITHER(y), Ptr<const float> pieces, Ptr<const float> bias, i64 m, i64 n, i64 parts, float alpha, int has_bias,
+ int is_add) {
+  NUMBERS(y);
   for (i64 e = thread_index(); e < m * n; e += thread_count()) {
     float value = 0.0f;
     for (i64 part = 0; part < parts; part++) value += pieces[part * m * n + e];
     value *= alpha;
     if (has_bias) value += bias[e % n];
-    i64 at = e / n * ldy + e % n;
-    y[at] = is_add ? y[at] + value : value;
+    y.write_one(e / n * ldy + e % n, value, is_add);
   }
 }

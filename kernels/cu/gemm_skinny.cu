@@ -1,4 +1,4 @@
-// Products on tensor cores of factors in f32 that lie as they are: y (=|+=) alpha·A·B + bias, for results or sums that
+// Products on tensor cores of factors that lie as they are: y (=|+=) alpha·A·B + bias, for results or sums that
 // are short on one side, as the matrices of an adapter make them. Such a product takes as long as its factors need to
 // come in; they are read once, and rounded to bfloat16 between memory and shared memory.
 //
@@ -12,9 +12,9 @@ constexpr int PIECES_SKINNY = STAGE_SKINNY / 8 / MEMBERS_SKINNY;
 
 // A factor: so many lines, `ld` apart, of so many numbers that lie together. A line is a step of the sum where `by_step`.
 struct Factor {
-  Ptr<const float> x;
+  Numbers x;
   i64 ld, lines, along;
-  int is_wide;
+  bool is_wide;
 };
 
 // The place of a thread's piece `p`: which line of the stage, and which piece of it.
@@ -33,7 +33,7 @@ DEVICE void fetch(float (&to)[PIECES_SKINNY][8], const Factor& from, i64 first, 
     int line, piece;
     place_of_piece<BY_STEP>(p, line, piece);
     i64 i = (BY_STEP ? step : first) + line, j = (BY_STEP ? first : step) + piece * 8;
-    load_8_of(to[p], from.x + (i * from.ld + j), i < from.lines ? from.along - j : 0, from.is_wide);
+    from.x.load(to[p], i * from.ld + j, i < from.lines ? from.along - j : 0, from.is_wide);
   }
 }
 
@@ -50,13 +50,13 @@ template <bool BY_STEP> DEVICE void put(Ptr<u16> stage, const float (&from)[PIEC
 }
 
 template <bool TURNED, bool BY_STEP>
-DEVICE void product_skinny(Ptr<float> y, i64 ldy, const Factor& a, const Factor& b, Ptr<const float> bias, i64 m, i64 n,
+DEVICE void product_skinny(Numbers y, i64 ldy, const Factor& a, const Factor& b, Ptr<const float> bias, i64 m, i64 n,
                            i64 k, i64 parts, float alpha, int has_bias, int is_add) {
   SHARED(u16, left, 2 * STAGE_SKINNY);
   SHARED(u16, right, 2 * STAGE_SKINNY);
   int lane = threadIdx.x % 32, warp_row = threadIdx.x / 64 * 32, warp_col = threadIdx.x / 32 % 2 * 32;
   Cell cell = cell_of_block<SIDE_SKINNY, SIDE_SKINNY>(m, n, (k + STEPS_BF16 - 1) / STEPS_BF16 * STEPS_BF16, parts);
-  y = y + cell.part * m * ldy;
+  y = y.from(cell.part * m * ldy);
   float sum[2][4][4], of_a[PIECES_SKINNY][8], of_b[PIECES_SKINNY][8];
 #pragma unroll
   for (int i = 0; i < 2; i++)
@@ -123,10 +123,13 @@ DEVICE void product_skinny(Ptr<float> y, i64 ldy, const Factor& a, const Factor&
 
 #define PRODUCT_SKINNY(name, turned, by_step)                                                                          \
   KERNEL(name, MEMBERS_SKINNY)                                                                                         \
-  (Ptr<float> y, i64 ldy, Ptr<const float> a, i64 lda, Ptr<const float> b, i64 ldb, Ptr<const float> bias, i64 m,      \
-   i64 n, i64 k, i64 parts, float alpha, int a_wide, int b_wide, int has_bias, int is_add) {                           \
-    Factor left = {a, lda, turned ? k : m, turned ? m : k, a_wide};                                                    \
-    Factor right = {b, ldb, by_step ? k : n, by_step ? n : k, b_wide};                                                 \
+  (EITHER(y), EITHER(a), EITHER(b), Ptr<const float> bias, i64 m, i64 n, i64 k, i64 parts, float alpha, int has_bias,  \
+   int is_add) {                                                                                                       \
+    NUMBERS(y);                                                                                                        \
+    NUMBERS(a);                                                                                                        \
+    NUMBERS(b);                                                                                                        \
+    Factor left = {a, lda, turned ? k : m, turned ? m : k, a.is_wide(lda)};                                            \
+    Factor right = {b, ldb, by_step ? k : n, by_step ? n : k, b.is_wide(ldb)};                                         \
     product_skinny<turned, by_step>(y, ldy, left, right, bias, m, n, k, parts, alpha, has_bias, is_add);               \
   }
 

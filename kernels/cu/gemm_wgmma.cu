@@ -20,28 +20,34 @@ DEVICE void start_column_groups(Ptr<u16> to, Ptr<const u16> from, i64 ld) {
 }
 
 template <bool BY_STEP>
-DEVICE void product_wgmma(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb,
-                          Ptr<const float> bias, i64 m, i64 n, i64 k, i64 parts, float alpha, int has_bias,
-                          int is_add) {
+DEVICE void product_wgmma(Numbers y, i64 ldy, const Factors& own, const Factors& more, Ptr<const float> bias, i64 m, i64 n,
+                          i64 parts, float alpha, int has_bias, int is_add) {
   SHARED_TILE(u16, left, STAGES_BF16 * STAGE_WGMMA);
   SHARED_TILE(u16, right, STAGES_BF16 * STAGE_WGMMA);
   int group = threadIdx.x / GROUP_WGMMA;
-  Cell cell = cell_of_block<SIDE_WGMMA, SIDE_WGMMA>(m, n, k, parts);
-  k = cell.count;
-  a = a + (cell.row * lda + cell.begin);
-  b = b + (BY_STEP ? cell.begin * ldb + cell.col : cell.col * ldb + cell.begin);
-  y = y + cell.part * m * ldy;
+  Cell cell = cell_of_block<SIDE_WGMMA, SIDE_WGMMA>(m, n, own.steps + more.steps, parts);
+  i64 k = cell.count, last = m - 1 - cell.row;
+  y = y.from(cell.part * m * ldy);
+  auto start_stage = [&](int stage, i64 step) {
+    step += cell.begin;
+    bool is_own = step < own.steps;
+    // Not a choice between two structs: that one would lie in memory.
+    Ptr<const u16> a = is_own ? own.a : more.a, b = is_own ? own.b : more.b;
+    i64 lda = is_own ? own.lda : more.lda, ldb = is_own ? own.ldb : more.ldb;
+    if (!is_own) step -= own.steps;
+    Ptr<const u16> rows = a + (cell.row * lda + step);
+    start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(left + stage * STAGE_WGMMA, rows, lda, last);
+    Ptr<u16> to = right + stage * STAGE_WGMMA;
+    if (BY_STEP) start_column_groups(to, b + (step * ldb + cell.col), ldb);
+    else start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(to, b + (cell.col * ldb + step), ldb, SIDE_WGMMA);
+  };
   float sum[16][4];
 #pragma unroll
   for (int j = 0; j < 16; j++)
 #pragma unroll
     for (int e = 0; e < 4; e++) sum[j][e] = 0.0f;
 
-  if (k > 0) {
-    start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(left, a, lda);
-    if (BY_STEP) start_column_groups(right, b, ldb);
-    else start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(right, b, ldb);
-  }
+  if (k > 0) start_stage(0, 0);
   copy_group();
   int stage = 0;
   for (i64 at = 0; at < k; at += STEPS_BF16) {
@@ -51,11 +57,7 @@ DEVICE void product_wgmma(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<
     __syncthreads();  // this stage is there for all, and all have done with the one before the last
     int next = stage == STAGES_BF16 - 1 ? 0 : stage + 1;
     i64 ahead = at + STEPS_BF16;
-    if (ahead < k) {
-      start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(left + next * STAGE_WGMMA, a + ahead, lda);
-      if (BY_STEP) start_column_groups(right + next * STAGE_WGMMA, b + ahead * ldb, ldb);
-      else start_steps<SIDE_WGMMA, MEMBERS_WGMMA>(right + next * STAGE_WGMMA, b + ahead, ldb);
-    }
+    if (ahead < k) start_stage(next, ahead);
     copy_group();
     begin_products();
 #pragma unroll
@@ -77,14 +79,11 @@ DEVICE void product_wgmma(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<
   }
 }
 
-KERNEL(gemm_wgmma, MEMBERS_WGMMA)
-(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb, Ptr<const float> bias, i64 m, i64 n, i64 k,
- i64 parts, float alpha, int has_bias, int is_add) {
-  product_wgmma<false>(y, ldy, a, lda, b, ldb, bias, m, n, k, parts, alpha, has_bias, is_add);
-}
-
-KERNEL(gemm_wgmma_steps, MEMBERS_WGMMA)
-(Ptr<float> y, i64 ldy, Ptr<const u16> a, i64 lda, Ptr<const u16> b, i64 ldb, Ptr<const float> bias, i64 m, i64 n, i64 k,
- i64 parts, float alpha, int has_bias, int is_add) {
-  product_wgmma<true>(y, ldy, a, lda, b, ldb, bias, m, n, k, parts, alpha, has_bias, is_add);
-}
+#define PRODUCT_WGMMA(name, by_step)                                                                   \
+  KERNEL(name, MEMBERS_WGMMA)(EITHER(y), FACTORS) {                                                    \
+    NUMBERS(y);                                                                                        \
+    Factors own = OWN_FACTORS, behind = MORE_FACTORS;                                                  \
+    product_wgmma<by_step>(y, ldy, own, behind, bias, m, n, parts, alpha, has_bias, is_add);           \
+  }
+PRODUCT_WGMMA(gemm_wgmma, false)
+PRODUCT_WGMMA(gemm_wgmma_steps, true)

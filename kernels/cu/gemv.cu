@@ -7,9 +7,10 @@
 
 // Σ over this lane's pieces of x[i, k]·w[j, k] for R rows; `eight(k, w)` sets eight numbers and returns their scale.
 template <int R, class Eight>
-DEVICE void lane_sums(float (&sum)[R], Ptr<const float> x, i64 ldx, int rows, i64 inputs, int part, int share,
-                      int is_wide, Eight eight) {
+DEVICE void lane_sums(float (&sum)[R], const Numbers& x, i64 ldx, int rows, i64 inputs, int part, int share,
+                      Eight eight) {
   int lane = threadIdx.x % 32;
+  bool is_wide = x.is_wide(ldx);
 #pragma unroll
   for (int i = 0; i < R; i++) sum[i] = 0.0f;
 #pragma unroll 2
@@ -20,7 +21,7 @@ DEVICE void lane_sums(float (&sum)[R], Ptr<const float> x, i64 ldx, int rows, i6
     for (int i = 0; i < R; i++) {
       float numbers[8], dot = 0.0f;
       // A row that is not there is the last one again, and nobody reads its sum.
-      load_8(numbers, x + ((i < rows ? i : rows - 1) * ldx + k), is_wide);
+      x.load(numbers, (i < rows ? i : rows - 1) * ldx + k, 8, is_wide);
 #pragma unroll
       for (int e = 0; e < 8; e++) dot += numbers[e] * w[e];
       sum[i] += scale * dot;
@@ -30,7 +31,7 @@ DEVICE void lane_sums(float (&sum)[R], Ptr<const float> x, i64 ldx, int rows, i6
 
 // y[i, j] (=|+=) alpha·(the sum over all lanes of all sharers) + bias[j]. All threads of a block come here.
 template <int R>
-DEVICE void finish_sums(Ptr<float> y, i64 ldy, float (&sum)[R], Ptr<float> parts, Ptr<const float> bias, i64 j,
+DEVICE void finish_sums(const Numbers& y, i64 ldy, float (&sum)[R], Ptr<float> parts, Ptr<const float> bias, i64 j,
                         i64 outputs, int rows, int share, float alpha, int has_bias, int is_add) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
@@ -48,15 +49,14 @@ DEVICE void finish_sums(Ptr<float> y, i64 ldy, float (&sum)[R], Ptr<float> parts
   for (int part = 0; part < share; part++) value += parts[(warp + part) * R + lane];
   value *= alpha;
   if (has_bias) value += bias[j];
-  y[lane * ldy + j] = is_add ? y[lane * ldy + j] + value : value;
+  y.write_one(lane * ldy + j, value, is_add);
 }
 
 // 4-bit codes; `inputs` and the blocks are multiples of 8, and there are fewer than 2^32 words of eight. With
 // `is_exact` the numbers are rounded as the weight says before they are multiplied.
 template <int R>
-DEVICE void gemv_codes(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, const FourBit& w, Ptr<const float> bias,
-                       int rows, i64 outputs, i64 inputs, int share, int is_wide, int is_exact, int has_bias,
-                       int is_add) {
+DEVICE void gemv_codes(const Numbers& y, i64 ldy, const Numbers& x, i64 ldx, const FourBit& w, Ptr<const float> bias,
+                       int rows, i64 outputs, i64 inputs, int share, int is_exact, int has_bias, int is_add) {
   SHARED(float, values, 16);
   SHARED(float, parts, WARPS * R);
   share_values(values, w.table);
@@ -67,7 +67,7 @@ DEVICE void gemv_codes(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, const
     float sum[R];
     // An output that is not there is the last one again.
     u32 row = (u32)((j < outputs ? j : outputs - 1) * (inputs / 8));
-    lane_sums(sum, x, ldx, rows, inputs, part, share, is_wide, [&](i64 k, float(&to)[8]) {
+    lane_sums(sum, x, ldx, rows, inputs, part, share, [&](i64 k, float(&to)[8]) {
       u32 at = row + (u32)(k / 8);
       u32 word = load_4_bytes(w.codes + (i64)at * 4);
       float absmax = four_bit_scale_32(w, at / per_block);
@@ -83,16 +83,16 @@ DEVICE void gemv_codes(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, const
 
 // Numbers of a type, rows `ldw` apart; `inputs` is a multiple of 8 or the last ones are taken one by one.
 template <int R>
-DEVICE void gemv_numbers(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, Ptr<const u16> w, i64 ldw, int type,
-                         Ptr<const float> bias, int rows, i64 outputs, i64 inputs, int share, int is_wide,
-                         int is_wide_weight, float alpha, int has_bias, int is_add) {
+DEVICE void gemv_numbers(const Numbers& y, i64 ldy, const Numbers& x, i64 ldx, Ptr<const u16> w, i64 ldw, int type,
+                         Ptr<const float> bias, int rows, i64 outputs, i64 inputs, int share, int is_wide_weight,
+                         float alpha, int has_bias, int is_add) {
   SHARED(float, parts, WARPS * R);
   int part = threadIdx.x / 32 % share, mine = threadIdx.x / 32 / share, at_once = WARPS / share;
   i64 whole = inputs / 8 * 8;
   for (i64 first = (i64)blockIdx.x * at_once; first < outputs; first += (i64)gridDim.x * at_once) {
     i64 j = first + mine, row = (j < outputs ? j : outputs - 1) * ldw;
     float sum[R];
-    lane_sums(sum, x, ldx, rows, whole, part, share, is_wide, [&](i64 k, float(&to)[8]) {
+    lane_sums(sum, x, ldx, rows, whole, part, share, [&](i64 k, float(&to)[8]) {
       eight_numbers(to, w, row + k, type, is_wide_weight);
       return 1.0f;
     });
@@ -107,18 +107,20 @@ DEVICE void gemv_numbers(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, Ptr
 
 #define GEMV(rows_at_most)                                                                                           \
   KERNEL(gemv_four_bit_##rows_at_most, THREADS)                                                                      \
-  (Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, FOUR_BIT_PARAMETERS, Ptr<const float> bias, int rows,         \
-   i64 outputs, i64 inputs, int share, int is_wide, int is_exact, int has_bias, int is_add) {                        \
+  (EITHER(y), EITHER(x), FOUR_BIT_PARAMETERS, Ptr<const float> bias, int rows, i64 outputs, i64 inputs, int share,   \
+   int is_exact, int has_bias, int is_add) {                                                                         \
+    NUMBERS(y);                                                                                                      \
+    NUMBERS(x);                                                                                                      \
     FourBit w = FOUR_BIT_ARGUMENTS;                                                                                  \
-    gemv_codes<rows_at_most>(y, ldy, x, ldx, w, bias, rows, outputs, inputs, share, is_wide, is_exact, has_bias,     \
-                             is_add);                                                                                \
+    gemv_codes<rows_at_most>(y, ldy, x, ldx, w, bias, rows, outputs, inputs, share, is_exact, has_bias, is_add);     \
   }                                                                                                                  \
   KERNEL(gemv_dense_##rows_at_most, THREADS)                                                                         \
-  (Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, Ptr<const u16> w, i64 ldw, int type, Ptr<const float> bias,   \
-   int rows, i64 outputs, i64 inputs, int share, int is_wide, int is_wide_weight, float alpha, int has_bias,         \
-   int is_add) {                                                                                                     \
-    gemv_numbers<rows_at_most>(y, ldy, x, ldx, w, ldw, type, bias, rows, outputs, inputs, share, is_wide,            \
-                               is_wide_weight, alpha, has_bias, is_add);                                             \
+  (EITHER(y), EITHER(x), Ptr<const u16> w, i64 ldw, int type, Ptr<const float> bias, int rows, i64 outputs,          \
+   i64 inputs, int share, int is_wide_weight, float alpha, int has_bias, int is_add) {                               \
+    NUMBERS(y);                                                                                                      \
+    NUMBERS(x);                                                                                                      \
+    gemv_numbers<rows_at_most>(y, ldy, x, ldx, w, ldw, type, bias, rows, outputs, inputs, share, is_wide_weight,     \
+                               alpha, has_bias, is_add);                                                             \
   }
 
 GEMV(1)

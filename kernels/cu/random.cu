@@ -23,12 +23,12 @@ DEVICE float uniform(u64 seed, u64 stream, u64 i) {
 
 // y (=|+=) mask∘x·keep, kept where the uniform of the element is at least p.
 KERNEL(dropout, THREADS)
-(Ptr<float> y, i64 ldy, Ptr<const float> x, i64 ldx, i64 rows, i64 cols, float p, float keep, u64 seed, u64 stream,
- int is_add) {
+(EITHER(y), EITHER(x), i64 rows, i64 cols, float p, float keep, u64 seed, u64 stream, int is_add) {
+  NUMBERS(y);
+  NUMBERS(x);
   for (i64 e = thread_index(); e < rows * cols; e += thread_count()) {
     i64 i = e / cols, j = e % cols;
-    float value = uniform(seed, stream, (u64)e) >= p ? x[i * ldx + j] * keep : 0.0f;
-    y[i * ldy + j] = is_add ? y[i * ldy + j] + value : value;
+    y.write_one(i * ldy + j, uniform(seed, stream, (u64)e) >= p ? x[i * ldx + j] * keep : 0.0f, is_add);
   }
 }
 

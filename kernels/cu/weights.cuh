@@ -10,8 +10,6 @@ DEVICE float from_f16(u32 h) {
   return __uint_as_float(__float_as_uint(magnitude) | (h & 0x8000u) << 16);
 }
 
-DEVICE float from_bf16(u32 h) { return __uint_as_float(h << 16); }
-
 // Dense numbers: type 0 is f32, 1 is binary16, 2 is bfloat16; `words` are their 16-bit halves, low half first.
 DEVICE float dense_at(Ptr<const u16> words, i64 at, int type) {
   return type == 0   ? __uint_as_float((u32)words[2 * at] | (u32)words[2 * at + 1] << 16)

@@ -224,6 +224,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// A matrix of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>>;
+    /// A matrix without elements, to be given a shape: for what a pass computes between its products. A device that
+    /// rounds the factors of products anyway may hold it in bfloat16.
+    fn activation(&self) -> Result<Tensor<Self>> {
+        self.zeros(0, 0)
+    }
     /// Overwrite `t` with `rows * cols` numbers.
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
     /// The numbers of `t`, row-major.
@@ -340,6 +345,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         w: &Tensor<Self>,
         params: &NormParams,
     ) -> Result<()>;
+    /// `sum = x + branch`, and [`Backend::rms_norm`] of the sum.
+    fn add_rms_norm(
+        &self,
+        sum: &mut Tensor<Self>,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        (x, branch): (In<Self>, In<Self>),
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        self.copy(sum.view_mut(), x, Write::Set)?;
+        self.copy(sum.view_mut(), branch, Write::Add)?;
+        self.rms_norm(y, rstd, sum.view(), w, params)
+    }
     /// Backward of [`Backend::rms_norm`]: `dx` by `write`, `dw += …` where asked for.
     fn rms_norm_bwd(
         &self,
@@ -374,8 +393,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         qkv: In<Self>,
         params: &AttentionParams,
     ) -> Result<()>;
-    /// Store keys and values of the new rows in the cache `[slots, 2·kv_dim]` (key, then value), then attend over
-    /// everything the slot holds. `params.segments` is not read.
+    /// Columns of a row of a cache for [`Backend::attention_cached`]: the numbers of key and value, unless this device
+    /// was told to keep them in fewer bits.
+    fn cache_columns(&self, heads: &Heads) -> usize {
+        2 * heads.kv_dim()
+    }
+    /// Store keys and values of the new rows in the cache `[slots, 2·kv_dim]` (key, then value; or as many columns as
+    /// [`Backend::cache_columns`] says), then attend over everything the slot holds. `params.segments` is not read.
     fn attention_cached(
         &self,
         y: Out<Self>,

@@ -276,13 +276,25 @@ pub(crate) fn attention_cached(
     cached: &[CachedSegment],
     params: &AttentionParams,
 ) -> Result<()> {
+    attention_cached_in(y, cache, qkv, cached, params, None)
+}
+
+/// The same where a row of the cache may be stored otherwise, in so many columns.
+pub(crate) fn attention_cached_in(
+    y: &impl Dims,
+    cache: &impl Dims,
+    qkv: &impl Dims,
+    cached: &[CachedSegment],
+    params: &AttentionParams,
+    columns: Option<usize>,
+) -> Result<()> {
     const OP: &str = "attention_cached";
     let h = heads(OP, params)?;
     let rows = qkv.dims().0;
     let slots = cache.dims().0;
     is(OP, "qkv", qkv, (rows, h.qkv_dim()))?;
     is(OP, "y", y, (rows, h.q_dim()))?;
-    is(OP, "cache", cache, (slots, 2 * h.kv_dim()))?;
+    is(OP, "cache", cache, (slots, columns.unwrap_or(2 * h.kv_dim())))?;
     let runs: Vec<Segment> = cached.iter().map(|s| Segment { start: s.start, len: s.len }).collect();
     segments(OP, &runs, rows)?;
     let mut taken = Vec::with_capacity(cached.len());

@@ -7,7 +7,7 @@
 use crate::backend::Backend;
 use std::ops::Range;
 
-/// A dense f32 matrix on device `B`, row-major.
+/// A dense matrix on device `B`, row-major; of f32, or as [`Backend::activation`] says.
 pub struct Tensor<B: Backend> {
     /// The device's memory: `rows * cols` elements.
     pub buf: B::Buf,

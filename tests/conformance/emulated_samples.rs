@@ -3,7 +3,8 @@
 
 use crate::harness::conforms;
 use crate::{
-    attention, columns, dropout, embed, gated, gated_clamped, linear, loss, norm, optim, refusals, rope, rows, sample,
+    adapted, attention, columns, dropout, embed, gated, gated_clamped, linear, loss, norm, optim, refusals, rope, rows,
+    sample,
 };
 use peft_kernels::cuda::Cuda;
 use peft_tests::emulated::{Emulated, Schedule, gpu};
@@ -22,6 +23,8 @@ fn under(schedule: Schedule, number: usize, also: impl Fn(&Cuda<Emulated>)) {
         conforms(be, &some(linear::answers(), number));
         conforms(be, &some(linear::gemm(), number));
         conforms(be, &some(norm::norm(), number));
+        conforms(be, &norm::of_sums()[number..=number + 2]);
+        conforms(be, &adapted::modules(false)[2 * number..=2 * number + 1]);
         conforms(be, &some(rope::rope(), number));
         conforms(be, &some(attention::attention(), number));
         conforms(be, &some(attention::cached(), number));

@@ -2,6 +2,7 @@
 
 use peft_kernels::reference::Reference;
 use peft_kernels::{Backend, Error, In, Out, Result, Tensor, Window, Write};
+use std::cell::Cell;
 
 /// Largest normalised mean square error between two f32 backends.
 pub(crate) const TOLERANCE: f64 = 1e-10;
@@ -11,6 +12,51 @@ const SENTINEL: f32 = -7.75e11;
 
 /// Rows and columns of sentinels around a window: above, left, below, right.
 const FRAME: [usize; 4] = [1, 2, 2, 3];
+
+thread_local! {
+    static NARROW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While `test` runs, every [`Field`] is an activation, and holds numbers that bfloat16 has.
+pub(crate) fn in_activations<T>(test: impl FnOnce() -> T) -> T {
+    NARROW.set(true);
+    let result = test();
+    NARROW.set(false);
+    result
+}
+
+/// A case on activations.
+#[derive(Debug)]
+pub(crate) struct Narrow<C>(C);
+
+impl<C: Case> Case for Narrow<C> {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        in_activations(|| self.0.run(be))
+    }
+
+    fn tolerance(&self) -> f64 {
+        6e-5
+    }
+}
+
+/// These cases on activations.
+pub(crate) fn narrow<C>(cases: Vec<C>) -> Vec<Narrow<C>> {
+    cases.into_iter().map(Narrow).collect()
+}
+
+/// What fields hold of a number.
+fn held(x: f32) -> f32 {
+    if NARROW.get() { half::bf16::from_f32(x).to_f32() } else { x }
+}
+
+/// The frame of a window of so many columns: activations are tried at multiples of 16 bytes and elsewhere.
+fn frame(cols: usize) -> [usize; 4] {
+    match (NARROW.get(), cols.is_multiple_of(8)) {
+        (false, _) => FRAME,
+        (true, true) => [1, 8, 2, 16],
+        (true, false) => [1, 1, 2, 3],
+    }
+}
 
 /// Reproducible numbers, roughly normal with variance one.
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -51,14 +97,21 @@ pub(crate) struct Field<B: Backend> {
 impl<B: Backend> Field<B> {
     /// These numbers in the window.
     pub(crate) fn holding(be: &B, rows: usize, cols: usize, data: &[f32]) -> Self {
-        let [above, left, below, right] = FRAME;
+        let [above, left, below, right] = frame(cols);
         let at = Window { row: above, rows, col: left, cols };
         let (all_rows, all_cols) = (rows + above + below, cols + left + right);
-        let mut all = vec![SENTINEL; all_rows * all_cols];
+        let mut all = vec![held(SENTINEL); all_rows * all_cols];
         for (i, row) in data.chunks_exact(cols.max(1)).enumerate() {
-            all[(i + above) * all_cols + left..][..cols].copy_from_slice(row);
+            let to = &mut all[(i + above) * all_cols + left..][..cols];
+            to.iter_mut().zip(row).for_each(|(to, x)| *to = held(*x));
         }
-        Self { tensor: be.tensor(all_rows, all_cols, &all).expect("memory for a test"), at }
+        if !NARROW.get() {
+            return Self { tensor: be.tensor(all_rows, all_cols, &all).expect("memory for a test"), at };
+        }
+        let mut tensor = be.activation().expect("memory for a test");
+        be.reshape(&mut tensor, all_rows, all_cols).expect("memory for a test");
+        be.upload(&mut tensor, &all).expect("memory for a test");
+        Self { tensor, at }
     }
 
     /// Noise in the window.
@@ -92,7 +145,11 @@ impl<B: Backend> Field<B> {
             if (at.row..at.row + at.rows).contains(&row) && (at.col..at.col + at.cols).contains(&col) {
                 inside.push(x);
             } else {
-                assert_eq!(x.to_bits(), SENTINEL.to_bits(), "({row}, {col}) lies outside of {at:?} and was written");
+                assert_eq!(
+                    x.to_bits(),
+                    held(SENTINEL).to_bits(),
+                    "({row}, {col}) lies outside of {at:?} and was written"
+                );
             }
         }
         inside

@@ -19,6 +19,7 @@ mod harness;
 mod linear;
 mod loss;
 mod mutants;
+mod narrow;
 mod norm;
 mod optim;
 mod refusals;
@@ -64,6 +65,7 @@ macro_rules! backends {
                 gemm => |be| harness::conforms(be, &linear::gemm());
                 weights_with_adapters => |be| harness::conforms(be, &adapted::modules(false));
                 rms_norm => |be| harness::conforms(be, &norm::norm());
+                norm_of_sum => |be| harness::conforms(be, &norm::of_sums());
                 rope => |be| harness::conforms(be, &rope::rope());
                 attention => |be| harness::conforms(be, &attention::attention());
                 attention_cached => |be| harness::conforms(be, &attention::cached());
@@ -163,6 +165,22 @@ fn tiles_are_for_rounded_factors_alone() {
             harness::same_bits(&one, &rounded, &linear::gemm());
         });
     }
+}
+
+/// A run that was begun with other kernels goes on with those.
+#[test]
+fn kernels_are_found_by_the_fingerprint_of_a_run() {
+    with(Cpu::new(2), |best| {
+        let best = best.with_factors(Factors::Bf16);
+        for path in Path::all().filter(|path| path.available()) {
+            let begun = Cpu::with_path(2, path).expect("it is available").with_factors(Factors::Bf16);
+            let again = best.with_kernels_of(&begun.fingerprint()).expect("the same processor");
+            assert_eq!((again.path(), again.fingerprint()), (path, begun.fingerprint()));
+        }
+        for other in ["", "cpu", "cpu sse9 threads=2", "cuda avx2", "avx2"] {
+            assert!(best.with_kernels_of(other).is_none(), "{other}");
+        }
+    });
 }
 
 /// How many threads share the work is no part of a result (G2).

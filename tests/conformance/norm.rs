@@ -39,12 +39,38 @@ impl Case for Norm {
 
 pub(crate) fn norm() -> Vec<Norm> {
     let mut cases = Vec::new();
-    for (rows, groups, n) in [(1, 1, 1), (1, 3, 5), (5, 1, 7), (7, 4, 33), (33, 2, 128), (129, 1, 129), (300, 1, 40)] {
+    for (rows, groups, n) in
+        [(1, 1, 1), (1, 3, 5), (5, 1, 7), (7, 4, 33), (33, 2, 128), (129, 1, 129), (300, 1, 40), (2, 1, 1030)]
+    {
         for (offset, write, dw) in [(0.0, Write::Set, true), (1.0, Write::Add, true), (0.0, Write::Add, false)] {
             cases.push(Norm { rows, groups, n, offset, write, dw });
         }
     }
     cases
+}
+
+/// The norm of a sum, which is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfSum {
+    rows: usize,
+    n: usize,
+}
+
+impl Case for OfSum {
+    fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
+        let &Self { rows, n } = self;
+        let (x, branch, w) = (Field::noise(be, 1, rows, n), Field::noise(be, 5, rows, n), tensor(be, 2, 1, n));
+        let mut y = Field::output(be, rows, n, Write::Set);
+        let (mut sum, mut rstd) = (unset(be, rows, n), unset(be, rows, 1));
+        let params = NormParams { eps: 1e-6, offset: 1.0 };
+        be.add_rms_norm(&mut sum, y.view_mut(), &mut rstd, (x.view(), branch.view()), &w, &params)?;
+        Ok(vec![("y", y.take(be)), ("sum", be.download(&sum)?), ("rstd", be.download(&rstd)?)])
+    }
+}
+
+/// A warp, and a block, for a row; whole pieces of eight and others.
+pub(crate) fn of_sums() -> Vec<OfSum> {
+    [(1, 1), (5, 7), (17, 129), (9, 64), (3, 1100), (2, 2056)].map(|(rows, n)| OfSum { rows, n }).into()
 }
 
 pub(crate) fn gradient() {

@@ -13,6 +13,9 @@ const ROUNDED: f64 = 5e-3 * 5e-3;
 /// Of the loss: what a logit of the size of ten is off by goes into the exponent.
 const SOFTENED: f64 = 4e-2 * 4e-2;
 
+/// Of attention: a single score may be a sum of few products that cancel.
+const SCORED: f64 = 2e-2 * 2e-2;
+
 /// Numbers that bf16 holds.
 fn held(seed: u64, n: usize) -> Vec<f32> {
     noise(seed, n).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect()
@@ -111,8 +114,8 @@ pub(crate) fn any_factors<B: Backend>(be: &B) {
 }
 
 pub(crate) fn attention<B: Backend>(be: &B) {
-    conforms_within(be, &attention::attention(), ROUNDED);
-    conforms_within(be, &attention::cached(), ROUNDED);
+    conforms_within(be, &attention::attention(), SCORED);
+    conforms_within(be, &attention::cached(), SCORED);
 }
 
 /// What is a product and then a factor is rounded in between.

@@ -317,10 +317,20 @@ inline uint32_t load_4_bytes(Ptr<const uint8_t> from) {
   return word;
 }
 
-inline void store_16_bytes(Ptr<uint16_t> to, const uint32_t (&words)[4]) {
+template <class T> inline void store_16_bytes(Ptr<T> to, const uint32_t (&words)[4]) {
   if ((uintptr_t)to.at % 16 != 0) fail("stores 16 bytes at an address that is not a multiple");
-  for (int i = 0; i < 8; i++) to[i] = (uint16_t)(words[i / 2] >> 16 * (i % 2));
+  T values[16 / sizeof(T)];
+  memcpy(values, words, 16);
+  for (size_t i = 0; i < 16 / sizeof(T); i++) to[i] = values[i];
 }
+
+inline void store_4_bytes(Ptr<uint16_t> to, uint32_t word) {
+  if ((uintptr_t)to.at % 4 != 0) fail("stores 4 bytes at an address that is not a multiple");
+  for (int i = 0; i < 2; i++) to[i] = (uint16_t)(word >> 16 * i);
+}
+
+inline Ptr<float> as_single(Ptr<uint16_t> from) { return {(float*)from.at, from.region}; }
+template <class T> inline uint64_t address_of(Ptr<T> at) { return (uint64_t)at.at; }
 
 // A descriptor of a tile: see `tile_at_shared` of `device.cuh`.
 inline uint64_t tile_at_shared(Ptr<uint16_t> at, uint32_t columns, uint32_t rows, uint32_t pattern) {
@@ -539,6 +549,14 @@ using emu::load_matrices_transposed;
 using emu::load_16_bytes;
 using emu::load_4_bytes;
 using emu::store_16_bytes;
+using emu::store_4_bytes;
+using emu::as_single;
+using emu::address_of;
+template <class T> static inline void load_own_16_bytes(uint32_t (&words)[4], emu::Ptr<T> from) {
+  emu::load_16_bytes<T>(words, emu::Ptr<const T>(from));
+}
+static inline float quick_exp2(float x) { return exp2f(x); }
+static inline float quick_reciprocal(float x) { return 1.0f / x; }
 using emu::multiply_bf16;
 static inline void __syncwarp() { emu::warp_barrier(); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {

@@ -108,7 +108,7 @@ fn rows_in_eight_bits_stay_near_the_exact_answer_in_all_logits_s4_5() {
             let most = wanted.iter().zip(&found).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
             let (name, most) = (file_type.name(), f64::from(most) / size);
             assert!(off > 0.0, "{family} in {name}: nothing was rounded");
-            assert!(off < 0.03 && most < 0.2, "{family} in {name}: {off:.4}, at most {most:.4} of the size of a logit");
+            assert!(off < 0.04 && most < 0.3, "{family} in {name}: {off:.4}, at most {most:.4} of the size of a logit");
             let best = |logits: &[f32]| (0..vocabulary).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
             agreed +=
                 wanted.chunks(vocabulary).zip(found.chunks(vocabulary)).filter(|(a, b)| best(a) == best(b)).count();

@@ -133,8 +133,11 @@ fn noise_goes_by_the_length_of_each_sequence() {
     };
     // The first sequence has the first numbers of the stream in both batches: its noise is the same.
     let n = rows[0].ids.len();
-    assert_eq!(change(&[0], n), change(&[0, 1, 2], n));
-    let [quiet, noisy] = change(&[0], n);
+    let (alone, beside) = (change(&[0], n), change(&[0, 1, 2], n));
+    // Few rows are summed in another order than many, which is no other noise.
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4 * a.abs().max(1.0);
+    assert!(alone.iter().flatten().zip(beside.iter().flatten()).all(near), "{alone:?} {beside:?}");
+    let [quiet, noisy] = alone;
     assert_ne!(quiet, noisy);
 }
 

@@ -76,6 +76,7 @@ fn run_generate(context: &Context, args: &BenchGenerateArgs) -> Result<u8> {
         return Err(Fault::new("PS-CFG-001", format!("`--{name} {value}` is no speed")));
     }
     let engine = answering(&Engine::open(&context.backend, context.threads)?, &args.precision);
+    let engine = engine.with_eight_bit_cache(args.kv_cache == "int8")?;
     let report = generate(&engine, &mut request, &context.data_dir.join("exports"))?;
     let usual = csv.as_deref().map(|path| keep(&report, &request, path)).transpose()?.flatten();
     if context.json {

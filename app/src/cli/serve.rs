@@ -34,6 +34,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     let dish = dish(context, args)?;
     let base = open_model(&dish.source.model)?;
     let engine = Engine::open(&context.backend, context.threads)?.with_eight_bit_rows(true);
+    let engine = engine.with_eight_bit_cache(args.kv_cache == "int8")?;
     let session = engine.session(&base, dish.source.adapter.as_deref(), dish.source.quantize)?;
     let answerer = Answerer::new(&base, session, dish.template.as_deref(), dish.system.as_deref())?;
     let mut served = Served::new(answerer, base.spec().max_positions, dish.tuned.as_deref(), dish.base.as_deref());

@@ -9,7 +9,7 @@ use super::panels::{Kernel, Side};
 use super::pool::Pool;
 use super::simd_dispatch::vectorized;
 use super::source::Source;
-use crate::backend::{AttentionParams, CachedSegment, Segment, Write};
+use crate::backend::{AttentionParams, Segment, Write};
 use crate::host::{Tile, View, ViewMut};
 use std::ops::Range;
 
@@ -17,8 +17,6 @@ use std::ops::Range;
 const QUERIES: usize = 128;
 /// Keys of one block.
 pub(super) const KEYS: usize = 128;
-/// Up to this many new rows a cached sequence is attended to without packing.
-const FEW_ROWS: usize = 4;
 
 /// Where the columns of a key head and its query heads lie.
 #[derive(Clone, Copy)]
@@ -143,19 +141,19 @@ pub(super) fn attention(
 }
 
 /// The queries of one task and everything they may attend to.
-struct Run<'a> {
-    queries: View<'a>,
-    rows: Range<usize>,
+pub(super) struct Run<'a> {
+    pub(super) queries: View<'a>,
+    pub(super) rows: Range<usize>,
     /// Position of the first row in its sequence.
-    first: usize,
-    keys: View<'a>,
-    values: View<'a>,
-    columns: Columns,
-    params: &'a AttentionParams,
+    pub(super) first: usize,
+    pub(super) keys: View<'a>,
+    pub(super) values: View<'a>,
+    pub(super) columns: Columns,
+    pub(super) params: &'a AttentionParams,
 }
 
 impl Run<'_> {
-    fn attend(&self, pool: &Pool, kernel: Kernel, mut y: Tile, lse: Option<Tile>) {
+    pub(super) fn attend(&self, pool: &Pool, kernel: Kernel, mut y: Tile, lse: Option<Tile>) {
         let isa = kernel.isa;
         let Self { columns, params, first, .. } = self;
         let (n, hd) = (self.rows.len(), columns.head_dim);
@@ -292,94 +290,4 @@ pub(super) fn total(x: &[f32]) -> f32 {
         *lane += x;
     }
     lanes.iter().sum()
-}
-
-/// New keys and values go to the cache, then every new row attends over what its slot holds.
-pub(super) fn attention_cached(
-    pool: &Pool,
-    kernel: Kernel,
-    mut y: ViewMut,
-    mut cache: ViewMut,
-    qkv: View,
-    segments: &[CachedSegment],
-    params: &AttentionParams,
-) {
-    let heads = params.heads;
-    let (group, hd) = (heads.n_heads / heads.n_kv_heads, heads.head_dim);
-    clear_outside(y.reborrow(), segments.iter().map(|s| s.start..s.start + s.len));
-    for s in segments {
-        for i in 0..s.len {
-            cache.row(s.slot + s.past + i).copy_from_slice(&qkv.row(s.start + i)[heads.q_dim()..]);
-        }
-    }
-    let cache = cache.into_view();
-    let blocks: Vec<(CachedSegment, Range<usize>)> = (segments.iter())
-        .flat_map(|s| {
-            let step = if s.len <= FEW_ROWS { FEW_ROWS } else { positions_per_task(params) };
-            steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>()
-        })
-        .collect();
-    let tiles = y.tiles(blocks.iter().map(|(_, rows)| rows.clone()), group * hd);
-    let owners = blocks.iter().flat_map(|(s, _)| (0..heads.n_kv_heads).map(move |head| (*s, head)));
-    pool.each(owners.zip(tiles).collect(), |((s, head), y)| {
-        let columns = Columns::of(params, head);
-        let held = |col: usize| cache.rows_from(s.slot, s.past + s.len).columns(col - heads.q_dim(), hd);
-        let (first, rows) = (s.past + y.row - s.start, y.row..y.row + y.rows.len());
-        let (keys, values) = (held(columns.at[1]), held(columns.at[2]));
-        if s.len > FEW_ROWS {
-            let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-            return run.attend(pool, kernel, y, None);
-        }
-        let mut scores = pool.scratch(s.past + s.len);
-        for ((row, position), y) in rows.zip(first..).zip(y.rows) {
-            let queries = &qkv.row(row)[columns.at[0]..];
-            for (g, (q, y)) in queries.chunks_exact(hd).zip(y.chunks_exact_mut(hd)).enumerate() {
-                let sink = params.sinks.get(head * group + g).copied();
-                attend_one(kernel.isa, y, &mut scores, q, keys, values, seen(params.window, position), sink, params);
-            }
-        }
-    });
-}
-
-vectorized! {
-    /// One query over the positions it sees.
-    fn attend_one(
-        y: &mut [f32],
-        scores: &mut [f32],
-        q: &[f32],
-        keys: View,
-        values: View,
-        seen: Range<usize>,
-        sink: Option<f32>,
-        params: &AttentionParams,
-    ) {
-        let scores = &mut scores[..seen.len()];
-        for (s, j) in scores.iter_mut().zip(seen.clone()) {
-            let mut lanes = [0.0; 16];
-            let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<16>(), keys.row(j).as_chunks::<16>());
-            for (q, k) in q.iter().zip(k) {
-                for ((lane, &q), &k) in lanes.iter_mut().zip(q).zip(k) {
-                    *lane += q * k;
-                }
-            }
-            for ((lane, &q), &k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
-                *lane += q * k;
-            }
-            *s = score(lanes.iter().sum(), params.scale, params.softcap).0;
-        }
-        let top = largest(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
-        for s in &mut *scores {
-            *s = exp(*s - top);
-        }
-        let scale = 1.0 / (total(scores) + sink.map_or(0.0, |sink| exp(sink - top)));
-        y.fill(0.0);
-        for (&p, j) in scores.iter().zip(seen) {
-            for (y, &v) in y.iter_mut().zip(values.row(j)) {
-                *y += p * v;
-            }
-        }
-        for y in y {
-            *y *= scale;
-        }
-    }
 }

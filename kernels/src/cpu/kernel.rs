@@ -2,6 +2,8 @@
 
 use super::factors::{Factors, halves, widen};
 use super::panels::Pair;
+#[cfg(target_arch = "x86_64")]
+use super::simd_avx512bf16::Avx512Bf16;
 use super::simd_dispatch::Isa;
 #[cfg(target_arch = "aarch64")]
 use super::simd_neon;
@@ -61,13 +63,16 @@ impl Isa {
         }
     }
 
+    /// What rounds numbers to pairs of bf16 and multiplies them.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn pairs(self) -> Option<Avx512Bf16> {
+        if let Self::Avx512(isa) = self { isa.bf16() } else { None }
+    }
+
     /// Rows of the squares in which the left operand of such factors lies, where it does not lie in panels.
     pub(super) fn squares(self, factors: Factors) -> Option<usize> {
         #[cfg(target_arch = "x86_64")]
-        if let Self::Avx512(isa) = self
-            && isa.bf16().is_some()
-            && factors == Factors::Bf16
-        {
+        if self.pairs().is_some() && factors == Factors::Bf16 {
             return Some(self.tiles(factors).map_or(simd_avx512::MR, |_| BLOCK));
         }
         self.tiles(factors).map(|_| BLOCK)
@@ -77,8 +82,7 @@ impl Isa {
     /// them.
     pub(super) fn tile_of(self, factors: Factors, pairs: &[Pair], rows: usize, cols: usize, sums: &mut Sums) {
         #[cfg(target_arch = "x86_64")]
-        if let Self::Avx512(isa) = self
-            && let Some(isa) = isa.bf16()
+        if let Some(isa) = self.pairs()
             && factors == Factors::Bf16
         {
             return isa.tile(pairs, rows, cols, rectangle(sums));

@@ -19,6 +19,7 @@
 mod adapted;
 mod attention;
 mod attention_bwd;
+mod attention_cached;
 mod blocks;
 mod ceiling;
 mod columns;
@@ -73,14 +74,13 @@ pub use factors::Factors;
 pub use path::Path;
 
 use self::gemm::Epilogue;
-use self::panels::Kernel;
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
 use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
-    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
-    Part, RopeParams, Turn, Write,
+    Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
+    Operand, Part, RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
@@ -101,6 +101,7 @@ pub struct Cpu {
     isa: Isa,
     factors: Factors,
     eight_bit_rows: bool,
+    eight_bit_cache: bool,
 }
 
 impl Cpu {
@@ -114,7 +115,14 @@ impl Cpu {
         let isa = path.isa().ok_or_else(|| Error::Unavailable {
             reason: format!("this processor cannot run the {} kernels", path.name()),
         })?;
-        Ok(Self { pool: Arc::new(Pool::new(threads)?), path, isa, factors: Factors::F32, eight_bit_rows: false })
+        Ok(Self {
+            pool: Arc::new(Pool::new(threads)?),
+            path,
+            isa,
+            factors: Factors::F32,
+            eight_bit_rows: false,
+            eight_bit_cache: false,
+        })
     }
 
     /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
@@ -148,11 +156,6 @@ impl Cpu {
     /// The kernels in use.
     pub fn path(&self) -> Path {
         self.path
-    }
-
-    /// What multiplies blocks.
-    fn kernel(&self) -> Kernel {
-        Kernel::of(self.isa, self.factors)
     }
 
     /// Threads in use.
@@ -236,6 +239,10 @@ impl Backend for Cpu {
     fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<FrozenWeight>>> {
         let rounded = if self.eight_bit_rows { self.in_eight_bits(w)? } else { None };
         rounded.map(|rounded| self.weight(rounded)).transpose()
+    }
+
+    fn cache_columns(&self, heads: &Heads) -> usize {
+        attention_cached::columns(heads, self.eight_bit_cache)
     }
 
     fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
@@ -402,16 +409,10 @@ impl Backend for Cpu {
         segments: &[CachedSegment],
         params: &AttentionParams,
     ) -> Result<()> {
-        shapes::attention_cached(&y, cache, &qkv, segments, params)?;
-        attention::attention_cached(
-            &self.pool,
-            self.kernel(),
-            ViewMut::of(y),
-            ViewMut::whole(cache),
-            View::of(qkv),
-            segments,
-            params,
-        );
+        let rounded = attention_cached::rounded_columns(&params.heads).filter(|columns| *columns == cache.cols());
+        shapes::attention_cached_in(&y, cache, &qkv, segments, params, rounded)?;
+        let (y, cache) = (ViewMut::of(y), ViewMut::whole(cache));
+        attention_cached::attention_cached(&self.pool, self.kernel(), y, cache, View::of(qkv), segments, params);
         Ok(())
     }
 

@@ -43,10 +43,13 @@ fn rows(isa: Isa, source: Source, lanes: Range<usize>, depth: Range<usize>, heig
     for (i, lane) in lanes.enumerate() {
         for from in depth.clone().step_by(DECODE) {
             let run = from..depth.end.min(from + DECODE);
-            let squares = panel.chunks_exact_mut(height * SIDE).skip((from - depth.start) / (2 * SIDE));
-            let pairs = source.read_rounded(isa, lane, run, &mut numbers, &mut buffer);
-            for (square, pairs) in squares.zip(pairs.chunks(SIDE)) {
-                square[i * SIDE..][..pairs.len()].copy_from_slice(pairs);
+            let mut squares = panel.chunks_exact_mut(height * SIDE).skip((from - depth.start) / (2 * SIDE));
+            let (whole, rest) = source.read_pairs(isa, lane, run, &mut numbers, &mut buffer).as_chunks::<SIDE>();
+            for (pairs, square) in whole.iter().zip(&mut squares) {
+                square.as_chunks_mut().0[i] = *pairs;
+            }
+            if let (Some(square), false) = (squares.next(), rest.is_empty()) {
+                square[i * SIDE..][..rest.len()].copy_from_slice(rest);
             }
         }
     }

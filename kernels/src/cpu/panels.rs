@@ -1,5 +1,6 @@
 //! What multiplies panels, and how panels for it are packed.
 
+use super::Cpu;
 use super::factors::Factors;
 use super::gemm::steps;
 use super::kernel::Sums;
@@ -49,6 +50,13 @@ pub(super) struct Kernel {
     /// Rows and columns of the sums that are computed at a time.
     pub(super) mr: usize,
     pub(super) nr: usize,
+}
+
+impl Cpu {
+    /// What multiplies blocks.
+    pub(super) fn kernel(&self) -> Kernel {
+        Kernel::of(self.isa, self.factors)
+    }
 }
 
 impl Kernel {

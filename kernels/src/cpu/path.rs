@@ -1,5 +1,6 @@
 //! Which kernels this processor runs: chosen by its features, never by a timing.
 
+use super::Cpu;
 use super::factors::Factors;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::simd_amx::Amx;
@@ -124,6 +125,15 @@ fn maker() -> String {
     }
     #[cfg(not(target_arch = "x86_64"))]
     String::new()
+}
+
+impl Cpu {
+    /// The same threads with the kernels that a fingerprint of this backend names; `None` where it names none, or the
+    /// processor lacks what they need.
+    pub fn with_kernels_of(&self, fingerprint: &str) -> Option<Self> {
+        let path = Path::from_name(fingerprint.strip_prefix("cpu ")?.split(' ').next()?)?;
+        Some(Self { path, isa: path.isa()?, ..self.clone() })
+    }
 }
 
 /// Why the unit of this processor that multiplies tiles is not used; `None` where it is, or there is none.

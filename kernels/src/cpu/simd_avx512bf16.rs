@@ -3,8 +3,8 @@
 use super::panels::Pair;
 use super::simd_avx512::{LANES, MR, NR, load, store};
 use std::arch::x86_64::{
-    __m256, __m256bh, __m512, __m512bh, _mm256_storeu_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps,
-    _mm512_setzero_ps,
+    __m256, __m256bh, __m256i, __m512, __m512bh, _mm256_storeu_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_or_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
 };
 
 /// Proof that this processor multiplies pairs of bf16 in 512-bit vectors.
@@ -30,6 +30,23 @@ impl Avx512Bf16 {
             // SAFETY: as above.
             unsafe { pair_up(&mut words, &[numbers]) };
             last.copy_from_slice(&words[0][..rest.len().div_ceil(2)]);
+        }
+    }
+
+    /// Two rows as pairs, element by element; subnormal numbers become zero, too.
+    pub(super) fn pair_rows(self, out: &mut [f32], low: &[f32], high: &[f32]) {
+        let n = out.len().min(low.len()).min(high.len());
+        let (out, rest) = out[..n].as_chunks_mut();
+        let ((low, low_rest), (high, high_rest)) = (low[..n].as_chunks(), high[..n].as_chunks());
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { pair_rows(out, low, high) };
+        if !rest.is_empty() {
+            let (mut pairs, mut rows) = ([[0.0; LANES]], [[0.0; LANES]; 2]);
+            rows[0][..rest.len()].copy_from_slice(low_rest);
+            rows[1][..rest.len()].copy_from_slice(high_rest);
+            // SAFETY: as above.
+            unsafe { pair_rows(&mut pairs, &rows[..1], &rows[1..]) };
+            rest.copy_from_slice(&pairs[0][..rest.len()]);
         }
     }
 
@@ -102,10 +119,24 @@ fn pair_up(out: &mut [[f32; LANES / 2]], x: &[[f32; LANES]]) {
     }
 }
 
+/// Sixteen pairs of each. Subnormal numbers become zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pair_rows(out: &mut [[f32; LANES]], low: &[[f32; LANES]], high: &[[f32; LANES]]) {
+    let halves = |x: &[f32; LANES]| {
+        let rounded = _mm512_cvtneps_pbh(load(x));
+        // SAFETY: both types are 32 bytes, of which every content is valid.
+        _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(rounded) })
+    };
+    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+        let words = _mm512_or_si512(halves(low), _mm512_slli_epi32::<16>(halves(high)));
+        store(out, _mm512_castsi512_ps(words));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Avx512Bf16;
-    use crate::cpu::factors::pair_up;
+    use crate::cpu::factors::{pair_rows, pair_up};
     use crate::cpu::path::Path;
 
     #[test]
@@ -119,6 +150,11 @@ mod tests {
             unit.pair_up(&mut got, &numbers[..n]);
             pair_up(isa, &mut want, &numbers[..n]);
             assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())), "{n}");
+            let high: Vec<f32> = numbers[..n].iter().rev().copied().collect();
+            let (mut got, mut want) = (vec![-1.0; n], vec![-1.0; n]);
+            unit.pair_rows(&mut got, &numbers[..n], &high);
+            pair_rows(isa, &mut want, &numbers[..n], &high);
+            assert!(got.iter().map(|x| x.to_bits()).eq(want.iter().map(|x| x.to_bits())), "rows of {n}");
         }
         let mut zero = [1.0];
         unit.pair_up(&mut zero, &[f32::from_bits(1), f32::from_bits(0x8000_0001)]);

@@ -72,7 +72,8 @@ impl<'a> Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Part of row `row` as pairs of bf16, in `buffer`.
+    /// Part of row `row` as pairs of bf16, in `buffer`. Where the processor rounds numbers, subnormal ones become zero,
+    /// which is what its products take them for.
     pub(super) fn read_pairs<'b>(
         &self,
         isa: Isa,
@@ -87,30 +88,15 @@ impl<'a> Source<'a> {
         } else if let Some((w, first)) = self.whole_blocks(row, &cols) {
             four_bit_pairs(isa, w, first, buffer);
         } else {
-            pair_up(isa, buffer, self.read(isa, row, cols, numbers));
+            let numbers = self.read(isa, row, cols, numbers);
+            #[cfg(target_arch = "x86_64")]
+            if let Some(unit) = isa.pairs() {
+                unit.pair_up(buffer, numbers);
+                return buffer;
+            }
+            pair_up(isa, buffer, numbers);
         }
         buffer
-    }
-
-    /// The same, rounded by the processor where it can, for which subnormal numbers are zero: for a factor whose other
-    /// one is read by an instruction that thinks so too.
-    pub(super) fn read_rounded<'b>(
-        &self,
-        isa: Isa,
-        row: usize,
-        cols: Range<usize>,
-        numbers: &mut [f32],
-        buffer: &'b mut [f32],
-    ) -> &'b [f32] {
-        #[cfg(target_arch = "x86_64")]
-        if let (Self::Dense(x), Isa::Avx512(isa)) = (self, isa)
-            && let Some(unit) = isa.bf16()
-        {
-            let buffer = &mut buffer[..cols.len().div_ceil(2)];
-            unit.pair_up(buffer, &x.row(row)[cols]);
-            return buffer;
-        }
-        self.read_pairs(isa, row, cols, numbers, buffer)
     }
 
     /// Rows of it, element by element, as pairs of bf16 in `out`.
@@ -120,7 +106,14 @@ impl<'a> Source<'a> {
             Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
             _ => false,
         };
-        if is_bf16 { join_rows(isa, out, low, high) } else { pair_rows(isa, out, low, high) }
+        if is_bf16 {
+            return join_rows(isa, out, low, high);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(unit) = isa.pairs() {
+            return unit.pair_rows(out, low, high);
+        }
+        pair_rows(isa, out, low, high);
     }
 
     /// Row `row` and the one behind it as pairs in `out`, where they are stored as bf16.

@@ -36,6 +36,17 @@ fn kernels(heads: &Heads) -> Result<&'static Kernels> {
     })
 }
 
+/// Rows of f32, and what holds them where they are copies.
+struct Singles<D: Device> {
+    at: Place,
+    memory: Option<Memory<D>>,
+}
+
+/// Whether some of `rows` rows belong to no sequence.
+pub(super) fn leaves_rows(segments: &[Segment], rows: usize) -> bool {
+    segments.iter().map(|s| s.len).sum::<usize>() < rows
+}
+
 /// The tiles of one sequence: rows from `row`, the first at `position`; `last` is the fourth number of each.
 pub(super) fn tiles(out: &mut Vec<i64>, side: usize, row: usize, len: usize, position: usize, last: usize) {
     for first in (0..len).step_by(side) {
@@ -82,7 +93,8 @@ pub(super) fn backward_inputs<'a, D: Device>(
     dots: &Memory<D>,
     tiles: &Memory<D>,
 ) -> Call<'a, D> {
-    let call = call.window(&dy).address(from.q.address).address(from.k.address).window(&from.v);
+    let call = if dy.is_narrow { call.packed(dy) } else { call.window(&dy) };
+    let call = call.address(from.q.address).address(from.k.address).address(from.v.address).size(from.v.stride);
     call.address(lse.address).memory(dots).memory(tiles)
 }
 
@@ -99,14 +111,39 @@ impl<D: Device> Cuda<D> {
         call.run(count * params.heads.n_heads, THREADS)
     }
 
-    /// [`crate::Backend::attention`], with `y` and `lse` full of zeros.
-    pub(super) fn attention_of(&self, y: Place, lse: Place, qkv: Place, params: &AttentionParams) -> Result<()> {
+    /// Rows as f32: themselves, or copies.
+    fn singles(&self, op: &'static str, x: Place, rows: usize, cols: usize) -> Result<Singles<D>> {
+        if !x.is_narrow {
+            return Ok(Singles { at: x, memory: None });
+        }
+        let memory = Memory::uninit(&self.device, op, rows.saturating_mul(cols), size_of::<f32>())?;
+        let at = Place::single(memory.address(), cols);
+        self.copy_rows(at, x, rows, cols, Write::Set)?;
+        Ok(Singles { at, memory: Some(memory) })
+    }
+
+    /// Copies of rows back to where these came from.
+    fn back(&self, to: Place, from: &Singles<D>, rows: usize, cols: usize) -> Result<()> {
+        if from.memory.is_none() { Ok(()) } else { self.copy_rows(to, from.at, rows, cols, Write::Set) }
+    }
+
+    /// [`crate::Backend::attention`]; rows of no sequence are zeros already.
+    pub(super) fn attention_of(
+        &self,
+        (y, lse): (Place, Place),
+        (qkv, rows): (Place, usize),
+        params: &AttentionParams,
+    ) -> Result<()> {
+        const OP: &str = "attention";
+        let from = self.singles(OP, qkv, rows, params.heads.qkv_dim())?;
+        let to = self.singles(OP, y, rows, params.heads.q_dim())?;
         let side = kernels(&params.heads)?.side;
         let mut all = Vec::new();
         for &Segment { start, len } in &params.segments {
             tiles(&mut all, side, start, len, 0, start);
         }
-        self.attend(y, Some(lse), Rows::of(qkv, &params.heads), &all, params)
+        self.attend(to.at, Some(lse), Rows::of(from.at, &params.heads), &all, params)?;
+        self.back(y, &to, rows, params.heads.q_dim())
     }
 
     /// [`crate::Backend::attention_cached`], with `y` full of zeros; `qkv` has so many rows.
@@ -135,10 +172,13 @@ impl<D: Device> Cuda<D> {
         for s in segments {
             tiles(&mut all, side, s.start, s.len, s.past, s.slot);
         }
-        self.attend(y, None, from, &all, params)
+        let queries = self.singles("attention_cached", qkv, rows, heads.q_dim())?;
+        let to = self.singles("attention_cached", y, rows, heads.q_dim())?;
+        self.attend(to.at, None, Rows { q: queries.at, ..from }, &all, params)?;
+        self.back(y, &to, rows, heads.q_dim())
     }
 
-    /// [`crate::Backend::attention_bwd`], with `dqkv` full of zeros.
+    /// [`crate::Backend::attention_bwd`]; rows of no sequence are zeros already.
     pub(super) fn attention_back(
         &self,
         dqkv: Place,
@@ -149,7 +189,7 @@ impl<D: Device> Cuda<D> {
         const OP: &str = "attention_bwd";
         let (heads, kernels) = (params.heads, kernels(&params.heads)?);
         let dots = Memory::uninit(&self.device, OP, rows * heads.n_heads, size_of::<f32>())?;
-        let call = Call::new(&*self.device, "attention_dots").memory(&dots).window(&dy).window(&y).size(rows);
+        let call = Call::new(&*self.device, "attention_dots").memory(&dots).either(&dy).either(&y).size(rows);
         let call = call.word(heads.n_heads as u32).word(heads.head_dim as u32);
         // A warp has a row and a head.
         call.elements(rows * heads.n_heads * 32)?;
@@ -163,7 +203,9 @@ impl<D: Device> Cuda<D> {
             tiles(&mut by_query, kernels.side, start, len, 0, start);
             tiles(&mut by_key, kernels.side, start, len, 0, start + len);
         }
-        let (from, to) = (Rows::of(qkv, &heads), Rows::of(dqkv, &heads));
+        let (x, dy) = (self.singles(OP, qkv, rows, heads.qkv_dim())?, self.singles(OP, dy, rows, heads.q_dim())?);
+        let out = self.singles(OP, dqkv, rows, heads.qkv_dim())?;
+        let (from, to, dy) = (Rows::of(x.at, &heads), Rows::of(out.at, &heads), dy.at);
         let count = by_query.len() / 4;
         let (by_query, by_key) = (self.small(OP, &by_query)?, self.small(OP, &by_key)?);
         let call = Call::new(&*self.device, kernels.dq).window(&to.q);
@@ -171,6 +213,7 @@ impl<D: Device> Cuda<D> {
         geometry(call, params).run(count * heads.n_heads, THREADS)?;
         let call = Call::new(&*self.device, kernels.dkv).address(to.k.address).window(&to.v);
         let call = backward_inputs(call, dy, from, lse, &dots, &by_key);
-        geometry(call, params).run(count * heads.n_kv_heads, THREADS)
+        geometry(call, params).run(count * heads.n_kv_heads, THREADS)?;
+        self.back(dqkv, &out, rows, heads.qkv_dim())
     }
 }

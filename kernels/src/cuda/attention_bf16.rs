@@ -33,16 +33,10 @@ macro_rules! kernels {
 
 const KERNELS: [Kernels; 5] = kernels![16, 64, 80, 96, 128];
 
-/// Rows in bfloat16, each on a multiple of 16 bytes.
+/// Rows in bfloat16, each on a multiple of 16 bytes, and what holds them where they were made for this.
 struct Packed<D: Device> {
-    memory: Memory<D>,
-    stride: usize,
-}
-
-impl<D: Device> Packed<D> {
-    fn at_col(&self, col: usize) -> u64 {
-        self.memory.address() + 2 * col as u64
-    }
+    at: Place,
+    _memory: Option<Memory<D>>,
 }
 
 impl<D: Device> Cuda<D> {
@@ -52,16 +46,19 @@ impl<D: Device> Cuda<D> {
     }
 
     fn packed_rows(&self, op: &'static str, x: Place, rows: usize, cols: usize) -> Result<Packed<D>> {
+        if x.is_narrow && x.is_wide() {
+            return Ok(Packed { at: x, _memory: None });
+        }
         let stride = cols.next_multiple_of(8);
         let memory = Memory::uninit(&self.device, op, rows.saturating_mul(stride), 2)?;
         self.pack_rows(memory.address(), stride, x, rows, cols)?;
-        Ok(Packed { memory, stride })
+        Ok(Packed { at: Place::narrow(memory.address(), stride), _memory: Some(memory) })
     }
 
     /// `cols` columns of `rows` rows of `x` to rows of `stride`, with zeros behind.
     fn pack_rows(&self, to: u64, stride: usize, x: Place, rows: usize, cols: usize) -> Result<()> {
-        let call = Call::new(&*self.device, "pack_bf16").address(to).address(x.address).size(x.stride);
-        call.sizes([rows, cols, rows, stride]).flag(x.is_wide()).elements(rows * stride / 8)
+        let call = Call::new(&*self.device, "pack_bf16").address(to).either(&x);
+        call.sizes([rows, cols, rows, stride]).number(1.0).pieces(rows, stride)
     }
 
     /// [`crate::Backend::attention`] where there is a kernel for it; otherwise `None`, and nothing is done.
@@ -90,9 +87,8 @@ impl<D: Device> Cuda<D> {
             tiles(&mut all, SIDE, start, len, 0, start);
         }
         let packed = self.packed_rows("attention", qkv, rows, heads.qkv_dim())?;
-        let q = Place { address: packed.at_col(0), stride: packed.stride };
-        let (k, v) = (packed.at_col(heads.q_dim()), packed.at_col(heads.q_dim() + heads.kv_dim()));
-        self.attend_tiles(kernels, (y, lse), (q, k, v, packed.stride), &all, params)
+        let Rows { q, k, v } = Rows::of(packed.at, &heads);
+        self.attend_tiles(kernels, (y, lse), (q, k.address, v.address, k.stride), &all, params)
     }
 
     /// Tiles of queries over packed rows: queries, and keys and values that have one stride.
@@ -106,7 +102,7 @@ impl<D: Device> Cuda<D> {
     ) -> Result<()> {
         const OP: &str = "attention";
         let (lists, sinks) = (self.small(OP, all)?, self.small(OP, &params.sinks)?);
-        let call = Call::new(&*self.device, kernels.forward).window(&y).address(lse.address).window(&q);
+        let call = Call::new(&*self.device, kernels.forward).either(&y).address(lse.address).packed(q);
         let call = call.address(k).address(v).size(stride).memory(&sinks).memory(&lists);
         let call = geometry_of(call, params, false).flag(!params.sinks.is_empty());
         call.run(all.len() / 4 * params.heads.n_heads, THREADS)
@@ -152,8 +148,8 @@ impl<D: Device> Cuda<D> {
             self.pack_rows(to, stride, cache.at_row(slot), count, 2 * heads.kv_dim())?;
         }
         let lse = Memory::uninit(&self.device, OP, rows * heads.n_heads, size_of::<f32>())?;
-        let lse = Place { address: lse.address(), stride: heads.n_heads };
-        let q = Place { address: queries.at_col(0), stride: queries.stride };
+        let lse = Place::single(lse.address(), heads.n_heads);
+        let q = queries.at;
         let (k, v) = (keys.address(), keys.address() + 2 * heads.kv_dim() as u64);
         self.attend_tiles(kernels, (y, lse), (q, k, v, stride), &all, params)
     }
@@ -191,17 +187,11 @@ impl<D: Device> Cuda<D> {
         let (by_query, by_key) = (self.small(OP, &by_query)?, self.small(OP, &by_key)?);
         let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
         let grads = self.packed_rows(OP, dy, rows, heads.q_dim())?;
-        let at = |address, stride| Place { address, stride };
-        let from = Rows {
-            q: at(packed.at_col(0), packed.stride),
-            k: at(packed.at_col(heads.q_dim()), packed.stride),
-            v: at(packed.at_col(heads.q_dim() + heads.kv_dim()), packed.stride),
-        };
-        let (dy, to) = (at(grads.at_col(0), grads.stride), Rows::of(dqkv, &heads));
-        let call = Call::new(&*self.device, kernels.dq).window(&to.q);
+        let (from, dy, to) = (Rows::of(packed.at, &heads), grads.at, Rows::of(dqkv, &heads));
+        let call = Call::new(&*self.device, kernels.dq).either(&to.q);
         let call = backward_inputs(call, dy, from, lse, dots, &by_query);
         geometry_of(call, params, false).run(count * heads.n_heads, THREADS)?;
-        let call = Call::new(&*self.device, kernels.dkv).address(to.k.address).window(&to.v);
+        let call = Call::new(&*self.device, kernels.dkv).address(to.k.address).either(&to.v);
         let call = backward_inputs(call, dy, from, lse, dots, &by_key);
         geometry_of(call, params, false).run(count * heads.n_kv_heads, THREADS)
     }

@@ -32,10 +32,10 @@ impl<D: Device> Cuda<D> {
         let numbers = (queries * pieces * heads.n_heads).saturating_mul(heads.head_dim + 2);
         let parts = Memory::uninit(&self.device, OP, numbers, size_of::<f32>())?;
         let (tiles, sinks) = (self.small(OP, &all)?, self.small(OP, &params.sinks)?);
-        let call = Call::new(&*self.device, "attention_pieces").memory(&parts).window(&from.q);
+        let call = Call::new(&*self.device, "attention_pieces").memory(&parts).either(&from.q);
         let call = call.address(from.k.address).window(&from.v).memory(&tiles).size(pieces);
         geometry_of(call, params, true).run(queries * pieces * heads.n_heads, THREADS)?;
-        let call = Call::new(&*self.device, "attention_join").window(&y).memory(&parts).memory(&sinks).memory(&tiles);
+        let call = Call::new(&*self.device, "attention_join").either(&y).memory(&parts).memory(&sinks).memory(&tiles);
         let call = call.size(pieces).word(heads.n_heads as u32).word(heads.head_dim as u32);
         let call = call.long(params.window.map_or(i64::MAX as u64, |window| window as u64));
         call.flag(!params.sinks.is_empty()).run(queries * heads.n_heads, THREADS)

@@ -10,31 +10,48 @@ use crate::tensor::{In, Out, Tensor, Window};
 /// Blocks beyond this many go round again: kernels of elements stride over the grid.
 const MOST_BLOCKS: usize = 1 << 16;
 
-/// A window's first element and the distance of its rows.
+/// A window's first element, the distance of its rows in elements, and whether these are bfloat16 instead of f32.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) address: u64,
     pub(super) stride: usize,
+    pub(super) is_narrow: bool,
 }
 
 impl Place {
-    fn of(base: u64, stride: usize, at: &Window) -> Self {
-        Self { address: element(base, at.row * stride + at.col), stride }
+    /// Rows of f32.
+    pub(super) fn single(address: u64, stride: usize) -> Self {
+        Self { address, stride, is_narrow: false }
+    }
+
+    /// Rows of bfloat16.
+    pub(super) fn narrow(address: u64, stride: usize) -> Self {
+        Self { address, stride, is_narrow: true }
+    }
+
+    fn of<D: Device>(buf: &Memory<D>, stride: usize, at: &Window) -> Self {
+        let all = Self { address: buf.address(), stride, is_narrow: buf.is_narrow() };
+        all.at_row(at.row).at_col(at.col)
+    }
+
+    /// Bytes of an element.
+    fn width(self) -> usize {
+        if self.is_narrow { 2 } else { 4 }
     }
 
     /// Whether all rows begin at a multiple of 16 bytes.
     pub(super) fn is_wide(self) -> bool {
-        self.address.is_multiple_of(16) && self.stride.is_multiple_of(4)
+        self.address.is_multiple_of(16) && (self.stride * self.width()).is_multiple_of(16)
     }
 
     /// From another column on.
     pub(super) fn at_col(self, col: usize) -> Self {
-        Self { address: element(self.address, col), ..self }
+        Self { address: self.address + (self.width() * col) as u64, ..self }
     }
 
     /// From another row on.
     pub(super) fn at_row(self, row: usize) -> Self {
-        Self { address: element(self.address, row * self.stride), ..self }
+        Self { address: self.address + (self.width() * row * self.stride) as u64, ..self }
     }
 }
 
@@ -50,19 +67,19 @@ pub(super) trait Placed {
 
 impl<D: Device> Placed for In<'_, Cuda<D>> {
     fn place(&self) -> Place {
-        Place::of(self.tensor.buf.address(), self.tensor.cols(), &self.at)
+        Place::of(&self.tensor.buf, self.tensor.cols(), &self.at)
     }
 }
 
 impl<D: Device> Placed for Out<'_, Cuda<D>> {
     fn place(&self) -> Place {
-        Place::of(self.tensor.buf.address(), self.tensor.cols(), &self.at)
+        Place::of(&self.tensor.buf, self.tensor.cols(), &self.at)
     }
 }
 
 impl<D: Device> Placed for Tensor<Cuda<D>> {
     fn place(&self) -> Place {
-        Place { address: self.buf.address(), stride: self.cols() }
+        Place { address: self.buf.address(), stride: self.cols(), is_narrow: self.buf.is_narrow() }
     }
 }
 
@@ -77,11 +94,13 @@ pub(super) struct Call<'a, D: Device> {
     device: &'a D,
     kernel: &'static str,
     args: Vec<Arg>,
+    /// A number in bfloat16 was given to a kernel that reads f32.
+    is_refused: bool,
 }
 
 impl<'a, D: Device> Call<'a, D> {
     pub(super) fn new(device: &'a D, kernel: &'static str) -> Self {
-        Self { device, kernel, args: Vec::with_capacity(20) }
+        Self { device, kernel, args: Vec::with_capacity(24), is_refused: false }
     }
 
     fn arg(mut self, arg: Arg) -> Self {
@@ -89,16 +108,34 @@ impl<'a, D: Device> Call<'a, D> {
         self
     }
 
-    /// Address and distance of the rows.
+    /// Address and distance of the rows, of f32.
     pub(super) fn window(self, x: &impl Placed) -> Self {
-        let Place { address, stride } = x.place();
-        self.address(address).size(stride)
+        let stride = x.place().stride;
+        self.whole(x).size(stride)
     }
 
-    /// The address of a whole matrix.
+    /// The same of f32 or bfloat16, and which of the two.
+    pub(super) fn either(self, x: &impl Placed) -> Self {
+        let Place { address, stride, is_narrow } = x.place();
+        self.address(address).size(stride).flag(is_narrow)
+    }
+
+    /// As [`Call::either`], of nothing.
+    pub(super) fn neither(self) -> Self {
+        self.address(0).size(0).flag(false)
+    }
+
+    /// Address and distance of rows of bfloat16.
+    pub(super) fn packed(self, x: Place) -> Self {
+        let is_refused = self.is_refused || !x.is_narrow;
+        Self { is_refused, ..self }.address(x.address).size(x.stride)
+    }
+
+    /// The address of a whole matrix of f32.
     pub(super) fn whole(self, x: &impl Placed) -> Self {
-        let address = x.place().address;
-        self.address(address)
+        let Place { address, is_narrow, .. } = x.place();
+        let is_refused = self.is_refused || is_narrow;
+        Self { is_refused, ..self }.address(address)
     }
 
     pub(super) fn memory(self, memory: &Memory<D>) -> Self {
@@ -152,6 +189,11 @@ impl<'a, D: Device> Call<'a, D> {
         self.blocks(n.div_ceil(THREADS as usize))
     }
 
+    /// Run with a thread for every eight columns of a matrix.
+    pub(super) fn pieces(self, rows: usize, cols: usize) -> Result<()> {
+        self.elements(rows * cols.div_ceil(8))
+    }
+
     /// Run with a block for each of `n` things, which go round again where there are very many.
     pub(super) fn blocks(self, n: usize) -> Result<()> {
         self.run(n.min(MOST_BLOCKS), THREADS)
@@ -159,6 +201,9 @@ impl<'a, D: Device> Call<'a, D> {
 
     /// Run with exactly so many blocks.
     pub(super) fn run(self, blocks: usize, threads: u32) -> Result<()> {
+        if self.is_refused {
+            return Err(Error::shape(self.kernel, "it reads other numbers than these: f32, or bfloat16".to_owned()));
+        }
         if blocks == 0 {
             return Ok(());
         }

@@ -67,8 +67,8 @@ pub(super) fn dense<D: Device>(device: &D, few: &FewRows, w: DenseRows, alpha: f
     // Numbers of which 16 bytes are made.
     let line = if w.kind == 0 { 4 } else { 8 };
     let wide = w.address.is_multiple_of(16) && w.stride.is_multiple_of(line);
-    let call = Call::new(device, kernel).window(&few.y).window(&few.x).address(w.address).size(w.stride);
+    let call = Call::new(device, kernel).either(&few.y).either(&few.x).address(w.address).size(w.stride);
     let call = call.word(w.kind).address(few.bias.unwrap_or(0)).word(few.rows as u32);
-    let call = call.sizes([few.outputs, few.inputs]).word(few.share() as u32).flag(few.x.is_wide()).flag(wide);
+    let call = call.sizes([few.outputs, few.inputs]).word(few.share() as u32).flag(wide);
     few.run(call.number(alpha).flag(few.bias.is_some()).write(few.write))
 }

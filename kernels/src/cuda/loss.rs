@@ -40,7 +40,7 @@ impl<D: Device> Cuda<D> {
         }
         let most = (LOGITS / vocab.max(1)).clamp(1, counted.len().max(1));
         let logits = Memory::uninit(&self.device, OP, most * vocab, size_of::<f32>())?;
-        let logits = (Place { address: logits.address(), stride: vocab }, logits);
+        let logits = (Place::single(logits.address(), vocab), logits);
         let room = if is_gathered { most * d } else { 0 };
         let (rows_of_x, rows_of_dx) = (self.room(OP, room)?, self.room(OP, if dx.is_some() { room } else { 0 })?);
         let (all_targets, places) = (self.small(OP, targets)?, self.small(OP, &counted)?);
@@ -48,7 +48,7 @@ impl<D: Device> Cuda<D> {
             let rows = most.min(counted.len() - first);
             let chosen = element(places.address(), first);
             let x = if is_gathered {
-                let gathered = Place { address: rows_of_x.address(), stride: d };
+                let gathered = Place::single(rows_of_x.address(), d);
                 self.move_rows(gathered, x, chosen, [rows, d], false)?;
                 gathered
             } else {
@@ -60,7 +60,7 @@ impl<D: Device> Cuda<D> {
             let call = call.flag(params.softcap.is_some()).number(params.softcap.unwrap_or(0.0));
             call.number(params.gradient_scale).flag(is_gradient).blocks(rows)?;
             if let Some(dx) = dx {
-                let gathered = Place { address: rows_of_dx.address(), stride: d };
+                let gathered = Place::single(rows_of_dx.address(), d);
                 let to = if is_gathered { gathered } else { dx.at_row(first) };
                 self.times_weight_back(to, logits.0, w, rows, Write::Set)?;
                 if is_gathered {

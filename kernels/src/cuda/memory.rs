@@ -12,6 +12,8 @@ pub struct Memory<D: Device> {
     bytes: usize,
     /// What it was made for, at least `bytes`.
     room: usize,
+    /// Bytes of an element.
+    size: usize,
 }
 
 impl<D: Device> Memory<D> {
@@ -26,7 +28,7 @@ impl<D: Device> Memory<D> {
             Error::OutOfMemory { bytes, .. } => Error::OutOfMemory { op, bytes },
             other => other,
         })?;
-        Ok(Self { device: Arc::clone(device), address, bytes, room: bytes })
+        Ok(Self { device: Arc::clone(device), address, bytes, room: bytes, size })
     }
 
     /// These bytes.
@@ -46,16 +48,21 @@ impl<D: Device> Memory<D> {
         self.address
     }
 
-    /// Use it for `count` elements of `size` bytes from now on; what it holds is undefined. Where it is too small, it is
+    /// Whether its elements are bfloat16: whoever makes a matrix of two bytes an element means that.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.size == 2
+    }
+
+    /// Use it for `count` of its elements from now on; what it holds is undefined. Where it is too small, it is
     /// given back first: never both at a time.
-    pub(super) fn resize(&mut self, op: &'static str, count: usize, size: usize) -> Result<()> {
-        let bytes = count.saturating_mul(size);
+    pub(super) fn resize(&mut self, op: &'static str, count: usize) -> Result<()> {
+        let bytes = count.saturating_mul(self.size);
         if bytes <= self.room {
             self.bytes = bytes;
             return Ok(());
         }
         self.give_back();
-        *self = Self::uninit(&self.device, op, count, size)?;
+        *self = Self::uninit(&self.device, op, count, self.size)?;
         Ok(())
     }
 
@@ -118,6 +125,16 @@ pub(super) fn to_bytes<T: Number>(data: &[T]) -> Vec<u8> {
         x.put(&mut bytes);
     }
     bytes
+}
+
+/// Numbers as those of bfloat16 that are next to them.
+pub(super) fn to_bf16_bytes(data: &[f32]) -> Vec<u8> {
+    data.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect()
+}
+
+/// The numbers of bfloat16.
+pub(super) fn from_bf16_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
 }
 
 /// Bytes as f32.

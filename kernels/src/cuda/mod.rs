@@ -6,6 +6,7 @@
 //! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
+//! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
 //! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
@@ -13,6 +14,7 @@
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
 
+mod adapted;
 mod arena;
 mod attention;
 mod attention_bf16;
@@ -34,6 +36,7 @@ mod skinny;
 mod weight;
 mod wgmma;
 
+use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     RopeParams, Turn, Write,
@@ -117,18 +120,48 @@ impl<D: Device> Cuda<D> {
 
     /// `y (=|+=) x`, of `rows` rows.
     fn copy_rows(&self, y: Place, x: Place, rows: usize, cols: usize, write: Write) -> Result<()> {
-        self.call("copy_window").window(&y).window(&x).sizes([rows, cols]).write(write).elements(rows * cols)
+        self.call("copy_window").either(&y).either(&x).sizes([rows, cols]).write(write).pieces(rows, cols)
+    }
+
+    /// Norm of `x`, or of `x` and `branch` together, whose sum goes to the place beside it.
+    fn norm(
+        &self,
+        y: Place,
+        rstd: &Tensor<Self>,
+        x: Place,
+        branch: Option<(Place, Place)>,
+        w: &Tensor<Self>,
+        params: NormParams,
+    ) -> Result<()> {
+        let kernel = if is_short(w.cols()) { "rms_norm_short" } else { "rms_norm" };
+        let call = self.call(kernel).either(&y).whole(rstd);
+        let call = match &branch {
+            Some((sum, branch)) => call.either(sum).either(&x).either(branch),
+            None => call.neither().either(&x).neither(),
+        };
+        let call = call.whole(w).sizes([rstd.rows(), rstd.cols(), w.cols()]).numbers([params.eps, params.offset]);
+        call.flag(branch.is_some()).blocks(blocks_of(rstd.len(), w.cols()))
     }
 
     fn fill_rows(&self, y: Place, rows: usize, cols: usize, value: f32) -> Result<()> {
-        self.call("fill_window").window(&y).sizes([rows, cols]).number(value).elements(rows * cols)
+        self.call("fill_window").either(&y).sizes([rows, cols]).number(value).pieces(rows, cols)
     }
 
     /// `s` has a number a row, or a number a column.
     fn scale_lines(&self, y: &Out<Self>, x: &In<Self>, s: &Tensor<Self>, by_row: bool, write: Write) -> Result<()> {
-        let call = self.call("scale_lines").window(y).window(x).whole(s).sizes([x.at.rows, x.at.cols]);
-        call.flag(by_row).write(write).elements(x.at.rows * x.at.cols)
+        let call = self.call("scale_lines").either(y).either(x).whole(s).sizes([x.at.rows, x.at.cols]);
+        call.flag(by_row).write(write).pieces(x.at.rows, x.at.cols)
     }
+}
+
+/// Whether a warp has a group of so many columns, and not a block.
+fn is_short(columns: usize) -> bool {
+    columns <= 1024
+}
+
+/// Blocks for so many groups.
+fn blocks_of(groups: usize, columns: usize) -> usize {
+    if is_short(columns) { groups.div_ceil(THREADS as usize / 32) } else { groups }
 }
 
 /// `(rows, cols)` of a matrix.
@@ -165,11 +198,16 @@ impl<D: Device> Backend for Cuda<D> {
         Ok(t)
     }
 
+    fn activation(&self) -> Result<Tensor<Self>> {
+        let size = if self.precision == Precision::Bf16 { 2 } else { size_of::<f32>() };
+        Ok(Tensor::from_buf(Memory::uninit(&self.device, "activation", 0, size)?, 0, 0))
+    }
+
     fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
         if (t.rows(), t.cols()) != (rows, cols) {
             // Empty where no room was found.
             t.set_shape(0, 0);
-            t.buf.resize("reshape", rows.saturating_mul(cols), size_of::<f32>())?;
+            t.buf.resize("reshape", rows.saturating_mul(cols))?;
             t.set_shape(rows, cols);
         }
         Ok(())
@@ -199,11 +237,12 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
         shapes::upload(t, data)?;
-        t.buf.write(&memory::to_bytes(data))
+        t.buf.write(&if t.buf.is_narrow() { memory::to_bf16_bytes(data) } else { memory::to_bytes(data) })
     }
 
     fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>> {
-        Ok(memory::to_f32(&t.buf.read()?))
+        let bytes = t.buf.read()?;
+        Ok(if t.buf.is_narrow() { memory::from_bf16_bytes(&bytes) } else { memory::to_f32(&bytes) })
     }
 
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()> {
@@ -218,8 +257,8 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn scale(&self, y: Out<Self>, s: f32) -> Result<()> {
         shapes::window("scale", &y)?;
-        let call = self.call("scale_window").window(&y).sizes([y.at.rows, y.at.cols]);
-        call.number(s).elements(y.at.rows * y.at.cols)
+        let call = self.call("scale_window").either(&y).sizes([y.at.rows, y.at.cols]);
+        call.number(s).pieces(y.at.rows, y.at.cols)
     }
 
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
@@ -248,6 +287,21 @@ impl<D: Device> Backend for Cuda<D> {
     ) -> Result<()> {
         shapes::linear(&y, &x, dims(w), bias)?;
         self.times_weight(y.place(), x.place(), w, bias.map(|b| b.buf.address()), x.at.rows, write)
+    }
+
+    fn adapted(&self, y: Out<Self>, x: In<Self>, parts: &mut [Adapted<Self>]) -> Result<()> {
+        self.adapted_products(y, x, parts)
+    }
+
+    fn adapted_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: In<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        self.adapted_products_back(dx, dy, x, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
@@ -289,7 +343,7 @@ impl<D: Device> Backend for Cuda<D> {
         }
         starts.push(order.len() as u32);
         let lists = [self.small(OP, &distinct)?, self.small(OP, &starts)?, self.small(OP, &order)?];
-        let call = lists.iter().fold(self.call(OP).whole(dtable).window(&dy), |call, list| call.memory(list));
+        let call = lists.iter().fold(self.call(OP).either(dtable).either(&dy), |call, list| call.memory(list));
         call.sizes([distinct.len(), dy.at.cols]).number(scale).blocks(distinct.len())
     }
 
@@ -302,9 +356,22 @@ impl<D: Device> Backend for Cuda<D> {
         params: &NormParams,
     ) -> Result<()> {
         shapes::rms_norm(&y, rstd, &x, w)?;
-        let call = self.call("rms_norm").window(&y).whole(rstd).window(&x).whole(w);
-        let call = call.sizes([rstd.rows(), rstd.cols(), w.cols()]).numbers([params.eps, params.offset]);
-        call.blocks(rstd.len())
+        self.norm(y.place(), rstd, x.place(), None, w, *params)
+    }
+
+    fn add_rms_norm(
+        &self,
+        sum: &mut Tensor<Self>,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        (x, branch): (In<Self>, In<Self>),
+        w: &Tensor<Self>,
+        params: &NormParams,
+    ) -> Result<()> {
+        shapes::same("add_rms_norm", &x, &branch)?;
+        shapes::same("add_rms_norm", &sum.view(), &x)?;
+        shapes::rms_norm(&y, rstd, &x, w)?;
+        self.norm(y.place(), rstd, x.place(), Some((sum.place(), branch.place())), w, *params)
     }
 
     fn rms_norm_bwd(
@@ -320,10 +387,11 @@ impl<D: Device> Backend for Cuda<D> {
     ) -> Result<()> {
         shapes::rms_norm_bwd(&dx, dw.as_deref(), &dy, &x, w, rstd)?;
         let sizes = [rstd.rows(), rstd.cols(), w.cols()];
-        let call = self.call("rms_norm_bwd").window(&dx).window(&dy).window(&x).whole(w).whole(rstd).sizes(sizes);
-        call.number(params.offset).write(write).blocks(rstd.len())?;
+        let kernel = if is_short(w.cols()) { "rms_norm_bwd_short" } else { "rms_norm_bwd" };
+        let call = self.call(kernel).either(&dx).either(&dy).either(&x).whole(w).whole(rstd).sizes(sizes);
+        call.number(params.offset).write(write).blocks(blocks_of(rstd.len(), w.cols()))?;
         let Some(dw) = dw else { return Ok(()) };
-        let call = self.call("rms_norm_bwd_gain").whole(dw).window(&dy).window(&x).whole(rstd).sizes(sizes);
+        let call = self.call("rms_norm_bwd_gain").whole(dw).either(&dy).either(&x).whole(rstd).sizes(sizes);
         call.elements(w.cols())
     }
 
@@ -338,17 +406,19 @@ impl<D: Device> Backend for Cuda<D> {
         shapes::rope(&x, table, positions, params)?;
         let at = self.small("rope", positions)?;
         let (rows, heads) = (x.at.rows, x.at.cols / params.head_dim);
-        let call = self.call("rope").window(&x).whole(table).memory(&at);
+        let call = self.call("rope").either(&x).whole(table).memory(&at);
         let call = call.sizes([rows, heads, params.head_dim, params.rotary_dim]).flag(turn == Turn::Back);
-        call.elements(rows * heads * (params.rotary_dim / 2))
+        call.elements(rows * heads * (params.rotary_dim / 2).div_ceil(8))
     }
 
     fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
         shapes::attention(&y, lse, &qkv, params)?;
-        self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
-        self.fill_rows(lse.place(), lse.rows(), lse.cols(), 0.0)?;
+        if attention::leaves_rows(&params.segments, qkv.at.rows) {
+            self.fill_rows(y.place(), y.at.rows, y.at.cols, 0.0)?;
+            self.fill_rows(lse.place(), lse.rows(), lse.cols(), 0.0)?;
+        }
         let done = self.attention_mma((y.place(), lse.place()), qkv.place(), qkv.at.rows, params);
-        done.unwrap_or_else(|| self.attention_of(y.place(), lse.place(), qkv.place(), params))
+        done.unwrap_or_else(|| self.attention_of((y.place(), lse.place()), (qkv.place(), qkv.at.rows), params))
     }
 
     fn attention_bwd(
@@ -361,7 +431,9 @@ impl<D: Device> Backend for Cuda<D> {
         params: &AttentionParams,
     ) -> Result<()> {
         shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
-        self.fill_rows(dqkv.place(), dqkv.at.rows, dqkv.at.cols, 0.0)?;
+        if attention::leaves_rows(&params.segments, qkv.at.rows) {
+            self.fill_rows(dqkv.place(), dqkv.at.rows, dqkv.at.cols, 0.0)?;
+        }
         let inputs = (dy.place(), y.place(), lse.place(), qkv.place());
         self.attention_back(dqkv.place(), inputs, qkv.at.rows, params)
     }
@@ -381,21 +453,21 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
         shapes::gated("gated", &h, &gate_up)?;
-        let call = self.call("gated").window(&h).window(&gate_up).sizes([h.at.rows, h.at.cols]);
-        call.word(number_of(act)).elements(h.at.rows * h.at.cols)
+        let call = self.call("gated").either(&h).either(&gate_up).sizes([h.at.rows, h.at.cols]);
+        call.word(number_of(act)).pieces(h.at.rows, h.at.cols)
     }
 
     fn gated_bwd(&self, dgate_up: Out<Self>, dh: In<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
         shapes::gated("gated_bwd", &dh, &gate_up)?;
         shapes::gated("gated_bwd", &dh, &dgate_up)?;
-        let call = self.call("gated_bwd").window(&dgate_up).window(&dh).window(&gate_up);
+        let call = self.call("gated_bwd").either(&dgate_up).either(&dh).either(&gate_up);
         let call = call.sizes([dh.at.rows, dh.at.cols]).word(number_of(act));
-        call.elements(dh.at.rows * dh.at.cols)
+        call.pieces(dh.at.rows, dh.at.cols)
     }
 
     fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
         shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
-        let call = self.call("gated_clamped").window(&h).window(&gate_up).sizes([h.at.rows, h.at.cols]);
+        let call = self.call("gated_clamped").either(&h).either(&gate_up).sizes([h.at.rows, h.at.cols]);
         call.numbers([params.alpha, params.limit]).elements(h.at.rows * h.at.cols)
     }
 
@@ -408,7 +480,7 @@ impl<D: Device> Backend for Cuda<D> {
     ) -> Result<()> {
         shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
         shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
-        let call = self.call("gated_clamped_bwd").window(&dgate_up).window(&dh).window(&gate_up);
+        let call = self.call("gated_clamped_bwd").either(&dgate_up).either(&dh).either(&gate_up);
         let call = call.sizes([dh.at.rows, dh.at.cols]).numbers([params.alpha, params.limit]);
         call.elements(dh.at.rows * dh.at.cols)
     }
@@ -416,7 +488,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
         let keep = (1.0 / (1.0 - f64::from(params.p))) as f32;
-        let call = self.call("dropout").window(&y).window(&x).sizes([x.at.rows, x.at.cols]);
+        let call = self.call("dropout").either(&y).either(&x).sizes([x.at.rows, x.at.cols]);
         let call = call.numbers([params.p, keep]).long(params.seed).long(params.stream).write(write);
         call.elements(x.at.rows * x.at.cols)
     }
@@ -430,7 +502,7 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()> {
         shapes::row_of("sum_rows", "out", out, &dy)?;
-        let call = self.call("column_sums").whole(out).window(&dy).address(0).size(0);
+        let call = self.call("column_sums").whole(out).either(&dy).neither();
         call.sizes([dy.at.rows, dy.at.cols]).flag(false).elements(dy.at.cols)
     }
 
@@ -443,7 +515,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn column_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
-        let call = self.call("column_sums").whole(out).window(&a).window(&b);
+        let call = self.call("column_sums").whole(out).either(&a).either(&b);
         call.sizes([a.at.rows, a.at.cols]).flag(true).elements(a.at.cols)
     }
 
@@ -456,7 +528,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
         shapes::same("row_dots", &a, &b)?;
         shapes::column_of("row_dots", "out", out, &a)?;
-        let call = self.call("row_dots").whole(out).window(&a).window(&b);
+        let call = self.call("row_dots").whole(out).either(&a).either(&b);
         call.sizes([a.at.rows, a.at.cols]).blocks(a.at.rows)
     }
 
@@ -465,7 +537,7 @@ impl<D: Device> Backend for Cuda<D> {
         let (to, cols) = (out.place(), dims(w).1);
         self.panels(w, |panel| {
             let call = self.call("row_dots").address(to.at_col(panel.first).address);
-            call.window(&panel.at).window(&panel.at).sizes([panel.rows, cols]).blocks(panel.rows)
+            call.either(&panel.at).either(&panel.at).sizes([panel.rows, cols]).blocks(panel.rows)
         })
     }
 

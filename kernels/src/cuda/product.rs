@@ -4,10 +4,10 @@ use super::call::{Call, Place, element};
 use super::device::Device;
 use super::few::{self, DenseRows, FewRows};
 use super::memory::Memory;
-use super::{Cuda, Precision, THREADS};
+use super::{Cuda, Precision, THREADS, weight};
 use crate::backend::Write;
 use crate::error::Result;
-use crate::weight::Matrix;
+use crate::weight::{DType, Matrix};
 
 /// Rows and columns that one block makes, as in `gemm.cu`.
 const TILE: usize = 64;
@@ -22,22 +22,24 @@ pub(super) struct Side {
     pub(super) address: u64,
     pub(super) outer: usize,
     pub(super) inner: usize,
+    pub(super) is_narrow: bool,
 }
 
 impl Side {
     /// Rows (columns of the result) lie together.
     pub(super) fn rows(at: Place) -> Self {
-        Self { address: at.address, outer: at.stride, inner: 1 }
+        Self { address: at.address, outer: at.stride, inner: 1, is_narrow: at.is_narrow }
     }
 
     /// Steps along the sum lie a row apart.
     pub(super) fn columns(at: Place) -> Self {
-        Self { address: at.address, outer: 1, inner: at.stride }
+        Self { address: at.address, outer: 1, inner: at.stride, is_narrow: at.is_narrow }
     }
 
     /// Its lines of numbers that lie together.
     pub(super) fn lines(self) -> Place {
-        Place { address: self.address, stride: if self.inner == 1 { self.outer } else { self.inner } }
+        let stride = if self.inner == 1 { self.outer } else { self.inner };
+        Place { address: self.address, stride, is_narrow: self.is_narrow }
     }
 }
 
@@ -63,17 +65,18 @@ impl<D: Device> Cuda<D> {
     ) -> Result<()> {
         let few = FewRows { y, x: a.lines(), bias, rows: shape[0], outputs: shape[1], inputs: shape[2], write };
         if a.inner == 1 && b.inner == 1 && few.fits() {
-            return few::dense(&*self.device, &few, DenseRows { address: b.address, stride: b.outer, kind: 0 }, alpha);
+            let kind = if b.is_narrow { weight::number_of(DType::BF16) } else { weight::number_of(DType::F32) };
+            return few::dense(&*self.device, &few, DenseRows { address: b.address, stride: b.outer, kind }, alpha);
         }
         if let Some(done) = self.product_skinny(y, (a, b), bias, shape, alpha, write) {
             return done;
         }
         if self.precision == Precision::Bf16 && shape.iter().all(|&n| n > 0) {
             let (a, b) = (self.packed_left(a, shape[0], shape[2])?, self.packed_right(b, shape[1], shape[2])?);
-            return self.product_bf16(y, (&a, &b), bias, shape, alpha, write);
+            return self.product_bf16(y, (&a, &b), None, bias, shape, alpha, write);
         }
         let call = Call::new(&*self.device, "gemm_f32").window(&y);
-        let call = [a, b].into_iter().fold(call, |call, s| call.address(s.address).sizes([s.outer, s.inner]));
+        let call = [a, b].into_iter().fold(call, |call, s| call.whole(&s.lines()).sizes([s.outer, s.inner]));
         let call = call.address(bias.unwrap_or(0)).sizes(shape).number(alpha).flag(bias.is_some()).write(write);
         call.run(shape[0].div_ceil(TILE) * shape[1].div_ceil(TILE), THREADS)
     }
@@ -82,7 +85,7 @@ impl<D: Device> Cuda<D> {
     pub(super) fn panels(&self, w: Matrix<Self>, mut each: impl FnMut(&Panel<D>) -> Result<()>) -> Result<()> {
         match w {
             Matrix::Dense(t) => {
-                let at = Place { address: t.buf.address(), stride: t.cols() };
+                let at = Place::single(t.buf.address(), t.cols());
                 each(&Panel { at, first: 0, rows: t.rows(), _decoded: None })
             }
             Matrix::Frozen(w) => {
@@ -91,7 +94,7 @@ impl<D: Device> Cuda<D> {
                 loop {
                     let rows = most.min(w.rows() - first);
                     let decoded = Memory::uninit(&self.device, "linear", rows * w.cols(), size_of::<f32>())?;
-                    let at = Place { address: decoded.address(), stride: w.cols() };
+                    let at = Place::single(decoded.address(), w.cols());
                     w.decode(&self.device, at, first, rows)?;
                     each(&Panel { at, first, rows, _decoded: Some(decoded) })?;
                     first += rows;
@@ -125,7 +128,7 @@ impl<D: Device> Cuda<D> {
             return self.packed_panels(w, |panel| {
                 let bias = bias.map(|bias| element(bias, panel.first));
                 let shape = [rows, panel.rows, inputs];
-                self.product_bf16(y.at_col(panel.first), (&left, &panel.as_columns()), bias, shape, 1.0, write)
+                self.product_bf16(y.at_col(panel.first), (&left, &panel.as_columns()), None, bias, shape, 1.0, write)
             });
         }
         self.panels(w, |panel| {
@@ -150,7 +153,7 @@ impl<D: Device> Cuda<D> {
                 let write = if panel.first > 0 { Write::Add } else { write };
                 let left = self.packed_left(Side::rows(dy.at_col(panel.first)), rows, panel.rows)?;
                 let shape = [rows, inputs, panel.rows];
-                self.product_bf16(dx, (&left, &panel.as_steps()), None, shape, 1.0, write)
+                self.product_bf16(dx, (&left, &panel.as_steps()), None, None, shape, 1.0, write)
             });
         }
         self.panels(w, |panel| {

@@ -16,7 +16,7 @@ use crate::weight::Matrix;
 /// Steps of the sum come in pieces of so many.
 const DEPTH: usize = 32;
 /// Rows and columns come in tiles of at most so many.
-const TILE: usize = 128;
+pub(super) const TILE: usize = 128;
 /// Numbers that a thread packs.
 const EACH: usize = 8;
 /// Below so many rows or columns of the result the small tiles are used.
@@ -31,6 +31,11 @@ const SHORTEST: usize = 512;
 /// the weight on one side only. Sizes alone decide it, so that a result does not depend on the card.
 fn parts(tiles: usize, depth: usize) -> usize {
     (BUSY / tiles.max(1)).min(depth / SHORTEST).max(1)
+}
+
+/// Rows of a weight that are decoded at once, of so many columns.
+pub(super) fn rows_of_panel(stride: usize) -> usize {
+    (PANEL / stride / TILE * TILE).max(TILE)
 }
 
 /// What a product makes: `y (=|+=) alpha·(a sum) + bias` of rows, columns and steps, in so many tiles.
@@ -52,6 +57,13 @@ pub(super) struct Packed<D: Device> {
     by_step: bool,
     /// What `address` points into, where it was made for this.
     _memory: Option<Memory<D>>,
+}
+
+/// More of a sum: `a` of as many rows, and `b` of as many columns, that lies as the other factor does.
+pub(super) struct More<D: Device> {
+    pub(super) a: Packed<D>,
+    pub(super) b: Packed<D>,
+    pub(super) steps: usize,
 }
 
 /// Some rows of a weight in bfloat16, with zeros around.
@@ -92,7 +104,7 @@ impl<D: Device> Cuda<D> {
         mut each: impl FnMut(&PackedPanel<D>) -> Result<()>,
     ) -> Result<()> {
         let stride = w.cols().next_multiple_of(TILE);
-        let most = (PANEL / stride / TILE * TILE).max(TILE);
+        let most = rows_of_panel(stride);
         for first in (0..w.rows()).step_by(most) {
             let rows = most.min(w.rows() - first);
             let padded = rows.next_multiple_of(TILE);
@@ -104,38 +116,48 @@ impl<D: Device> Cuda<D> {
     }
 
     /// Rows, or with `turned` columns, at `from` as rows of bfloat16.
-    fn pack(&self, turned: bool, from: Place, size: [usize; 2], padded: [usize; 2]) -> Result<Memory<D>> {
+    fn pack(&self, turned: bool, from: Place, size: [usize; 2], padded: [usize; 2], scale: f32) -> Result<Memory<D>> {
         let memory = Memory::uninit(&self.device, "gemm", padded[0].saturating_mul(padded[1]), 2)?;
         let kernel = if turned { "pack_bf16_columns" } else { "pack_bf16" };
-        let call = Call::new(&*self.device, kernel).memory(&memory).window(&from).sizes(size).sizes(padded);
-        let call = if turned { call } else { call.flag(from.is_wide()) };
+        let call = Call::new(&*self.device, kernel).memory(&memory).either(&from).sizes(size).sizes(padded);
+        let call = if turned { call } else { call.number(scale) };
         // A thread has several: a block of `pack_bf16_columns` turns two tiles, one after the other.
         call.elements((padded[0] * padded[1]).div_ceil(EACH))?;
         Ok(memory)
     }
 
-    /// The left factor: `rows` rows of `depth` steps.
+    /// The left factor: `rows` rows of `depth` steps, where they lie if they are such rows already.
     pub(super) fn packed_left(&self, side: Side, rows: usize, depth: usize) -> Result<Packed<D>> {
+        let lines = side.lines();
+        if side.inner == 1 && side.is_narrow && lines.is_wide() && depth.is_multiple_of(DEPTH) {
+            return Ok(Packed { address: side.address, stride: lines.stride, by_step: false, _memory: None });
+        }
+        self.padded(side, rows, depth, 1.0)
+    }
+
+    /// Rows of steps, times `scale`, with zeros around.
+    pub(super) fn padded(&self, side: Side, rows: usize, depth: usize, scale: f32) -> Result<Packed<D>> {
         let padded = [rows.next_multiple_of(TILE), depth.next_multiple_of(DEPTH)];
-        let memory = self.pack(side.inner != 1, side.lines(), [rows, depth], padded)?;
+        let memory = self.pack(side.inner != 1, side.lines(), [rows, depth], padded, scale)?;
         Ok(Packed { address: memory.address(), stride: padded[1], by_step: false, _memory: Some(memory) })
     }
 
     /// The right factor: `cols` columns of `depth` steps, with whichever lies together kept so.
     pub(super) fn packed_right(&self, side: Side, cols: usize, depth: usize) -> Result<Packed<D>> {
         if side.inner == 1 {
-            return self.packed_left(side, cols, depth);
+            return self.padded(side, cols, depth, 1.0);
         }
         let padded = [depth.next_multiple_of(DEPTH), cols.next_multiple_of(TILE)];
-        let memory = self.pack(false, side.lines(), [depth, cols], padded)?;
+        let memory = self.pack(false, side.lines(), [depth, cols], padded, 1.0)?;
         Ok(Packed { address: memory.address(), stride: padded[1], by_step: true, _memory: Some(memory) })
     }
 
-    /// `y (=|+=) alpha·a·b + bias`, `shape` = rows, columns, length of the sum.
+    /// `y (=|+=) alpha·(a·b + more) + bias`, `shape` = rows, columns, length of the sum of `a·b`.
     pub(super) fn product_bf16(
         &self,
         y: Place,
         (a, b): (&Packed<D>, &Packed<D>),
+        more: Option<&More<D>>,
         bias: Option<u64>,
         [m, n, k]: [usize; 3],
         alpha: f32,
@@ -148,11 +170,15 @@ impl<D: Device> Cuda<D> {
             (false, true) => ("gemm_bf16_steps", SMALL, 128),
         };
         let kernel = if self.wgmma { wgmma::instead_of(kernel) } else { kernel };
-        let (tiles, shape) = (m.div_ceil(tile) * n.div_ceil(tile), [m, n, k.next_multiple_of(DEPTH)]);
+        let (k, behind) = (k.next_multiple_of(DEPTH), more.map_or(0, |more| more.steps.next_multiple_of(DEPTH)));
+        let (tiles, shape) = (m.div_ceil(tile) * n.div_ceil(tile), [m, n, k + behind]);
         self.in_parts(&Sum { y, bias, shape, tiles, alpha, write }, |sum, parts| {
-            let call = Call::new(&*self.device, kernel).window(&sum.y);
+            let call = Call::new(&*self.device, kernel).either(&sum.y);
             let call = [a, b].into_iter().fold(call, |call, side| call.address(side.address).size(side.stride));
-            let call = call.address(sum.bias.unwrap_or(0)).sizes(shape).size(parts).number(sum.alpha);
+            let call = [more.map(|more| &more.a), more.map(|more| &more.b)].into_iter().fold(call, |call, side| {
+                call.address(side.map_or(0, |side| side.address)).size(side.map_or(0, |side| side.stride))
+            });
+            let call = call.address(sum.bias.unwrap_or(0)).sizes([m, n, k, behind, parts]).number(sum.alpha);
             call.flag(sum.bias.is_some()).write(sum.write).run(tiles * parts, threads)
         })
     }
@@ -165,9 +191,9 @@ impl<D: Device> Cuda<D> {
             return launch(sum, 1);
         }
         let pieces = Memory::uninit(&self.device, "gemm", parts.saturating_mul(m * n), size_of::<f32>())?;
-        let at = Place { address: pieces.address(), stride: n };
+        let at = Place::single(pieces.address(), n);
         launch(&Sum { y: at, bias: None, alpha: 1.0, write: Write::Set, ..*sum }, parts)?;
-        let call = Call::new(&*self.device, "add_parts").window(&y).memory(&pieces).address(bias.unwrap_or(0));
+        let call = Call::new(&*self.device, "add_parts").either(&y).memory(&pieces).address(bias.unwrap_or(0));
         call.sizes([m, n, parts]).number(alpha).flag(bias.is_some()).write(write).elements(m * n)
     }
 }

@@ -41,10 +41,9 @@ impl<D: Device> Cuda<D> {
         let [m, n, k] = shape;
         let tiles = m.div_ceil(SIDE) * n.div_ceil(SIDE);
         Some(self.in_parts(&Sum { y, bias, shape, tiles, alpha, write }, |sum, parts| {
-            let call = Call::new(&*self.device, kernel).window(&sum.y);
-            let call = [a, b].into_iter().fold(call, |call, side| call.window(&side.lines()));
+            let call = Call::new(&*self.device, kernel).either(&sum.y);
+            let call = [a, b].into_iter().fold(call, |call, side| call.either(&side.lines()));
             let call = call.address(sum.bias.unwrap_or(0)).sizes([m, n, k, parts]).number(sum.alpha);
-            let call = [a, b].into_iter().fold(call, |call, side| call.flag(side.lines().is_wide()));
             call.flag(sum.bias.is_some()).write(sum.write).run(tiles * parts, THREADS)
         }))
     }

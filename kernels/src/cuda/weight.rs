@@ -62,7 +62,7 @@ struct Rows<'a, D: Device> {
 }
 
 /// A type as `weights.cu` counts them.
-fn number_of(dtype: DType) -> u32 {
+pub(super) fn number_of(dtype: DType) -> u32 {
     match dtype {
         DType::F32 => 0,
         DType::F16 => 1,
@@ -124,11 +124,10 @@ impl<D: Device> CudaWeight<D> {
             Stored::FourBit(w) => {
                 // Odd shapes go through f32.
                 let plain = Memory::uninit(device, "linear", count.saturating_mul(self.cols), size_of::<f32>())?;
-                let at = Place { address: plain.address(), stride: self.cols };
+                let at = Place::single(plain.address(), self.cols);
                 w.decode(device, at, &Rows { chosen: None, first, count, scale: 1.0 }, self.cols)?;
-                let call = Call::new(&**device, "pack_bf16").address(to).memory(&plain).size(self.cols);
-                let call = call.sizes([count, self.cols, padded.0, padded.1]);
-                call.flag(at.is_wide()).elements(padded.0 * padded.1 / 8)
+                let call = Call::new(&**device, "pack_bf16").address(to).either(&at);
+                call.sizes([count, self.cols, padded.0, padded.1]).number(1.0).pieces(padded.0, padded.1)
             }
         }
     }
@@ -158,9 +157,9 @@ impl<D: Device> CudaWeight<D> {
             }
             Stored::FourBit(w) if self.is_by_eight(w.block) => {
                 let names = ["gemv_four_bit_1", "gemv_four_bit_2", "gemv_four_bit_4", "gemv_four_bit_8"];
-                let call = w.parts(Call::new(&**device, few.kernel(names)).window(&few.y).window(&few.x));
+                let call = w.parts(Call::new(&**device, few.kernel(names)).either(&few.y).either(&few.x));
                 let call = call.address(few.bias.unwrap_or(0)).word(few.rows as u32).sizes([self.rows, self.cols]);
-                let call = call.word(few.share() as u32).flag(few.x.is_wide());
+                let call = call.word(few.share() as u32);
                 let call = call.flag(is_exact && w.rounding != DType::F32);
                 Some(few.run(call.flag(few.bias.is_some()).write(few.write)))
             }
@@ -192,7 +191,8 @@ pub(super) fn look_up_dense<D: Device>(
     scale: f32,
 ) -> Result<()> {
     let rows = Rows { chosen: Some(chosen), first: 0, count, scale };
-    decode_dense(device, to, from.address, DType::F32, &rows, from.stride)
+    let dtype = if from.is_narrow { DType::BF16 } else { DType::F32 };
+    decode_dense(device, to, from.address, dtype, &rows, from.stride)
 }
 
 fn decode_dense<D: Device>(

@@ -59,15 +59,12 @@ fn differs<D: Device>(plain: &Cuda<D>, wgmma: &Cuda<D>, shape: [usize; 3], by_st
     let noise = |stream, count| memory::to_bytes(&numbers(stream, count));
     let a = Memory::holding(&plain.device, "selftest", &noise(1, m * k))?;
     let b = Memory::holding(&plain.device, "selftest", &noise(2, n * k))?;
-    let left = Side::rows(Place { address: a.address(), stride: k });
-    let right = if by_step {
-        Side::columns(Place { address: b.address(), stride: n })
-    } else {
-        Side::rows(Place { address: b.address(), stride: k })
-    };
+    let left = Side::rows(Place::single(a.address(), k));
+    let right =
+        if by_step { Side::columns(Place::single(b.address(), n)) } else { Side::rows(Place::single(b.address(), k)) };
     let product = |be: &Cuda<D>| -> Result<Vec<f32>> {
         let y = Memory::of(&be.device, "selftest", &vec![f32::NAN; m * n])?;
-        let at = Place { address: y.address(), stride: n };
+        let at = Place::single(y.address(), n);
         be.product(at, (left, right), None, shape, 1.0, Write::Set)?;
         Ok(memory::to_f32(&y.read()?))
     };

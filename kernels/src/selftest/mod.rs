@@ -70,19 +70,37 @@ const ALLOWED_ROUNDED: f64 = 2e-4;
 
 /// Compare the operations that `be` computes from rounded factors with the reference, on inputs drawn from `seed`.
 pub fn rounded<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
-    let mut suite = Suite { be, seed, asked: 0, at_least: ALLOWED_ROUNDED, checks: Vec::new() };
+    let mut suite = Suite { be, seed, asked: 0, at_least: ALLOWED_ROUNDED, is_narrow: false, checks: Vec::new() };
     suite.ask(linear::linear());
     suite.ask(linear::backward());
     suite.ask(linear::gemm());
     suite.ask(attention::attention());
     suite.ask(attention::backward());
     suite.ask(attention::cached());
+    // The same of activations, and what else a pass does with them.
+    suite.is_narrow = true;
+    suite.ask(linear::linear());
+    suite.ask(linear::backward());
+    suite.ask(linear::gemm());
+    suite.ask(norm::norm());
+    suite.ask(norm::backward());
+    suite.ask(rope::rope());
+    suite.ask(attention::attention());
+    suite.ask(attention::backward());
+    suite.ask(attention::cached());
+    suite.ask(gated::gated());
+    suite.ask(gated::backward());
+    suite.ask(gated_clamped::gated());
+    suite.ask(gated_clamped::backward());
+    suite.ask(dropout::dropout());
+    suite.ask(columns::columns());
+    suite.ask(rows::rows());
     suite.checks
 }
 
 /// Compare every operation of `be` with the reference, on inputs drawn from `seed`.
 pub fn run<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
-    let mut suite = Suite { be, seed, asked: 0, at_least: 0.0, checks: answers::checks(seed) };
+    let mut suite = Suite { be, seed, asked: 0, at_least: 0.0, is_narrow: false, checks: answers::checks(seed) };
     suite.ask(memory::memory());
     suite.ask(memory::copies());
     suite.ask(linear::linear());
@@ -123,6 +141,8 @@ struct Suite<'a, B: Backend> {
     asked: u64,
     /// An error as large as this passes, whatever the case says.
     at_least: f64,
+    /// On activations.
+    is_narrow: bool,
     checks: Vec<Check>,
 }
 
@@ -132,7 +152,10 @@ impl<B: Backend> Suite<'_, B> {
             self.asked += 1;
             let seed = self.seed ^ self.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let name = case.name();
-            let records = (call(&Reference, seed, &case), call(self.be, seed, &case), call(self.be, seed, &case));
+            let is_narrow = self.is_narrow;
+            let name = if is_narrow { format!("{name}, of activations") } else { name };
+            let ours = || call(self.be, seed, &case, is_narrow);
+            let records = (call(&Reference, seed, &case, is_narrow), ours(), ours());
             match records {
                 (Ok(want), Ok(got), Ok(again)) => {
                     self.checks.extend(judge(&name, case.allowed().max(self.at_least), &want, &got, &again));
@@ -145,8 +168,9 @@ impl<B: Backend> Suite<'_, B> {
     }
 }
 
-fn call<B: Backend>(be: &B, seed: u64, case: &impl Case) -> Result<Record> {
+fn call<B: Backend>(be: &B, seed: u64, case: &impl Case, is_narrow: bool) -> Result<Record> {
     let mut rig = Rig::new(be, seed);
+    rig.is_narrow = is_narrow;
     case.run(&mut rig)?;
     Ok(rig.into_record())
 }

@@ -7,8 +7,8 @@ use crate::backend::{Backend, Write};
 use crate::error::Result;
 use crate::tensor::{In, Out, Tensor, Window};
 
-/// What no operation may overwrite.
-const SENTINEL: f32 = -6.25e11;
+/// What no operation may overwrite; a number that bfloat16 has.
+const SENTINEL: f32 = -549_755_813_888.0;
 
 /// Rows above, columns left, rows below and columns right of a window: odd places, whole rows, even places.
 const FRAMES: [[usize; 4]; 3] = [[1, 3, 2, 2], [1, 0, 2, 0], [2, 8, 1, 16]];
@@ -24,12 +24,14 @@ pub(super) struct Rig<'a, B: Backend> {
     pub(super) be: &'a B,
     /// Of `SplitMix64`.
     state: u64,
+    /// Windows are of activations, of numbers that bfloat16 has.
+    pub(super) is_narrow: bool,
     record: Record,
 }
 
 impl<'a, B: Backend> Rig<'a, B> {
     pub(super) fn new(be: &'a B, seed: u64) -> Self {
-        Self { be, state: seed, record: Record { outputs: Vec::new(), strayed: 0 } }
+        Self { be, state: seed, is_narrow: false, record: Record { outputs: Vec::new(), strayed: 0 } }
     }
 
     pub(super) fn into_record(self) -> Record {
@@ -86,7 +88,14 @@ impl<'a, B: Backend> Rig<'a, B> {
         for (i, row) in data.chunks_exact(cols.max(1)).enumerate() {
             all[(above + i) * all_cols + left..][..cols].copy_from_slice(row);
         }
-        Ok(Field { tensor: self.be.tensor(all_rows, all_cols, &all)?, at })
+        if !self.is_narrow {
+            return Ok(Field { tensor: self.be.tensor(all_rows, all_cols, &all)?, at });
+        }
+        all.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        let mut tensor = self.be.activation()?;
+        self.be.reshape(&mut tensor, all_rows, all_cols)?;
+        self.be.upload(&mut tensor, &all)?;
+        Ok(Field { tensor, at })
     }
 
     /// A window of noise.

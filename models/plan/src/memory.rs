@@ -64,7 +64,34 @@ pub struct Column {
     pub width: usize,
     /// Scoring needs it too, not only training.
     pub scored: bool,
+    /// A card whose products are in bfloat16 holds it in bfloat16 (`Backend::activation`).
+    pub is_activation: bool,
 }
+
+/// Names of the columns that are activations, among those that the blocks have.
+const ACTIVATIONS: [&str; 21] = [
+    "qkv",
+    "attended",
+    "normed",
+    "middle_normed",
+    "raw",
+    "projected",
+    "down",
+    "gate_up",
+    "gated",
+    "pre",
+    "wide",
+    "dnormed",
+    "dqkv",
+    "dattended",
+    "dgated",
+    "dgate_up",
+    "scaled",
+    "draw",
+    "dropped",
+    "difference",
+    "gradient",
+];
 
 /// The buffers of a pass, one row a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +114,8 @@ pub struct Layout {
 
 /// The buffers that a model of this shape needs.
 pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
-    let column = |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored };
+    let column =
+        |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored, is_activation: false };
     let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
     let qkv = q + 2 * kv;
     let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));
@@ -102,7 +130,6 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("middle", hidden, true),
     ];
     if spec.placement != NormPlacement::Post {
-        block.extend(["normed", "middle_normed"].map(|name| column(name, hidden, true)));
         block.extend(["rstd", "middle_rstd"].map(|name| column(name, 1, true)));
     }
     if let Some(norm) = spec.qk_norm {
@@ -119,7 +146,7 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     let mut mlp = Vec::new();
     let mut sparse = Vec::new();
     if dense {
-        mlp.extend([column("gate_up", 2 * ff, true), column("gated", ff, true)]);
+        mlp.push(column("gate_up", 2 * ff, true));
     }
     if let Some(experts) = &spec.experts {
         // Every token has as many answers as experts are asked.
@@ -141,8 +168,11 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         column("dqkv", qkv, false),
         column("dattended", q, false),
     ];
+    if spec.placement != NormPlacement::Post {
+        lent.extend([column("normed", hidden, true), column("again", 1, false)]);
+    }
     if dense {
-        lent.extend([column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
+        lent.extend([column("gated", ff, true), column("dgated", ff, false), column("dgate_up", 2 * ff, false)]);
     }
     if let Some(experts) = &spec.experts {
         let (k, inner) = (experts.top_k, experts.intermediate_size);
@@ -174,6 +204,10 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
         }
     }
 
+    for column in block.iter_mut().chain(&mut mlp).chain(&mut lent) {
+        let name = column.name.split('.').next().unwrap_or_default();
+        column.is_activation = ACTIVATIONS.contains(&name);
+    }
     let pass = vec![
         column("normed", hidden, true),
         column("rstd", 1, true),

@@ -23,15 +23,15 @@ pub struct KeptRows {
 impl<B: Backend> Decoder<B> {
     /// Room for `slots` tokens in every layer.
     pub fn kv_cache(&self, slots: usize) -> Result<KvCache<B>> {
-        let columns = 2 * self.spec.kv_dim();
-        Ok(KvCache { layers: (0..self.layers.len()).map(|_| self.be.zeros(slots, columns)).collect::<Result<_>>()? })
+        let layers =
+            self.layers.iter().map(|layer| self.be.zeros(slots, self.be.cache_columns(&layer.attention.heads)));
+        Ok(KvCache { layers: layers.collect::<Result<_>>()? })
     }
 
     /// Give `cache` room for `slots` tokens, a layer at a time, keeping the rows `kept`.
     pub fn lay_out_cache(&self, cache: &mut KvCache<B>, slots: usize, kept: &[KeptRows]) -> Result<()> {
-        let columns = 2 * self.spec.kv_dim();
         for layer in &mut cache.layers {
-            let mut fresh = self.be.zeros(slots, columns)?;
+            let mut fresh = self.be.zeros(slots, layer.cols())?;
             for &KeptRows { from, to, len } in kept {
                 self.be.copy(fresh.view_mut().rows(to..to + len), layer.view().rows(from..from + len), Write::Set)?;
             }

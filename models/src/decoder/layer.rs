@@ -10,8 +10,6 @@ use std::ops::Range;
 
 /// What a block keeps of its forward pass for its backward pass. Rows are the tokens of a micro-batch.
 pub struct LayerActs<B: Backend> {
-    /// Attention's input where there is a norm before it.
-    normed: Tensor<B>,
     rstd: Tensor<B>,
     /// Projections before the norm of queries and keys; empty where there is none.
     raw: Tensor<B>,
@@ -25,8 +23,6 @@ pub struct LayerActs<B: Backend> {
     projected_rstd: Tensor<B>,
     /// Residual stream between attention and MLP.
     middle: Tensor<B>,
-    /// The MLP's input where there is a norm before it.
-    middle_normed: Tensor<B>,
     middle_rstd: Tensor<B>,
     mlp: MlpActs<B>,
     /// MLP output before its norm; only where a norm comes behind.
@@ -38,23 +34,21 @@ pub struct LayerActs<B: Backend> {
 impl<B: Backend> LayerActs<B> {
     /// Empty; grows with its first use. `modules`: linear modules of a block.
     pub fn new(be: &B, modules: usize) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let (e, a) = (|| be.zeros(0, 0), || be.activation());
         Ok(Self {
-            normed: e()?,
             rstd: e()?,
-            raw: e()?,
+            raw: a()?,
             q_rstd: e()?,
             k_rstd: e()?,
-            qkv: e()?,
-            attended: e()?,
+            qkv: a()?,
+            attended: a()?,
             lse: e()?,
-            projected: e()?,
+            projected: a()?,
             projected_rstd: e()?,
             middle: e()?,
-            middle_normed: e()?,
             middle_rstd: e()?,
             mlp: MlpActs::new(be)?,
-            down: e()?,
+            down: a()?,
             down_rstd: e()?,
             linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
         })
@@ -63,7 +57,6 @@ impl<B: Backend> LayerActs<B> {
     /// Every buffer by the name it has in the memory plan.
     pub(super) fn named(&mut self) -> Vec<(String, &mut Tensor<B>)> {
         let own = [
-            ("normed", &mut self.normed),
             ("rstd", &mut self.rstd),
             ("raw", &mut self.raw),
             ("q_rstd", &mut self.q_rstd),
@@ -74,7 +67,6 @@ impl<B: Backend> LayerActs<B> {
             ("projected", &mut self.projected),
             ("projected_rstd", &mut self.projected_rstd),
             ("middle", &mut self.middle),
-            ("middle_normed", &mut self.middle_normed),
             ("middle_rstd", &mut self.middle_rstd),
             ("down", &mut self.down),
             ("down_rstd", &mut self.down_rstd),
@@ -90,6 +82,10 @@ impl<B: Backend> LayerActs<B> {
 
 /// Gradients of one block; every block uses the same buffers in turn.
 pub struct LayerScratch<B: Backend> {
+    /// What a norm gives to attention or the MLP: not kept, since it is quickly computed again.
+    normed: Tensor<B>,
+    /// The root of that norm the second time.
+    again: Tensor<B>,
     wide: Tensor<B>,
     /// Gradient of the residual stream as a branch sees it; only with a residual scale.
     scaled: Tensor<B>,
@@ -104,8 +100,10 @@ pub struct LayerScratch<B: Backend> {
 impl<B: Backend> LayerScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.zeros(0, 0);
+        let e = || be.activation();
         Ok(Self {
+            normed: e()?,
+            again: e()?,
             wide: e()?,
             scaled: e()?,
             dnormed: e()?,
@@ -120,6 +118,8 @@ impl<B: Backend> LayerScratch<B> {
     /// Every buffer by the name it has in the memory plan.
     pub(super) fn named(&mut self) -> Vec<(String, &mut Tensor<B>)> {
         let own = [
+            ("normed", &mut self.normed),
+            ("again", &mut self.again),
             ("wide", &mut self.wide),
             ("scaled", &mut self.scaled),
             ("dnormed", &mut self.dnormed),
@@ -212,9 +212,9 @@ impl<B: Backend> Layer<B> {
         let hidden = x.at.cols;
 
         if let Some(gain) = &self.input_norm {
-            be.reshape(&mut acts.normed, rows, hidden)?;
+            be.reshape(&mut scratch.normed, rows, hidden)?;
             be.reshape(&mut acts.rstd, rows, 1)?;
-            be.rms_norm(acts.normed.view_mut(), &mut acts.rstd, x, &gain.value, &self.norm)?;
+            be.rms_norm(scratch.normed.view_mut(), &mut acts.rstd, x, &gain.value, &self.norm)?;
         }
         self.project(be, x, acts, scratch, positions, pass)?;
         self.attend(be, acts, attend)?;
@@ -237,15 +237,16 @@ impl<B: Backend> Layer<B> {
             be.rms_norm(scratch.wide.view_mut(), &mut acts.projected_rstd, acts.projected.view(), gain, &self.norm)?;
         }
         be.reshape(&mut acts.middle, rows, hidden)?;
-        self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
-
         if let Some(gain) = &self.mlp_norm {
-            be.reshape(&mut acts.middle_normed, rows, hidden)?;
+            be.reshape(&mut scratch.normed, rows, hidden)?;
             be.reshape(&mut acts.middle_rstd, rows, 1)?;
-            let (out, middle) = (acts.middle_normed.view_mut(), acts.middle.view());
-            be.rms_norm(out, &mut acts.middle_rstd, middle, &gain.value, &self.norm)?;
+            self.scale_branch(be, &mut scratch.wide)?;
+            let (out, parts) = (scratch.normed.view_mut(), (x, scratch.wide.view()));
+            be.add_rms_norm(&mut acts.middle, out, &mut acts.middle_rstd, parts, &gain.value, &self.norm)?;
+        } else {
+            self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
         }
-        let input = if self.mlp_norm.is_some() { &acts.middle_normed } else { &acts.middle };
+        let input = if self.mlp_norm.is_some() { &scratch.normed } else { &acts.middle };
         let target = if self.post_norms.is_some() { &mut acts.down } else { &mut scratch.wide };
         let last = y.is_some() || self.post_norms.is_some();
         let acts_of_mlp = (&mut acts.mlp, &mut acts.linears[o + 1..]);
@@ -265,11 +266,13 @@ impl<B: Backend> Layer<B> {
 
     /// `y = x + scale·branch`; the branch may be scaled in place.
     fn add(&self, be: &B, y: &mut Tensor<B>, x: In<B>, branch: &mut Tensor<B>) -> Result<()> {
-        if let Some(scale) = self.residual_scale {
-            be.scale(branch.view_mut(), scale)?;
-        }
+        self.scale_branch(be, branch)?;
         be.copy(y.view_mut(), x, Write::Set)?;
         be.copy(y.view_mut(), branch.view(), Write::Add)
+    }
+
+    fn scale_branch(&self, be: &B, branch: &mut Tensor<B>) -> Result<()> {
+        self.residual_scale.map_or(Ok(()), |scale| be.scale(branch.view_mut(), scale))
     }
 
     /// Queries, keys and values: projected, normalised, rotated.
@@ -284,8 +287,8 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let (rows, heads) = (x.at.rows, self.attention.heads);
         let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let LayerActs { normed, raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
-        let input = if self.input_norm.is_some() { normed.view() } else { x };
+        let LayerActs { raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
+        let input = if self.input_norm.is_some() { scratch.normed.view() } else { x };
         be.reshape(qkv, rows, heads.qkv_dim())?;
         let projections = if self.qk_norm.is_some() {
             be.reshape(raw, rows, heads.qkv_dim())?;
@@ -337,12 +340,13 @@ impl<B: Backend> Layer<B> {
         pass: &Pass,
     ) -> Result<()> {
         let (o, scale, norm) = (self.o_index(), self.residual_scale, self.norm);
-        let LayerScratch { wide, scaled, dnormed, mlp, linear, .. } = scratch;
+        let LayerScratch { normed, again, wide, scaled, dnormed, mlp, linear, .. } = scratch;
 
         // MLP
         let gain = self.post_norms.as_mut().map(|(_, gain)| gain);
         let dy = branch(be, dx, (wide, scaled), scale, gain.map(|gain| (gain, &acts.down, &acts.down_rstd)), &norm)?;
-        let input = if self.mlp_norm.is_some() { &acts.middle_normed } else { &acts.middle };
+        norm_again(be, self.mlp_norm.as_ref(), (normed, again), acts.middle.view(), &norm)?;
+        let input = if self.mlp_norm.is_some() { &*normed } else { &acts.middle };
         let acts_of_mlp = (&acts.mlp, &acts.linears[o + 1..]);
         self.mlp.backward(be, dnormed, dy, input, &mut self.linears[o + 1..], acts_of_mlp, (mlp, linear), pass)?;
         let (middle, rstd) = (acts.middle.view(), &acts.middle_rstd);
@@ -358,6 +362,7 @@ impl<B: Backend> Layer<B> {
         let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut self.linears[o..=o], &acts.linears[o..=o]);
         Linear::backward_all(module, be, out, dy.view(), whole, acts.attended.view(), of_module, linear, pass)?;
+        norm_again(be, self.input_norm.as_ref(), (normed, again), x, &norm)?;
         self.project_bwd(be, x, acts, scratch, positions, lowest, pass)?;
         if lowest {
             return Ok(());
@@ -378,7 +383,7 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let (rows, heads) = (x.at.rows, self.attention.heads);
         let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let LayerScratch { dnormed, dqkv, draw, dattended, linear, .. } = scratch;
+        let LayerScratch { normed, dnormed, dqkv, draw, dattended, linear, .. } = scratch;
         be.reshape(dqkv, rows, heads.qkv_dim())?;
         let qkv = acts.qkv.view();
         be.attention_bwd(dqkv.view_mut(), dattended.view(), acts.attended.view(), &acts.lse, qkv, &self.attention)?;
@@ -398,7 +403,7 @@ impl<B: Backend> Layer<B> {
             }
             None => dqkv.view(),
         };
-        let input = if self.input_norm.is_some() { acts.normed.view() } else { x };
+        let input = if self.input_norm.is_some() { normed.view() } else { x };
         be.reshape(dnormed, rows, x.at.cols)?;
         let out = (!lowest).then(|| dnormed.view_mut());
         let (linears, columns) = (&mut self.linears, &self.qkv_columns);
@@ -463,6 +468,21 @@ fn branch<'a, B: Backend>(
     be.reshape(wide, dy.rows(), dy.cols())?;
     norm_bwd(be, wide.view_mut(), gain, dy.view(), x.view(), rstd, norm, Write::Set)?;
     Ok(wide)
+}
+
+/// What a norm before a branch gave in the forward pass: the same bits.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the backend's operation takes them")]
+fn norm_again<B: Backend>(
+    be: &B,
+    gain: Option<&Vector<B>>,
+    (normed, rstd): (&mut Tensor<B>, &mut Tensor<B>),
+    x: In<B>,
+    norm: &NormParams,
+) -> Result<()> {
+    let Some(gain) = gain else { return Ok(()) };
+    be.reshape(normed, x.at.rows, x.at.cols)?;
+    be.reshape(rstd, x.at.rows, 1)?;
+    be.rms_norm(normed.view_mut(), rstd, x, &gain.value, norm)
 }
 
 /// `dx += ` the gradient of a branch's input, through the norm before the branch.

@@ -72,7 +72,7 @@ pub struct LinearActs<B: Backend> {
 impl<B: Backend> LinearActs<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { xa: be.zeros(0, 0)?, pre: be.zeros(0, 0)? })
+        Ok(Self { xa: be.zeros(0, 0)?, pre: be.activation()? })
     }
 }
 
@@ -91,9 +91,9 @@ impl<B: Backend> LinearScratch<B> {
     pub fn new(be: &B) -> Result<Self> {
         let empty = || be.zeros(0, 0);
         Ok(Self {
-            dropped: empty()?,
-            difference: empty()?,
-            gradient: empty()?,
+            dropped: be.activation()?,
+            difference: be.activation()?,
+            gradient: be.activation()?,
             dxa: empty()?,
             row: empty()?,
             ones: empty()?,

@@ -27,24 +27,25 @@ pub enum Mlp<B: Backend> {
 /// What the backward pass needs of the forward pass.
 pub struct MlpActs<B: Backend> {
     gate_up: Tensor<B>,
-    gated: Tensor<B>,
     experts: ExpertsActs<B>,
 }
 
 impl<B: Backend> MlpActs<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { gate_up: be.zeros(0, 0)?, gated: be.zeros(0, 0)?, experts: ExpertsActs::new(be)? })
+        Ok(Self { gate_up: be.activation()?, experts: ExpertsActs::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
     pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
-        [("gate_up", &mut self.gate_up), ("gated", &mut self.gated)].into_iter().chain(self.experts.named())
+        std::iter::once(("gate_up", &mut self.gate_up)).chain(self.experts.named())
     }
 }
 
 /// Buffers that no result stays in.
 pub struct MlpScratch<B: Backend> {
+    /// Not kept, since it is quickly computed again.
+    gated: Tensor<B>,
     dgated: Tensor<B>,
     dgate_up: Tensor<B>,
     experts: ExpertsScratch<B>,
@@ -53,12 +54,14 @@ pub struct MlpScratch<B: Backend> {
 impl<B: Backend> MlpScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { dgated: be.zeros(0, 0)?, dgate_up: be.zeros(0, 0)?, experts: ExpertsScratch::new(be)? })
+        let e = || be.activation();
+        Ok(Self { gated: e()?, dgated: e()?, dgate_up: e()?, experts: ExpertsScratch::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
     pub(super) fn named(&mut self) -> impl Iterator<Item = (&'static str, &mut Tensor<B>)> {
-        [("dgated", &mut self.dgated), ("dgate_up", &mut self.dgate_up)].into_iter().chain(self.experts.named())
+        let own = [("gated", &mut self.gated), ("dgated", &mut self.dgated), ("dgate_up", &mut self.dgate_up)];
+        own.into_iter().chain(self.experts.named())
     }
 }
 
@@ -87,14 +90,14 @@ impl<B: Backend> Mlp<B> {
         let rows = x.rows();
         be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
         Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, x.view(), linear_acts, linear, pass)?;
-        be.reshape(&mut acts.gated, rows, *d_ff)?;
-        be.gated(acts.gated.view_mut(), acts.gate_up.view(), *activation)?;
+        be.reshape(&mut scratch.gated, rows, *d_ff)?;
+        be.gated(scratch.gated.view_mut(), acts.gate_up.view(), *activation)?;
         let down = columns.len();
         if !last && linears[down].lora.is_none() {
             return Ok(false);
         }
         be.reshape(y, rows, x.cols())?;
-        linears[down].forward(be, y.view_mut(), acts.gated.view(), &mut linear_acts[down], linear, pass)?;
+        linears[down].forward(be, y.view_mut(), scratch.gated.view(), &mut linear_acts[down], linear, pass)?;
         Ok(true)
     }
 
@@ -115,12 +118,14 @@ impl<B: Backend> Mlp<B> {
             Self::Experts(experts) => return experts.backward(be, dx, dy, &acts.experts, &mut scratch.experts),
         };
         let (rows, down) = (x.rows(), columns.len());
-        let MlpScratch { dgated, dgate_up, .. } = scratch;
+        let MlpScratch { gated, dgated, dgate_up, .. } = scratch;
+        be.reshape(gated, rows, *d_ff)?;
+        be.gated(gated.view_mut(), acts.gate_up.view(), *activation)?;
         be.reshape(dgated, rows, *d_ff)?;
         let (out, whole) = (Some(dgated.view_mut()), 0..x.cols());
         let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
-        Linear::backward_all(module, be, out, dy.view(), whole, acts.gated.view(), of_module, linear, pass)?;
+        Linear::backward_all(module, be, out, dy.view(), whole, gated.view(), of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
         be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
         be.reshape(dx, rows, x.cols())?;

@@ -174,6 +174,19 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
+    /// The same device with keys and values of answers kept in eight bits, with a scale for each head and position.
+    pub fn with_eight_bit_cache(&self, eight_bit_cache: bool) -> Result<Self> {
+        let device = match &self.device {
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_eight_bit_cache(eight_bit_cache)),
+            Device::Card(..) if eight_bit_cache => {
+                let detail = "`--kv-cache int8` is for processors; on a card keys and values are kept in f32";
+                return Err(Fault::new("PS-CFG-001", detail));
+            }
+            Device::Card(card, cpu) => Device::Card(card.clone(), cpu.clone()),
+        };
+        Ok(Self { device, threads: self.threads })
+    }
+
     /// `cpu` or `cuda`.
     pub fn backend(&self) -> &'static str {
         on!(self, be => name_of(be))
@@ -200,7 +213,19 @@ impl Engine {
     /// Train (or go on training). The result is in `job.directory`.
     pub fn train(&self, job: TrainJob, sink: &mut dyn EventSink) -> Result<RunOutcome> {
         let engine = self.with_arithmetic(job.plan.arithmetic);
+        let engine = if job.resume { engine.continued(job.directory) } else { engine };
         on!(engine, be => training::run(be, job, sink, self.backend()))
+    }
+
+    /// With the kernels that the run in `directory` was begun with, where nobody asked for other ones than the best: it
+    /// goes on to the same bits on a processor for which better ones have come since.
+    fn continued(self, directory: &Path) -> Self {
+        let Device::Cpu(cpu) = &self.device else { return self };
+        let begun = || training::begun_on(directory).and_then(|backend| cpu.with_kernels_of(&backend));
+        match begun().filter(|_| cpu.path() == KernelPath::best()) {
+            Some(cpu) => Self { device: Device::Cpu(cpu), ..self },
+            None => self,
+        }
     }
 
     /// Measure how fast this device trains a model of these shapes.

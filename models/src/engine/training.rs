@@ -202,6 +202,12 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     trainer.run(&mut decoder, sink, resumed)
 }
 
+/// The backend that the run in `directory` was begun on, where it has a checkpoint.
+pub(super) fn begun_on(directory: &Path) -> Option<String> {
+    let (state, _) = checkpoint::newest_good(directory).ok()?;
+    state?.fingerprint.remove("backend")
+}
+
 fn fingerprint<B: Backend>(
     be: &B,
     base: &BaseModel,

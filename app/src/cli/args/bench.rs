@@ -86,6 +86,9 @@ pub struct BenchGenerateArgs {
     /// Numbers to compute with; `int8` is fastest, `f32` exact, and `auto` rounds where the weights were rounded more
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "f32", "bf16", "int8"])]
     pub precision: String,
+    /// How keys and values of the conversation are kept: `int8` takes about a quarter of the memory and rounds them
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = super::model::KV_CACHES)]
+    pub kv_cache: String,
     /// Tokens that are read [default: 512, fewer where the model has no room for that]
     #[arg(long, value_name = "N")]
     pub prompt_tokens: Option<usize>,

@@ -34,6 +34,9 @@ const PRECISIONS: [&str; 3] = ["auto", "f32", "bf16"];
 /// The same where answers are all that is computed.
 const ANSWER_PRECISIONS: [&str; 4] = ["auto", "f32", "bf16", "int8"];
 
+/// How keys and values of an answer can be kept.
+pub(super) const KV_CACHES: [&str; 2] = ["f32", "int8"];
+
 /// `evaluate`.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -152,6 +155,9 @@ pub struct ChatArgs {
     /// Numbers to compute with; `int8` is fastest, `f32` exact, and `auto` rounds where the weights were rounded more
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ANSWER_PRECISIONS)]
     pub precision: String,
+    /// How keys and values of the conversation are kept: `int8` takes about a quarter of the memory and rounds them
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = KV_CACHES)]
+    pub kv_cache: String,
 }
 
 /// `serve`.
@@ -181,6 +187,9 @@ pub struct ServeArgs {
     /// Answer only requests with this key [default: `PEFT_STUDIO_API_KEY`, where it is set]
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// How keys and values of the conversation are kept: `int8` takes about a quarter of the memory and rounds them
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = KV_CACHES)]
+    pub kv_cache: String,
 }
 
 /// `export`.

@@ -35,6 +35,8 @@ pub(crate) struct Partner {
     quantize: Option<Quantization>,
     /// What is computed in, as `--precision` spells it.
     precision: String,
+    /// Whether keys and values are kept in eight bits.
+    eight_bit_cache: bool,
     run: Option<Run>,
     live: bool,
 }
@@ -59,21 +61,35 @@ fn plan_of(run: &Run) -> Option<TrainingPlan> {
 
 impl Partner {
     pub(crate) fn find(store: Option<&Store>, args: &ChatArgs) -> Result<Self> {
-        let precision = args.precision.clone();
+        let (precision, eight_bit_cache) = (args.precision.clone(), args.kv_cache == "int8");
         if let (Some(name), Some(store)) = (&args.run, store) {
-            return Ok(Self { precision, ..Self::of_run(find(store, name)?, args.checkpoint.as_deref())? });
+            return Ok(Self {
+                precision,
+                eight_bit_cache,
+                ..Self::of_run(find(store, name)?, args.checkpoint.as_deref())?
+            });
         }
         let Some(model) = &args.model else {
             return Err(super::impossible("Say what to talk to: `--run RUN`, or `--model MODEL`"));
         };
-        Ok(Self { precision, ..Self::of_model(model.clone(), args.adapter.clone()) })
+        Ok(Self { precision, eight_bit_cache, ..Self::of_model(model.clone(), args.adapter.clone()) })
     }
 
     /// A model, with or without an adapter.
     pub(crate) fn of_model(model: String, adapter: Option<PathBuf>) -> Self {
         let adapter = adapter.map_or(Adapter::None, Adapter::Folder);
         let precision = "auto".to_owned();
-        Self { model, adapter, template: None, system: None, quantize: None, precision, run: None, live: false }
+        Self {
+            model,
+            adapter,
+            template: None,
+            system: None,
+            quantize: None,
+            precision,
+            eight_bit_cache: false,
+            run: None,
+            live: false,
+        }
     }
 
     /// What a run has to say.
@@ -89,6 +105,7 @@ impl Partner {
             system: config.dataset.system_prompt,
             quantize,
             precision: "auto".to_owned(),
+            eight_bit_cache: false,
             run: None,
             live,
         };
@@ -114,6 +131,7 @@ impl Partner {
         *self = Self {
             system: self.system.clone(),
             precision: self.precision.clone(),
+            eight_bit_cache: self.eight_bit_cache,
             ..Self::of_run(store.get_run(&run.id)?, None)?
         };
         Ok(())
@@ -157,6 +175,7 @@ impl Partner {
         }
         let base = self.base(cell)?;
         let engine = answering(&Engine::open(&context.backend, context.threads)?, &self.precision);
+        let engine = engine.with_eight_bit_cache(self.eight_bit_cache)?;
         let adapter = match &self.adapter {
             Adapter::None => None,
             Adapter::Folder(path) => Some(read_adapter(path)?),

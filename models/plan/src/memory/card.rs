@@ -5,10 +5,10 @@
 //! loss need for a moment is counted where they ask for it (`kernels/src/cuda`). The context of the driver is not in it:
 //! what a card says is free is asked with the context there.
 
-use super::{Adapters, Layout, MemoryFacts, MemoryPlan, Rows, floats, vectors_and_tables};
+use super::{Adapters, Column, Layout, MemoryFacts, MemoryPlan, Rows, floats, vectors_and_tables};
 use crate::config::Method;
 use crate::resolve::Arithmetic;
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part};
 
 /// Sizes of pieces are multiples of this.
 const PIECE: u64 = 512;
@@ -18,6 +18,8 @@ const LOGITS: usize = 64 << 20;
 /// Factors of products on tensor cores come in so many rows and steps.
 const TILE: usize = 128;
 const DEPTH: usize = 32;
+/// Columns of a head that attention in bfloat16 has kernels for.
+const HEADS: [usize; 5] = [16, 64, 80, 96, 128];
 /// Results that are short on one side come in smaller tiles.
 const SIDE: usize = 64;
 /// Blocks that keep a card busy, and the shortest piece of a sum that is worth a block.
@@ -100,16 +102,21 @@ fn staying_parts(spec: &ModelSpec, facts: &MemoryFacts) -> Vec<(&'static str, u6
 }
 
 fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static str, u64)> {
-    let &Steps { rows, sets, .. } = steps;
+    let &Steps { rows, sets, arithmetic, .. } = steps;
+    let is_narrow = arithmetic == Arithmetic::Bf16;
     let buffer = |width: usize, rows: usize| piece(floats(width * rows));
-    let kept = |slot: usize| layout.kept(slot, sets).map(move |c| buffer(c.width, layout.rows(slot, c, rows, sets)));
+    let column = move |c: &Column, rows: usize| {
+        let bytes = if is_narrow && c.is_activation { 2 } else { 4 };
+        piece((c.width * rows) as u64 * bytes)
+    };
+    let kept = |slot: usize| layout.kept(slot, sets).map(move |c| column(c, layout.rows(slot, c, rows, sets)));
     let most = rows.train.max(rows.score);
     let others = (layout.sparse_blocks.len() + 1).saturating_sub(2) as u64;
     let shared = layout.lent.iter().chain(&layout.pass);
     vec![
         ("activations", (0..sets).flat_map(kept).sum()),
         ("residual stream", 2 * buffer(layout.stream, most) + others * buffer(layout.stream, rows.train)),
-        ("working space of a block", shared.map(|c| buffer(c.width, rows.of(c))).sum()),
+        ("working space of a block", shared.map(|c| column(c, rows.of(c))).sum()),
         ("factors of a product, logits", momentary(spec, steps, most)),
     ]
 }
@@ -119,7 +126,9 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     let (is_narrow, full) = (steps.arithmetic == Arithmetic::Bf16, steps.full);
     let mut most = 0;
     for m in &spec.modules {
-        most = most.max(frozen(rows, m.out_features, m.in_features, is_narrow, full));
+        let packed = if is_narrow { packs(spec, steps, m) } else { [false; 2] };
+        let added = if is_narrow && !full { added(steps.adapters, rows, m) } else { 0 };
+        most = most.max(frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full) + added);
         most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
         if steps.adapters.dora {
             most = most.max(panel(m.out_features, m.in_features));
@@ -130,11 +139,36 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     let gathered = 2 * piece(floats(logits * spec.hidden_size));
     let head = piece(floats(logits * spec.vocab_size))
         + gathered
-        + frozen(logits, spec.vocab_size, spec.hidden_size, is_narrow, full);
-    // Rows of queries, keys and values and of the gradient, and a number a head.
-    let width = 2 * spec.q_dim() + 2 * spec.kv_dim();
-    let attention = if is_narrow { piece((rows * width * 2) as u64) } else { 0 } + piece(floats(rows * spec.n_heads));
+        + frozen(logits, [spec.vocab_size, spec.hidden_size], [true; 2], is_narrow, full);
+    // A number a head, and where there is no kernel for bfloat16 everything in f32: queries, keys and values and their
+    // gradient, and the gradient of what attention gave.
+    let copies = if is_narrow && !HEADS.contains(&spec.head_dim) {
+        2 * piece(floats(rows * (spec.q_dim() + 2 * spec.kv_dim()))) + piece(floats(rows * spec.q_dim()))
+    } else {
+        0
+    };
+    let attention = copies + piece(floats(rows * spec.n_heads));
     most.max(head).max(attention) + LISTS as u64 * piece(floats(rows))
+}
+
+/// What an adapter adds to a product, packed: its rows, and the longer of its matrices.
+fn added(adapters: &Adapters, rows: usize, m: &ModuleSpec) -> u64 {
+    match adapters.rank {
+        0 => 0,
+        rank => packed(rows, rank) + packed(m.out_features, rank).max(packed_by_step(rank, m.in_features)),
+    }
+}
+
+/// Whether a product with this weight has to pack its left factor, forward and back: what is in f32, and what is no whole
+/// number of steps.
+fn packs(spec: &ModelSpec, steps: &Steps, m: &ModuleSpec) -> [bool; 2] {
+    let is_first = m.parts.iter().any(|part| part.is_qkv() || matches!(part, Part::Gate | Part::Up));
+    let reads_stream = is_first && spec.placement == NormPlacement::Post;
+    // Behind these two is the residual stream, whose gradient is in f32.
+    let is_copied = spec.placement != NormPlacement::Pre || spec.residual_scale.is_some() || steps.adapters.dora;
+    let sends_stream = !is_first && !is_copied;
+    let is_even = |steps: usize| steps.is_multiple_of(DEPTH);
+    [reads_stream || !is_even(m.in_features), sends_stream || !is_even(m.out_features)]
 }
 
 /// A weight decoded for a product, in f32.
@@ -154,14 +188,15 @@ fn pieces_of(shape: [usize; 3]) -> u64 {
 }
 
 /// A product with a weight of `out` rows and `inp` columns, in either direction.
-fn frozen(rows: usize, out: usize, inp: usize, is_narrow: bool, full: bool) -> u64 {
+fn frozen(rows: usize, [out, inp]: [usize; 2], packs: [bool; 2], is_narrow: bool, full: bool) -> u64 {
     if !is_narrow {
         return if full { 0 } else { panel(out, inp) };
     }
     let stride = inp.next_multiple_of(TILE);
     let together = if full { out } else { out.min((PANEL / stride / TILE * TILE).max(TILE)) };
-    let forward = packed(rows, inp) + pieces_of([rows, together, inp]);
-    let back = packed(rows, together) + pieces_of([rows, inp, together]);
+    let left = |is_packed: bool, steps: usize| if is_packed { packed(rows, steps) } else { 0 };
+    let forward = left(packs[0], inp) + pieces_of([rows, together, inp]);
+    let back = left(packs[1], together) + pieces_of([rows, inp, together]);
     if full {
         // The gradient of the weight is a product, too.
         let of_weight = packed(out, rows) + packed_by_step(rows, inp) + pieces_of([out, inp, rows]);

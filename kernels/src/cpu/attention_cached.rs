@@ -1,0 +1,366 @@
+//! Attention over a cache of keys and values, for a few new rows or a piece of a prompt.
+//!
+//! A cache holds numbers as they are, or codes of eight bits with a scale for each head of each position: half a head's
+//! worth of rounding steps of 1/127 of its largest number, a quarter of the memory. All queries that share a key head
+//! go through its keys together, a run of positions at a time.
+
+use super::Cpu;
+use super::attention::{Columns, Run, clear_outside, largest, positions_per_task, score, seen, total};
+use super::dots::in_pairs;
+use super::exp::exp;
+use super::gemm::steps;
+use super::panels::Kernel;
+use super::pool::Pool;
+use super::simd_dispatch::{Isa, vectorized};
+use crate::backend::{AttentionParams, CachedSegment, Heads};
+use crate::host::{Tile, View, ViewMut};
+use std::ops::Range;
+
+/// Up to this many new rows a cached sequence is attended to without packing.
+const FEW_ROWS: usize = 4;
+/// Positions whose keys or values are gone through by all queries before the next ones.
+const RUN: usize = 32;
+/// The largest code.
+const LARGEST: f32 = 127.0;
+/// Codes in the bits of a number.
+const CODES: usize = 4;
+/// Independent sums of a score.
+const LANES: usize = 16;
+
+impl Cpu {
+    /// The same threads, with caches of keys and values in eight bits where a head has a multiple of four columns.
+    #[must_use]
+    pub fn with_eight_bit_cache(&self, eight_bit_cache: bool) -> Self {
+        Self { eight_bit_cache, ..self.clone() }
+    }
+}
+
+/// Columns of a cache in eight bits, where there is one: of every key head and then of every value head the codes, four
+/// in the bits of a number, and the scale.
+pub(super) fn rounded_columns(heads: &Heads) -> Option<usize> {
+    (heads.head_dim.is_multiple_of(CODES) && heads.head_dim > 0).then(|| 2 * heads.n_kv_heads * width(heads.head_dim))
+}
+
+/// Columns of a cache, in eight bits where that is wanted and can be.
+pub(super) fn columns(heads: &Heads, eight_bits: bool) -> usize {
+    rounded_columns(heads).filter(|_| eight_bits).unwrap_or(2 * heads.kv_dim())
+}
+
+/// Columns of a head in eight bits.
+fn width(head_dim: usize) -> usize {
+    head_dim / CODES + 1
+}
+
+/// New keys and values go to the cache, then every new row attends over what its slot holds.
+pub(super) fn attention_cached(
+    pool: &Pool,
+    kernel: Kernel,
+    mut y: ViewMut,
+    mut cache: ViewMut,
+    qkv: View,
+    segments: &[CachedSegment],
+    params: &AttentionParams,
+) {
+    let (isa, heads) = (kernel.isa, params.heads);
+    let (group, hd) = (heads.n_heads / heads.n_kv_heads, heads.head_dim);
+    let rounded = cache.cols() != 2 * heads.kv_dim();
+    clear_outside(y.reborrow(), segments.iter().map(|s| s.start..s.start + s.len));
+    for s in segments {
+        for i in 0..s.len {
+            let (to, new) = (cache.row(s.slot + s.past + i), &qkv.row(s.start + i)[heads.q_dim()..]);
+            if rounded {
+                for (to, new) in to.chunks_exact_mut(width(hd)).zip(new.chunks_exact(hd)) {
+                    round(isa, to, new);
+                }
+            } else {
+                to.copy_from_slice(new);
+            }
+        }
+    }
+    let cache = cache.into_view();
+    let blocks: Vec<(CachedSegment, Range<usize>)> = (segments.iter())
+        .flat_map(|s| {
+            let step = if s.len <= FEW_ROWS { FEW_ROWS } else { positions_per_task(params) };
+            steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>()
+        })
+        .collect();
+    let tiles = y.tiles(blocks.iter().map(|(_, rows)| rows.clone()), group * hd);
+    let owners = blocks.iter().flat_map(|(s, _)| (0..heads.n_kv_heads).map(move |head| (*s, head)));
+    pool.each(owners.zip(tiles).collect(), |((s, head), y)| {
+        let columns = Columns::of(params, head);
+        let len = s.past + s.len;
+        let [keys, values] = [head, heads.n_kv_heads + head].map(|head| {
+            let rows = cache.rows_from(s.slot, len);
+            if rounded {
+                Held::Rounded(rows.columns(head * width(hd), width(hd)))
+            } else {
+                Held::Plain(rows.columns(head * hd, hd))
+            }
+        });
+        let (first, rows) = (s.past + y.row - s.start, y.row..y.row + y.rows.len());
+        if s.len > FEW_ROWS {
+            let mut numbers = pool.scratch(if rounded { 2 * len * hd } else { 0 });
+            let (of_keys, of_values) =
+                if rounded { numbers.split_at_mut(len * hd) } else { (&mut [][..], &mut [][..]) };
+            let (keys, values) = (keys.rows(isa, 0..len, hd, of_keys), values.rows(isa, 0..len, hd, of_values));
+            let run = Run { queries: qkv, rows, first, keys, values, columns, params };
+            return run.attend(pool, kernel, y, None);
+        }
+        attend_few(pool, isa, y, qkv, (keys, values), first, columns, params);
+    });
+}
+
+/// Keys or values of one head.
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    Plain(View<'a>),
+    Rounded(View<'a>),
+}
+
+impl<'a> Held<'a> {
+    /// Some positions as numbers; `buffer` has room for them where they are codes.
+    fn rows<'b>(&self, isa: Isa, positions: Range<usize>, hd: usize, buffer: &'b mut [f32]) -> View<'b>
+    where
+        'a: 'b,
+    {
+        match *self {
+            Self::Plain(x) => x.rows_from(positions.start, positions.len()),
+            Self::Rounded(x) => {
+                let count = positions.len();
+                for (row, out) in positions.zip(buffer.chunks_exact_mut(hd)) {
+                    widen(isa, out, x.row(row));
+                }
+                View::dense(&buffer[..count * hd], count, hd)
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Codes and, at the end, their scale. Number `i` is in the byte of its quarter of the head. A head with a number
+    /// that is none, or is beyond all, has a scale like it.
+    fn round(to: &mut [f32], x: &[f32]) {
+        // The bits of magnitudes ascend with them, and those of no numbers are above all.
+        let largest = f32::from_bits(x.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF)));
+        let per_number = LARGEST / largest;
+        let Some((scale, words)) = to.split_last_mut() else { return };
+        if !largest.is_finite() || !per_number.is_finite() {
+            words.fill(0.0);
+            *scale = if largest.is_finite() { 0.0 } else { f32::NAN };
+            return;
+        }
+        let quarter = words.len();
+        for (i, word) in words.iter_mut().enumerate() {
+            let mut bits = 0;
+            for k in 0..CODES {
+                let code = (x[k * quarter + i] * per_number).round_ties_even() as i32;
+                bits |= (code as u32 & 0xFF) << (8 * k);
+            }
+            *word = f32::from_bits(bits);
+        }
+        *scale = largest / LARGEST;
+    }
+}
+
+vectorized! {
+    /// What [`round`] rounded.
+    fn widen(out: &mut [f32], from: &[f32]) {
+        let Some((scale, words)) = from.split_last() else { return };
+        for (k, out) in out.chunks_exact_mut(words.len()).enumerate() {
+            let left = 24 - 8 * k as u32;
+            for (y, word) in out.iter_mut().zip(words) {
+                *y = ((word.to_bits() << left) as i32 >> 24) as f32 * scale;
+            }
+        }
+    }
+}
+
+/// The queries of a few rows, all that share a key head together.
+fn attend_few(
+    pool: &Pool,
+    isa: Isa,
+    mut y: Tile,
+    qkv: View,
+    (keys, values): (Held, Held),
+    first: usize,
+    columns: Columns,
+    params: &AttentionParams,
+) {
+    let (n, hd) = (y.rows.len(), columns.head_dim);
+    let queries = n * columns.group;
+    let all = seen(params.window, first).start..first + n;
+    let mut stacked = pool.scratch(queries * hd);
+    let mut out = pool.scratch(queries * hd);
+    let mut scores = pool.scratch(queries * all.len());
+    let mut buffer = pool.scratch(RUN * hd);
+    columns.stack(qkv, columns.at[0], y.row..y.row + n, &mut stacked);
+    for run in steps(all.clone(), RUN) {
+        let keys = keys.rows(isa, run.clone(), hd, &mut buffer);
+        weigh_keys(isa, &mut scores, all.len(), run.start - all.start, &stacked, keys, params);
+    }
+    // What each query does not see of these positions has no weight.
+    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
+        let seen = seen(params.window, first + q % n);
+        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
+        let sink = params.sinks.get(columns.at[0] / hd + q / n).copied();
+        scores[..seen.start].fill(0.0);
+        scores[seen.end..].fill(0.0);
+        to_shares(isa, &mut scores[seen], sink);
+    }
+    out.fill(0.0);
+    for run in steps(all.clone(), RUN) {
+        let values = values.rows(isa, run.clone(), hd, &mut buffer);
+        add_values(isa, &mut out, &scores, all.len(), run.start - all.start, values);
+    }
+    for (i, y) in y.rows.iter_mut().enumerate() {
+        for (g, y) in y.chunks_exact_mut(hd).enumerate() {
+            y.copy_from_slice(&out[(g * n + i) * hd..][..hd]);
+        }
+    }
+}
+
+vectorized! {
+    /// Scores of every query, `len` of each, with the keys of the positions from `at`.
+    fn weigh_keys(scores: &mut [f32], len: usize, at: usize, queries: &[f32], keys: View, params: &AttentionParams) {
+        for (q, scores) in queries.chunks_exact(keys.cols()).zip(scores.chunks_exact_mut(len)) {
+            for (j, s) in scores[at..at + keys.rows()].iter_mut().enumerate() {
+                let mut lanes = [0.0; LANES];
+                let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<LANES>(), keys.row(j).as_chunks::<LANES>());
+                for (q, k) in q.iter().zip(k) {
+                    for ((lane, &q), &k) in lanes.iter_mut().zip(q).zip(k) {
+                        *lane += q * k;
+                    }
+                }
+                for ((lane, &q), &k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
+                    *lane += q * k;
+                }
+                *s = score(in_pairs(&mut lanes), params.scale, params.softcap).0;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Scores to what their values count, which is one together with what a sink takes.
+    fn to_shares(scores: &mut [f32], sink: Option<f32>) {
+        let top = largest(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
+        for s in &mut *scores {
+            *s = exp(*s - top);
+        }
+        let scale = 1.0 / (total(scores) + sink.map_or(0.0, |sink| exp(sink - top)));
+        for s in scores {
+            *s *= scale;
+        }
+    }
+}
+
+vectorized! {
+    /// `out += shares·values` of every query for the positions from `at`.
+    fn add_values(out: &mut [f32], shares: &[f32], len: usize, at: usize, values: View) {
+        for (y, shares) in out.chunks_exact_mut(values.cols()).zip(shares.chunks_exact(len)) {
+            let shares = &shares[at..at + values.rows()];
+            let (runs, rest) = y.as_chunks_mut::<LANES>();
+            let done = runs.len() * LANES;
+            for (i, y) in runs.iter_mut().enumerate() {
+                let mut sums = *y;
+                for (j, share) in shares.iter().enumerate() {
+                    let Some(v) = values.row(j)[i * LANES..].first_chunk::<LANES>() else { continue };
+                    for (sum, v) in sums.iter_mut().zip(v) {
+                        *sum += share * v;
+                    }
+                }
+                *y = sums;
+            }
+            for (j, share) in shares.iter().enumerate() {
+                for (y, v) in rest.iter_mut().zip(&values.row(j)[done..]) {
+                    *y += share * v;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::{AttentionParams, Backend, CachedSegment, Heads};
+    use crate::cpu::Cpu;
+    use crate::cpu::path::{PATHS, Path};
+
+    const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 };
+
+    fn noise(n: usize, mut state: u32) -> Vec<f32> {
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| next() + next() + next()).collect()
+    }
+
+    /// What rows of a sequence become that are fed some at a time.
+    fn fed(cpu: &Cpu, qkv: &[f32], pieces: &[usize], window: Option<usize>) -> Vec<f32> {
+        let params = AttentionParams {
+            heads: HEADS,
+            scale: 0.125,
+            window,
+            softcap: None,
+            sinks: Vec::new(),
+            segments: Vec::new(),
+        };
+        let rows: usize = pieces.iter().sum();
+        let mut cache = cpu.zeros(rows + 3, cpu.cache_columns(&HEADS)).expect("memory");
+        let mut all = Vec::new();
+        let mut past = 0;
+        for &len in pieces {
+            let width = HEADS.qkv_dim();
+            let x = cpu.tensor(len, width, &qkv[past * width..(past + len) * width]).expect("memory");
+            let mut y = cpu.zeros(len, HEADS.q_dim()).expect("memory");
+            let segment = CachedSegment { start: 0, len, slot: 2, past };
+            cpu.attention_cached(y.view_mut(), &mut cache, x.view(), &[segment], &params).expect("fits");
+            all.extend(y.buf);
+            past += len;
+        }
+        all
+    }
+
+    #[test]
+    fn keys_and_values_in_eight_bits_stay_near_exact_ones_s4_5() {
+        let rows = 100;
+        let qkv = noise(rows * HEADS.qkv_dim(), 3);
+        for window in [None, Some(37)] {
+            for path in PATHS.iter().map(|row| row.0).filter(|path| path.available()) {
+                let exact = Cpu::with_path(2, path).expect("an available path");
+                let rounded = exact.with_eight_bit_cache(true);
+                assert_eq!(rounded.cache_columns(&HEADS), 2 * 2 * 17);
+                assert_eq!(exact.cache_columns(&HEADS), 2 * 2 * 64);
+                let pieces: Vec<usize> = [60, 4, 3].into_iter().chain([1; 33]).collect();
+                let (wanted, found) = (fed(&exact, &qkv, &pieces, window), fed(&rounded, &qkv, &pieces, window));
+                let size = (wanted.iter().map(|x| f64::from(x * x)).sum::<f64>() / wanted.len() as f64).sqrt();
+                let far = wanted.iter().zip(&found).map(|(a, b)| f64::from(a - b).abs());
+                let most = far.fold(0.0, f64::max) / size;
+                assert!(most > 1e-6 && most < 0.05, "{path:?}, {window:?}: {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_as_beside_others_and_for_any_threads_s4_5() {
+        let qkv = noise(80 * HEADS.qkv_dim(), 5);
+        for path in [Path::Portable, Path::best()] {
+            for cpu in [false, true].map(|eight| Cpu::with_path(1, path).expect("a path").with_eight_bit_cache(eight)) {
+                let alone: Vec<usize> = [50].into_iter().chain([1; 30]).collect();
+                let wanted = fed(&cpu, &qkv, &alone, Some(20));
+                for pieces in [vec![50, 3, 4, 2, 1, 4, 4, 4, 4, 4], vec![50, 4, 4, 4, 4, 4, 4, 4, 2]] {
+                    let cpu = Cpu::with_path(3, path).expect("a path").with_eight_bit_cache(cpu.eight_bit_cache);
+                    let found = fed(&cpu, &qkv, &pieces, Some(20));
+                    assert!(wanted.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{path:?} {pieces:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn heads_without_whole_fours_are_kept_as_they_are() {
+        let cpu = Cpu::new(1).expect("a thread").with_eight_bit_cache(true);
+        assert_eq!(cpu.cache_columns(&Heads { n_heads: 2, n_kv_heads: 1, head_dim: 6 }), 12);
+    }
+}
