@@ -92,7 +92,7 @@ fn a_card_chooses_the_tokens_that_all_logits_would_give() {
 #[test]
 #[ignore = "the second half of the test above it"]
 fn same_choice() {
-    let (be, whole) = (card(true), card(true));
+    let be = card(true);
     let plain = Sampling { temperature: 1.1, seed: 3, ..Sampling::default() };
     for sampling in [
         Sampling { repetition_penalty: 1.4, frequency_penalty: 0.2, presence_penalty: 0.1, ..Sampling::default() },
@@ -101,7 +101,7 @@ fn same_choice() {
         Sampling { top_p: 0.95, frequency_penalty: 0.3, ..plain },
     ] {
         let chosen = answer(&be, &sampling);
-        assert_eq!(chosen, answer_by_hand(&whole, &sampling), "{sampling:?}");
+        assert_eq!(chosen, answer_by_hand(&be, &sampling), "{sampling:?}");
         assert!(chosen.len() == 12, "{chosen:?}");
     }
 }

@@ -91,7 +91,9 @@ impl<'a, B: Backend> Rig<'a, B> {
         if !self.is_narrow {
             return Ok(Field { tensor: self.be.tensor(all_rows, all_cols, &all)?, at });
         }
-        all.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        for x in &mut all {
+            *x = half::bf16::from_f32(*x).to_f32();
+        }
         let mut tensor = self.be.activation()?;
         self.be.reshape(&mut tensor, all_rows, all_cols)?;
         self.be.upload(&mut tensor, &all)?;
