@@ -6,7 +6,6 @@
 
 use super::Cpu;
 use super::attention::{Columns, Run, clear_outside, largest, positions_per_task, score, seen, total};
-use super::dots::in_pairs;
 use super::exp::exp;
 use super::gemm::steps;
 use super::panels::Kernel;
@@ -234,7 +233,7 @@ vectorized! {
                 for ((lane, &q), &k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
                     *lane += q * k;
                 }
-                *s = score(in_pairs(&mut lanes), params.scale, params.softcap).0;
+                *s = score(lanes.iter().sum(), params.scale, params.softcap).0;
             }
         }
     }
