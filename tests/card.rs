@@ -142,7 +142,7 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     let card = [
         ("EMULATED_CARDS", "2"),
         ("EMULATED_MEMORY", "13000000"),
-        ("EMULATED_SHRINKS", "100 5990000"),
+        ("EMULATED_SHRINKS", "100 4680000"),
         ("EMULATED_REPORT", &report),
     ];
     let settings = ["adapter.method=qlora", "adapter.rank=4", "training.max_steps=5", "training.micro_batch_size=4"];

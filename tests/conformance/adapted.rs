@@ -7,12 +7,14 @@ use peft_kernels::{
     Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, FourBitKind, Part, Result, Write,
 };
 
+/// Outputs of a module, and the rank of its adapter, where it has one.
+type Sizes = (usize, Option<usize>);
+
 #[derive(Debug)]
 pub(crate) struct Modules {
     rows: usize,
     inputs: usize,
-    /// Outputs of each, and the rank of its adapter, where it has one.
-    modules: Vec<(usize, Option<usize>)>,
+    sizes: Vec<Sizes>,
     storage: Storage,
     /// Of the adapters' gradients, those of `a` and those of `b` are wanted.
     trained: (bool, bool),
@@ -24,7 +26,7 @@ pub(crate) struct Modules {
 
 impl Case for Modules {
     fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
-        let &Self { rows, inputs, ref modules, storage, trained, input, held } = self;
+        let &Self { rows, inputs, sizes: ref modules, storage, trained, input, held } = self;
         let numbers = |seed, n: usize| -> Vec<f32> {
             let of = noise(seed, n);
             if held { of.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect() } else { of }
@@ -96,7 +98,7 @@ impl Case for Modules {
 pub(crate) fn modules(held: bool) -> Vec<Modules> {
     let nf4 = Storage::FourBit(FourBitKind::Nf4, true, DType::BF16);
     let bf16 = Storage::Dense(DType::BF16);
-    let sizes: [(usize, usize, &[(usize, Option<usize>)]); 8] = [
+    let all: [(usize, usize, &[Sizes]); 8] = [
         (1, 5, &[(7, Some(2))]),
         (17, 33, &[(65, Some(1))]),
         (40, 65, &[(70, Some(16)), (33, Some(3)), (9, Some(20))]),
@@ -106,24 +108,24 @@ pub(crate) fn modules(held: bool) -> Vec<Modules> {
         (4, 64, &[(30, Some(4)), (30, Some(4))]),
         (130, 96, &[(100, Some(16)), (100, Some(16))]),
     ];
-    let case = |(i, (rows, inputs, modules)): (usize, (usize, usize, &[(usize, Option<usize>)]))| Modules {
+    let case = |(i, (rows, inputs, modules)): (usize, (usize, usize, &[Sizes]))| Modules {
         rows,
         inputs,
-        modules: modules.to_vec(),
+        sizes: modules.to_vec(),
         storage: if i % 2 == 0 { bf16 } else { nf4 },
         trained: [(true, true), (true, true), (false, true), (true, false)][i % 4],
         input: i != 7,
         held,
     };
-    sizes.into_iter().enumerate().map(case).collect()
+    all.into_iter().enumerate().map(case).collect()
 }
 
 /// More than one block in every direction.
 pub(crate) fn large() -> Vec<Modules> {
-    let case = |rows, inputs, modules: &[(usize, Option<usize>)]| Modules {
+    let case = |rows, inputs, modules: &[Sizes]| Modules {
         rows,
         inputs,
-        modules: modules.to_vec(),
+        sizes: modules.to_vec(),
         storage: Storage::Dense(DType::BF16),
         trained: (true, true),
         input: true,

@@ -254,7 +254,8 @@ impl Driver {
             for (i, value) in wanted.into_iter().enumerate() {
                 let numbers = (QUARTER / 4) as u64;
                 let to = Arg::Address(at + (i * QUARTER) as u64);
-                let args = [to, Arg::Long(numbers), Arg::Long(1), Arg::Long(numbers), Arg::Single(value)];
+                let (stride, is_narrow) = (Arg::Long(numbers), Arg::Word(0));
+                let args = [to, stride, is_narrow, Arg::Long(1), Arg::Long(numbers), Arg::Single(value)];
                 self.launch("fill_window", 1, 256, &args)?;
             }
             let mut bytes = [0; 4 * QUARTER];

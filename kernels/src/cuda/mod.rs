@@ -9,6 +9,7 @@
 //! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
+//! | `windows.rs` | what is done to every row: copies, norms, scales |
 //! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
 //!
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
@@ -35,6 +36,7 @@ pub mod shipped;
 mod skinny;
 mod weight;
 mod wgmma;
+mod windows;
 
 use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
@@ -47,13 +49,14 @@ use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
-use call::{Call, Place, Placed};
+use call::{Call, Placed};
 use device::{Device, DeviceMemory};
 use memory::Memory;
 use optim::Maps;
 use product::Side;
 use recent::Recent;
 use std::sync::Arc;
+use windows::{blocks_of, is_short};
 
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
 const THREADS: u32 = 256;
@@ -117,51 +120,6 @@ impl<D: Device> Cuda<D> {
     fn small<T: memory::Number>(&self, op: &'static str, data: &[T]) -> Result<Arc<Memory<D>>> {
         self.recent.holding(&self.device, op, memory::to_bytes(data))
     }
-
-    /// `y (=|+=) x`, of `rows` rows.
-    fn copy_rows(&self, y: Place, x: Place, rows: usize, cols: usize, write: Write) -> Result<()> {
-        self.call("copy_window").either(&y).either(&x).sizes([rows, cols]).write(write).pieces(rows, cols)
-    }
-
-    /// Norm of `x`, or of `x` and `branch` together, whose sum goes to the place beside it.
-    fn norm(
-        &self,
-        y: Place,
-        rstd: &Tensor<Self>,
-        x: Place,
-        branch: Option<(Place, Place)>,
-        w: &Tensor<Self>,
-        params: NormParams,
-    ) -> Result<()> {
-        let kernel = if is_short(w.cols()) { "rms_norm_short" } else { "rms_norm" };
-        let call = self.call(kernel).either(&y).whole(rstd);
-        let call = match &branch {
-            Some((sum, branch)) => call.either(sum).either(&x).either(branch),
-            None => call.neither().either(&x).neither(),
-        };
-        let call = call.whole(w).sizes([rstd.rows(), rstd.cols(), w.cols()]).numbers([params.eps, params.offset]);
-        call.flag(branch.is_some()).blocks(blocks_of(rstd.len(), w.cols()))
-    }
-
-    fn fill_rows(&self, y: Place, rows: usize, cols: usize, value: f32) -> Result<()> {
-        self.call("fill_window").either(&y).sizes([rows, cols]).number(value).pieces(rows, cols)
-    }
-
-    /// `s` has a number a row, or a number a column.
-    fn scale_lines(&self, y: &Out<Self>, x: &In<Self>, s: &Tensor<Self>, by_row: bool, write: Write) -> Result<()> {
-        let call = self.call("scale_lines").either(y).either(x).whole(s).sizes([x.at.rows, x.at.cols]);
-        call.flag(by_row).write(write).pieces(x.at.rows, x.at.cols)
-    }
-}
-
-/// Whether a warp has a group of so many columns, and not a block.
-fn is_short(columns: usize) -> bool {
-    columns <= 1024
-}
-
-/// Blocks for so many groups.
-fn blocks_of(groups: usize, columns: usize) -> usize {
-    if is_short(columns) { groups.div_ceil(THREADS as usize / 32) } else { groups }
 }
 
 /// `(rows, cols)` of a matrix.

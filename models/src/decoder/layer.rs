@@ -103,7 +103,7 @@ impl<B: Backend> LayerScratch<B> {
         let e = || be.activation();
         Ok(Self {
             normed: e()?,
-            again: e()?,
+            again: be.zeros(0, 0)?,
             wide: e()?,
             scaled: e()?,
             dnormed: e()?,
