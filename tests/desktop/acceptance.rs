@@ -275,7 +275,7 @@ fn a_live_run_shows_where_it_is_and_pauses_and_goes_on_s4_5_1_s4_5_2_s4_5_3_s4_1
 #[test]
 fn a_run_that_goes_wrong_says_so_and_what_to_do_s4_5_4_s4_6_1() {
     let mut window = Window::new([1280.0, 1000.0]);
-    let id = begun(&mut window, 200, |config| config.training.learning_rate = Some(0.3));
+    let id = begun(&mut window, 200, |config| config.training.learning_rate = Some(3.0));
     window.until("it pauses by itself", |window| status(window, &id) == Some(Status::Paused));
     window.until("it is told", |window| {
         window.state().data.stories.get(&id).is_some_and(|story| !story.findings.is_empty())

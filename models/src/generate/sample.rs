@@ -309,8 +309,8 @@ mod tests {
             Sampling::default(),
             Sampling { top_k: 1, ..plain },
             Sampling { top_k: 40, top_p: 0.9, ..plain },
-            Sampling { top_k: 63, min_p: 0.02, ..plain },
-            Sampling { min_p: 0.3, ..plain },
+            Sampling { top_k: 50, min_p: 0.02, ..plain },
+            Sampling { min_p: 0.9, ..plain },
         ];
         for (sampling, size) in narrow.into_iter().flat_map(|s| [5, 64, 3000].map(|size| (s, size))) {
             assert!(sampling.is_narrow());

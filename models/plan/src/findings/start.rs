@@ -66,7 +66,7 @@ impl Start {
         }
         self.told = true;
         let message = format!(
-            "The run begins no better than guessing, with gradients of norm {norm:.0} where a few are usual: the weights or the              adapter that it starts from seem to have exploded"
+            "The run begins no better than guessing, with gradients of norm {norm:.0} where a few are usual: the weights or the adapter that it starts from seem to have exploded"
         );
         Some(
             Finding::new(FindingKind::Start, "PS-TRAIN-006", step.step, message)
