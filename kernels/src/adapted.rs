@@ -70,6 +70,26 @@ pub(crate) fn forward<B: Backend>(be: &B, mut y: Out<B>, x: In<B>, parts: &mut [
     Ok(())
 }
 
+/// `db += s·dyᵀ·xa`, `dxa = s·dy·b`, `da += dxaᵀ·x` of one adapter, by [`Backend::gemm`].
+pub(crate) fn gradients<B: Backend>(
+    be: &B,
+    adapter: &mut AdapterGradient<B>,
+    dy: In<B>,
+    x: In<B>,
+    dxa: &mut Tensor<B>,
+) -> Result<()> {
+    let AdapterGradient { b, scaling, xa, da, db, .. } = adapter;
+    if let Some(db) = db {
+        be.gemm(db.view_mut(), Operand::transposed(dy), Operand::plain(xa.view()), *scaling, Write::Add)?;
+    }
+    be.reshape(dxa, dy.at.rows, b.cols())?;
+    be.gemm(dxa.view_mut(), Operand::plain(dy), Operand::plain(b.view()), *scaling, Write::Set)?;
+    if let Some(da) = da {
+        be.gemm(da.view_mut(), Operand::transposed(dxa.view()), Operand::plain(x), 1.0, Write::Add)?;
+    }
+    Ok(())
+}
+
 /// [`Backend::adapted_bwd`] by [`Backend::linear_bwd_input`] and [`Backend::gemm`].
 pub(crate) fn backward<B: Backend>(
     be: &B,
@@ -81,17 +101,8 @@ pub(crate) fn backward<B: Backend>(
 ) -> Result<()> {
     for (i, AdaptedGradient { columns, w, adapter }) in parts.iter_mut().enumerate() {
         let dy = dy.cols(columns.clone());
-        if let Some(AdapterGradient { b, scaling, xa, da, db, .. }) = adapter {
-            // db += s·dyᵀ·xa, dxa = s·dy·b, da += dxaᵀ·x
-            if let Some(db) = db {
-                let (dy, xa) = (Operand::transposed(dy), Operand::plain(xa.view()));
-                be.gemm(db.view_mut(), dy, xa, *scaling, Write::Add)?;
-            }
-            be.reshape(dxa, dy.at.rows, b.cols())?;
-            be.gemm(dxa.view_mut(), Operand::plain(dy), Operand::plain(b.view()), *scaling, Write::Set)?;
-            if let Some(da) = da {
-                be.gemm(da.view_mut(), Operand::transposed(dxa.view()), Operand::plain(x), 1.0, Write::Add)?;
-            }
+        if let Some(adapter) = adapter {
+            gradients(be, adapter, dy, x, dxa)?;
         }
         let Some(dx) = &mut dx else { continue };
         let write = if i == 0 { Write::Set } else { Write::Add };

@@ -8,7 +8,7 @@ use super::product::Side;
 use super::product_bf16::{More, TILE, rows_of_panel};
 use super::weight::CudaWeight;
 use super::{Cuda, dims};
-use crate::adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient};
+use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient};
 use crate::backend::{Backend, Operand, Write};
 use crate::error::Result;
 use crate::shapes;
@@ -60,17 +60,8 @@ impl<D: Device> Cuda<D> {
     ) -> Result<()> {
         for (i, AdaptedGradient { columns, w, adapter }) in parts.iter_mut().enumerate() {
             let dy = dy.cols(columns.clone());
-            if let Some(AdapterGradient { b, scaling, xa, da, db, .. }) = adapter {
-                // db += s·dyᵀ·xa, dxa = s·dy·b, da += dxaᵀ·x
-                if let Some(db) = db {
-                    let (dy, xa) = (Operand::transposed(dy), Operand::plain(xa.view()));
-                    self.gemm(db.view_mut(), dy, xa, *scaling, Write::Add)?;
-                }
-                self.reshape(dxa, dy.at.rows, b.cols())?;
-                self.gemm(dxa.view_mut(), Operand::plain(dy), Operand::plain(b.view()), *scaling, Write::Set)?;
-                if let Some(da) = da {
-                    self.gemm(da.view_mut(), Operand::transposed(dxa.view()), Operand::plain(x), 1.0, Write::Add)?;
-                }
+            if let Some(adapter) = adapter {
+                adapted::gradients(self, adapter, dy, x, dxa)?;
             }
             let Some(dx) = &mut dx else { continue };
             let write = if i == 0 { Write::Set } else { Write::Add };

@@ -71,28 +71,14 @@ const ALLOWED_ROUNDED: f64 = 2e-4;
 /// Compare the operations that `be` computes from rounded factors with the reference, on inputs drawn from `seed`.
 pub fn rounded<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
     let mut suite = Suite { be, seed, asked: 0, at_least: ALLOWED_ROUNDED, is_narrow: false, checks: Vec::new() };
-    suite.ask(linear::linear());
-    suite.ask(linear::backward());
-    suite.ask(linear::gemm());
+    suite.ask_products();
     suite.ask(attention::attention());
     suite.ask(attention::backward());
     suite.ask(attention::cached());
     // The same of activations, and what else a pass does with them.
     suite.is_narrow = true;
-    suite.ask(linear::linear());
-    suite.ask(linear::backward());
-    suite.ask(linear::gemm());
-    suite.ask(norm::norm());
-    suite.ask(norm::backward());
-    suite.ask(rope::rope());
-    suite.ask(attention::attention());
-    suite.ask(attention::backward());
-    suite.ask(attention::cached());
-    suite.ask(gated::gated());
-    suite.ask(gated::backward());
-    suite.ask(gated_clamped::gated());
-    suite.ask(gated_clamped::backward());
-    suite.ask(dropout::dropout());
+    suite.ask_products();
+    suite.ask_block();
     suite.ask(columns::columns());
     suite.ask(rows::rows());
     suite.checks
@@ -103,22 +89,10 @@ pub fn run<B: Backend>(be: &B, seed: u64) -> Vec<Check> {
     let mut suite = Suite { be, seed, asked: 0, at_least: 0.0, is_narrow: false, checks: answers::checks(seed) };
     suite.ask(memory::memory());
     suite.ask(memory::copies());
-    suite.ask(linear::linear());
-    suite.ask(linear::backward());
-    suite.ask(linear::gemm());
+    suite.ask_products();
     suite.ask(embed::embed());
     suite.ask(embed::backward());
-    suite.ask(norm::norm());
-    suite.ask(norm::backward());
-    suite.ask(rope::rope());
-    suite.ask(attention::attention());
-    suite.ask(attention::backward());
-    suite.ask(attention::cached());
-    suite.ask(gated::gated());
-    suite.ask(gated::backward());
-    suite.ask(gated_clamped::gated());
-    suite.ask(gated_clamped::backward());
-    suite.ask(dropout::dropout());
+    suite.ask_block();
     suite.ask(dropout::noise());
     suite.ask(columns::columns());
     suite.ask(columns::row_squares());
@@ -147,6 +121,27 @@ struct Suite<'a, B: Backend> {
 }
 
 impl<B: Backend> Suite<'_, B> {
+    fn ask_products(&mut self) {
+        self.ask(linear::linear());
+        self.ask(linear::backward());
+        self.ask(linear::gemm());
+    }
+
+    /// What a block does between its products.
+    fn ask_block(&mut self) {
+        self.ask(norm::norm());
+        self.ask(norm::backward());
+        self.ask(rope::rope());
+        self.ask(attention::attention());
+        self.ask(attention::backward());
+        self.ask(attention::cached());
+        self.ask(gated::gated());
+        self.ask(gated::backward());
+        self.ask(gated_clamped::gated());
+        self.ask(gated_clamped::backward());
+        self.ask(dropout::dropout());
+    }
+
     fn ask(&mut self, cases: Vec<impl Case>) {
         for case in cases {
             self.asked += 1;

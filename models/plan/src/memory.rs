@@ -69,11 +69,10 @@ pub struct Column {
 }
 
 /// Names of the columns that are activations, among those that the blocks have.
-const ACTIVATIONS: [&str; 21] = [
+const ACTIVATIONS: [&str; 20] = [
     "qkv",
     "attended",
     "normed",
-    "middle_normed",
     "raw",
     "projected",
     "down",
