@@ -229,6 +229,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn activation(&self) -> Result<Tensor<Self>> {
         self.zeros(0, 0)
     }
+    /// The same for what is not kept from a forward pass to the backward pass, and for gradients: there is one of each
+    /// for all blocks, so that a device may hold it in f32 all the same.
+    fn lent(&self) -> Result<Tensor<Self>> {
+        self.activation()
+    }
     /// Overwrite `t` with `rows * cols` numbers.
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
     /// The numbers of `t`, row-major.

@@ -1,4 +1,4 @@
-//! Windows of matrices in ordinary memory, for the backends whose buffer is a `Vec<f32>`.
+//! Windows of matrices in ordinary memory, of f32 or of what else a backend keeps there.
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -6,20 +6,26 @@ use crate::tensor::{In, Out, Tensor, Window};
 use std::ops::Range;
 
 /// A window to read.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct View<'a, T = f32> {
     /// From the first element of the window to its last.
-    data: &'a [f32],
+    data: &'a [T],
     stride: usize,
     rows: usize,
     cols: usize,
 }
 
+#[expect(clippy::expl_impl_clone_on_copy, reason = "a derive would ask for `T: Copy`")]
+impl<T> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for View<'_, T> {}
+
 impl<'a> View<'a> {
     /// A window of a tensor.
     pub(crate) fn of<B: Backend<Buf = Vec<f32>>>(x: In<'a, B>) -> Self {
-        let stride = x.tensor.cols();
-        Self { data: &x.tensor.buf[span(&x.at, stride)], stride, rows: x.at.rows, cols: x.at.cols }
+        Self::window(&x.tensor.buf, x.tensor.cols(), &x.at)
     }
 
     /// A whole tensor.
@@ -27,8 +33,20 @@ impl<'a> View<'a> {
         Self::of(t.view())
     }
 
+    /// Element `(i, j)`.
+    pub(crate) fn at(&self, i: usize, j: usize) -> f32 {
+        self.row(i)[j]
+    }
+}
+
+impl<'a, T> View<'a, T> {
+    /// A window of `data`, whose rows have `stride` elements.
+    pub(crate) fn window(data: &'a [T], stride: usize, at: &Window) -> Self {
+        Self { data: &data[span(at, stride)], stride, rows: at.rows, cols: at.cols }
+    }
+
     /// `data` as `[rows, cols]`.
-    pub(crate) fn dense(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn dense(data: &'a [T], rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "a dense view covers its slice");
         Self { data, stride: cols, rows, cols }
     }
@@ -44,7 +62,7 @@ impl<'a> View<'a> {
     }
 
     /// Row `i`.
-    pub(crate) fn row(&self, i: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows, "row {i} of {}", self.rows);
         &self.data[i * self.stride..][..self.cols]
     }
@@ -66,16 +84,11 @@ impl<'a> View<'a> {
         };
         Self { data, rows, ..*self }
     }
-
-    /// Element `(i, j)`.
-    pub(crate) fn at(&self, i: usize, j: usize) -> f32 {
-        self.row(i)[j]
-    }
 }
 
 /// A window to write.
-pub(crate) struct ViewMut<'a> {
-    data: &'a mut [f32],
+pub(crate) struct ViewMut<'a, T = f32> {
+    data: &'a mut [T],
     stride: usize,
     rows: usize,
     cols: usize,
@@ -86,16 +99,23 @@ impl<'a> ViewMut<'a> {
     #[expect(clippy::needless_pass_by_value, reason = "it is the exclusive borrow that moves")]
     pub(crate) fn of<B: Backend<Buf = Vec<f32>>>(y: Out<'a, B>) -> Self {
         let stride = y.tensor.cols();
-        Self { data: &mut y.tensor.buf[span(&y.at, stride)], stride, rows: y.at.rows, cols: y.at.cols }
+        Self::window(&mut y.tensor.buf, stride, &y.at)
     }
 
     /// A whole tensor.
     pub(crate) fn whole<B: Backend<Buf = Vec<f32>>>(t: &'a mut Tensor<B>) -> Self {
         Self::of(t.view_mut())
     }
+}
+
+impl<'a, T> ViewMut<'a, T> {
+    /// A window of `data`, whose rows have `stride` elements.
+    pub(crate) fn window(data: &'a mut [T], stride: usize, at: &Window) -> Self {
+        Self { data: &mut data[span(at, stride)], stride, rows: at.rows, cols: at.cols }
+    }
 
     /// `data` as `[rows, cols]`.
-    pub(crate) fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+    pub(crate) fn dense(data: &'a mut [T], rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "a dense view covers its slice");
         Self { data, stride: cols, rows, cols }
     }
@@ -111,13 +131,13 @@ impl<'a> ViewMut<'a> {
     }
 
     /// Row `i`.
-    pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
+    pub(crate) fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows, "row {i} of {}", self.rows);
         &mut self.data[i * self.stride..][..self.cols]
     }
 
     /// Every row in turn. A window without columns has no rows to give.
-    pub(crate) fn into_rows(self) -> impl ExactSizeIterator<Item = &'a mut [f32]> {
+    pub(crate) fn into_rows(self) -> impl ExactSizeIterator<Item = &'a mut [T]> {
         let cols = self.cols;
         self.data.chunks_mut(self.stride.max(1)).map(move |row| &mut row[..cols])
     }
@@ -142,17 +162,16 @@ impl<'a> ViewMut<'a> {
     }
 
     /// Blocks of at most `step` rows, each with the number of its first row.
-    pub(crate) fn blocks(self, step: usize) -> Vec<(usize, ViewMut<'a>)> {
+    pub(crate) fn blocks(self, step: usize) -> Vec<(usize, ViewMut<'a, T>)> {
         let Self { data, stride, rows, cols } = self;
         let firsts = (0..rows).step_by(step);
-        let block = |(data, first): (&'a mut [f32], usize)| {
-            (first, ViewMut { data, stride, rows: step.min(rows - first), cols })
-        };
+        let block =
+            |(data, first): (&'a mut [T], usize)| (first, ViewMut { data, stride, rows: step.min(rows - first), cols });
         data.chunks_mut((step * stride).max(1)).zip(firsts).map(block).collect()
     }
 
     /// Tiles of at most `col_step` columns for each of the row ranges, which ascend without overlap.
-    pub(crate) fn tiles(self, ranges: impl IntoIterator<Item = Range<usize>>, col_step: usize) -> Vec<Tile<'a>> {
+    pub(crate) fn tiles(self, ranges: impl IntoIterator<Item = Range<usize>>, col_step: usize) -> Vec<Tile<'a, T>> {
         let n_cols = self.cols;
         let mut rows = self.into_rows().enumerate().peekable();
         let mut tiles = Vec::new();
@@ -172,24 +191,24 @@ impl<'a> ViewMut<'a> {
     }
 
     /// Written to the end: from here on it is read.
-    pub(crate) fn into_view(self) -> View<'a> {
+    pub(crate) fn into_view(self) -> View<'a, T> {
         View { data: self.data, stride: self.stride, rows: self.rows, cols: self.cols }
     }
 
     /// The same window for a shorter time.
-    pub(crate) fn reborrow(&mut self) -> ViewMut<'_> {
+    pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
         ViewMut { data: self.data, stride: self.stride, rows: self.rows, cols: self.cols }
     }
 }
 
 /// A rectangle of a matrix that one task writes.
-pub(crate) struct Tile<'a> {
+pub(crate) struct Tile<'a, T = f32> {
     /// Its first row.
     pub(crate) row: usize,
     /// Its first column.
     pub(crate) col: usize,
     /// What it covers of each row.
-    pub(crate) rows: Vec<&'a mut [f32]>,
+    pub(crate) rows: Vec<&'a mut [T]>,
 }
 
 /// The elements from the first of the window to its last.
@@ -202,12 +221,12 @@ fn span(at: &Window, stride: usize) -> Range<usize> {
 }
 
 /// `rows * cols` zeros, or [`Error::OutOfMemory`].
-pub(crate) fn zeros(op: &'static str, rows: usize, cols: usize) -> Result<Vec<f32>> {
+pub(crate) fn zeros<T: Clone + Default>(op: &'static str, rows: usize, cols: usize) -> Result<Vec<T>> {
     let count = rows.saturating_mul(cols);
     let mut data = Vec::new();
     if data.try_reserve_exact(count).is_err() {
-        return Err(Error::OutOfMemory { op, bytes: count.saturating_mul(size_of::<f32>()) });
+        return Err(Error::OutOfMemory { op, bytes: count.saturating_mul(size_of::<T>()) });
     }
-    data.resize(count, 0.0);
+    data.resize(count, T::default());
     Ok(data)
 }

@@ -298,7 +298,7 @@ fn blocks_for_answers(whole: Whole, build_seconds: f64) -> usize {
 /// What one more token of a few answers takes, through all `layers` of the model, of which `blocks` are here.
 fn answers<B: Backend>(decoder: &mut Decoder<B>, blocks: usize, layers: usize) -> Result<f64> {
     decoder.prepare().map_err(device)?;
-    let mut acts = decoder.activations(true).map_err(device)?;
+    let mut acts = decoder.answering_activations().map_err(device)?;
     let vocabulary = decoder.spec.vocab_size as u32;
     let length = ANSWER_PROMPT.min(decoder.spec.max_positions as u32 / 2).max(1);
     let prompt = |n: u32| Prompt { ids: (0..length).map(|i| (i * 131 + n) % vocabulary).collect(), adapter: true };

@@ -1,8 +1,9 @@
-//! Activations in bfloat16 on the emulated GPU: every operation that a pass gives them to computes from them what the
+//! Activations in bfloat16 on the emulated GPU and on the processor: every operation that a pass gives them to computes from them what the
 //! reference computes from the same numbers, and rounds it once; one that does not know them refuses them (issue 8).
 
-use crate::harness::{Case, Field, in_activations, nmse, noise};
+use crate::harness::{Case, Field, in_activations, nmse, noise, same_bits};
 use crate::{adapted, attention, columns, dropout, gated, gated_clamped, linear, norm, rope, rows};
+use peft_kernels::cpu::{Cpu, Factors, Path};
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::reference::Reference;
 use peft_kernels::{Backend, Error, Matrix, Write};
@@ -17,14 +18,14 @@ const OF_ATTENTION: f64 = 1.1e-4;
 /// A gradient of an adapter comes from products of rounded factors, and is rounded again.
 const OF_ADAPTERS: f64 = 5e-5;
 
-fn near<C: Case>(be: &Cuda<Emulated>, tolerance: f64, cases: impl IntoIterator<Item = C>) {
+fn near<B: Backend, C: Case>(be: &B, tolerance: f64, cases: impl IntoIterator<Item = C>) {
     for case in cases {
         let run = || (case.run(&Reference).expect("the reference runs"), case.run(be), case.run(be));
         let (expected, got, again) = in_activations(run);
         let (got, again) = (got.unwrap_or_else(|e| panic!("{case:?}: {e}")), again.expect("as before"));
         for (((name, want), (_, got)), (_, again)) in expected.iter().zip(&got).zip(&again) {
             let error = nmse(got, want);
-            assert!(error <= tolerance, "{case:?}: {name} has an error of {error:e}");
+            assert!(error <= tolerance, "{case:?} on {}: {name} has an error of {error:e}", be.fingerprint());
             assert!(got.iter().map(|x| x.to_bits()).eq(again.iter().map(|x| x.to_bits())), "{case:?}: {name}");
         }
     }
@@ -118,4 +119,60 @@ fn an_operation_that_reads_f32_refuses_activations() {
         let refused = be.noise(y.view_mut(), &[1.0; 3], 1, 1);
         assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
     });
+}
+
+/// The same of every path of the processor; attention rounds its weights as well.
+#[test]
+fn activations_in_bfloat16_conform_on_every_path_of_the_processor() {
+    const OF_SCORES: f64 = 4e-4;
+    for path in [Path::Amx, Path::Avx512Bf16, Path::Avx512, Path::Avx2, Path::Portable, Path::ModelledTiles] {
+        let be = match Cpu::with_path(2, path) {
+            Ok(be) => be.with_factors(Factors::Bf16),
+            Err(Error::Unavailable { .. }) => continue,
+            Err(e) => panic!("{e}"),
+        };
+        let step = if [Path::best(), Path::ModelledTiles].contains(&path) { 1 } else { 3 };
+        near(&be, ROUNDED, some(norm::norm(), 0, step));
+        near(&be, ROUNDED, some(norm::of_sums(), 0, step));
+        near(&be, ROUNDED, some(rope::rope(), 0, step));
+        near(&be, ROUNDED, some(gated::gated(), 0, step));
+        near(&be, ROUNDED, some(gated_clamped::gated(), 0, step));
+        near(&be, ROUNDED, some(columns::columns(), 0, step));
+        near(&be, ROUNDED, some(rows::rows(), 0, step));
+        near(&be, ROUNDED, some(dropout::dropout(), 0, step));
+        near(&be, OF_PRODUCTS, some(linear::linear(), 0, step));
+        near(&be, OF_PRODUCTS, some(linear::gemm(), 0, step));
+        near(&be, OF_PRODUCTS, some(linear::long_sums(), 0, step));
+        near(&be, OF_ADAPTERS, some(adapted::modules(true), 0, step));
+        near(&be, OF_SCORES, some(attention::attention(), 0, step));
+        near(&be, OF_SCORES, some(attention::cached(), 0, step));
+        if step == 1 {
+            near(&be, OF_PRODUCTS, linear::large());
+            near(&be, OF_ADAPTERS, adapted::large());
+        }
+    }
+}
+
+/// What is kept in half the memory is read as what it is: threads change nothing, and what reads f32 alone says so.
+#[test]
+fn activations_of_the_processor_do_not_depend_on_its_threads_and_are_refused_where_f32_is_read() {
+    let [one, more] = [1, 3].map(|n| Cpu::new(n).expect("a processor").with_factors(Factors::Bf16));
+    in_activations(|| {
+        same_bits(&one, &more, &linear::linear());
+        same_bits(&one, &more, &adapted::modules(true));
+        same_bits(&one, &more, &norm::norm());
+        same_bits(&one, &more, &attention::attention());
+        let mut y = Field::output(&one, 3, 8, Write::Set);
+        let refused = one.noise(y.view_mut(), &[1.0; 3], 1, 1);
+        assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
+    });
+    let mut kept = one.activation().expect("nothing yet");
+    one.reshape(&mut kept, 40, 30).expect("memory");
+    assert_eq!(kept.buf.bytes(), 2400);
+    let numbers = noise(7, 1200);
+    one.upload(&mut kept, &numbers).expect("as many");
+    let rounded: Vec<f32> = numbers.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+    assert_eq!(one.download(&kept).expect("as many"), rounded);
+    let exact = Cpu::new(1).expect("a processor").activation().expect("nothing yet");
+    assert_eq!(exact.buf.bytes(), 0);
 }

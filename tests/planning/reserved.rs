@@ -1,11 +1,11 @@
 //! The buffers of a pass are exactly those of the memory plan's table (B3).
 
-use peft_kernels::cpu::Cpu;
+use peft_kernels::cpu::{Cpu, Factors};
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Batch, BuildOptions, build};
-use peft_plan::TargetModules;
-use peft_plan::memory::{Rows, layout};
+use peft_plan::memory::{Rows, layout, unread};
+use peft_plan::{Arithmetic, Method, ModelFacts, TargetModules, Targets};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -54,8 +54,13 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity").join(name);
         (name.to_owned(), Checkpoint::open(&dir).expect("a fixture"))
     });
-    let be = Cpu::new(2).expect("threads");
-    for (family, checkpoint) in blank.into_iter().chain(stored) {
+    let exact = Cpu::new(2).expect("threads");
+    let models: Vec<(String, Checkpoint)> = blank.into_iter().chain(stored).collect();
+    let kinds = [(Arithmetic::F32, exact.clone()), (Arithmetic::Bf16, exact.with_factors(Factors::Bf16))];
+    for ((family, checkpoint), (arithmetic, be)) in
+        models.iter().flat_map(|model| kinds.iter().map(move |k| (model, k)))
+    {
+        let arithmetic = *arithmetic;
         for (dora, dropout, full, sets) in [
             (false, 0.0, false, usize::MAX),
             (false, 0.1, false, 1),
@@ -78,17 +83,19 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
             };
             let source = AdapterSource::Fresh { spec, seed: 1 };
             let options = BuildOptions { full, quantize: None, adapter: (!full).then_some(source), trainable: true };
-            let mut decoder = build(&be, &checkpoint, &options).expect("built");
+            let mut decoder = build(be, checkpoint, &options).expect("built");
             let layout = layout(&decoder.spec, &decoder.adapters());
             let rows = Rows { train: 40, score: 64 };
             let sets = sets.min(decoder.layers.len());
             let mut acts = decoder.activations_in(sets).expect("empty");
-            acts.reserve(&be, &layout, rows).expect("reserved");
-            let planned = layout.activation_bytes(rows, sets) + layout.stream_bytes(rows) + layout.working_bytes(rows);
+            acts.reserve(be, &layout, rows).expect("reserved");
+            let planned = layout.activation_bytes(rows, sets, arithmetic)
+                + layout.stream_bytes(rows)
+                + layout.working_bytes(rows);
             let held = |acts: &mut peft_models::decoder::Activations<Cpu>| -> u64 {
-                acts.tensors().iter().map(|t| t.buf.capacity() as u64 * 4).sum()
+                acts.tensors().iter().map(|t| t.buf.bytes() as u64).sum()
             };
-            let what = format!("{family} dora={dora} dropout={dropout} full={full} sets={sets}");
+            let what = format!("{family} {arithmetic:?} dora={dora} dropout={dropout} full={full} sets={sets}");
             assert_eq!(held(&mut acts), planned, "{what}: reserved");
             decoder.train_pass(&mut acts, &batch(&[25, 15]), 1.0, (1, 1)).expect("a pass");
             decoder.score(&mut acts, &batch(&[30, 34]), true).expect("scored");
@@ -98,4 +105,24 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
             assert!(more <= 4 * 4 * 96, "{what}: {more} bytes that nobody planned");
         }
     }
+}
+
+/// Of an embedding that is not the head as well, the rows of the tokens that there are, and what the system reads around.
+#[test]
+fn an_embedding_is_planned_for_as_far_as_tokens_reach_b3() {
+    let mut config = shape("llama", "LlamaForCausalLM");
+    config["tie_word_embeddings"] = json!(false);
+    let spec = Checkpoint::blank(config).expect("a model").spec().clone();
+    let row = 4096;
+    let model = ModelFacts { embedding_bytes: 96 * row, ..ModelFacts::default() };
+    let none = Targets::all(&spec);
+    let of = |method, targets: &Targets, tokens| unread(&spec, &model, method, targets, tokens);
+    assert_eq!(of(Method::Lora, &none, 0), 96 * row);
+    for tokens in 1..10 {
+        let read = 96 * row - of(Method::Qlora, &none, tokens);
+        assert!(read >= (tokens * row).min(96 * row), "{tokens} tokens read {read} bytes");
+    }
+    assert_eq!(of(Method::Lora, &none, u64::MAX), 0);
+    assert_eq!(of(Method::Full, &none, 0), 0, "it is converted whole");
+    assert_eq!(of(Method::Lora, &Targets { saved: 1, ..none.clone() }, 0), 0, "it may be trained");
 }

@@ -70,6 +70,7 @@ impl Described {
         let sizes = ModelFacts {
             stored_bytes: self.weight_bytes,
             linear_bytes: linear * self.dense_bytes,
+            embedding_bytes: 0,
             tokenizer_bytes: TOKENIZER_BYTES,
         };
         let (weight_bytes, quantising_bytes) = memory::weights(spec, &sizes, self.stored_in_4bit, method, true);
@@ -81,6 +82,7 @@ impl Described {
         };
         let facts = MemoryFacts {
             weight_bytes,
+            unread_bytes: 0,
             quantising_bytes,
             trainable: trained.parameters,
             moment_bytes: trained.moment_bytes,

@@ -240,6 +240,7 @@ pub fn profiles_here(context: &Context, config: Option<RunConfig>) -> Result<(Ve
     let sizes = ModelFacts {
         stored_bytes: model.stored_bytes,
         linear_bytes: linear * spec.layers.len() as u64 * 2,
+        embedding_bytes: 0,
         tokenizer_bytes: model.tokenizer_bytes,
     };
     let calibration = on_reference(context, &spec)?;

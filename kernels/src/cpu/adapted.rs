@@ -4,9 +4,12 @@ use super::Cpu;
 use super::few;
 use super::gemm::{Epilogue, Narrow, Wide, products};
 use super::int8::MOST_ROWS;
+use super::linear::few_rows;
+use super::numbers::{slice, whole, whole_mut};
 use super::panels::{Kernel, Side};
 use super::pool::Scratch;
 use super::rank::{Both, Left, Sum, rank_sums};
+use super::sink::Sink;
 use super::source::Source;
 use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient};
 use crate::backend::{Backend, Part, Write};
@@ -24,13 +27,11 @@ fn is_blocked(rows: usize, sizes: impl IntoIterator<Item = usize>) -> bool {
 pub(super) fn linears(cpu: &Cpu, mut y: Out<Cpu>, x: In<Cpu>, parts: &[Part<Cpu>]) -> Result<()> {
     shapes::linears(&y, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), part.bias)))?;
     let few = parts.iter().map(|part| {
-        let bias = part.bias.map(|bias| bias.buf.as_slice());
-        let epilogue = Epilogue { bias, ..Epilogue::plain(Write::Set) };
-        few::Part { columns: part.columns.clone(), w: Source::of(part.w), epilogue }
+        let epilogue = Epilogue { bias: part.bias.map(slice).transpose()?, ..Epilogue::plain(Write::Set) };
+        Ok(few::Part { columns: part.columns.clone(), w: Source::of(part.w), epilogue })
     });
-    let few: Vec<few::Part> = few.collect();
-    let window = ViewMut::of(y.by_ref());
-    if few::products(&cpu.pool, cpu.isa, cpu.few(), window, View::of(x), &few).is_some() {
+    let few = few.collect::<Result<Vec<few::Part>>>()?;
+    if few_rows(cpu, cpu.few(), Sink::of(y.by_ref()), Source::window(x), &few).is_some() {
         for Part { columns, w, bias } in parts {
             cpu.linear(y.by_ref().cols(columns.clone()), x, *w, *bias, Write::Set)?;
         }
@@ -58,23 +59,23 @@ pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<C
             cpu.reshape(xa, x.at.rows, a.rows())?;
             narrows.push(Narrow {
                 of: 0..k,
-                first: Side::of(Source::Dense(View::whole(a)), true),
+                first: Side::of(Source::window(a.view()), true),
                 alpha: 1.0,
-                out: ViewMut::whole(xa),
+                out: whole_mut(xa)?,
                 scale: *scaling,
-                second: Side::of(Source::Dense(View::whole(b)), true),
+                second: Side::of(Source::window(b.view()), true),
             });
         }
         wides.push(Wide {
             of: 0..k,
             w: Side::of(Source::of(part.w), true),
             columns: part.columns.clone(),
-            bias: part.bias.map(|bias| bias.buf.as_slice()),
+            bias: part.bias.map(slice).transpose()?,
             narrow: first..narrows.len(),
         });
     }
-    let left = Side::of(Source::Dense(View::of(x)), false);
-    products(&cpu.pool, cpu.kernel(), Some(ViewMut::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
+    let left = Side::of(Source::window(x), false);
+    products(&cpu.pool, cpu.kernel(), Some(Sink::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
     Ok(())
 }
 
@@ -110,11 +111,11 @@ pub(super) fn backward(
         .zip(&mut inner)
         .map(|((columns, AdapterGradient { a, b, scaling, .. }), inner)| Narrow {
             of: columns,
-            first: Side::of(Source::Dense(View::whole(b)), false),
+            first: Side::of(Source::window(b.view()), false),
             alpha: *scaling,
             out: ViewMut::dense(inner, rows, a.rows()),
             scale: 1.0,
-            second: Side::of(Source::Dense(View::whole(a)), false),
+            second: Side::of(Source::window(a.view()), false),
         })
         .collect();
     let last = parts.len() - 1;
@@ -128,11 +129,10 @@ pub(super) fn backward(
         })
         .collect();
     let kernel = cpu.kernel();
-    let left = Side::of(Source::Dense(View::of(dy)), false);
-    products(&cpu.pool, kernel, dx.map(ViewMut::of), left, &wides, &mut narrows, 1.0, Write::Set);
+    let left = Side::of(Source::window(dy), false);
+    products(&cpu.pool, kernel, dx.map(Sink::of), left, &wides, &mut narrows, 1.0, Write::Set);
     drop((wides, narrows));
-    gradients(cpu, kernel, dy, x, parts, &inner);
-    Ok(())
+    gradients(cpu, kernel, dy, x, parts, &inner)
 }
 
 /// `da += dxaᵀ·x`, `db += s·dyᵀ·xa`
@@ -143,21 +143,22 @@ fn gradients(
     x: In<Cpu>,
     parts: &mut [AdaptedGradient<Cpu>],
     inner: &[Scratch],
-) {
+) -> Result<()> {
     let (mut lefts, mut of_x, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     let adapters = parts.iter_mut().filter_map(|part| Some((part.columns.clone(), part.adapter.as_mut()?)));
     for ((columns, adapter), inner) in adapters.zip(inner) {
         let AdapterGradient { a, scaling, xa, da, db, .. } = adapter;
         if let Some(da) = da {
-            of_x.push(Sum { left: lefts.len(), alpha: 1.0, out: ViewMut::whole(da), is_turned: false });
+            of_x.push(Sum { left: lefts.len(), alpha: 1.0, out: whole_mut(da)?, is_turned: false });
             lefts.push(Left(View::dense(inner, dy.at.rows, a.rows())));
         }
         if let Some(db) = db {
-            let sum = Sum { left: lefts.len(), alpha: *scaling, out: ViewMut::whole(db), is_turned: true };
-            sums.push(Both { right: View::of(dy.cols(columns)), sums: vec![sum] });
-            lefts.push(Left(View::whole(xa)));
+            let sum = Sum { left: lefts.len(), alpha: *scaling, out: whole_mut(db)?, is_turned: true };
+            sums.push(Both { right: Source::window(dy.cols(columns)), sums: vec![sum] });
+            lefts.push(Left(whole(xa)?));
         }
     }
-    sums.push(Both { right: View::of(x), sums: of_x });
+    sums.push(Both { right: Source::window(x), sums: of_x });
     rank_sums(&cpu.pool, kernel, &lefts, sums);
+    Ok(())
 }

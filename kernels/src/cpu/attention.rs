@@ -7,7 +7,9 @@ use super::exp::{exp, tanh};
 use super::gemm::steps;
 use super::panels::{Kernel, Side};
 use super::pool::Pool;
+use super::simd_dispatch::Isa;
 use super::simd_dispatch::vectorized;
+use super::sink::{Sink, SinkTile};
 use super::source::Source;
 use crate::backend::{AttentionParams, Segment, Write};
 use crate::host::{Tile, View, ViewMut};
@@ -37,12 +39,11 @@ impl Columns {
     }
 
     /// The queries of `rows`, stacked: row `g·n + i` is query head `g` of row `i`.
-    pub(super) fn stack(&self, x: View, col: usize, rows: Range<usize>, out: &mut [f32]) {
+    pub(super) fn stack(&self, isa: Isa, x: Source, col: usize, rows: Range<usize>, out: &mut [f32]) {
         let (n, hd) = (rows.len(), self.head_dim);
         for (i, row) in rows.enumerate() {
-            let heads = x.row(row)[col..col + self.group * hd].chunks_exact(hd);
-            for (g, head) in heads.enumerate() {
-                out[(g * n + i) * hd..][..hd].copy_from_slice(head);
+            for (g, head) in steps(col..col + self.group * hd, hd).enumerate() {
+                x.copy_to(isa, row, head, &mut out[(g * n + i) * hd..][..hd]);
             }
         }
     }
@@ -101,29 +102,29 @@ vectorized! {
 }
 
 /// Zero the rows that belong to no sequence.
-pub(super) fn clear_outside(y: ViewMut, segments: impl Iterator<Item = Range<usize>>) {
+pub(super) fn clear_outside(y: Sink, segments: impl Iterator<Item = Range<usize>>) {
     let mut end = 0;
-    let mut rows = y.into_rows();
+    let mut rows = y.into_rows().into_iter();
     for s in segments {
-        rows.by_ref().take(s.start - end).for_each(|row| row.fill(0.0));
+        rows.by_ref().take(s.start - end).for_each(|mut row| row.clear());
         rows.by_ref().take(s.len()).for_each(drop);
         end = s.end;
     }
-    rows.for_each(|row| row.fill(0.0));
+    rows.for_each(|mut row| row.clear());
 }
 
 /// Forward; rows outside every segment give zeros.
 pub(super) fn attention(
     pool: &Pool,
     kernel: Kernel,
-    mut y: ViewMut,
+    mut y: Sink,
     mut lse: ViewMut,
-    qkv: View,
+    qkv: Source,
     params: &AttentionParams,
 ) {
     let covered = || params.segments.iter().map(|s| s.start..s.start + s.len);
     clear_outside(y.reborrow(), covered());
-    clear_outside(lse.reborrow(), covered());
+    clear_outside(Sink::F32(lse.reborrow()), covered());
     let heads = params.heads;
     let group = heads.n_heads / heads.n_kv_heads;
     let blocks = row_ranges(&params.segments, positions_per_task(params));
@@ -142,18 +143,18 @@ pub(super) fn attention(
 
 /// The queries of one task and everything they may attend to.
 pub(super) struct Run<'a> {
-    pub(super) queries: View<'a>,
+    pub(super) queries: Source<'a>,
     pub(super) rows: Range<usize>,
     /// Position of the first row in its sequence.
     pub(super) first: usize,
-    pub(super) keys: View<'a>,
-    pub(super) values: View<'a>,
+    pub(super) keys: Source<'a>,
+    pub(super) values: Source<'a>,
     pub(super) columns: Columns,
     pub(super) params: &'a AttentionParams,
 }
 
 impl Run<'_> {
-    pub(super) fn attend(&self, pool: &Pool, kernel: Kernel, mut y: Tile, lse: Option<Tile>) {
+    pub(super) fn attend(&self, pool: &Pool, kernel: Kernel, y: SinkTile, lse: Option<Tile>) {
         let isa = kernel.isa;
         let Self { columns, params, first, .. } = self;
         let (n, hd) = (self.rows.len(), columns.head_dim);
@@ -164,8 +165,9 @@ impl Run<'_> {
         let mut b = pool.scratch(kernel.right_len(KEYS, hd).max(kernel.right_len(hd, KEYS)));
         let mut scores = pool.scratch(m * KEYS);
         let mut state = pool.scratch(2 * m);
+        let mut heads = pool.scratch(columns.group * hd);
         let (max, sum) = state.split_at_mut(m);
-        columns.stack(self.queries, columns.at[0], self.rows.clone(), &mut out);
+        columns.stack(isa, self.queries, columns.at[0], self.rows.clone(), &mut out);
         let queries = Side::of(Source::Dense(View::dense(&out, m, hd)), false);
         kernel.left(queries, 0..m, 0..hd, &mut q_panels).pack();
         out.fill(0.0);
@@ -179,7 +181,7 @@ impl Run<'_> {
         }
         for keys in steps(seen(params.window, *first).start..first + n, KEYS) {
             let count = keys.len();
-            kernel.right(Side::of(Source::Dense(self.keys), true), keys.clone(), 0..hd, &mut b).pack();
+            kernel.right(Side::of(self.keys, true), keys.clone(), 0..hd, &mut b).pack();
             product(kernel, &q_panels, &b, m, count, hd, &mut scores, Write::Set);
             for (r, scores) in scores.chunks_exact_mut(count).take(m).enumerate() {
                 let seen = seen(params.window, first + r % n);
@@ -188,16 +190,18 @@ impl Run<'_> {
             }
             let p = Source::Dense(View::dense(&scores[..m * count], m, count));
             kernel.left(Side::of(p, false), 0..m, 0..count, &mut a).pack();
-            let values = Source::Dense(self.values.rows_from(keys.start, count));
+            let values = self.values.rows_from(keys.start, count);
             kernel.right(Side::of(values, false), 0..hd, 0..count, &mut b).pack();
             product(kernel, &a, &b, m, hd, count, &mut out, Write::Add);
         }
-        for (i, y) in y.rows.iter_mut().enumerate() {
-            for (g, y) in y.chunks_exact_mut(hd).enumerate() {
-                let r = g * n + i;
-                let scale = 1.0 / sum[r];
-                y.iter_mut().zip(&out[r * hd..]).for_each(|(y, o)| *y = o * scale);
-            }
+        for (i, y) in y.rows.into_iter().enumerate() {
+            y.write(isa, Write::Set, &mut heads, |y| {
+                for (g, y) in y.chunks_exact_mut(hd).enumerate() {
+                    let r = g * n + i;
+                    let scale = 1.0 / sum[r];
+                    y.iter_mut().zip(&out[r * hd..]).for_each(|(y, o)| *y = o * scale);
+                }
+            });
         }
         for (i, lse) in lse.into_iter().flat_map(|tile| tile.rows).enumerate() {
             for (g, lse) in lse.iter_mut().enumerate() {

@@ -11,17 +11,18 @@ use super::gemm::steps;
 use super::panels::{Kernel, Side};
 use super::pool::Pool;
 use super::simd_dispatch::vectorized;
+use super::sink::{Sink, SinkTile};
 use super::source::Source;
 use crate::backend::{AttentionParams, Segment, Write};
-use crate::host::{Tile, View, ViewMut};
+use crate::host::View;
 use std::ops::Range;
 
 /// What both passes read.
 struct Inputs<'a> {
     pool: &'a Pool,
     kernel: Kernel,
-    qkv: View<'a>,
-    dy: View<'a>,
+    qkv: Source<'a>,
+    dy: Source<'a>,
     /// Log-sum-exp of the scores, `[rows, n_heads]`.
     lse: View<'a>,
     /// `dy·y` of every head, `[rows, n_heads]`.
@@ -33,11 +34,11 @@ struct Inputs<'a> {
 pub(super) fn attention_bwd(
     pool: &Pool,
     kernel: Kernel,
-    mut dqkv: ViewMut,
-    dy: View,
-    y: View,
+    mut dqkv: Sink,
+    dy: Source,
+    y: Source,
     lse: View,
-    qkv: View,
+    qkv: Source,
     params: &AttentionParams,
 ) {
     let heads = params.heads;
@@ -46,8 +47,11 @@ pub(super) fn attention_bwd(
     let mut weighted = pool.scratch(qkv.rows() * heads.n_heads);
     let tasks = weighted.chunks_mut(16 * heads.n_heads).enumerate().collect();
     pool.each(tasks, |(block, out)| {
+        let (mut of_dy, mut of_y) = (pool.scratch(dy.room()), pool.scratch(y.room()));
         for (i, out) in out.chunks_exact_mut(heads.n_heads).enumerate() {
-            row_dots(kernel.isa, out, dy.row(block * 16 + i), y.row(block * 16 + i), hd);
+            let row = block * 16 + i;
+            let (dy, y) = (dy.row(kernel.isa, row, &mut of_dy), y.row(kernel.isa, row, &mut of_y));
+            row_dots(kernel.isa, out, dy, y, hd);
         }
     });
     let weighted = View::dense(&weighted, qkv.rows(), heads.n_heads);
@@ -63,8 +67,8 @@ pub(super) fn attention_bwd(
     let mut tiles = columns.tiles(blocks.iter().map(|b| b.1.clone()), hd).into_iter();
     let mut tasks = Vec::new();
     for (segment, _) in &blocks {
-        let dk: Vec<Tile> = tiles.by_ref().take(n_kv).collect();
-        let dv: Vec<Tile> = tiles.by_ref().take(n_kv).collect();
+        let dk: Vec<SinkTile> = tiles.by_ref().take(n_kv).collect();
+        let dv: Vec<SinkTile> = tiles.by_ref().take(n_kv).collect();
         tasks.extend((0..n_kv).zip(dk).zip(dv).map(|((head, dk), dv)| (*segment, head, dk, dv)));
     }
     pool.each(tasks, |(segment, head, dk, dv)| inputs.keys(segment, head, dk, dv));
@@ -148,7 +152,7 @@ impl Inputs<'_> {
     }
 
     /// `dq` of one block of queries.
-    fn queries(&self, segment: Segment, head: usize, mut dq: Tile) {
+    fn queries(&self, segment: Segment, head: usize, dq: SinkTile) {
         let Self { pool, kernel, qkv, params, .. } = *self;
         let isa = kernel.isa;
         let columns = Columns::of(params, head);
@@ -166,18 +170,18 @@ impl Inputs<'_> {
         let (lse, weighted) = numbers.split_at_mut(m);
         Self::stack_numbers(self.lse, head, columns.group, rows.clone(), lse);
         Self::stack_numbers(self.weighted, head, columns.group, rows.clone(), weighted);
-        columns.stack(qkv, columns.at[0], rows.clone(), &mut sums);
+        columns.stack(isa, qkv, columns.at[0], rows.clone(), &mut sums);
         kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut q_panels).pack();
-        columns.stack(self.dy, columns.at[0], rows, &mut sums);
+        columns.stack(isa, self.dy, columns.at[0], rows, &mut sums);
         kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut dy_panels).pack();
         sums.fill(0.0);
         let of_segment = |col| qkv.rows_from(segment.start, segment.len).columns(col, hd);
         let [all_keys, all_values] = [columns.at[1], columns.at[2]].map(of_segment);
         for keys in steps(seen(params.window, first).start..first + n, KEYS) {
             let count = keys.len();
-            kernel.right(Side::of(Source::Dense(all_keys), true), keys.clone(), 0..hd, &mut b).pack();
+            kernel.right(Side::of(all_keys, true), keys.clone(), 0..hd, &mut b).pack();
             product(kernel, &q_panels, &b, m, count, hd, &mut s, Write::Set);
-            kernel.right(Side::of(Source::Dense(all_values), true), keys.clone(), 0..hd, &mut b).pack();
+            kernel.right(Side::of(all_values, true), keys.clone(), 0..hd, &mut b).pack();
             product(kernel, &dy_panels, &b, m, count, hd, &mut dp, Write::Set);
             for (r, (s, dp)) in s.chunks_exact(count).zip(dp.chunks_exact_mut(count)).take(m).enumerate() {
                 let seen = clamp(seen(params.window, first + r % n), &keys);
@@ -185,19 +189,22 @@ impl Inputs<'_> {
             }
             let ds = Source::Dense(View::dense(&dp[..m * count], m, count));
             kernel.left(Side::of(ds, false), 0..m, 0..count, &mut a).pack();
-            let block = Source::Dense(all_keys.rows_from(keys.start, count));
+            let block = all_keys.rows_from(keys.start, count);
             kernel.right(Side::of(block, false), 0..hd, 0..count, &mut b).pack();
             product(kernel, &a, &b, m, hd, count, &mut sums, Write::Add);
         }
-        for (i, dq) in dq.rows.iter_mut().enumerate() {
-            for (g, dq) in dq.chunks_exact_mut(hd).enumerate() {
-                dq.copy_from_slice(&sums[(g * n + i) * hd..][..hd]);
-            }
+        let mut heads = pool.scratch(columns.group * hd);
+        for (i, dq) in dq.rows.into_iter().enumerate() {
+            dq.write(isa, Write::Set, &mut heads, |dq| {
+                for (g, dq) in dq.chunks_exact_mut(hd).enumerate() {
+                    dq.copy_from_slice(&sums[(g * n + i) * hd..][..hd]);
+                }
+            });
         }
     }
 
     /// `dk`, `dv` of one block of keys.
-    fn keys<'t>(&self, segment: Segment, head: usize, mut dk: Tile<'t>, mut dv: Tile<'t>) {
+    fn keys(&self, segment: Segment, head: usize, dk: SinkTile, dv: SinkTile) {
         let Self { pool, kernel, qkv, params, .. } = *self;
         let isa = kernel.isa;
         let columns = Columns::of(params, head);
@@ -215,7 +222,7 @@ impl Inputs<'_> {
         let mut sums = pool.scratch(2 * count * hd);
         sums.fill(0.0);
         let (dk_sums, dv_sums) = sums.split_at_mut(count * hd);
-        let of_block = |col| Source::Dense(qkv.rows_from(dk.row, count).columns(col, hd));
+        let of_block = |col| qkv.rows_from(dk.row, count).columns(col, hd);
         kernel.left(Side::of(of_block(columns.at[1]), false), 0..count, 0..hd, &mut k_panels).pack();
         kernel.left(Side::of(of_block(columns.at[2]), false), 0..count, 0..hd, &mut v_panels).pack();
         let last = params.window.map_or(segment.len, |window| segment.len.min(first + count - 1 + window));
@@ -226,8 +233,8 @@ impl Inputs<'_> {
             let (lse, weighted) = numbers.split_at_mut(most);
             Self::stack_numbers(self.lse, head, columns.group, rows.clone(), lse);
             Self::stack_numbers(self.weighted, head, columns.group, rows.clone(), weighted);
-            columns.stack(qkv, columns.at[0], rows.clone(), &mut q);
-            columns.stack(self.dy, columns.at[0], rows, &mut dy);
+            columns.stack(isa, qkv, columns.at[0], rows.clone(), &mut q);
+            columns.stack(isa, self.dy, columns.at[0], rows, &mut dy);
             let (q, dy) = (View::dense(&q[..m * hd], m, hd), View::dense(&dy[..m * hd], m, hd));
             let (q, dy) = (Source::Dense(q), Source::Dense(dy));
             kernel.right(Side::of(q, true), 0..m, 0..hd, &mut b).pack();
@@ -250,9 +257,10 @@ impl Inputs<'_> {
                 product(kernel, &a, &b, count, hd, m, sums, Write::Add);
             }
         }
-        for (rows, sums) in [(&mut dk.rows, dk_sums), (&mut dv.rows, dv_sums)] {
-            for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(hd)) {
-                row.copy_from_slice(sums);
+        let mut buffer = pool.scratch(hd);
+        for (rows, sums) in [(dk.rows, dk_sums), (dv.rows, dv_sums)] {
+            for (row, sums) in rows.into_iter().zip(sums.chunks_exact(hd)) {
+                row.write(isa, Write::Set, &mut buffer, |row| row.copy_from_slice(sums));
             }
         }
     }

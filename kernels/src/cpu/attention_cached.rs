@@ -11,8 +11,10 @@ use super::gemm::steps;
 use super::panels::Kernel;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
-use crate::backend::{AttentionParams, CachedSegment, Heads};
-use crate::host::{Tile, View, ViewMut};
+use super::sink::{Sink, SinkTile};
+use super::source::Source;
+use crate::backend::{AttentionParams, CachedSegment, Heads, Write};
+use crate::host::{View, ViewMut};
 use std::ops::Range;
 
 /// Up to this many new rows a cached sequence is attended to without packing.
@@ -54,9 +56,9 @@ fn width(head_dim: usize) -> usize {
 pub(super) fn attention_cached(
     pool: &Pool,
     kernel: Kernel,
-    mut y: ViewMut,
+    mut y: Sink,
     mut cache: ViewMut,
-    qkv: View,
+    qkv: Source,
     segments: &[CachedSegment],
     params: &AttentionParams,
 ) {
@@ -64,9 +66,11 @@ pub(super) fn attention_cached(
     let (group, hd) = (heads.n_heads / heads.n_kv_heads, heads.head_dim);
     let rounded = cache.cols() != 2 * heads.kv_dim();
     clear_outside(y.reborrow(), segments.iter().map(|s| s.start..s.start + s.len));
+    let mut buffer = pool.scratch(qkv.room());
     for s in segments {
         for i in 0..s.len {
-            let (to, new) = (cache.row(s.slot + s.past + i), &qkv.row(s.start + i)[heads.q_dim()..]);
+            let new = &qkv.row(isa, s.start + i, &mut buffer)[heads.q_dim()..];
+            let to = cache.row(s.slot + s.past + i);
             if rounded {
                 for (to, new) in to.chunks_exact_mut(width(hd)).zip(new.chunks_exact(hd)) {
                     round(isa, to, new);
@@ -102,6 +106,7 @@ pub(super) fn attention_cached(
             let (of_keys, of_values) =
                 if rounded { numbers.split_at_mut(len * hd) } else { (&mut [][..], &mut [][..]) };
             let (keys, values) = (keys.rows(isa, 0..len, hd, of_keys), values.rows(isa, 0..len, hd, of_values));
+            let (keys, values) = (Source::Dense(keys), Source::Dense(values));
             let run = Run { queries: qkv, rows, first, keys, values, columns, params };
             return run.attend(pool, kernel, y, None);
         }
@@ -178,8 +183,8 @@ vectorized! {
 fn attend_few(
     pool: &Pool,
     isa: Isa,
-    mut y: Tile,
-    qkv: View,
+    y: SinkTile,
+    qkv: Source,
     (keys, values): (Held, Held),
     first: usize,
     columns: Columns,
@@ -192,7 +197,7 @@ fn attend_few(
     let mut out = pool.scratch(queries * hd);
     let mut scores = pool.scratch(queries * all.len());
     let mut buffer = pool.scratch(RUN * hd);
-    columns.stack(qkv, columns.at[0], y.row..y.row + n, &mut stacked);
+    columns.stack(isa, qkv, columns.at[0], y.row..y.row + n, &mut stacked);
     for run in steps(all.clone(), RUN) {
         let keys = keys.rows(isa, run.clone(), hd, &mut buffer);
         weigh_keys(isa, &mut scores, all.len(), run.start - all.start, &stacked, keys, params);
@@ -211,10 +216,13 @@ fn attend_few(
         let values = values.rows(isa, run.clone(), hd, &mut buffer);
         add_values(isa, &mut out, &scores, all.len(), run.start - all.start, values);
     }
-    for (i, y) in y.rows.iter_mut().enumerate() {
-        for (g, y) in y.chunks_exact_mut(hd).enumerate() {
-            y.copy_from_slice(&out[(g * n + i) * hd..][..hd]);
-        }
+    // Nobody needs the queries any more.
+    for (i, y) in y.rows.into_iter().enumerate() {
+        y.write(isa, Write::Set, &mut stacked, |y| {
+            for (g, y) in y.chunks_exact_mut(hd).enumerate() {
+                y.copy_from_slice(&out[(g * n + i) * hd..][..hd]);
+            }
+        });
     }
 }
 
@@ -315,7 +323,7 @@ mod tests {
             let mut y = cpu.zeros(len, HEADS.q_dim()).expect("memory");
             let segment = CachedSegment { start: 0, len, slot: 2, past };
             cpu.attention_cached(y.view_mut(), &mut cache, x.view(), &[segment], &params).expect("fits");
-            all.extend(y.buf);
+            all.extend(cpu.into_numbers(y).expect("numbers"));
             past += len;
         }
         all

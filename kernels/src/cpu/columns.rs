@@ -4,6 +4,7 @@ use super::dots::dot;
 use super::exp;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
+use super::sink::Sink;
 use super::source::Source;
 use crate::backend::Write;
 use crate::host::{View, ViewMut};
@@ -13,24 +14,46 @@ const COLS: usize = 256;
 /// Elements of one task over a whole tensor.
 const STEP: usize = 1 << 15;
 
-/// `task` on every row of `y`, with its number.
-pub(super) fn each_row(pool: &Pool, y: ViewMut, task: impl Fn(usize, &mut [f32]) + Sync + Send) {
+/// `task` on every row of `y`, which holds what it held before.
+pub(super) fn each_row(pool: &Pool, isa: Isa, y: Sink, task: impl Fn(&mut [f32]) + Sync + Send) {
     let step = rows_per_task(y.cols());
-    pool.each(y.blocks(step), |(first, y)| y.into_rows().enumerate().for_each(|(i, y)| task(first + i, y)));
+    pool.each(y.blocks(step), |(_, y)| {
+        let mut buffer = pool.scratch(y.room());
+        y.into_rows().into_iter().for_each(|y| y.write(isa, Write::Add, &mut buffer, &task));
+    });
+}
+
+/// `task` on every row of `y` and that of `x`, with their number; `y` holds what it held before where it is added to.
+pub(super) fn with_rows(
+    pool: &Pool,
+    isa: Isa,
+    y: Sink,
+    x: Source,
+    write: Write,
+    task: impl Fn(usize, &mut [f32], &[f32]) + Sync + Send,
+) {
+    let step = rows_per_task(y.cols());
+    pool.each(y.blocks(step), |(first, y)| {
+        let (mut to, mut from) = (pool.scratch(y.room()), pool.scratch(x.room()));
+        for (i, y) in y.into_rows().into_iter().enumerate() {
+            let x = x.row(isa, first + i, &mut from);
+            y.write(isa, write, &mut to, |y| task(first + i, y, x));
+        }
+    });
 }
 
 /// `y (=|+=) x`
-pub(super) fn copy(pool: &Pool, y: ViewMut, x: View, write: Write) {
-    each_row(pool, y, |i, y| match write {
-        Write::Set => y.copy_from_slice(x.row(i)),
-        Write::Add => y.iter_mut().zip(x.row(i)).for_each(|(y, x)| *y += x),
+pub(super) fn copy(pool: &Pool, isa: Isa, y: Sink, x: Source, write: Write) {
+    with_rows(pool, isa, y, x, write, |_, y, x| match write {
+        Write::Set => y.copy_from_slice(x),
+        Write::Add => y.iter_mut().zip(x).for_each(|(y, x)| *y += x),
     });
 }
 
 /// `y (=|+=) x∘s`
-pub(super) fn scale_columns(pool: &Pool, y: ViewMut, x: View, s: &[f32], write: Write) {
-    each_row(pool, y, |i, y| {
-        let elements = y.iter_mut().zip(x.row(i)).zip(s);
+pub(super) fn scale_columns(pool: &Pool, isa: Isa, y: Sink, x: Source, s: &[f32], write: Write) {
+    with_rows(pool, isa, y, x, write, |_, y, x| {
+        let elements = y.iter_mut().zip(x).zip(s);
         match write {
             Write::Set => elements.for_each(|((y, x), s)| *y = x * s),
             Write::Add => elements.for_each(|((y, x), s)| *y += x * s),
@@ -44,22 +67,25 @@ fn each_run(pool: &Pool, out: &mut [f32], task: impl Fn(usize, &mut [f32]) + Syn
 }
 
 /// `out[j] += Σ_rows dy[·, j]`
-pub(super) fn sum_rows(pool: &Pool, out: &mut [f32], dy: View) {
+pub(super) fn sum_rows(pool: &Pool, isa: Isa, out: &mut [f32], dy: Source) {
     each_run(pool, out, |col, out| {
-        let mut sums = [0.0; COLS];
+        let (mut sums, mut buffer) = ([0.0; COLS], [0.0; COLS]);
         for i in 0..dy.rows() {
-            sums.iter_mut().zip(&dy.row(i)[col..]).for_each(|(sum, dy)| *sum += dy);
+            let dy = dy.read(isa, i, col..col + out.len(), &mut buffer);
+            sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
         }
         out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
     });
 }
 
 /// `out[j] += Σ_rows a[·, j]·b[·, j]`
-pub(super) fn column_dots(pool: &Pool, out: &mut [f32], a: View, b: View) {
+pub(super) fn column_dots(pool: &Pool, isa: Isa, out: &mut [f32], a: Source, b: Source) {
     each_run(pool, out, |col, out| {
-        let mut sums = [0.0; COLS];
+        let (mut sums, mut of_a, mut of_b) = ([0.0; COLS], [0.0; COLS], [0.0; COLS]);
+        let columns = col..col + out.len();
         for i in 0..a.rows() {
-            let products = a.row(i)[col..].iter().zip(&b.row(i)[col..]);
+            let products =
+                a.read(isa, i, columns.clone(), &mut of_a).iter().zip(b.read(isa, i, columns.clone(), &mut of_b));
             sums.iter_mut().zip(products).for_each(|(sum, (a, b))| *sum += a * b);
         }
         out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);

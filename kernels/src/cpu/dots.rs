@@ -18,8 +18,6 @@ use std::ops::Range;
 pub(super) const MOST_ROWS: usize = 16;
 /// Rows that are multiplied with a row of weights while it is decoded in registers; more of them read it decoded.
 pub(super) const FEW_ROWS: usize = 4;
-/// Weight rows of one task.
-pub(super) const DOTS_PER_TASK: usize = 64;
 /// Independent sums of one dot product.
 const LANES: usize = 64;
 /// Most elements of rows that are gone through without [`dot`], whose other lanes would have nothing to add: those of

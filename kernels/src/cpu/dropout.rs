@@ -2,19 +2,23 @@
 
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
+use super::sink::Sink;
+use super::source::Source;
 use crate::backend::{Dropout, Write};
-use crate::host::{View, ViewMut};
+use crate::host::ViewMut;
 use crate::philox;
 
 /// Uniforms drawn at a time: 64 blocks of four.
 const DRAWS: usize = 256;
 
 /// `y (=|+=) mask∘x / (1 - p)`
-pub(super) fn dropout(pool: &Pool, isa: Isa, y: ViewMut, x: View, params: &Dropout, write: Write) {
+pub(super) fn dropout(pool: &Pool, isa: Isa, y: Sink, x: Source, params: &Dropout, write: Write) {
     let cols = x.cols();
     pool.each(y.blocks(rows_per_task(cols)), |(first, y)| {
-        for (i, y) in y.into_rows().enumerate() {
-            mask_row(isa, y, x.row(first + i), (first + i) * cols, params, write);
+        let (mut to, mut from) = (pool.scratch(y.room()), pool.scratch(x.room()));
+        for (i, y) in y.into_rows().into_iter().enumerate() {
+            let x = x.row(isa, first + i, &mut from);
+            y.write(isa, write, &mut to, |y| mask_row(isa, y, x, (first + i) * cols, params, write));
         }
     });
 }

@@ -53,7 +53,7 @@ impl Factors {
 
 /// The bf16 nearest to `x`, ties to even.
 #[inline(always)]
-fn nearest(x: f32) -> u32 {
+pub(super) fn nearest(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
     // What says that a number is none may all lie in the half that is dropped.

@@ -93,8 +93,8 @@ impl Way<'_> {
 }
 
 /// Tiles of at most so many columns, each with the number of its part; the column of a tile counts from its part's first.
-pub(super) fn tiles(y: ViewMut, parts: impl Iterator<Item = (Range<usize>, usize)>) -> Vec<(usize, Tile)> {
-    let mut rows: Vec<&mut [f32]> = y.into_rows().collect();
+pub(super) fn tiles<T>(y: ViewMut<T>, parts: impl Iterator<Item = (Range<usize>, usize)>) -> Vec<(usize, Tile<T>)> {
+    let mut rows: Vec<&mut [T]> = y.into_rows().collect();
     let (mut tiles, mut done) = (Vec::new(), 0);
     for (part, (columns, step)) in parts.enumerate() {
         for start in columns.clone().step_by(step) {
@@ -160,7 +160,7 @@ mod tests {
                     parts.push(Part { columns: columns.clone(), w, bias });
                 }
                 cpu.linears(together.view_mut(), x.view(), &parts).expect("fits");
-                let (together, alone) = (together.buf, alone.buf);
+                let [together, alone] = [together, alone].map(|y| cpu.into_numbers(y).expect("numbers"));
                 let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{rows} rows, {threads} threads, eight bits {eight_bits}");
                 let is_left = |y: &f32| y.to_bits() == 0.25_f32.to_bits();
@@ -175,7 +175,10 @@ mod tests {
                 ] {
                     let mut y = cpu.zeros(rows, 829).expect("memory");
                     assert!(cpu.linears(y.view_mut(), x.view(), &wrong).is_err());
-                    assert!(y.buf.iter().all(|y| y.to_bits() == 0), "nothing is written");
+                    assert!(
+                        cpu.into_numbers(y).expect("numbers").iter().all(|y| y.to_bits() == 0),
+                        "nothing is written"
+                    );
                 }
             }
         }

@@ -3,8 +3,9 @@
 use super::exp::{sigmoid, tanh};
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
-use crate::backend::Activation;
-use crate::host::{View, ViewMut};
+use super::sink::Sink;
+use super::source::Source;
+use crate::backend::{Activation, Write};
 
 const ROOT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
@@ -27,12 +28,13 @@ fn gelu_tanh(x: f32) -> (f32, f32) {
 }
 
 /// `h = act(gate)·up`
-pub(super) fn gated(pool: &Pool, isa: Isa, h: ViewMut, gate_up: View, act: Activation) {
+pub(super) fn gated(pool: &Pool, isa: Isa, h: Sink, gate_up: Source, act: Activation) {
     let d_ff = h.cols();
     pool.each(h.blocks(rows_per_task(d_ff)), |(first, h)| {
-        for (i, h) in h.into_rows().enumerate() {
-            let (gate, up) = gate_up.row(first + i).split_at(d_ff);
-            forward_row(isa, h, gate, up, act);
+        let (mut to, mut from) = (pool.scratch(h.room()), pool.scratch(gate_up.room()));
+        for (i, h) in h.into_rows().into_iter().enumerate() {
+            let (gate, up) = gate_up.row(isa, first + i, &mut from).split_at(d_ff);
+            h.write(isa, Write::Set, &mut to, |h| forward_row(isa, h, gate, up, act));
         }
     });
 }
@@ -55,13 +57,18 @@ vectorized! {
 }
 
 /// `dgate = dh·up·act'(gate)`, `dup = dh·act(gate)`
-pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: ViewMut, dh: View, gate_up: View, act: Activation) {
+pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: Sink, dh: Source, gate_up: Source, act: Activation) {
     let d_ff = dh.cols();
     pool.each(dgate_up.blocks(rows_per_task(2 * d_ff)), |(first, dgate_up)| {
-        for (i, row) in dgate_up.into_rows().enumerate() {
-            let (dgate, dup) = row.split_at_mut(d_ff);
-            let (gate, up) = gate_up.row(first + i).split_at(d_ff);
-            backward_row(isa, dgate, dup, dh.row(first + i), gate, up, act);
+        let mut buffers = [dgate_up.room(), dh.room(), gate_up.room()].map(|room| pool.scratch(room));
+        let [to, of_dh, from] = &mut buffers;
+        for (i, row) in dgate_up.into_rows().into_iter().enumerate() {
+            let (gate, up) = gate_up.row(isa, first + i, from).split_at(d_ff);
+            let dh = dh.row(isa, first + i, of_dh);
+            row.write(isa, Write::Set, to, |row| {
+                let (dgate, dup) = row.split_at_mut(d_ff);
+                backward_row(isa, dgate, dup, dh, gate, up, act);
+            });
         }
     });
 }

@@ -3,8 +3,9 @@
 use super::exp::sigmoid;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
-use crate::backend::ClampedGate;
-use crate::host::{View, ViewMut};
+use super::sink::Sink;
+use super::source::Source;
+use crate::backend::{ClampedGate, Write};
 
 /// `g·sigmoid(alpha·g)` of the clamped gate, and its derivative by the gate.
 #[inline(always)]
@@ -24,11 +25,13 @@ fn other(params: ClampedGate, up: f32) -> (f32, f32) {
 }
 
 /// `h = (u + 1)·g·sigmoid(alpha·g)`
-pub(super) fn gated_clamped(pool: &Pool, isa: Isa, h: ViewMut, gate_up: View, params: ClampedGate) {
+pub(super) fn gated_clamped(pool: &Pool, isa: Isa, h: Sink, gate_up: Source, params: ClampedGate) {
     let step = rows_per_task(h.cols());
     pool.each(h.blocks(step), |(first, h)| {
-        for (i, h) in h.into_rows().enumerate() {
-            forward_row(isa, h, gate_up.row(first + i), params);
+        let (mut to, mut from) = (pool.scratch(h.room()), pool.scratch(gate_up.room()));
+        for (i, h) in h.into_rows().into_iter().enumerate() {
+            let gate_up = gate_up.row(isa, first + i, &mut from);
+            h.write(isa, Write::Set, &mut to, |h| forward_row(isa, h, gate_up, params));
         }
     });
 }
@@ -45,14 +48,17 @@ vectorized! {
 pub(super) fn gated_clamped_bwd(
     pool: &Pool,
     isa: Isa,
-    dgate_up: ViewMut,
-    dh: View,
-    gate_up: View,
+    dgate_up: Sink,
+    dh: Source,
+    gate_up: Source,
     params: ClampedGate,
 ) {
     pool.each(dgate_up.blocks(rows_per_task(gate_up.cols())), |(first, dgate_up)| {
-        for (i, row) in dgate_up.into_rows().enumerate() {
-            backward_row(isa, row, dh.row(first + i), gate_up.row(first + i), params);
+        let mut buffers = [dgate_up.room(), dh.room(), gate_up.room()].map(|room| pool.scratch(room));
+        let [to, of_dh, from] = &mut buffers;
+        for (i, row) in dgate_up.into_rows().into_iter().enumerate() {
+            let (dh, gate_up) = (dh.row(isa, first + i, of_dh), gate_up.row(isa, first + i, from));
+            row.write(isa, Write::Set, to, |row| backward_row(isa, row, dh, gate_up, params));
         }
     });
 }

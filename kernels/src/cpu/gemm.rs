@@ -10,10 +10,12 @@
 
 use super::factors::Factors;
 use super::few::tiles;
+use super::finish::Written;
 pub(super) use super::panels::Side;
 use super::panels::{Kernel, Multiply, Packing};
-use super::pool::{Pool, Scratch};
-use super::simd_dispatch::{Isa, vectorized};
+use super::pool::{Pool, Scratch, rows_per_task};
+use super::simd_dispatch::Isa;
+use super::sink::Sink;
 use super::source::Source;
 use crate::backend::Write;
 use crate::host::{Tile, View, ViewMut};
@@ -23,6 +25,8 @@ use std::ops::Range;
 const ROWS: usize = 2048;
 /// Columns of the right operand packed at a time: 3 MiB.
 const COLS: usize = 2048;
+/// Rows whose sums are kept in f32 at a time where they are rounded and the depth takes more than one block.
+const SUMMED: usize = 1024;
 /// Register tiles that one task takes, down and across: small enough that threads end at about the same time.
 const TASK: (usize, usize) = (4, 8);
 
@@ -67,16 +71,7 @@ pub(super) struct Narrow<'a> {
 }
 
 /// `y (=|+=) alpha·op(a)·op(b) + bias`, `k` the inner dimension. `y` may be any shape, 0 included.
-pub(super) fn gemm(
-    pool: &Pool,
-    isa: Isa,
-    factors: Factors,
-    y: ViewMut,
-    a: Side,
-    b: Side,
-    k: usize,
-    epilogue: Epilogue,
-) {
+pub(super) fn gemm(pool: &Pool, isa: Isa, factors: Factors, y: Sink, a: Side, b: Side, k: usize, epilogue: Epilogue) {
     let (m, n) = (y.rows(), y.cols());
     if m == 0 || n == 0 {
         return;
@@ -88,7 +83,8 @@ pub(super) fn gemm(
             (Write::Add, Some(bias)) => row.iter_mut().zip(bias).for_each(|(y, b)| *y += b),
             (Write::Add, None) => {}
         };
-        return y.into_rows().for_each(nothing);
+        let mut buffer = pool.scratch(y.room());
+        return y.into_rows().into_iter().for_each(|row| row.write(isa, epilogue.write, &mut buffer, nothing));
     }
     let wide = Wide { of: 0..k, w: b, columns: 0..n, bias: epilogue.bias, narrow: 0..0 };
     products(pool, Kernel::of(isa, factors), Some(y), a, &[wide], &mut [], epilogue.alpha, epilogue.write);
@@ -99,7 +95,67 @@ pub(super) fn gemm(
 pub(super) fn products(
     pool: &Pool,
     kernel: Kernel,
-    mut y: Option<ViewMut>,
+    y: Option<Sink>,
+    left: Side,
+    wides: &[Wide],
+    narrows: &mut [Narrow],
+    alpha: f32,
+    write: Write,
+) {
+    let of = &wides[0].of;
+    let is_one_block = of.len() <= kernel.deepest(of.len()) && wides.iter().all(|wide| wide.of == *of);
+    match y {
+        None => blocks::<f32>(pool, kernel, None, left, wides, narrows, alpha, write),
+        Some(Sink::F32(y)) => blocks(pool, kernel, Some(y), left, wides, narrows, alpha, write),
+        Some(Sink::Bf16(y)) if is_one_block => blocks(pool, kernel, Some(y), left, wides, narrows, alpha, write),
+        Some(y) => {
+            // What is summed block after block is f32 until it is whole, some rows at a time.
+            let (m, cols) = (y.rows(), y.cols());
+            let step = if left.transposed { m } else { SUMMED };
+            let mut sums = pool.scratch(m.min(step) * cols);
+            let group = wides.chunk_by(|a, b| a.of == b.of).next().unwrap_or_default();
+            for (first, y) in y.blocks(step) {
+                let rows = y.rows();
+                let left = if left.transposed { left } else { Side::of(left.source.rows_from(first, rows), false) };
+                let mut part = Vec::with_capacity(narrows.len());
+                for Narrow { of, first: factor, alpha, out, scale, second } in &mut *narrows {
+                    let (of, out) = (of.clone(), out.reborrow().rows_from(first, rows));
+                    part.push(Narrow { of, first: *factor, alpha: *alpha, out, scale: *scale, second: *second });
+                }
+                let sums = &mut sums[..rows * cols];
+                let whole = ViewMut::dense(sums, rows, cols);
+                blocks(pool, kernel, Some(whole), left, wides, &mut part, alpha, Write::Set);
+                bring(pool, kernel.isa, y, View::dense(sums, rows, cols), group, write);
+            }
+        }
+    }
+}
+
+/// `y (=|+=) sums` in the columns of a group.
+fn bring(pool: &Pool, isa: Isa, y: Sink, sums: View, group: &[Wide], write: Write) {
+    pool.each(y.blocks(rows_per_task(sums.cols())), |(first, y)| {
+        let mut buffer = pool.scratch(y.room());
+        for (i, y) in y.into_rows().into_iter().enumerate() {
+            let sums = sums.row(first + i);
+            // What lies between the columns stays.
+            y.write(isa, Write::Add, &mut buffer, |y| {
+                for Wide { columns, .. } in group {
+                    let pairs = y[columns.clone()].iter_mut().zip(&sums[columns.clone()]);
+                    match write {
+                        Write::Set => pairs.for_each(|(y, sum)| *y = *sum),
+                        Write::Add => pairs.for_each(|(y, sum)| *y += sum),
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// [`products`] into numbers of one kind; where they are rounded there is one block of the depth.
+fn blocks<T: Written>(
+    pool: &Pool,
+    kernel: Kernel,
+    mut y: Option<ViewMut<T>>,
     left: Side,
     wides: &[Wide],
     narrows: &mut [Narrow],
@@ -410,11 +466,11 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// One task: all register tiles of `tile`.
-    fn fill(&self, tile: Tile) {
+    fn fill<T: Written>(&self, tile: Tile<T>) {
         self.kernel.ready(|multiply| self.fill_with(tile, multiply));
     }
 
-    fn fill_with(&self, mut tile: Tile, multiply: &mut Multiply) {
+    fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut Multiply) {
         let &Self { kernel: Kernel { isa, mr, nr, .. }, ref panels, epilogue } = self;
         let width = tile.rows.first().map_or(0, |row| row.len());
         let mut pairs = Vec::with_capacity(panels.len());
@@ -427,32 +483,8 @@ impl Part<'_> {
                     (a, &b[(tile.col + cols.start) * depth.1..][..nr * depth.1])
                 }));
                 multiply(&pairs, rows.len(), cols.len(), &mut |sums| {
-                    finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
+                    T::finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
                 });
-            }
-        }
-    }
-}
-
-vectorized! {
-    /// Bring the sums of one register tile to their place.
-    fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
-        let Epilogue { alpha, bias, write } = epilogue;
-        for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
-            let row = &mut row[cols.clone()];
-            if write == Write::Set {
-                for (y, &sum) in row.iter_mut().zip(sums) {
-                    *y = alpha * sum;
-                }
-            } else {
-                for (y, &sum) in row.iter_mut().zip(sums) {
-                    *y += alpha * sum;
-                }
-            }
-            if let Some(bias) = bias {
-                for (y, &bias) in row.iter_mut().zip(bias) {
-                    *y += bias;
-                }
             }
         }
     }

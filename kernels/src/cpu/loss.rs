@@ -10,6 +10,7 @@ use super::factors::Factors;
 use super::gemm::{Epilogue, Side, gemm, steps};
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
+use super::sink::Sink;
 use super::source::Source;
 use crate::backend::{LossParams, Write};
 use crate::host::{View, ViewMut};
@@ -120,7 +121,7 @@ impl Chunk<'_> {
     fn logits(&self, block: &Range<usize>, out: &mut [f32]) {
         let w = self.w.rows_from(block.start, block.len());
         let (a, b) = (Side { source: Source::Dense(self.x), transposed: false }, Side { source: w, transposed: true });
-        let out = ViewMut::dense(out, self.rows(), block.len());
+        let out = Sink::F32(ViewMut::dense(out, self.rows(), block.len()));
         gemm(self.pool, self.isa, self.factors, out, a, b, self.x.cols(), Epilogue::plain(Write::Set));
     }
 
@@ -129,7 +130,7 @@ impl Chunk<'_> {
         let w = self.w.rows_from(block.start, block.len());
         let dz = Source::Dense(View::dense(dz, self.rows(), block.len()));
         let (a, b) = (Side { source: dz, transposed: false }, Side { source: w, transposed: false });
-        let dx = ViewMut::dense(dx, self.rows(), self.x.cols());
+        let dx = Sink::F32(ViewMut::dense(dx, self.rows(), self.x.cols()));
         gemm(self.pool, self.isa, self.factors, dx, a, b, block.len(), Epilogue::plain(Write::Add));
     }
 
@@ -198,7 +199,7 @@ impl Chunk<'_> {
             let (a, b) =
                 (Side { source: turned, transposed: true }, Side { source: Source::Dense(self.x), transposed: false });
             let dw = dw.reborrow().rows_from(block.start, block.len());
-            gemm(self.pool, self.isa, self.factors, dw, a, b, rows, Epilogue::plain(Write::Add));
+            gemm(self.pool, self.isa, self.factors, Sink::F32(dw), a, b, rows, Epilogue::plain(Write::Add));
             if let Some(dx) = &mut dx {
                 self.input_gradient(&block, dz, dx);
             }

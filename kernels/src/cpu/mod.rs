@@ -29,6 +29,7 @@ mod embed;
 mod exp;
 mod factors;
 mod few;
+mod finish;
 mod gated;
 mod gated_clamped;
 mod gemm;
@@ -38,6 +39,7 @@ mod kernel;
 mod linear;
 mod loss;
 mod norm;
+mod numbers;
 mod optim;
 mod pack;
 mod pack_squares;
@@ -67,15 +69,19 @@ pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
 mod simd_neon;
 mod simd_portable;
+mod sink;
 mod source;
 mod tiles;
 
 pub use factors::Factors;
+pub use numbers::Numbers;
 pub use path::Path;
 
 use self::gemm::Epilogue;
+use self::numbers::{slice, slice_mut, view, view_mut, whole, whole_mut};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
+use self::sink::Sink;
 use self::source::Source;
 use crate::adapted::{Adapted, AdaptedGradient};
 use crate::backend::{
@@ -83,7 +89,7 @@ use crate::backend::{
     Operand, Part, RopeParams, Turn, Write,
 };
 use crate::error::{Error, Result};
-use crate::host::{self, View, ViewMut};
+use crate::host;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
 use crate::tensor::{In, Out, Tensor};
@@ -165,7 +171,7 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    type Buf = Vec<f32>;
+    type Buf = Numbers;
     type Weight = Arc<FrozenWeight>;
     type Codes = Vec<u8>;
     const NAME: &'static str = "cpu";
@@ -174,60 +180,57 @@ impl Backend for Cpu {
         let path = self.path.for_factors(self.factors).name();
         let factors = match self.factors {
             Factors::F32 => String::new(),
-            rounded @ Factors::Bf16 => format!(" factors={}", rounded.name()),
+            rounded @ Factors::Bf16 => format!(" factors={0} kept={0}", rounded.name()),
         };
         let rows = if self.eight_bit_rows { " rows=int8" } else { "" };
         format!("cpu {path} threads={} kernels={KERNELS}{factors}{rows}", self.pool.count())
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
-        Ok(Tensor::from_buf(host::zeros("zeros", rows, cols)?, rows, cols))
+        Ok(Tensor::from_buf(Numbers::F32(host::zeros("zeros", rows, cols)?), rows, cols))
+    }
+
+    fn activation(&self) -> Result<Tensor<Self>> {
+        Ok(Tensor::from_buf(Numbers::kept(self.factors), 0, 0))
+    }
+
+    fn lent(&self) -> Result<Tensor<Self>> {
+        self.zeros(0, 0)
     }
 
     fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
-        if (t.rows(), t.cols()) != (rows, cols) {
-            let count = rows.saturating_mul(cols);
-            if count > t.buf.capacity() {
-                // Never both at a time: what was held is of no use any more.
-                t.buf = Vec::new();
-                t.buf = host::zeros("reshape", rows, cols)?;
-            } else {
-                t.buf.resize(count, 0.0);
-            }
-            *t = Tensor::from_buf(std::mem::take(&mut t.buf), rows, cols);
-        }
-        Ok(())
+        numbers::reshape(t, rows, cols)
     }
 
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()> {
         shapes::upload(t, data)?;
-        t.buf.copy_from_slice(data);
+        t.buf.fill_from(self, data);
         Ok(())
     }
 
     fn download(&self, t: &Tensor<Self>) -> Result<Vec<f32>> {
-        Ok(t.buf.clone())
+        Ok(t.buf.to_f32(self))
     }
 
     fn into_numbers(&self, t: Tensor<Self>) -> Result<Vec<f32>> {
-        Ok(t.buf)
+        Ok(t.buf.into_f32(self))
     }
 
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()> {
         shapes::same("copy", &y, &x)?;
-        columns::copy(&self.pool, ViewMut::of(y), View::of(x), write);
+        columns::copy(&self.pool, self.isa, Sink::of(y), Source::window(x), write);
         Ok(())
     }
 
     fn fill(&self, y: Out<Self>, value: f32) -> Result<()> {
         shapes::window("fill", &y)?;
-        columns::each_row(&self.pool, ViewMut::of(y), |_, y| y.fill(value));
+        columns::each_row(&self.pool, self.isa, Sink::of(y), |y| y.fill(value));
         Ok(())
     }
 
     fn scale(&self, y: Out<Self>, s: f32) -> Result<()> {
         shapes::window("scale", &y)?;
-        columns::each_row(&self.pool, ViewMut::of(y), |_, y| y.iter_mut().for_each(|y| *y *= s));
+        columns::each_row(&self.pool, self.isa, Sink::of(y), |y| y.iter_mut().for_each(|y| *y *= s));
         Ok(())
     }
 
@@ -266,12 +269,8 @@ impl Backend for Cpu {
         write: Write,
     ) -> Result<()> {
         shapes::linear(&y, &x, Source::of(w).dims(), bias)?;
-        let epilogue = Epilogue { alpha: 1.0, bias: bias.map(|b| b.buf.as_slice()), write };
-        let (y, x, w) = (ViewMut::of(y), View::of(x), Source::of(w));
-        let part = few::Part { columns: 0..y.cols(), w, epilogue };
-        if let Some(y) = few::products(&self.pool, self.isa, self.few(), y, x, &[part]) {
-            linear::linear(&self.pool, self.isa, self.factors, y, x, w, epilogue);
-        }
+        let epilogue = Epilogue { alpha: 1.0, bias: bias.map(slice).transpose()?, write };
+        linear::linear(self, self.factors, self.few(), Sink::of(y), Source::window(x), Source::of(w), epilogue);
         Ok(())
     }
 
@@ -296,7 +295,7 @@ impl Backend for Cpu {
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
         shapes::linear_bwd_input(&dx, &dy, Source::of(w).dims())?;
-        let (dx, dy) = (ViewMut::of(dx), View::of(dy));
+        let (dx, dy) = (Sink::of(dx), Source::window(dy));
         linear::linear_bwd_input(&self.pool, self.isa, self.factors, dx, dy, Source::of(w), write);
         Ok(())
     }
@@ -307,13 +306,13 @@ impl Backend for Cpu {
 
     fn embed(&self, y: Out<Self>, tokens: &[u32], table: Matrix<Self>, scale: f32) -> Result<()> {
         shapes::embed(&y, tokens, Source::of(table).dims())?;
-        embed::embed(&self.pool, self.isa, ViewMut::of(y), tokens, Source::of(table), scale);
+        embed::embed(&self.pool, self.isa, view_mut(y)?, tokens, Source::of(table), scale);
         Ok(())
     }
 
     fn embed_bwd(&self, dtable: &mut Tensor<Self>, dy: In<Self>, tokens: &[u32], scale: f32) -> Result<()> {
         shapes::embed_bwd(dtable, &dy, tokens)?;
-        embed::embed_bwd(&self.pool, ViewMut::whole(dtable), View::of(dy), tokens, scale);
+        embed::embed_bwd(&self.pool, whole_mut(dtable)?, view(dy)?, tokens, scale);
         Ok(())
     }
 
@@ -326,7 +325,7 @@ impl Backend for Cpu {
         params: &NormParams,
     ) -> Result<()> {
         shapes::rms_norm(&y, rstd, &x, w)?;
-        norm::rms_norm(&self.pool, self.isa, ViewMut::of(y), ViewMut::whole(rstd), View::of(x), &w.buf, *params);
+        norm::rms_norm(&self.pool, self.isa, Sink::of(y), whole_mut(rstd)?, Source::window(x), slice(w)?, *params);
         Ok(())
     }
 
@@ -342,16 +341,16 @@ impl Backend for Cpu {
         write: Write,
     ) -> Result<()> {
         shapes::rms_norm_bwd(&dx, dw.as_deref(), &dy, &x, w, rstd)?;
-        let dw = dw.map(|dw| dw.buf.as_mut_slice());
+        let dw = dw.map(slice_mut).transpose()?;
         norm::rms_norm_bwd(
             &self.pool,
             self.isa,
-            ViewMut::of(dx),
+            Sink::of(dx),
             dw,
-            View::of(dy),
-            View::of(x),
-            &w.buf,
-            View::whole(rstd),
+            Source::window(dy),
+            Source::window(x),
+            slice(w)?,
+            whole(rstd)?,
             *params,
             write,
         );
@@ -367,13 +366,13 @@ impl Backend for Cpu {
         turn: Turn,
     ) -> Result<()> {
         shapes::rope(&x, table, positions, params)?;
-        rope::rope(&self.pool, self.isa, ViewMut::of(x), View::whole(table), positions, params, turn);
+        rope::rope(&self.pool, self.isa, Sink::of(x), whole(table)?, positions, params, turn);
         Ok(())
     }
 
     fn attention(&self, y: Out<Self>, lse: &mut Tensor<Self>, qkv: In<Self>, params: &AttentionParams) -> Result<()> {
         shapes::attention(&y, lse, &qkv, params)?;
-        attention::attention(&self.pool, self.kernel(), ViewMut::of(y), ViewMut::whole(lse), View::of(qkv), params);
+        attention::attention(&self.pool, self.kernel(), Sink::of(y), whole_mut(lse)?, Source::window(qkv), params);
         Ok(())
     }
 
@@ -387,15 +386,15 @@ impl Backend for Cpu {
         params: &AttentionParams,
     ) -> Result<()> {
         shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
-        let (dqkv, lse) = (ViewMut::of(dqkv), View::whole(lse));
+        let (dqkv, lse) = (Sink::of(dqkv), whole(lse)?);
         attention_bwd::attention_bwd(
             &self.pool,
             self.kernel(),
             dqkv,
-            View::of(dy),
-            View::of(y),
+            Source::window(dy),
+            Source::window(y),
             lse,
-            View::of(qkv),
+            Source::window(qkv),
             params,
         );
         Ok(())
@@ -411,27 +410,28 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let rounded = attention_cached::rounded_columns(&params.heads).filter(|columns| *columns == cache.cols());
         shapes::attention_cached_in(&y, cache, &qkv, segments, params, rounded)?;
-        let (y, cache) = (ViewMut::of(y), ViewMut::whole(cache));
-        attention_cached::attention_cached(&self.pool, self.kernel(), y, cache, View::of(qkv), segments, params);
+        let (y, cache) = (Sink::of(y), whole_mut(cache)?);
+        attention_cached::attention_cached(&self.pool, self.kernel(), y, cache, Source::window(qkv), segments, params);
         Ok(())
     }
 
     fn gated(&self, h: Out<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
         shapes::gated("gated", &h, &gate_up)?;
-        gated::gated(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), act);
+        gated::gated(&self.pool, self.isa, Sink::of(h), Source::window(gate_up), act);
         Ok(())
     }
 
     fn gated_bwd(&self, dgate_up: Out<Self>, dh: In<Self>, gate_up: In<Self>, act: Activation) -> Result<()> {
         shapes::gated("gated_bwd", &dh, &gate_up)?;
         shapes::gated("gated_bwd", &dh, &dgate_up)?;
-        gated::gated_bwd(&self.pool, self.isa, ViewMut::of(dgate_up), View::of(dh), View::of(gate_up), act);
+        let (dh, gate_up) = (Source::window(dh), Source::window(gate_up));
+        gated::gated_bwd(&self.pool, self.isa, Sink::of(dgate_up), dh, gate_up, act);
         Ok(())
     }
 
     fn gated_clamped(&self, h: Out<Self>, gate_up: In<Self>, params: &ClampedGate) -> Result<()> {
         shapes::gated_clamped("gated_clamped", &h, &gate_up, *params)?;
-        gated_clamped::gated_clamped(&self.pool, self.isa, ViewMut::of(h), View::of(gate_up), *params);
+        gated_clamped::gated_clamped(&self.pool, self.isa, Sink::of(h), Source::window(gate_up), *params);
         Ok(())
     }
 
@@ -444,54 +444,54 @@ impl Backend for Cpu {
     ) -> Result<()> {
         shapes::gated_clamped("gated_clamped_bwd", &dh, &gate_up, *params)?;
         shapes::gated("gated_clamped_bwd", &dh, &dgate_up)?;
-        let (dgate_up, dh) = (ViewMut::of(dgate_up), View::of(dh));
-        gated_clamped::gated_clamped_bwd(&self.pool, self.isa, dgate_up, dh, View::of(gate_up), *params);
+        let (dgate_up, dh) = (Sink::of(dgate_up), Source::window(dh));
+        gated_clamped::gated_clamped_bwd(&self.pool, self.isa, dgate_up, dh, Source::window(gate_up), *params);
         Ok(())
     }
 
     fn dropout(&self, y: Out<Self>, x: In<Self>, params: &Dropout, write: Write) -> Result<()> {
         shapes::dropout(&y, &x, params)?;
-        dropout::dropout(&self.pool, self.isa, ViewMut::of(y), View::of(x), params, write);
+        dropout::dropout(&self.pool, self.isa, Sink::of(y), Source::window(x), params, write);
         Ok(())
     }
 
     fn sum_rows(&self, out: &mut Tensor<Self>, dy: In<Self>) -> Result<()> {
         shapes::row_of("sum_rows", "out", out, &dy)?;
-        columns::sum_rows(&self.pool, &mut out.buf, View::of(dy));
+        columns::sum_rows(&self.pool, self.isa, slice_mut(out)?, Source::window(dy));
         Ok(())
     }
 
     fn scale_columns(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
         shapes::same("scale_columns", &y, &x)?;
         shapes::row_of("scale_columns", "s", s, &x)?;
-        columns::scale_columns(&self.pool, ViewMut::of(y), View::of(x), &s.buf, write);
+        columns::scale_columns(&self.pool, self.isa, Sink::of(y), Source::window(x), slice(s)?, write);
         Ok(())
     }
 
     fn column_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
         shapes::same("column_dots", &a, &b)?;
         shapes::row_of("column_dots", "out", out, &a)?;
-        columns::column_dots(&self.pool, &mut out.buf, View::of(a), View::of(b));
+        columns::column_dots(&self.pool, self.isa, slice_mut(out)?, Source::window(a), Source::window(b));
         Ok(())
     }
 
     fn scale_rows(&self, y: Out<Self>, x: In<Self>, s: &Tensor<Self>, write: Write) -> Result<()> {
         shapes::same("scale_rows", &y, &x)?;
         shapes::column_of("scale_rows", "s", s, &x)?;
-        rows::scale_rows(&self.pool, ViewMut::of(y), View::of(x), &s.buf, write);
+        rows::scale_rows(&self.pool, self.isa, Sink::of(y), Source::window(x), slice(s)?, write);
         Ok(())
     }
 
     fn row_dots(&self, out: &mut Tensor<Self>, a: In<Self>, b: In<Self>) -> Result<()> {
         shapes::same("row_dots", &a, &b)?;
         shapes::column_of("row_dots", "out", out, &a)?;
-        rows::row_dots(&self.pool, self.isa, &mut out.buf, View::of(a), View::of(b));
+        rows::row_dots(&self.pool, self.isa, slice_mut(out)?, Source::window(a), Source::window(b));
         Ok(())
     }
 
     fn row_squares(&self, out: &mut Tensor<Self>, w: Matrix<Self>) -> Result<()> {
         shapes::is("row_squares", "out", out, (1, Source::of(w).dims().0))?;
-        columns::row_squares(&self.pool, self.isa, &mut out.buf, Source::of(w));
+        columns::row_squares(&self.pool, self.isa, slice_mut(out)?, Source::of(w));
         Ok(())
     }
 
@@ -505,15 +505,15 @@ impl Backend for Cpu {
         s: f32,
     ) -> Result<()> {
         shapes::dora_norm(out, squares, projected, gram, b)?;
-        let (projected, gram, b) = (View::whole(projected), View::whole(gram), View::whole(b));
-        columns::dora_norm(&self.pool, &mut out.buf, &squares.buf, projected, gram, b, s);
+        let (projected, gram, b) = (whole(projected)?, whole(gram)?, whole(b)?);
+        columns::dora_norm(&self.pool, slice_mut(out)?, slice(squares)?, projected, gram, b, s);
         Ok(())
     }
 
     fn divide(&self, y: &mut Tensor<Self>, a: &Tensor<Self>, b: &Tensor<Self>) -> Result<()> {
         shapes::same("divide", y, a)?;
         shapes::same("divide", y, b)?;
-        columns::divide(&self.pool, &mut y.buf, &a.buf, &b.buf);
+        columns::divide(&self.pool, slice_mut(y)?, slice(a)?, slice(b)?);
         Ok(())
     }
 
@@ -529,16 +529,16 @@ impl Backend for Cpu {
         params: &LossParams,
     ) -> Result<()> {
         shapes::head_loss(loss, correct, dx.as_ref(), dw.as_deref(), &x, Source::of(w).dims(), targets)?;
-        let (dx, dw) = (dx.map(ViewMut::of), dw.map(ViewMut::whole));
+        let (dx, dw) = (dx.map(view_mut).transpose()?, dw.map(whole_mut).transpose()?);
         loss::head_loss(
             &self.pool,
             self.isa,
             self.factors,
-            &mut loss.buf,
-            &mut correct.buf,
+            slice_mut(loss)?,
+            slice_mut(correct)?,
             dx,
             dw,
-            View::of(x),
+            view(x)?,
             Source::of(w),
             targets,
             params,
@@ -547,12 +547,12 @@ impl Backend for Cpu {
     }
 
     fn softcap(&self, x: &mut Tensor<Self>, cap: f32) -> Result<()> {
-        columns::softcap(&self.pool, self.isa, &mut x.buf, cap);
+        columns::softcap(&self.pool, self.isa, slice_mut(x)?, cap);
         Ok(())
     }
 
     fn sum_squares(&self, x: &Tensor<Self>) -> Result<f64> {
-        Ok(optim::sum_squares(&self.pool, self.isa, &x.buf))
+        Ok(optim::sum_squares(&self.pool, self.isa, slice(x)?))
     }
 
     fn adamw(
@@ -564,13 +564,14 @@ impl Backend for Cpu {
         params: &AdamW,
     ) -> Result<()> {
         shapes::adamw(p, m, v, g, params.step)?;
-        optim::adamw(&self.pool, self.isa, &mut p.buf, &mut m.buf, &mut v.buf, &g.buf, params);
+        let (p, m, v) = (slice_mut(p)?, slice_mut(m)?, slice_mut(v)?);
+        optim::adamw(&self.pool, self.isa, p, m, v, slice(g)?, params);
         Ok(())
     }
 
     fn noise(&self, y: Out<Self>, amplitudes: &[f32], seed: u64, stream: u64) -> Result<()> {
         shapes::noise(&y, amplitudes)?;
-        dropout::noise(&self.pool, self.isa, ViewMut::of(y), amplitudes, seed, stream);
+        dropout::noise(&self.pool, self.isa, view_mut(y)?, amplitudes, seed, stream);
         Ok(())
     }
 
@@ -584,7 +585,6 @@ impl Backend for Cpu {
         rounding: Rounding,
     ) -> Result<()> {
         shapes::adamw_8bit(p, [(m, m.codes.len()), (v, v.codes.len())], g, params.step)?;
-        optim::adamw_8bit(&self.pool, self.isa, &mut p.buf, m, v, &g.buf, params, rounding);
-        Ok(())
+        optim::adamw_8bit(&self.pool, self.isa, slice_mut(p)?, m, v, slice(g)?, params, rounding)
     }
 }

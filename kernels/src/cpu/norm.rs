@@ -2,6 +2,8 @@
 
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
+use super::sink::Sink;
+use super::source::Source;
 use crate::backend::{NormParams, Write};
 use crate::host::{View, ViewMut};
 
@@ -27,12 +29,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `rstd = 1/√(mean(x²) + eps)`, `y = x·rstd·(offset + w)`
-pub(super) fn rms_norm(pool: &Pool, isa: Isa, y: ViewMut, rstd: ViewMut, x: View, w: &[f32], params: NormParams) {
+pub(super) fn rms_norm(pool: &Pool, isa: Isa, y: Sink, rstd: ViewMut, x: Source, w: &[f32], params: NormParams) {
     let step = rows_per_task(x.cols());
     let tasks = y.blocks(step).into_iter().zip(rstd.blocks(step)).collect();
     pool.each(tasks, |((first, y), (_, rstd))| {
-        for (i, (y, rstd)) in y.into_rows().zip(rstd.into_rows()).enumerate() {
-            forward_row(isa, y, rstd, x.row(first + i), w, params);
+        let (mut to, mut from) = (pool.scratch(y.room()), pool.scratch(x.room()));
+        for (i, (y, rstd)) in y.into_rows().into_iter().zip(rstd.into_rows()).enumerate() {
+            let x = x.row(isa, first + i, &mut from);
+            y.write(isa, Write::Set, &mut to, |y| forward_row(isa, y, rstd, x, w, params));
         }
     });
 }
@@ -55,10 +59,10 @@ vectorized! {
 pub(super) fn rms_norm_bwd(
     pool: &Pool,
     isa: Isa,
-    dx: ViewMut,
+    dx: Sink,
     dw: Option<&mut [f32]>,
-    dy: View,
-    x: View,
+    dy: Source,
+    x: Source,
     w: &[f32],
     rstd: View,
     params: NormParams,
@@ -71,10 +75,15 @@ pub(super) fn rms_norm_bwd(
     let tasks = dx.blocks(step).into_iter().zip(sums.chunks_exact_mut(n)).collect();
     pool.each(tasks, |((first, dx), sums)| {
         let mut g = pool.scratch(n);
+        let mut buffers = [dx.room(), dy.room(), x.room()].map(|room| pool.scratch(room));
+        let [to, of_dy, of_x] = &mut buffers;
         sums.fill(0.0);
-        for (i, dx) in dx.into_rows().enumerate() {
+        for (i, dx) in dx.into_rows().into_iter().enumerate() {
             let row = first + i;
-            backward_row(isa, dx, sums, &mut g, dy.row(row), x.row(row), w, rstd.row(row), params.offset, write);
+            let (dy, x) = (dy.row(isa, row, of_dy), x.row(isa, row, of_x));
+            dx.write(isa, write, to, |dx| {
+                backward_row(isa, dx, sums, &mut g, dy, x, w, rstd.row(row), params.offset, write);
+            });
         }
     });
     if let Some(dw) = dw {

@@ -1,6 +1,7 @@
 //! One `AdamW` step, in `PyTorch`'s order, with moments in f32 or in 8 bits, and the norm that clipping needs.
 
 use super::Cpu;
+use super::numbers::slice_mut;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use crate::backend::AdamW;
@@ -76,15 +77,16 @@ pub(super) fn adamw_8bit(
     g: &[f32],
     params: &AdamW,
     rounding: Rounding,
-) {
+) -> crate::error::Result<()> {
     const BLOCKS: usize = STEP / BLOCK;
     let factors = Factors::new(params);
-    let m = m.codes.chunks_mut(STEP).zip(m.absmax.buf.chunks_mut(BLOCKS));
-    let v = v.codes.chunks_mut(STEP).zip(v.absmax.buf.chunks_mut(BLOCKS));
+    let m = m.codes.chunks_mut(STEP).zip(slice_mut(&mut m.absmax)?.chunks_mut(BLOCKS));
+    let v = v.codes.chunks_mut(STEP).zip(slice_mut(&mut v.absmax)?.chunks_mut(BLOCKS));
     let tasks = p.chunks_mut(STEP).zip(g.chunks(STEP)).zip(m).zip(v).enumerate().collect();
     pool.each(tasks, |(task, (((p, g), m), v))| {
         update_8bit(isa, p, g, m, v, factors, rounding, task * STEP, params.step);
     });
+    Ok(())
 }
 
 /// Codes of some blocks and their largest magnitudes.

@@ -2,15 +2,18 @@
 
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
-use crate::backend::{RopeParams, Turn};
-use crate::host::{View, ViewMut};
+use super::sink::Sink;
+use crate::backend::{RopeParams, Turn, Write};
+use crate::host::View;
 
 /// `(a, b) = (a·cos - b·sin, b·cos + a·sin)` for the pairs `(x[i], x[i + rotary/2])` of every head.
-pub(super) fn rope(pool: &Pool, isa: Isa, x: ViewMut, table: View, positions: &[u32], params: &RopeParams, turn: Turn) {
+pub(super) fn rope(pool: &Pool, isa: Isa, x: Sink, table: View, positions: &[u32], params: &RopeParams, turn: Turn) {
     let step = rows_per_task(x.cols());
     pool.each(x.blocks(step), |(first, x)| {
-        for (row, &position) in x.into_rows().zip(&positions[first..]) {
-            turn_row(isa, row, table.row(position as usize), params, turn);
+        let mut buffer = pool.scratch(x.room());
+        for (row, &position) in x.into_rows().into_iter().zip(&positions[first..]) {
+            let table = table.row(position as usize);
+            row.write(isa, Write::Add, &mut buffer, |row| turn_row(isa, row, table, params, turn));
         }
     });
 }

@@ -1,16 +1,17 @@
 //! Scales and sums by row.
 
-use super::columns::each_row;
+use super::columns::with_rows;
 use super::dots::dot;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::Isa;
+use super::sink::Sink;
+use super::source::Source;
 use crate::backend::Write;
-use crate::host::{View, ViewMut};
 
 /// `y (=|+=) s∘x`
-pub(super) fn scale_rows(pool: &Pool, y: ViewMut, x: View, s: &[f32], write: Write) {
-    each_row(pool, y, |i, y| {
-        let (elements, s) = (y.iter_mut().zip(x.row(i)), s[i]);
+pub(super) fn scale_rows(pool: &Pool, isa: Isa, y: Sink, x: Source, s: &[f32], write: Write) {
+    with_rows(pool, isa, y, x, write, |i, y, x| {
+        let (elements, s) = (y.iter_mut().zip(x), s[i]);
         match write {
             Write::Set => elements.for_each(|(y, x)| *y = x * s),
             Write::Add => elements.for_each(|(y, x)| *y += x * s),
@@ -19,11 +20,12 @@ pub(super) fn scale_rows(pool: &Pool, y: ViewMut, x: View, s: &[f32], write: Wri
 }
 
 /// `out[i] = Σ_columns a[i, ·]·b[i, ·]`
-pub(super) fn row_dots(pool: &Pool, isa: Isa, out: &mut [f32], a: View, b: View) {
+pub(super) fn row_dots(pool: &Pool, isa: Isa, out: &mut [f32], a: Source, b: Source) {
     let step = rows_per_task(a.cols()).max(1);
     pool.each(out.chunks_mut(step).enumerate().collect(), |(block, out)| {
+        let (mut of_a, mut of_b) = (pool.scratch(a.room()), pool.scratch(b.room()));
         for (i, out) in (block * step..).zip(out) {
-            *out = dot(isa, a.row(i), b.row(i));
+            *out = dot(isa, a.row(isa, i, &mut of_a), b.row(isa, i, &mut of_b));
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use super::Cpu;
 use super::factors::{join_rows, join_stored, pair_rows, pair_up, stored_pairs};
+use super::numbers::{Half, widen_half};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
@@ -14,6 +15,8 @@ use std::ops::Range;
 pub(super) enum Source<'a> {
     /// f32 in memory.
     Dense(View<'a>),
+    /// bf16 in memory.
+    Narrow(View<'a, Half>),
     /// These rows of a weight in storage.
     Stored(&'a FrozenWeight, usize, usize),
 }
@@ -21,7 +24,7 @@ pub(super) enum Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn of(w: Matrix<'a, Cpu>) -> Self {
         match w {
-            Matrix::Dense(t) => Self::Dense(View::whole(t)),
+            Matrix::Dense(t) => Self::window(t.view()),
             Matrix::Frozen(w) => Self::Stored(w, 0, w.shape().0),
         }
     }
@@ -29,6 +32,7 @@ impl<'a> Source<'a> {
     pub(super) fn rows(&self) -> usize {
         match self {
             Self::Dense(x) => x.rows(),
+            Self::Narrow(x) => x.rows(),
             Self::Stored(_, _, rows) => *rows,
         }
     }
@@ -36,6 +40,7 @@ impl<'a> Source<'a> {
     pub(super) fn cols(&self) -> usize {
         match self {
             Self::Dense(x) => x.cols(),
+            Self::Narrow(x) => x.cols(),
             Self::Stored(w, ..) => w.shape().1,
         }
     }
@@ -48,9 +53,42 @@ impl<'a> Source<'a> {
     pub(super) fn rows_from(self, row: usize, rows: usize) -> Self {
         match self {
             Self::Dense(x) => Self::Dense(x.rows_from(row, rows)),
+            Self::Narrow(x) => Self::Narrow(x.rows_from(row, rows)),
             Self::Stored(w, first, all) => {
                 assert!(row + rows <= all, "rows {row}+{rows} of {all}");
                 Self::Stored(w, first + row, rows)
+            }
+        }
+    }
+
+    /// Columns `col..col + cols` of every row, of a window.
+    pub(super) fn columns(self, col: usize, cols: usize) -> Self {
+        match self {
+            Self::Dense(x) => Self::Dense(x.columns(col, cols)),
+            Self::Narrow(x) => Self::Narrow(x.columns(col, cols)),
+            Self::Stored(..) => unreachable!("weights are read whole"),
+        }
+    }
+
+    /// Floats that reading a row of it takes.
+    pub(super) fn room(&self) -> usize {
+        if matches!(self, Self::Dense(_)) { 0 } else { self.cols() }
+    }
+
+    /// Row `row`: where it lies, or decoded into `buffer`, which has its room.
+    pub(super) fn row<'b>(&self, isa: Isa, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        self.read(isa, row, 0..self.cols(), buffer)
+    }
+
+    /// Part of row `row`, to `out`.
+    pub(super) fn copy_to(&self, isa: Isa, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Dense(x) => out.copy_from_slice(&x.row(row)[cols]),
+            _ => {
+                self.read(isa, row, cols, out);
             }
         }
     }
@@ -62,6 +100,11 @@ impl<'a> Source<'a> {
     {
         match *self {
             Self::Dense(x) => &x.row(row)[cols],
+            Self::Narrow(x) => {
+                let buffer = &mut buffer[..cols.len()];
+                widen_half(isa, buffer, &x.row(row)[cols]);
+                buffer
+            }
             Self::Stored(w, first, _) => {
                 let buffer = &mut buffer[..cols.len()];
                 decode(isa, w, (first + row) * w.shape().1 + cols.start, buffer);
@@ -102,6 +145,7 @@ impl<'a> Source<'a> {
     /// Rows of it, element by element, as pairs of bf16 in `out`.
     pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
         let is_bf16 = match self {
+            Self::Narrow(_) => true,
             Self::Stored(FrozenWeight::Dense { dtype, .. }, ..) => *dtype == DType::BF16,
             Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
             _ => false,
@@ -134,6 +178,9 @@ impl<'a> Source<'a> {
 
     /// Part of a row that is stored as bf16.
     pub(super) fn stored_bf16(&self, row: usize, cols: &Range<usize>) -> Option<&'a [u8]> {
+        if let Self::Narrow(x) = *self {
+            return Some(x.row(row)[cols.clone()].as_flattened());
+        }
         let Self::Stored(FrozenWeight::Dense { bytes, dtype: DType::BF16, cols: all, .. }, first, _) = *self else {
             return None;
         };

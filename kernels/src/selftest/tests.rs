@@ -4,7 +4,7 @@ mod broken;
 
 use super::rig::Rig;
 use super::{Check, run};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Factors};
 use crate::reference::Reference;
 use broken::{Broken, Damage};
 use std::collections::BTreeSet;
@@ -73,7 +73,10 @@ fn the_reference_passes_with_every_seed() {
 #[test]
 fn the_processor_passes() {
     for seed in [3, 0x0123_4567_89AB_CDEF] {
-        assert_eq!(failed(&run(&Cpu::new(2).expect("two threads"), seed)), [""; 0], "seed {seed}");
+        let cpu = Cpu::new(2).expect("two threads");
+        assert_eq!(failed(&run(&cpu, seed)), [""; 0], "seed {seed}");
+        let rounded = cpu.with_factors(Factors::Bf16);
+        assert_eq!(failed(&super::rounded(&rounded, seed)), [""; 0], "seed {seed}");
     }
 }
 

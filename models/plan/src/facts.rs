@@ -54,6 +54,9 @@ pub struct ModelFacts {
     pub stored_bytes: u64,
     /// Of the linear matrices among them.
     pub linear_bytes: u64,
+    /// Of the embedding among them, where it is not the head as well; 0 otherwise.
+    #[serde(default)]
+    pub embedding_bytes: u64,
     /// Of `tokenizer.json`.
     pub tokenizer_bytes: u64,
 }

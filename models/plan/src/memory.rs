@@ -2,7 +2,7 @@
 //!
 //! [`layout`] says which buffers a pass over the model needs and how wide a row of each is. The trainer reserves
 //! exactly these before its first step (`Activations::reserve`), and [`plan`] multiplies the same numbers out.
-//! Widths are those of the f32 processor backend. What a graphics card has to hold is in `memory/card.rs`.
+//! Bytes here are those of the processor backend. What a graphics card has to hold is in `memory/card.rs`.
 
 pub mod card;
 
@@ -64,7 +64,8 @@ pub struct Column {
     pub width: usize,
     /// Scoring needs it too, not only training.
     pub scored: bool,
-    /// A card whose products are in bfloat16 holds it in bfloat16 (`Backend::activation`).
+    /// A card whose products are in bfloat16 holds it in bfloat16; a processor those that a block keeps
+    /// (`Backend::activation`, `Backend::lent`).
     pub is_activation: bool,
 }
 
@@ -268,10 +269,11 @@ impl Layout {
     }
 
     /// Bytes of all kept activations: every block for a micro-batch, the first set also for scoring.
-    pub fn activation_bytes(&self, rows: Rows, sets: usize) -> u64 {
-        let of =
-            |slot: usize| -> usize { self.kept(slot, sets).map(|c| c.width * self.rows(slot, c, rows, sets)).sum() };
-        floats((0..sets).map(of).sum())
+    pub fn activation_bytes(&self, rows: Rows, sets: usize, arithmetic: Arithmetic) -> u64 {
+        let is_narrow = arithmetic == Arithmetic::Bf16;
+        let bytes = |c: &Column| if is_narrow && c.is_activation { 2 } else { 4 };
+        let of = |slot: usize| self.kept(slot, sets).map(move |c| (c.width * self.rows(slot, c, rows, sets), c));
+        (0..sets).flat_map(of).map(|(numbers, c)| numbers as u64 * bytes(c)).sum()
     }
 
     /// Bytes of the residual stream: before each block and after the last. Scoring uses two of them in turn.
@@ -302,6 +304,8 @@ fn floats(n: usize) -> u64 {
 pub struct MemoryFacts {
     /// Bytes of the frozen weights as they are held.
     pub weight_bytes: u64,
+    /// Bytes of them that stay on disk where the computer computes: see [`unread`].
+    pub unread_bytes: u64,
     /// Bytes of the largest matrix while it is widened and quantised on loading.
     pub quantising_bytes: u64,
     /// Parameters that are trained.
@@ -353,6 +357,19 @@ pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, metho
     (model.stored_bytes.saturating_sub(model.linear_bytes) + linear / 2 + scales, largest * 5 + largest / 16)
 }
 
+/// Bytes of a file that the system brings to memory around a byte that is read.
+const AROUND: u64 = 64 << 10;
+
+/// Bytes of the frozen weights that no step reads: rows of an embedding, which is not the head as well, of tokens that
+/// `tokens` tokens cannot be.
+pub fn unread(spec: &ModelSpec, model: &ModelFacts, method: Method, targets: &Targets, tokens: u64) -> u64 {
+    if method == Method::Full || targets.saved > 0 {
+        return 0;
+    }
+    let row = model.embedding_bytes / spec.vocab_size.max(1) as u64;
+    model.embedding_bytes.saturating_sub(tokens.saturating_mul(row + AROUND))
+}
+
 /// The memory that `plan` takes, by what is known before anything is loaded.
 pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
     let train = Lengths::cut(facts.lengths, &facts.data.firsts, plan);
@@ -363,8 +380,10 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
     let trained = targets.trained(facts.spec, plan.method, plan.rank, plan.optimizer);
+    let example_tokens = all().map(|n| n as u64).sum();
     let facts_of_run = MemoryFacts {
         weight_bytes,
+        unread_bytes: unread(facts.spec, &facts.model, plan.method, &targets, example_tokens),
         quantising_bytes,
         trainable: trained.parameters,
         moment_bytes: trained.moment_bytes,
@@ -378,7 +397,7 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         longest: all().max().unwrap_or(0),
         threads: plan.threads,
         tokenizer_bytes: facts.model.tokenizer_bytes,
-        example_tokens: all().map(|n| n as u64).sum(),
+        example_tokens,
         data_bytes: facts.data.bytes,
     };
     self::plan(facts.spec, &facts_of_run)
@@ -400,9 +419,15 @@ const PROGRAM_BYTES: u64 = 28 << 20;
 const TOKENIZER_FACTOR: f64 = 12.0;
 /// Panels of one product: 2048 rows and 2048 columns, 384 deep, in f32 (`kernels/src/cpu/gemm.rs`).
 const PANEL: usize = 2048 * 384;
+/// Rows whose sums are kept in f32 at a time until they are rounded (`kernels/src/cpu/gemm.rs`).
+const SUMMED: usize = 1024;
+/// Steps of the inner dimension that a block of pairs of bfloat16 has at least (`kernels/src/cpu/panels.rs`).
+const BLOCK: usize = 768;
 /// Most logits at a time, and most rows of the head at a time (`kernels/src/cpu/loss.rs`).
 const LOGITS: usize = 1 << 21;
 const LOSS_ROWS: usize = 1024;
+
+const SAVING: &str = "copies while saving";
 
 /// The table for `spec` under `facts`.
 pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
@@ -428,21 +453,34 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("program", PROGRAM_BYTES),
         ("tokenizer", (facts.tokenizer_bytes as f64 * TOKENIZER_FACTOR) as u64),
         ("examples", facts.example_tokens * 5 + facts.data_bytes * 3),
-        ("weights", facts.weight_bytes),
+        ("weights", facts.weight_bytes.saturating_sub(facts.unread_bytes)),
         ("norms, biases and rotary tables", vectors + tables),
         ("quantising on loading", facts.quantising_bytes),
         ("trained parameters", trained),
         ("gradients", trained),
         ("optimizer moments", facts.moment_bytes),
         ("reference", if facts.keeps_reference { trained } else { 0 }),
-        ("activations", layout.activation_bytes(rows, facts.sets)),
+        ("activations", layout.activation_bytes(rows, facts.sets, facts.arithmetic)),
         ("residual stream", layout.stream_bytes(rows)),
         ("working space of a block", layout.working_bytes(rows)),
         ("panels of the products", floats(panels)),
+        ("sums of a product before they are rounded", floats(sums(spec, facts.arithmetic) * most.min(SUMMED))),
         ("logits, a block of rows", floats(head)),
-        ("copies while saving", copies),
+        (SAVING, copies),
     ];
     MemoryPlan::of(&items)
+}
+
+/// Numbers a row of the widest product whose sums are f32 until they are whole and rounded: one that is kept, and deeper
+/// than a block.
+fn sums(spec: &ModelSpec, arithmetic: Arithmetic) -> usize {
+    if arithmetic == Arithmetic::F32 {
+        return 0;
+    }
+    let dense = (0..spec.layers.len()).any(|i| !spec.layers[i].sparse || spec.experts.is_none());
+    let wide = (spec.q_dim() + 2 * spec.kv_dim()).max(if dense { 2 * spec.intermediate_size } else { 0 });
+    let behind = if spec.placement == NormPlacement::Pre { 0 } else { spec.hidden_size };
+    if spec.hidden_size > BLOCK { wide } else { behind }
 }
 
 /// Bytes of norms and biases that stay as they are, and of the rotary tables.
@@ -457,6 +495,11 @@ fn vectors_and_tables(spec: &ModelSpec, facts: &MemoryFacts) -> (u64, u64) {
 }
 
 impl MemoryPlan {
+    /// What it is while nothing is saved.
+    pub fn without_saving(&self) -> u64 {
+        self.items.iter().filter(|item| item.name != SAVING).map(|item| item.bytes).sum()
+    }
+
     /// A table of these parts, without those that are nothing.
     fn of(parts: &[(&str, u64)]) -> Self {
         let items: Vec<MemoryItem> = parts

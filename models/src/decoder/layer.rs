@@ -32,9 +32,10 @@ pub struct LayerActs<B: Backend> {
 }
 
 impl<B: Backend> LayerActs<B> {
-    /// Empty; grows with its first use. `modules`: linear modules of a block.
-    pub fn new(be: &B, modules: usize) -> Result<Self> {
-        let (e, a) = (|| be.zeros(0, 0), || be.activation());
+    /// Empty; grows with its first use. `modules`: linear modules of a block. `keeps`: a backward pass may follow, and
+    /// the device holds this as it holds what is kept.
+    pub fn new(be: &B, modules: usize, keeps: bool) -> Result<Self> {
+        let (e, a) = (|| be.zeros(0, 0), || if keeps { be.activation() } else { be.lent() });
         Ok(Self {
             rstd: e()?,
             raw: a()?,
@@ -47,10 +48,10 @@ impl<B: Backend> LayerActs<B> {
             projected_rstd: e()?,
             middle: e()?,
             middle_rstd: e()?,
-            mlp: MlpActs::new(be)?,
+            mlp: MlpActs::new(be, keeps)?,
             down: a()?,
             down_rstd: e()?,
-            linears: (0..modules).map(|_| LinearActs::new(be)).collect::<Result<_>>()?,
+            linears: (0..modules).map(|_| LinearActs::new(be, keeps)).collect::<Result<_>>()?,
         })
     }
 
@@ -100,7 +101,7 @@ pub struct LayerScratch<B: Backend> {
 impl<B: Backend> LayerScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.activation();
+        let e = || be.lent();
         Ok(Self {
             normed: e()?,
             again: be.zeros(0, 0)?,

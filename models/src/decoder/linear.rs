@@ -70,9 +70,9 @@ pub struct LinearActs<B: Backend> {
 }
 
 impl<B: Backend> LinearActs<B> {
-    /// Empty; grows with its first use.
-    pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { xa: be.zeros(0, 0)?, pre: be.activation()? })
+    /// Empty; grows with its first use. `keeps`: see [`super::LayerActs::new`].
+    pub fn new(be: &B, keeps: bool) -> Result<Self> {
+        Ok(Self { xa: be.zeros(0, 0)?, pre: if keeps { be.activation()? } else { be.lent()? } })
     }
 }
 
@@ -91,9 +91,9 @@ impl<B: Backend> LinearScratch<B> {
     pub fn new(be: &B) -> Result<Self> {
         let empty = || be.zeros(0, 0);
         Ok(Self {
-            dropped: be.activation()?,
-            difference: be.activation()?,
-            gradient: be.activation()?,
+            dropped: be.lent()?,
+            difference: be.lent()?,
+            gradient: be.lent()?,
             dxa: empty()?,
             row: empty()?,
             ones: empty()?,

@@ -31,9 +31,9 @@ pub struct MlpActs<B: Backend> {
 }
 
 impl<B: Backend> MlpActs<B> {
-    /// Empty; grows with its first use.
-    pub fn new(be: &B) -> Result<Self> {
-        Ok(Self { gate_up: be.activation()?, experts: ExpertsActs::new(be)? })
+    /// Empty; grows with its first use. `keeps`: see [`super::LayerActs::new`].
+    pub fn new(be: &B, keeps: bool) -> Result<Self> {
+        Ok(Self { gate_up: if keeps { be.activation()? } else { be.lent()? }, experts: ExpertsActs::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.
@@ -54,7 +54,7 @@ pub struct MlpScratch<B: Backend> {
 impl<B: Backend> MlpScratch<B> {
     /// Empty; grows with its first use.
     pub fn new(be: &B) -> Result<Self> {
-        let e = || be.activation();
+        let e = || be.lent();
         Ok(Self { gated: e()?, dgated: e()?, dgate_up: e()?, experts: ExpertsScratch::new(be)? })
     }
 

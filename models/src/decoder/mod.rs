@@ -154,12 +154,22 @@ impl<B: Backend> Decoder<B> {
 
     /// Empty activations in so many sets: the highest blocks have one each, the others share the first.
     pub fn activations_in(&self, sets: usize) -> Result<Activations<B>> {
+        self.buffers(sets, true)
+    }
+
+    /// Empty activations for answers: no backward pass follows, so that one set serves all blocks and nothing is rounded
+    /// for being kept.
+    pub fn answering_activations(&self) -> Result<Activations<B>> {
+        self.buffers(1, false)
+    }
+
+    fn buffers(&self, sets: usize, keeps: bool) -> Result<Activations<B>> {
         let be = &self.be;
         let kept = sets.clamp(1, self.layers.len().max(1));
         let modules = self.spec.modules.len();
         Ok(Activations {
             inputs: (0..=self.layers.len()).map(|_| be.zeros(0, 0)).collect::<Result<_>>()?,
-            layers: (0..kept).map(|_| LayerActs::new(be, modules)).collect::<Result<_>>()?,
+            layers: (0..kept).map(|_| LayerActs::new(be, modules, keeps)).collect::<Result<_>>()?,
             normed: be.zeros(0, 0)?,
             rstd: be.zeros(0, 0)?,
             scratch: LayerScratch::new(be)?,

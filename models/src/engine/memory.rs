@@ -47,7 +47,9 @@ pub fn model_facts(checkpoint: &Checkpoint, tokenizer_bytes: u64) -> ModelFacts 
     let names = (0..spec.layers.len())
         .flat_map(|i| spec.layer_modules(i).map(move |m| format!("model.layers.{i}.{}.weight", m.name)));
     let linear_bytes = names.filter_map(|name| checkpoint.tensor(&name)).map(|t| t.bytes.len() as u64).sum();
-    ModelFacts { stored_bytes: checkpoint.total_bytes(), linear_bytes, tokenizer_bytes }
+    let embedding = checkpoint.tensor("model.embed_tokens.weight").filter(|_| !spec.tied);
+    let embedding_bytes = embedding.map_or(0, |t| t.bytes.len() as u64);
+    ModelFacts { stored_bytes: checkpoint.total_bytes(), linear_bytes, embedding_bytes, tokenizer_bytes }
 }
 
 /// What a run reads and computes, as far as its memory depends on it.
@@ -102,8 +104,10 @@ fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<Memor
         peft_plan::memory::weights(spec, &model, base.stored_in_4bit(), plan.method, plan.double_quantization);
     let targets = targets(spec, &plan.target_modules, &plan.modules_to_save)?;
     let trained = targets.trained(spec, plan.method, plan.rank, plan.optimizer);
+    let unread_bytes = peft_plan::memory::unread(spec, &model, plan.method, &targets, work.example_tokens);
     Ok(MemoryFacts {
         weight_bytes,
+        unread_bytes,
         quantising_bytes,
         trainable: trained.parameters,
         moment_bytes: trained.moment_bytes,

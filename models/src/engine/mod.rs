@@ -27,7 +27,7 @@ use durable::Manifest;
 use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
 use peft_kernels::cuda::Cuda;
 use peft_kernels::cuda::driver::Driver;
-use peft_kernels::{Backend, FourBitKind};
+use peft_kernels::{Backend, FourBitKind, selftest};
 use peft_plan::estimate::Calibration;
 use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
 use std::ops::ControlFlow;
@@ -279,7 +279,7 @@ impl Engine {
     /// Compare every operation with the reference, on inputs drawn from `seed`, and replay the golden steps.
     pub fn selftest(&self, seed: u64) -> Result<SelftestReport> {
         let beside = match &self.device {
-            Device::Cpu(_) => Vec::new(),
+            Device::Cpu(cpu) => selftest::rounded(&cpu.with_factors(Factors::Bf16), seed),
             Device::Card(card, _) => card::rounded(card, seed),
         };
         on!(self, be => golden::selftest(be, seed, beside))

@@ -212,7 +212,7 @@ pub(super) fn open<B: Backend>(
     if let Some(file) = file {
         adapter::check_all_used(&mut decoder, file)?;
     }
-    let acts = decoder.activations(true).map_err(device)?;
+    let acts = decoder.answering_activations().map_err(device)?;
     let adapter = file.map(|file| AdapterFile { config: file.config.clone(), tensors: shapes(file) });
     Ok(Box::new(Loaded { decoder, acts, columns: Columns::default(), adapter }))
 }

@@ -29,7 +29,8 @@ impl StepTiming<'_> {
     /// What a step computes.
     pub fn workload(&self) -> Workload {
         let rows = Rows { train: self.lengths.iter().sum(), score: 0 };
-        Workload { rows, longest: self.lengths.iter().copied().max().unwrap_or(0), ..Workload::default() }
+        let longest = self.lengths.iter().copied().max().unwrap_or(0);
+        Workload { rows, longest, example_tokens: rows.train as u64, ..Workload::default() }
     }
 }
 

@@ -74,7 +74,9 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         guard,
     } = job;
     let checkpoint_file = base.checkpoint();
-    let keep = |name: &str| stays_mapped(checkpoint_file, plan, name);
+    // Of an embedding that is not the head as well, steps read the rows of their tokens.
+    let is_looked_up = |name: &str| name == "model.embed_tokens.weight" && !base.spec().tied;
+    let keep = |name: &str| stays_mapped(checkpoint_file, plan, name) && !is_looked_up(name);
     if let Some(tensor) = checkpoint_file.non_finite(keep) {
         return Err(Fault::new(
             "PS-MODEL-005",

@@ -125,7 +125,7 @@ impl<'a, B: Backend> Answering<'a, B> {
         let prepared = (|| {
             let aside = SetAside::copy(decoder, self.full)?;
             let generation = Generation::new(decoder, &mut columns, &prompts, &options)?;
-            let acts = decoder.activations(true).map_err(device)?;
+            let acts = decoder.answering_activations().map_err(device)?;
             Ok((aside, generation, acts))
         })();
         self.credit -= begun.elapsed().as_secs_f64();

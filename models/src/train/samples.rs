@@ -46,7 +46,7 @@ impl Samples<'_> {
         }
         decoder.prepare().map_err(device)?;
         // Buffers of its own: those of the training step keep their shapes.
-        let mut acts = decoder.activations(true).map_err(device)?;
+        let mut acts = decoder.answering_activations().map_err(device)?;
         let prompts: Vec<Prompt> =
             self.prompts.iter().map(|p| Prompt { ids: p.ids.clone(), adapter: adapters }).collect();
         let options = GenerateOptions {

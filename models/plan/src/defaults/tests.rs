@@ -29,7 +29,12 @@ fn facts<'a>(spec: &'a ModelSpec, lengths: &'a [usize], gigabytes: f64) -> Facts
     let linear_bytes = linear * spec.layers.len() as u64 * 2;
     let memory_bytes = (gigabytes * 1e9) as u64;
     Facts {
-        model: ModelFacts { stored_bytes: spec.parameters() * 2, linear_bytes, tokenizer_bytes: 1_800_000 },
+        model: ModelFacts {
+            stored_bytes: spec.parameters() * 2,
+            linear_bytes,
+            tokenizer_bytes: 1_800_000,
+            ..ModelFacts::default()
+        },
         data: DataFacts {
             rows: lengths.len() * 10 / 9,
             held_out: lengths[..lengths.len() / 9].to_vec(),

@@ -39,7 +39,12 @@ fn calibration() -> Calibration {
 
 fn facts<'a>(spec: &'a ModelSpec, lengths: &'a [usize]) -> Facts<'a> {
     Facts {
-        model: ModelFacts { stored_bytes: 988_000_000, linear_bytes: 700_000_000, tokenizer_bytes: 7_000_000 },
+        model: ModelFacts {
+            stored_bytes: 988_000_000,
+            linear_bytes: 700_000_000,
+            tokenizer_bytes: 7_000_000,
+            ..ModelFacts::default()
+        },
         data: DataFacts { rows: 1000, held_out: vec![200; 100], learnt_share: 0.5, ..DataFacts::default() },
         machine: Some(MachineFacts {
             memory_bytes: 24_000_000_000,
