@@ -19,7 +19,7 @@ const LOGITS: usize = 64 << 20;
 const TILE: usize = 128;
 const DEPTH: usize = 32;
 /// Columns of a head that attention in bfloat16 has kernels for.
-const HEADS: [usize; 5] = [16, 64, 80, 96, 128];
+const HEADS: [usize; 6] = [16, 64, 80, 96, 128, 256];
 /// Results that are short on one side come in smaller tiles.
 const SIDE: usize = 64;
 /// Blocks that keep a card busy, and the shortest piece of a sum that is worth a block.
