@@ -94,6 +94,12 @@ pub(crate) fn widest() -> Vec<Attention> {
     on_tensor_cores().into_iter().filter(|case| case.heads.2 == 256).collect()
 }
 
+/// The same in two tiles of queries and several steps of keys, for tests that run it many times.
+pub(crate) fn widest_short() -> Vec<Attention> {
+    let (heads, window) = ((2, 1, 256), Some(40));
+    vec![Attention { rows: 70, heads, window, softcap: None, sinks: true, segments: &[(1, 69)] }]
+}
+
 /// Generation: `past` rows are stored first, the rest attends to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Cached {

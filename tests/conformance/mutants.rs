@@ -185,7 +185,11 @@ fn attention_on_tensor_cores_without_a_wait_or_a_barrier_is_caught() {
     mutants.push(other("attention_bf16.cu", "if (row >= tile.count) continue;", ""));
     mutants.push(other("attention_bf16_bwd.cu", "query < rest && ", ""));
     let cases = attention::on_tensor_cores();
-    all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16", "attention_bf16_bwd"], &cases[6..10], &mutants);
+    all_caught(
+        &["move", "gemm_bf16", "attention_bwd", "attention_bf16", "attention_bf16_bwd"],
+        &cases[6..10],
+        &mutants,
+    );
 }
 
 /// Where several warps share a tile, each reads what another wrote.
@@ -202,7 +206,7 @@ fn attention_of_the_widest_heads_without_a_wait_or_a_barrier_is_caught() {
     mutants.push(other(file, "fmaxf(part[r], theirs)", "part[r]"));
     mutants.push(other(file, "(int)threadIdx.x ^ 128", "(int)threadIdx.x"));
     mutants.push(other(file, "parts[place + 64] + parts[place + 96]", "parts[place + 64]"));
-    all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16_256"], &attention::widest(), &mutants);
+    all_caught(&["move", "gemm_bf16", "attention_bwd", "attention_bf16_256"], &attention::widest_short(), &mutants);
 }
 
 /// Kernels of answers: products of few rows, and single queries over a cache.

@@ -37,8 +37,7 @@ macro_rules! kernels {
 }
 
 /// Those of 256 columns are in `attention_bf16_256.cu`.
-const KERNELS: [Kernels; 6] =
-    kernels![16: 128, 64; 64: 128, 64; 80: 128, 64; 96: 128, 64; 128: 128, 64; 256: 256, 32];
+const KERNELS: [Kernels; 6] = kernels![16: 128, 64; 64: 128, 64; 80: 128, 64; 96: 128, 64; 128: 128, 64; 256: 256, 32];
 
 /// Rows in bfloat16, each on a multiple of 16 bytes, and what holds them where they were made for this.
 struct Packed<D: Device> {
