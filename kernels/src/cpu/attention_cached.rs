@@ -302,6 +302,7 @@ mod tests {
     use crate::backend::{AttentionParams, Backend, CachedSegment, Heads};
     use crate::cpu::Cpu;
     use crate::cpu::path::{PATHS, Path};
+    use crate::host::View;
 
     const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 };
 
@@ -370,6 +371,36 @@ mod tests {
                     let cpu = Cpu::with_path(3, path).expect("a path").with_eight_bit_cache(cpu.eight_bit_cache);
                     let found = fed(&cpu, &qkv, &pieces, Some(20));
                     assert!(wanted.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{path:?} {pieces:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_summed_for_some_positions_have_the_bits_of_each_alone_s4_5() {
+        for (hd, positions) in [(64, 32), (20, 9), (16, 8), (5, 3), (128, 1)] {
+            let (queries, keys) = (noise(3 * hd, 3), noise(positions * hd, 5));
+            let params = AttentionParams {
+                heads: Heads { n_heads: 3, n_kv_heads: 1, head_dim: hd },
+                scale: 0.125,
+                window: None,
+                softcap: None,
+                sinks: Vec::new(),
+                segments: Vec::new(),
+            };
+            for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+                let mut scores = vec![0.5; 3 * 40];
+                super::weigh_keys(isa, &mut scores, 40, 4, &queries, View::dense(&keys, positions, hd), &params);
+                for (q, scores) in queries.chunks(hd).zip(scores.chunks(40)) {
+                    for (j, k) in keys.chunks(hd).enumerate() {
+                        let mut lanes = [0.0; super::LANES];
+                        q.iter().zip(k).enumerate().for_each(|(i, (q, k))| lanes[i % super::LANES] += q * k);
+                        let want = lanes.iter().sum::<f32>() * 0.125;
+                        assert_eq!(scores[4 + j].to_bits(), want.to_bits(), "{isa:?}, {hd}, {j}");
+                    }
+                    assert!(
+                        scores[..4].iter().chain(&scores[4 + positions..]).all(|s| s.to_bits() == 0.5f32.to_bits())
+                    );
                 }
             }
         }
