@@ -20,6 +20,7 @@ mod adapted;
 mod attention;
 mod attention_bwd;
 mod attention_cached;
+mod attention_rounded;
 mod blocks;
 mod ceiling;
 mod columns;
@@ -51,6 +52,12 @@ mod rows;
 mod simd_amx;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_bytes;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_bytes_k;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_words;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
