@@ -8,6 +8,7 @@
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `panels.rs`, `gemm.rs` | operands decoded into panels; the blocked product, adapters inside |
 //! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
+//! | `packed.rs` | weights packed once, when they are loaded |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
@@ -41,6 +42,7 @@ mod norm;
 mod optim;
 mod pack;
 mod pack_squares;
+mod packed;
 mod panels;
 mod path;
 mod pool;
@@ -74,10 +76,11 @@ pub use factors::Factors;
 pub use path::Path;
 
 use self::gemm::Epilogue;
+use self::packed::{Held, Packed, is_packed_for};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
-use crate::adapted::{Adapted, AdaptedGradient};
+use crate::adapted::{Adapted, AdaptedGradient, Normed};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Turn, Write,
@@ -91,7 +94,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 2;
+const KERNELS: u32 = 3;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Buf = Vec<f32>;
-    type Weight = Arc<FrozenWeight>;
+    type Weight = Arc<Held>;
     type Codes = Vec<u8>;
     const NAME: &'static str = "cpu";
 
@@ -231,12 +234,22 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn weight(&self, w: FrozenWeight) -> Result<Arc<FrozenWeight>> {
+    fn weight(&self, w: FrozenWeight) -> Result<Arc<Held>> {
         w.check()?;
-        Ok(Arc::new(w))
+        Ok(Arc::new(Held::Stored(w)))
     }
 
-    fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<FrozenWeight>>> {
+    fn packs(&self, w: &FrozenWeight) -> bool {
+        is_packed_for(self.kernel(), w)
+    }
+
+    fn packed_weight(&self, w: FrozenWeight) -> Result<Arc<Held>> {
+        w.check()?;
+        let held = if self.packs(&w) { Held::Packed(Packed::new(&self.pool, self.isa, &w)?) } else { Held::Stored(w) };
+        Ok(Arc::new(held))
+    }
+
+    fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<Held>>> {
         let rounded = if self.eight_bit_rows { self.in_eight_bits(w)? } else { None };
         rounded.map(|rounded| self.weight(rounded)).transpose()
     }
@@ -245,7 +258,7 @@ impl Backend for Cpu {
         attention_cached::columns(heads, self.eight_bit_cache)
     }
 
-    fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
+    fn weight_shape(w: &Arc<Held>) -> (usize, usize) {
         w.shape()
     }
 
@@ -292,6 +305,32 @@ impl Backend for Cpu {
         dxa: &mut Tensor<Self>,
     ) -> Result<()> {
         adapted::backward(self, dx, dy, x, parts, dxa)
+    }
+
+    fn norms_in_products(&self, rows: usize) -> bool {
+        rows > int8::MOST_ROWS
+    }
+
+    fn adapted_of_norm(
+        &self,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        x: &Normed<Self>,
+        parts: &mut [Adapted<Self>],
+    ) -> Result<()> {
+        adapted::forward_of_norm(self, y, rstd, x, parts)
+    }
+
+    fn adapted_of_norm_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: &Normed<Self>,
+        rstd: &Tensor<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward_of_norm(self, dx, dy, x, rstd, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
