@@ -24,6 +24,7 @@ mod attention_cached;
 mod blocks;
 mod ceiling;
 mod columns;
+mod device;
 mod dots;
 mod dropout;
 mod embed;
@@ -85,7 +86,7 @@ use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Turn, Write,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::{self, View, ViewMut};
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
@@ -105,66 +106,6 @@ pub struct Cpu {
     factors: Factors,
     eight_bit_rows: bool,
     eight_bit_cache: bool,
-}
-
-impl Cpu {
-    /// `threads` threads on the best path of this processor.
-    pub fn new(threads: usize) -> Result<Self> {
-        Self::with_path(threads, Path::best())
-    }
-
-    /// `threads` threads on this path; [`Error::Unavailable`] where the processor lacks what it needs.
-    pub fn with_path(threads: usize, path: Path) -> Result<Self> {
-        let isa = path.isa().ok_or_else(|| Error::Unavailable {
-            reason: format!("this processor cannot run the {} kernels", path.name()),
-        })?;
-        Ok(Self {
-            pool: Arc::new(Pool::new(threads)?),
-            path,
-            isa,
-            factors: Factors::F32,
-            eight_bit_rows: false,
-            eight_bit_cache: false,
-        })
-    }
-
-    /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
-    #[must_use]
-    pub fn with_factors(&self, factors: Factors) -> Self {
-        Self { factors, ..self.clone() }
-    }
-
-    /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
-    /// rounded to eight bits. For writing answers; nothing is learned through such a product.
-    #[must_use]
-    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
-        Self { eight_bit_rows, ..self.clone() }
-    }
-
-    /// What the factors of large products are rounded to.
-    pub fn factors(&self) -> Factors {
-        self.factors
-    }
-
-    /// The vector features of this processor that matter here.
-    pub fn features() -> Vec<&'static str> {
-        path::features()
-    }
-
-    /// Why the unit of this processor that multiplies tiles of bf16 is not used; `None` where it is, or there is none.
-    pub fn unused_tiles() -> Option<&'static str> {
-        path::unused_tiles()
-    }
-
-    /// The kernels in use.
-    pub fn path(&self) -> Path {
-        self.path
-    }
-
-    /// Threads in use.
-    pub fn threads(&self) -> usize {
-        self.pool.count()
-    }
 }
 
 impl Backend for Cpu {

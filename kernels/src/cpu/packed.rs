@@ -8,10 +8,10 @@
 //!
 //! | path | packed | why |
 //! | --- | --- | --- |
-//! | tiles (AMX, its model), pairs in registers (AVX-512-BF16), bf16 | dense bf16 | packing is a tenth of a product and more |
+//! | tiles (AMX, its model), pairs in registers (AVX-512-BF16), bf16 | dense bf16 | their products are quick, so packing is a large share; predicted, no such processor was at hand |
 //! | the same | dense f32, f16 | no: rounding them would change what few rows and embeddings see |
-//! | the same | four and eight bits | no: they are decoded in the product, a quarter of the memory |
-//! | all others, and f32 | nothing | a product of 512 rows takes 30 times as long as packing (`MEASUREMENTS.md`) |
+//! | the same | four and eight bits | no: they are decoded in the product, and are a quarter of the size |
+//! | all others, and f32 | nothing | panels of f32 are twice the size of a bf16 file, and panels of bf16 had to be widened as rows are now; the products take most of a step there (`MEASUREMENTS.md`) |
 
 use super::factors::{Factors, stored_pairs};
 use super::gemm::{Epilogue, steps};
