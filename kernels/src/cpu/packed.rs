@@ -8,10 +8,12 @@
 //!
 //! | path | packed | why |
 //! | --- | --- | --- |
-//! | tiles (AMX, its model), pairs in registers (AVX-512-BF16), bf16 | dense bf16 | their products are quick, so packing is a large share; predicted, no such processor was at hand |
-//! | the same | dense f32, f16 | no: rounding them would change what few rows and embeddings see |
-//! | the same | four and eight bits | no: they are decoded in the product, and are a quarter of the size |
-//! | all others, and f32 | nothing | panels of f32 are twice the size of a bf16 file, and panels of bf16 had to be widened as rows are now; the products take most of a step there (`MEASUREMENTS.md`) |
+//! | bf16 with tiles (AMX, its model) or pairs in registers | dense bf16 | products are quick, packing a large share |
+//! | the same | dense f32, f16 | no: few rows and embeddings would see rounded numbers |
+//! | the same | four and eight bits | no: they are decoded in the product, and are smaller |
+//! | all others, and f32 | nothing | f32 panels are twice a bf16 file; products take most of a step |
+//!
+//! What packing once wins is predicted: no processor with such a unit was at hand (`MEASUREMENTS.md`).
 
 use super::factors::{Factors, stored_pairs};
 use super::gemm::{Epilogue, steps};
