@@ -32,7 +32,7 @@ mod shapes;
 pub mod tensor;
 pub mod weight;
 
-pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient};
+pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
 pub use backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Segment, Turn, Write,

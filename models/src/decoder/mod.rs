@@ -18,7 +18,7 @@ mod saved;
 mod watch;
 mod weighted;
 
-pub use build::{BuildOptions, attach, build, build_first, initial_a, stays_mapped};
+pub use build::{BuildOptions, attach, build, build_first, build_mapped, initial_a, stays_mapped};
 pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
