@@ -89,6 +89,8 @@ impl Described {
             adapters,
             rows: Rows { train: tokens, score: 0 },
             sets: 1,
+            away: 0,
+            decoded: 0,
             arithmetic: Arithmetic::F32,
             card: false,
             longest: tokens,

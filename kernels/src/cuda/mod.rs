@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
 //! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
+//! | `lanes.rs`, `aside.rs` | copies to the computer and back beside what is computed |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
@@ -17,6 +18,7 @@
 
 mod adapted;
 mod arena;
+mod aside;
 mod attention;
 mod attention_bf16;
 mod attention_few;
@@ -25,6 +27,7 @@ pub mod device;
 pub mod driver;
 mod few;
 mod graphs;
+mod lanes;
 mod loss;
 mod memory;
 mod optim;
@@ -39,6 +42,7 @@ mod wgmma;
 mod windows;
 
 use crate::adapted::{Adapted, AdaptedGradient};
+use crate::aside::Aside;
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     RopeParams, Turn, Write,
@@ -189,6 +193,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.memory()
     }
 
+    fn aside(&self, slabs: usize, bytes: usize) -> Result<Box<dyn Aside<Self>>> {
+        Ok(Box::new(aside::HostSlabs::new(&self.device, slabs, bytes)?))
+    }
+
     fn submit(&self) -> Result<()> {
         self.device.submit()
     }
@@ -221,6 +229,10 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
         weight::CudaWeight::new(&self.device, &w)
+    }
+
+    fn hold_decoded(&self, w: &Self::Weight, hold: bool) -> Result<()> {
+        self.hold(w, hold)
     }
 
     fn weight_shape(w: &Self::Weight) -> (usize, usize) {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::quant;
 use crate::quant::decode::code_table;
 use crate::weight::{Absmax, DType, FourBit, FrozenWeight};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Words of eight codes that a thread of `decode_four_bit_bf16` has at once.
 const FLIGHT: usize = 4;
@@ -18,13 +18,15 @@ const FLIGHT: usize = 4;
 /// A frozen weight.
 pub struct CudaWeight<D: Device> {
     stored: Arc<Stored<D>>,
+    /// All of it in bfloat16, with zeros around, where there is room for that besides.
+    held: Arc<Mutex<Option<Arc<Memory<D>>>>>,
     rows: usize,
     cols: usize,
 }
 
 impl<D: Device> Clone for CudaWeight<D> {
     fn clone(&self) -> Self {
-        Self { stored: Arc::clone(&self.stored), ..*self }
+        Self { stored: Arc::clone(&self.stored), held: Arc::clone(&self.held), ..*self }
     }
 }
 
@@ -87,7 +89,17 @@ impl<D: Device> CudaWeight<D> {
                 Stored::Dense { words: Memory::of(device, OP, &numbers)?, dtype: DType::F32 }
             }
         };
-        Ok(Self { stored: Arc::new(stored), rows, cols })
+        Ok(Self { stored: Arc::new(stored), held: Arc::default(), rows, cols })
+    }
+
+    /// All of it in bfloat16, if that is there.
+    pub(super) fn held(&self) -> Option<Arc<Memory<D>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Use this instead of decoding, or decode again.
+    pub(super) fn set_held(&self, decoded: Option<Memory<D>>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = decoded.map(Arc::new);
     }
 
     pub(super) fn rows(&self) -> usize {

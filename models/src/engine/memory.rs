@@ -112,6 +112,8 @@ fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<Memor
         adapters: peft_plan::memory::adapters(plan, targets),
         rows: work.rows,
         sets: plan.kept_sets(spec.layers.len()),
+        away: plan.offloaded_layers,
+        decoded: plan.held_layers(),
         arithmetic: plan.arithmetic,
         card: work.card,
         longest: work.longest,

@@ -145,6 +145,49 @@ fn as_many_layers_as_fit_are_not_computed_twice() {
     }
 }
 
+/// Inputs of layers go to the computer's memory where that makes steps faster or a run fit, never more of them than half of
+/// what is free there holds, and what was given stays (issue 8, 2).
+#[test]
+fn inputs_of_layers_are_offloaded_where_a_run_fits_or_is_faster_by_it() {
+    let (spec, lengths) = (spec(), vec![1000; 900]);
+    let at = |gigabytes: f64, host_bytes: u64, set: &[&str]| {
+        let mut facts = facts(&spec, &lengths, gigabytes);
+        let machine = facts.machine.as_mut().expect("a machine");
+        (machine.card, machine.host_bytes) = (true, host_bytes);
+        let config = fill(&asked(&[&["adapter.method=qlora", "training.precision=bf16"], set].concat()), &facts);
+        let config = config.expect("complete").config;
+        let plan = build(&config, &facts).expect("a plan");
+        (config.training, of_run(&facts, &plan).total_bytes, crate::memory::rows_of_run(&facts, &plan))
+    };
+    let most = crate::memory::most_away(spec.layers.len());
+    let (mut faster, mut fitting) = (0, 0);
+    for tenths in 8..60 {
+        let gigabytes = f64::from(tenths) / 10.0;
+        let (without, with) = (at(gigabytes, 0, &[]), at(gigabytes, 1 << 40, &[]));
+        assert_eq!(without.0.offloaded_layers, Some(0));
+        let offloaded = with.0.offloaded_layers.expect("filled");
+        let tokens = |t: &crate::config::TrainingConfig| (t.micro_batch_size, t.max_sequence_length);
+        if tokens(&with.0) == tokens(&without.0) {
+            assert!(with.0.kept_layers >= without.0.kept_layers, "{gigabytes} GB");
+            assert!(offloaded == 0 || with.0.kept_layers > without.0.kept_layers, "{gigabytes} GB: for nothing");
+            faster += usize::from(offloaded > 0);
+        } else {
+            assert!(offloaded > 0 && tokens(&with.0) > tokens(&without.0), "{gigabytes} GB");
+            fitting += 1;
+        }
+        assert!(
+            offloaded <= most && with.1 as f64 <= gigabytes * 0.9e9 || tokens(&with.0).1 == Some(64),
+            "{gigabytes} GB"
+        );
+        let little = at(gigabytes, 100_000_000, &[]);
+        let bytes = little.0.offloaded_layers.expect("filled") as u64 * crate::memory::card::slab(&spec, little.2);
+        assert!(bytes <= 50_000_000, "{gigabytes} GB: {bytes} of a hundred million");
+        let given = at(gigabytes, 1 << 40, &["training.offloaded_layers=2"]).0;
+        assert_eq!(given.offloaded_layers, Some(2));
+    }
+    assert!(faster > 4 && fitting > 0, "{faster} and {fitting}");
+}
+
 #[test]
 fn a_card_needs_no_room_for_the_program_and_its_files() {
     let (spec, lengths) = (spec(), vec![1000; 900]);

@@ -53,6 +53,8 @@ pub struct Steps<'a> {
     pub rows: Rows,
     /// Sets of activations.
     pub sets: usize,
+    /// Residual streams in the computer's memory.
+    pub away: usize,
     /// What the factors of large products are rounded to.
     pub arithmetic: Arithmetic,
     /// Every weight is trained, and dense.
@@ -61,8 +63,8 @@ pub struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn of(facts: &'a MemoryFacts) -> Self {
-        let &MemoryFacts { ref adapters, rows, sets, arithmetic, method, .. } = facts;
-        Self { adapters, rows, sets, arithmetic, full: method == Method::Full }
+        let &MemoryFacts { ref adapters, rows, sets, away, arithmetic, method, .. } = facts;
+        Self { adapters, rows, sets, away, arithmetic, full: method == Method::Full }
     }
 }
 
@@ -70,6 +72,7 @@ impl<'a> Steps<'a> {
 pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> MemoryPlan {
     let mut parts = vec![("small tables", FIRST_BLOCK)];
     parts.extend(staying_parts(spec, facts));
+    parts.push(("decoded weights", decoded(spec, facts.decoded)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
 }
@@ -102,7 +105,7 @@ fn staying_parts(spec: &ModelSpec, facts: &MemoryFacts) -> Vec<(&'static str, u6
 }
 
 fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static str, u64)> {
-    let &Steps { rows, sets, arithmetic, .. } = steps;
+    let &Steps { rows, sets, away, arithmetic, .. } = steps;
     let is_narrow = arithmetic == Arithmetic::Bf16;
     let buffer = |width: usize, rows: usize| piece(floats(width * rows));
     let column = move |c: &Column, rows: usize| {
@@ -111,7 +114,8 @@ fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static
     };
     let kept = |slot: usize| layout.kept(slot, sets).map(move |c| column(c, layout.rows(slot, c, rows, sets)));
     let most = rows.train.max(rows.score);
-    let others = (layout.sparse_blocks.len() + 1).saturating_sub(2) as u64;
+    let others = (layout.sparse_blocks.len() - away.min(super::most_away(layout.sparse_blocks.len())) + 1)
+        .saturating_sub(2) as u64;
     let shared = layout.lent.iter().chain(&layout.pass);
     vec![
         ("activations", (0..sets).flat_map(kept).sum()),
@@ -119,6 +123,20 @@ fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static
         ("working space of a block", shared.map(|c| column(c, rows.of(c))).sum()),
         ("factors of a product, logits", momentary(spec, steps, most)),
     ]
+}
+
+/// Bytes of the weights of the lowest `layers` blocks, decoded for products on tensor cores. Nothing where those are not
+/// used, or where no weight is stored in 4 bits.
+pub fn decoded(spec: &ModelSpec, layers: usize) -> u64 {
+    let of = |m: &ModuleSpec| {
+        piece((m.out_features.next_multiple_of(TILE) * m.in_features.next_multiple_of(TILE)) as u64 * 2)
+    };
+    (0..layers.min(spec.layers.len())).flat_map(|i| spec.layer_modules(i)).map(of).sum()
+}
+
+/// Bytes of a residual stream in the computer's memory.
+pub fn slab(spec: &ModelSpec, rows: Rows) -> u64 {
+    piece(floats(spec.hidden_size * rows.train))
 }
 
 /// The most that one operation needs for itself, and the lists that several need.
