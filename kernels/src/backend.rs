@@ -285,6 +285,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn eight_bit_weight(&self, _: &FrozenWeight) -> Result<Option<Self::Weight>> {
         Ok(None)
     }
+    /// Decode the weights of products of at least so many rows before they are needed, beside what is computed, from now on;
+    /// `None`: no longer. Results are the same. Backends that do one thing at a time do nothing.
+    fn decode_ahead(&self, _fewest_rows: Option<usize>) -> Result<()> {
+        Ok(())
+    }
     /// Hold `w` decoded from now on, or no longer, where products of many rows decode what they multiply with: the same
     /// numbers without the work, in more memory.
     fn hold_decoded(&self, _w: &Self::Weight, _hold: bool) -> Result<()> {

@@ -136,6 +136,10 @@ impl Lanes for Counting {
         Ok(())
     }
 
+    fn launch_in(&self, _: Lane, _: &'static str, _: u32, _: u32, _: &[Arg]) -> Result<()> {
+        Ok(())
+    }
+
     fn settle(&self) -> Result<()> {
         Ok(())
     }

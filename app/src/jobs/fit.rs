@@ -91,6 +91,7 @@ impl Described {
             sets: 1,
             away: 0,
             decoded: 0,
+            ahead: false,
             arithmetic: Arithmetic::F32,
             card: false,
             longest: tokens,

@@ -61,6 +61,8 @@ pub enum Lane {
     Out,
     /// Copies from it.
     In,
+    /// Weights that are decoded before they are needed.
+    Ahead,
 }
 
 /// Copies between a device and the computer beside what the device computes. Lanes wait for each other where they are
@@ -84,6 +86,8 @@ pub trait Lanes {
     fn copy_out(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
     /// In [`Lane::In`]: `bytes` from a pinned address to one of the device.
     fn copy_in(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+    /// Run `kernel` with as many blocks of so many threads in `lane`, which is not the one that computes.
+    fn launch_in(&self, lane: Lane, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
     /// Wait until every lane is empty.
     fn settle(&self) -> Result<()>;
 }

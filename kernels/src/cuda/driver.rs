@@ -73,7 +73,7 @@ pub struct Driver {
     graphs: Mutex<Graphs>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
-    /// Opened when somebody copies beside what is computed.
+    /// Opened when somebody copies or decodes beside what is computed.
     streams: OnceLock<Result<Streams>>,
 }
 
@@ -334,7 +334,13 @@ impl Driver {
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
     }
 
-    /// The streams of copies. The card's context is that of this thread.
+    /// The kernel of this name.
+    pub(super) fn function(&self, kernel: &str) -> Result<CUfunction> {
+        let missing = || unavailable(format!("no kernel {kernel} in this program"));
+        self.functions.get(kernel).copied().ok_or_else(missing)
+    }
+
+    /// The streams beside the one that computes. The card's context is that of this thread.
     pub(super) fn streams(&self) -> Result<&Streams> {
         self.streams.get_or_init(Streams::open).as_ref().map_err(Clone::clone)
     }
@@ -489,8 +495,7 @@ impl Device for Driver {
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {
         self.bind()?;
-        let missing = || unavailable(format!("no kernel {kernel} in this program"));
-        let function = *self.functions.get(kernel).ok_or_else(missing)?;
+        let function = self.function(kernel)?;
         let values = args.iter().map(|arg| arg.bits());
         self.graphs().push(kernel, function, (blocks, threads), values).map_err(unstarted)
     }

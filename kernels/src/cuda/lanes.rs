@@ -1,9 +1,10 @@
-//! Copies beside what a card computes: two streams of the driver, events between them, and memory that is pinned.
+//! What a card does beside what it computes: streams of the driver for copies and for decoding, events between them, and
+//! memory that is pinned.
 //!
 //! They are opened when somebody asks for them. A driver that lacks a function or refuses one is a reason, and the card
 //! goes on without. The streams wait for nothing by themselves, not for the one that computes either.
 
-use super::device::{Lane, Lanes};
+use super::device::{Arg, Lane, Lanes};
 use super::driver::{Driver, lost, missing, words};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, event, stream};
@@ -26,10 +27,11 @@ const NEEDED: [&str; 11] = [
     "cuMemcpyDtoHAsync_v2",
 ];
 
-/// The streams of copies.
+/// The streams beside the one that computes. None comes before that one: a stream without a priority has the lowest.
 pub(super) struct Streams {
     out: CUstream,
     into: CUstream,
+    ahead: CUstream,
 }
 
 fn refused(e: DriverError) -> Error {
@@ -46,13 +48,14 @@ impl Streams {
         if let Some(name) = missing(&NEEDED) {
             return Err(Error::Unavailable { reason: format!("the driver has no {name}") });
         }
-        let out = stream::create(stream::StreamKind::NonBlocking).map_err(refused)?;
-        let mut made = Self { out, into: null_mut() };
-        match stream::create(stream::StreamKind::NonBlocking) {
-            Ok(into) => made.into = into,
-            Err(e) => {
-                made.close();
-                return Err(refused(e));
+        let mut made = Self { out: null_mut(), into: null_mut(), ahead: null_mut() };
+        for place in [&mut made.out, &mut made.into, &mut made.ahead] {
+            match stream::create(stream::StreamKind::NonBlocking) {
+                Ok(stream) => *place = stream,
+                Err(e) => {
+                    made.close();
+                    return Err(refused(e));
+                }
             }
         }
         Ok(made)
@@ -63,12 +66,13 @@ impl Streams {
             Lane::Compute => null_mut(),
             Lane::Out => self.out,
             Lane::In => self.into,
+            Lane::Ahead => self.ahead,
         }
     }
 
     /// Give them back. The card's context is that of this thread.
     pub(super) fn close(&self) {
-        for stream in [self.out, self.into].into_iter().filter(|stream| !stream.is_null()) {
+        for stream in [self.out, self.into, self.ahead].into_iter().filter(|stream| !stream.is_null()) {
             // SAFETY: made by `open` and destroyed once. What cannot be given back is gone with the card.
             let _gone = unsafe { stream::destroy(stream) };
         }
@@ -161,10 +165,22 @@ impl Lanes for Driver {
         copied.result().map_err(stopped)
     }
 
+    fn launch_in(&self, lane: Lane, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {
+        let streams = self.opened()?;
+        let function = self.function(kernel)?;
+        // Low bytes first: a parameter of four bytes reads the first four.
+        let mut values: Vec<u64> = args.iter().map(|arg| arg.bits().to_le()).collect();
+        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
+        let (grid, block) = ((blocks, 1, 1), (threads, 1, 1));
+        // SAFETY: as many places as there are arguments, each of which lasts until the driver has copied it; the
+        // emulation compares them with the kernel's parameters, as for every launch (`graphs.rs`).
+        unsafe { result::launch_kernel(function, grid, block, 0, streams.of(lane), &mut places) }.map_err(stopped)
+    }
+
     fn settle(&self) -> Result<()> {
         let streams = self.opened()?;
         self.run_launched()?;
-        for lane in [Lane::Compute, Lane::Out, Lane::In] {
+        for lane in [Lane::Compute, Lane::Out, Lane::In, Lane::Ahead] {
             // SAFETY: a stream of this card.
             unsafe { stream::synchronize(streams.of(lane)) }.map_err(stopped)?;
         }

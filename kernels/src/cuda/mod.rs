@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
 //! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
-//! | `lanes.rs`, `aside.rs` | copies to the computer and back beside what is computed |
+//! | `lanes.rs`, `aside.rs`, `ahead.rs` | beside what is computed: copies to the computer and back, weights decoded ahead |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
@@ -17,6 +17,7 @@
 //! through the conformance suite on a processor.
 
 mod adapted;
+mod ahead;
 mod arena;
 mod aside;
 mod attention;
@@ -60,7 +61,7 @@ use optim::Maps;
 use product::Side;
 use recent::Recent;
 use std::sync::Arc;
-use windows::{blocks_of, is_short};
+use windows::{blocks_of, is_short, number_of};
 
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
 const THREADS: u32 = 256;
@@ -131,14 +132,6 @@ fn dims<D: Device>(w: Matrix<'_, Cuda<D>>) -> (usize, usize) {
     match w {
         Matrix::Frozen(w) => (w.rows(), w.cols()),
         Matrix::Dense(t) => (t.rows(), t.cols()),
-    }
-}
-
-/// An activation as `gated.cu` counts them.
-fn number_of(act: Activation) -> u32 {
-    match act {
-        Activation::Silu => 0,
-        Activation::GeluTanh => 1,
     }
 }
 
@@ -229,6 +222,11 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
         weight::CudaWeight::new(&self.device, &w)
+    }
+
+    fn decode_ahead(&self, fewest_rows: Option<usize>) -> Result<()> {
+        self.recent.set_ahead(fewest_rows.map(|n| ahead::Ahead::new(&self.device, n)).transpose()?);
+        Ok(())
     }
 
     fn hold_decoded(&self, w: &Self::Weight, hold: bool) -> Result<()> {

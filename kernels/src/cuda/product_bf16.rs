@@ -78,6 +78,11 @@ pub(super) struct PackedPanel<D: Device> {
 }
 
 impl<D: Device> PackedPanel<D> {
+    /// The first and how many rows of so many columns, in this memory.
+    pub(super) fn of((first, rows, stride): (usize, usize, usize), memory: Arc<Memory<D>>) -> Self {
+        Self { first, rows, stride, address: memory.address(), _memory: memory }
+    }
+
     /// Its rows as columns of the result.
     pub(super) fn as_columns(&self) -> Packed<D> {
         Packed { address: self.address, stride: self.stride, by_step: false, _memory: None }
@@ -100,25 +105,27 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    /// Every row of `w` in bfloat16, a panel at a time.
+    /// Every row of `w` in bfloat16, a panel at a time, for a product of so many rows.
     pub(super) fn packed_panels(
         &self,
         w: &CudaWeight<D>,
+        tokens: usize,
         mut each: impl FnMut(&PackedPanel<D>) -> Result<()>,
     ) -> Result<()> {
         let stride = w.cols().next_multiple_of(TILE);
         let most = rows_of_panel(stride);
         for first in (0..w.rows()).step_by(most) {
             let rows = most.min(w.rows() - first);
-            let (address, memory) = match w.held() {
+            let at = (first, rows, stride);
+            if let Some(whole) = w.held() {
                 // Panels begin at whole tiles: each lies in the whole as it would lie by itself.
-                Some(whole) => (whole.address() + (first * stride * 2) as u64, whole),
-                None => {
-                    let memory = self.decoded(w, (first, rows), stride)?;
-                    (memory.address(), Arc::new(memory))
-                }
-            };
-            each(&PackedPanel { first, rows, stride, address, _memory: memory })?;
+                let address = whole.address() + (first * stride * 2) as u64;
+                each(&PackedPanel { address, ..PackedPanel::of(at, whole) })?;
+            } else if let Some(ahead) = self.recent.ahead().filter(|ahead| ahead.is_for(w, tokens)) {
+                ahead.panel(w, at, &mut each)?;
+            } else {
+                each(&PackedPanel::of(at, Arc::new(self.decoded(w, (first, rows), stride)?)))?;
+            }
         }
         Ok(())
     }
@@ -127,7 +134,7 @@ impl<D: Device> Cuda<D> {
     fn decoded(&self, w: &CudaWeight<D>, rows: (usize, usize), stride: usize) -> Result<Memory<D>> {
         let padded = rows.1.next_multiple_of(TILE);
         let memory = Memory::uninit(&self.device, "linear", padded.saturating_mul(stride), 2)?;
-        w.decode_bf16(&self.device, memory.address(), rows, (padded, stride))?;
+        w.decode_bf16(&self.device, memory.address(), rows, (padded, stride), None)?;
         Ok(memory)
     }
 

@@ -450,6 +450,11 @@ fn rates(f: &mut Filler) {
         || (0, Source::Hardware, "Weights are decoded when they are multiplied with.".to_owned()),
     );
     f.pick(
+        "training.decode_ahead",
+        |c| &mut c.training.decode_ahead,
+        || (false, Source::Hardware, "Nothing would be faster by it.".to_owned()),
+    );
+    f.pick(
         "training.seed",
         |c| &mut c.training.seed,
         || (42, Source::Model, "Any number; the same one repeats the same run.".to_owned()),

@@ -331,6 +331,8 @@ pub struct MemoryFacts {
     pub away: usize,
     /// Blocks whose weights a card holds decoded as well.
     pub decoded: usize,
+    /// Weights are decoded before they are needed.
+    pub ahead: bool,
     /// What the factors of large products are rounded to.
     pub arithmetic: Arithmetic,
     /// The table is that of a graphics card, not of the computer.
@@ -399,6 +401,7 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         sets: plan.kept_sets(facts.spec.layers.len()),
         away: plan.offloaded_layers,
         decoded: plan.held_layers(),
+        ahead: plan.decodes_ahead(),
         arithmetic: plan.arithmetic,
         card: facts.machine.is_some_and(|machine| machine.card),
         longest: all().max().unwrap_or(0),

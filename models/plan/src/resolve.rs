@@ -125,6 +125,9 @@ pub struct TrainingPlan {
     /// Of so many blocks, the lowest, quantised weights are held decoded beside their codes; on a card only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub decoded_layers: usize,
+    /// Quantised weights of the others are decoded while the product before theirs runs; on a card only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decode_ahead: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Steps between evaluations; 0: only at the end.
@@ -165,6 +168,11 @@ impl TrainingPlan {
     /// Blocks whose weights a card holds decoded: where its products read them so, and they are frozen.
     pub fn held_layers(&self) -> usize {
         if self.arithmetic == Arithmetic::Bf16 && self.method != Method::Full { self.decoded_layers } else { 0 }
+    }
+
+    /// Whether a card decodes weights before they are needed: where its products read them so, and they are frozen.
+    pub fn decodes_ahead(&self) -> bool {
+        self.decode_ahead && self.arithmetic == Arithmetic::Bf16 && self.method != Method::Full
     }
 
     /// Tokens of the longest example: the limit holds for each sequence, and one that compares has two.
@@ -510,6 +518,7 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         kept_layers: t.kept_layers.unwrap_or(0),
         offloaded_layers: t.offloaded_layers.unwrap_or(0),
         decoded_layers: t.decoded_layers.unwrap_or(0),
+        decode_ahead: t.decode_ahead.unwrap_or(false),
         seed: order.seed,
         evaluate_every,
         early_stopping_patience: config.evaluation.early_stopping_patience,

@@ -114,6 +114,7 @@ fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<Memor
         sets: plan.kept_sets(spec.layers.len()),
         away: plan.offloaded_layers,
         decoded: plan.held_layers(),
+        ahead: plan.decodes_ahead(),
         arithmetic: plan.arithmetic,
         card: work.card,
         longest: work.longest,

@@ -33,23 +33,33 @@ pub(crate) fn take<B: Backend>(
     rows: Rows,
     sets: usize,
 ) -> Result<Activations<B>> {
-    hold(decoder, plan.held_layers())?;
+    hold(decoder, plan)?;
     let mut acts = decoder.activations_in(sets).map_err(device)?;
     if decoder.be.memory().is_some() {
         acts.put_away(&decoder.be, plan.offloaded_layers, slab(decoder, rows)).map_err(device)?;
     }
-    fill(decoder, plan, rows, sets, acts)
+    fill(decoder, plan, plan.decodes_ahead(), (rows, sets), acts)
 }
 
-/// Hold the weights of so many blocks decoded, in one block of a card's memory.
-fn hold<B: Backend>(decoder: &Decoder<B>, blocks: usize) -> Result<()> {
-    let be = &decoder.be;
-    if blocks == 0 || be.memory().is_none() {
+/// Hold the weights of as many blocks decoded as `plan` says, in one block of a card's memory, and decode others ahead.
+fn hold<B: Backend>(decoder: &Decoder<B>, plan: &TrainingPlan) -> Result<()> {
+    let (be, blocks) = (&decoder.be, plan.held_layers());
+    if be.memory().is_none() {
+        return Ok(());
+    }
+    // A driver that does one thing at a time decodes when it is time to.
+    let _in_turn = be.decode_ahead(plan.decodes_ahead().then_some(card::AHEAD_ROWS));
+    if blocks == 0 {
         return Ok(());
     }
     let bytes = card::decoded(&decoder.spec, blocks);
     be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
     decoder.hold_decoded(blocks).map_err(device)
+}
+
+/// Decode every weight when it is multiplied with.
+fn hold_nothing<B: Backend>(decoder: &Decoder<B>) -> Result<()> {
+    decoder.be.decode_ahead(None).and_then(|()| decoder.hold_decoded(0)).map_err(device)
 }
 
 /// Bytes of the input of a block.
@@ -61,15 +71,15 @@ fn slab<B: Backend>(decoder: &Decoder<B>, rows: Rows) -> usize {
 fn fill<B: Backend>(
     decoder: &Decoder<B>,
     plan: &TrainingPlan,
-    rows: Rows,
-    sets: usize,
+    ahead: bool,
+    (rows, sets): (Rows, usize),
     mut acts: Activations<B>,
 ) -> Result<Activations<B>> {
     let be = &decoder.be;
     let adapters = decoder.adapters();
     if be.memory().is_some() {
         let (full, away) = (plan.method == Method::Full, acts.away());
-        let steps = Steps { adapters: &adapters, rows, sets, away, arithmetic: plan.arithmetic, full };
+        let steps = Steps { adapters: &adapters, rows, sets, away, ahead, arithmetic: plan.arithmetic, full };
         let bytes = card::of_step(&decoder.spec, &steps);
         be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
     }
@@ -114,7 +124,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let reason = format!("The computer lends no memory for the inputs of {away} layers: {e}");
             tell(reason, "keeps them on the card from here on; the results are the same");
         }
-        fill(decoder, self.plan, rows, sets, acts)
+        let ahead = self.plan.decodes_ahead() && !guard.decodes_all;
+        fill(decoder, self.plan, ahead, (rows, sets), acts)
     }
 
     /// Room for the first step of this process; where there is too little, for a smaller one.
@@ -131,10 +142,10 @@ impl<B: Backend> Trainer<'_, '_, B> {
             p.optimizer_state(&be).map_err(device)?;
         }
         if !state.guard.decodes_all {
-            match hold(decoder, self.plan.held_layers()) {
+            match hold(decoder, self.plan) {
                 Err(fault) if is_want(&fault) => {
                     state.guard.decodes_all = true;
-                    decoder.hold_decoded(0).map_err(device)?;
+                    hold_nothing(decoder)?;
                     be.trim();
                     let taken = "decodes weights for every product; the results are the same";
                     let _continue = sink.emit(&finding(state.step, &fault).event(taken));
@@ -213,8 +224,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
 
     /// Decide on less memory; in words.
     fn less(&self, decoder: &Decoder<B>, guard: &mut GuardState, batches: &StepBatches) -> Option<String> {
-        let holds = self.plan.held_layers() > 0 && !guard.decodes_all && decoder.be.memory().is_some();
-        if holds && decoder.hold_decoded(0).is_ok() {
+        let holds = self.plan.held_layers() > 0 || self.plan.decodes_ahead();
+        if holds && !guard.decodes_all && decoder.be.memory().is_some() && hold_nothing(decoder).is_ok() {
             guard.decodes_all = true;
             return Some("decodes weights for every product from here on; the results are the same".to_owned());
         }

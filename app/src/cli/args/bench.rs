@@ -70,8 +70,11 @@ pub struct BenchTrainArgs {
     /// On a graphics card: the 4-bit weights of so many layers are held decoded as well
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub decoded_layers: usize,
+    /// On a graphics card: 4-bit weights are decoded while the product before theirs runs
+    #[arg(long)]
+    pub decode_ahead: bool,
     /// Let the memory that is free decide which layers are computed twice: the fastest that fits
-    #[arg(long, conflicts_with_all = ["activation_checkpointing", "kept_layers", "offloaded_layers", "decoded_layers"])]
+    #[arg(long, conflicts_with_all = ["activation_checkpointing", "kept_layers", "offloaded_layers", "decoded_layers", "decode_ahead"])]
     pub fit: bool,
 }
 

@@ -38,6 +38,9 @@ fn until(f: &mut Filler, budget: u64, what: &str) -> Result<()> {
     if !f.is_given("training.decoded_layers") {
         f.config.training.decoded_layers = Some(0);
     }
+    if !f.is_given("training.decode_ahead") {
+        f.config.training.decode_ahead = Some(false);
+    }
     let mut need = memory(f)?.total_bytes;
     if need > budget && spares(f) && f.config.training.kept_layers > Some(0) {
         f.config.training.kept_layers = Some(0);
@@ -55,26 +58,39 @@ fn until(f: &mut Filler, budget: u64, what: &str) -> Result<()> {
     decode(f, budget)
 }
 
-/// What is left of a card's memory holds 4-bit weights decoded: they need not be decoded for every product then. Memory
-/// that spares a layer its second computation is worth more, so this comes last.
+/// What is left of a card's memory holds 4-bit weights decoded: they need not be decoded for every product then. Those of
+/// other layers are decoded ahead, where steps have so many rows that it is hidden. Memory that spares a layer its second
+/// computation is worth more, so this comes last.
 fn decode(f: &mut Filler, budget: u64) -> Result<()> {
     let spec = f.facts.spec;
     let plan = build(&f.config, f.facts)?;
     let is_quantized = plan.method.is_quantized() || f.facts.stored_in_4bit;
     let is_card = f.facts.machine.is_some_and(|machine| machine.card);
-    if !is_card || !is_quantized || plan.arithmetic != Arithmetic::Bf16 || f.is_given("training.decoded_layers") {
+    if !is_card || !is_quantized || plan.arithmetic != Arithmetic::Bf16 {
         return Ok(());
     }
     let left = budget.saturating_sub(memory(f)?.total_bytes);
     let layers = spec.layers.len();
-    let fitting = (1..=layers).take_while(|&n| card::decoded(spec, n) <= left).count();
-    if fitting > 0 {
-        f.config.training.decoded_layers = Some(fitting);
+    let is_long = rows_of_run(f.facts, &plan).train >= card::AHEAD_ROWS;
+    let decoding = if is_long && !f.is_given("training.decode_ahead") { card::decoding(spec) } else { 0 };
+    let mut held = plan.decoded_layers.min(layers);
+    if !f.is_given("training.decoded_layers") {
+        let fits = |n: usize| card::decoded(spec, n) + if n < layers { decoding } else { 0 } <= left;
+        held = (1..=layers).rev().find(|&n| fits(n)).unwrap_or(0);
+        f.config.training.decoded_layers = Some(held);
+    }
+    let bytes = card::decoded(spec, held);
+    if held > plan.decoded_layers {
         let reason = format!(
-            "There is room to hold the weights of {fitting} of {layers} layers decoded as well, in {}.",
-            size(card::decoded(spec, fitting))
+            "There is room to hold the weights of {held} of {layers} layers decoded as well, in {}.",
+            size(bytes)
         );
-        f.note("training.decoded_layers", &fitting, Source::Hardware, reason);
+        f.note("training.decoded_layers", &held, Source::Hardware, reason);
+    }
+    if held < layers && decoding > 0 && decoding + bytes <= left {
+        f.config.training.decode_ahead = Some(true);
+        let reason = "Weights are decoded while the product before theirs runs, which hides most of it.".to_owned();
+        f.note("training.decode_ahead", &true, Source::Hardware, reason);
     }
     Ok(())
 }

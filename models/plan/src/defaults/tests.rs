@@ -188,6 +188,42 @@ fn inputs_of_layers_are_offloaded_where_a_run_fits_or_is_faster_by_it() {
     assert!(faster > 4 && fitting > 0, "{faster} and {fitting}");
 }
 
+/// What a card has left holds weights decoded, as many as fit; those of other layers are decoded ahead where steps are long.
+#[test]
+fn what_is_left_of_a_card_holds_weights_decoded() {
+    let (spec, long, short) = (spec(), vec![1000; 900], vec![60; 900]);
+    let at = |lengths: &[usize], gigabytes: f64, method: &str| {
+        let mut facts = facts(&spec, lengths, gigabytes);
+        facts.machine.as_mut().expect("a machine").card = true;
+        let set = ["training.precision=bf16", "training.micro_batch_size=2", method];
+        let config = fill(&asked(&set), &facts).expect("complete").config;
+        let need = of_run(&facts, &build(&config, &facts).expect("a plan")).total_bytes;
+        (config.training.decoded_layers, config.training.decode_ahead == Some(true), need)
+    };
+    let (layers, qlora) = (spec.layers.len(), "adapter.method=qlora");
+    assert_eq!(at(&long, 64.0, qlora).0, Some(layers));
+    assert_eq!(at(&long, 64.0, "adapter.method=lora").0, Some(0));
+    let (mut some, mut ahead) = (0, 0);
+    for tenths in 30..90 {
+        let gigabytes = f64::from(tenths) / 10.0;
+        for lengths in [&long, &short] {
+            let (held, is_ahead, need) = at(lengths, gigabytes, qlora);
+            let held = held.expect("filled");
+            assert!(need as f64 <= gigabytes * 0.9e9, "{gigabytes} GB: {need}");
+            let more = crate::memory::card::decoded(&spec, held + 1) - crate::memory::card::decoded(&spec, held);
+            let spare = if is_ahead { 0 } else { crate::memory::card::decoding(&spec) };
+            assert!(
+                held == layers || (need + more + spare) as f64 > gigabytes * 0.9e9,
+                "{gigabytes} GB: {held} is not all"
+            );
+            assert!(!is_ahead || (held < layers && lengths[0] == 1000), "{gigabytes} GB");
+            some += usize::from(held > 0 && held < layers);
+            ahead += usize::from(is_ahead);
+        }
+    }
+    assert!(some > 3 && ahead > 3, "{some} and {ahead}");
+}
+
 #[test]
 fn a_card_needs_no_room_for_the_program_and_its_files() {
     let (spec, lengths) = (spec(), vec![1000; 900]);

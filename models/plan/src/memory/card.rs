@@ -55,6 +55,8 @@ pub struct Steps<'a> {
     pub sets: usize,
     /// Residual streams in the computer's memory.
     pub away: usize,
+    /// Weights are decoded before they are needed.
+    pub ahead: bool,
     /// What the factors of large products are rounded to.
     pub arithmetic: Arithmetic,
     /// Every weight is trained, and dense.
@@ -63,8 +65,8 @@ pub struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn of(facts: &'a MemoryFacts) -> Self {
-        let &MemoryFacts { ref adapters, rows, sets, away, arithmetic, method, .. } = facts;
-        Self { adapters, rows, sets, away, arithmetic, full: method == Method::Full }
+        let &MemoryFacts { ref adapters, rows, sets, away, ahead, arithmetic, method, .. } = facts;
+        Self { adapters, rows, sets, away, ahead, arithmetic, full: method == Method::Full }
     }
 }
 
@@ -121,6 +123,7 @@ fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static
         ("activations", (0..sets).flat_map(kept).sum()),
         ("residual stream", 2 * buffer(layout.stream, most) + others * buffer(layout.stream, rows.train)),
         ("working space of a block", shared.map(|c| column(c, rows.of(c))).sum()),
+        ("weights decoded ahead", if steps.ahead { decoding(spec) } else { 0 }),
         ("factors of a product, logits", momentary(spec, steps, most)),
     ]
 }
@@ -132,6 +135,22 @@ pub fn decoded(spec: &ModelSpec, layers: usize) -> u64 {
         piece((m.out_features.next_multiple_of(TILE) * m.in_features.next_multiple_of(TILE)) as u64 * 2)
     };
     (0..layers.min(spec.layers.len())).flat_map(|i| spec.layer_modules(i)).map(of).sum()
+}
+
+/// Rows of the steps for which weights are decoded ahead: with fewer, a decoding takes longer than the product beside it,
+/// and every launch counts.
+pub const AHEAD_ROWS: usize = 1024;
+
+/// Bytes of the places that weights are decoded into ahead: one for the product that runs, one for the next.
+pub fn decoding(spec: &ModelSpec) -> u64 {
+    2 * spec.modules.iter().map(panel_bf16).max().unwrap_or(0)
+}
+
+/// Rows of a weight that are decoded for a product on tensor cores at once.
+fn panel_bf16(m: &ModuleSpec) -> u64 {
+    let stride = m.in_features.next_multiple_of(TILE);
+    let rows = m.out_features.min((PANEL / stride.max(1) / TILE * TILE).max(TILE));
+    piece((rows.next_multiple_of(TILE) * stride) as u64 * 2)
 }
 
 /// Bytes of a residual stream in the computer's memory.
@@ -146,7 +165,10 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     for m in &spec.modules {
         let packed = if is_narrow { packs(spec, steps, m) } else { [false; 2] };
         let added = if is_narrow && !full { added(steps.adapters, rows, m) } else { 0 };
-        most = most.max(frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full) + added);
+        // What is decoded ahead has its own place.
+        let elsewhere = if steps.ahead { panel_bf16(m) } else { 0 };
+        let factors = frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full);
+        most = most.max(factors.saturating_sub(elsewhere) + added);
         most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
         if steps.adapters.dora {
             most = most.max(panel(m.out_features, m.in_features));
