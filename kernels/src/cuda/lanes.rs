@@ -49,16 +49,20 @@ impl Streams {
             return Err(Error::Unavailable { reason: format!("the driver has no {name}") });
         }
         let mut made = Self { out: null_mut(), into: null_mut(), ahead: null_mut() };
-        for place in [&mut made.out, &mut made.into, &mut made.ahead] {
-            match stream::create(stream::StreamKind::NonBlocking) {
-                Ok(stream) => *place = stream,
-                Err(e) => {
-                    made.close();
-                    return Err(refused(e));
-                }
+        match made.begin() {
+            Ok(()) => Ok(made),
+            Err(e) => {
+                made.close();
+                Err(refused(e))
             }
         }
-        Ok(made)
+    }
+
+    fn begin(&mut self) -> std::result::Result<(), DriverError> {
+        for place in [&mut self.out, &mut self.into, &mut self.ahead] {
+            *place = stream::create(stream::StreamKind::NonBlocking)?;
+        }
+        Ok(())
     }
 
     fn of(&self, lane: Lane) -> CUstream {

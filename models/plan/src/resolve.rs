@@ -330,7 +330,9 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
         ("training.offloaded_layers", t.offloaded_layers),
         ("training.decoded_layers", t.decoded_layers),
     ] {
-        given.map_or(Ok(()), |v| whole(name, v, 0, 1 << 16))?;
+        if let Some(v) = given {
+            whole(name, v, 0, 1 << 16)?;
+        }
     }
     if let Some(v) = t.neftune_alpha {
         in_range("training.neftune_alpha", v, 0.0, 1000.0)?;

@@ -1,9 +1,9 @@
 //! Memory for what a step computes: taken before the first step, and made less where there is not enough of it
 //! (S4.2.4, S4.6.3).
 //!
-//! Less is: weights that were held decoded are decoded again for every product; fewer blocks keep what they computed and the others compute it again; then the inputs of
-//! blocks go to the computer's memory; none of it changes a bit of a result. Then micro-batches are cut smaller, and each step still learns
-//! from the same rows.
+//! Less is: weights that were held decoded are decoded again for every product; fewer blocks keep what they computed and the
+//! others compute it again; the inputs of blocks go to the computer's memory. None of it changes a bit of a result. Then
+//! micro-batches are cut smaller, and each step still learns from the same rows.
 
 use super::guard::GuardState;
 use super::{Progress, RunState, Trainer, rows};

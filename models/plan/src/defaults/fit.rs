@@ -79,8 +79,9 @@ fn decode(f: &mut Filler, budget: u64) -> Result<()> {
         held = (1..=layers).rev().find(|&n| fits(n)).unwrap_or(0);
         f.config.training.decoded_layers = Some(held);
     }
-    let bytes = card::decoded(spec, held);
-    if held > plan.decoded_layers {
+    // What was given is in the table already.
+    let bytes = if held > plan.decoded_layers { card::decoded(spec, held) } else { 0 };
+    if bytes > 0 {
         let reason = format!(
             "There is room to hold the weights of {held} of {layers} layers decoded as well, in {}.",
             size(bytes)
@@ -162,11 +163,14 @@ fn spare(f: &mut Filler, budget: u64) -> Result<()> {
         ),
     };
     f.note("training.kept_layers", &kept, Source::Hardware, reason);
-    if is_free && offloaded > 0 {
-        let reason = format!(
-            "The inputs of {offloaded} of {layers} layers, {}, wait in the computer's memory: copies run while the card computes.",
-            size(offloaded as u64 * slab)
-        );
+    if is_free {
+        let reason = match offloaded {
+            0 => "What a pass computes stays where it is computed.".to_owned(),
+            _ => format!(
+                "The inputs of {offloaded} of {layers} layers, {}, wait in the computer's memory while the card computes.",
+                size(offloaded as u64 * slab)
+            ),
+        };
         f.note("training.offloaded_layers", &offloaded, Source::Hardware, reason);
     }
     Ok(())
