@@ -8,8 +8,9 @@
 //! the same bits.
 
 use crate::adapted::{self, Adapted, AdaptedGradient, Normed};
+use crate::aside::Aside;
 use crate::cuda::device::DeviceMemory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::largest::Penalties;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
@@ -268,6 +269,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn memory(&self) -> Option<DeviceMemory> {
         None
     }
+    /// So many slabs of `bytes` of the computer's memory, which this device copies to and from beside what it computes.
+    fn aside(&self, _slabs: usize, _bytes: usize) -> Result<Box<dyn Aside<Self>>> {
+        Err(Error::Unavailable { reason: "this device has no memory of its own to make room in".to_owned() })
+    }
     /// `y = x` or `y += x`.
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()>;
     /// Every element of the window = `value`.
@@ -288,6 +293,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The same in eight bits, where this backend multiplies few rows with those faster and rounds the rows anyway.
     fn eight_bit_weight(&self, _: &FrozenWeight) -> Result<Option<Self::Weight>> {
         Ok(None)
+    }
+    /// Decode the weights of products of at least so many rows before they are needed, beside what is computed, from now on;
+    /// `None`: no longer. Results are the same. Backends that do one thing at a time do nothing.
+    fn decode_ahead(&self, _fewest_rows: Option<usize>) -> Result<()> {
+        Ok(())
+    }
+    /// Hold `w` decoded from now on, or no longer, where products of many rows decode what they multiply with: the same
+    /// numbers without the work, in more memory.
+    fn hold_decoded(&self, _w: &Self::Weight, _hold: bool) -> Result<()> {
+        Ok(())
     }
     /// `(rows, cols)` of a frozen weight.
     fn weight_shape(w: &Self::Weight) -> (usize, usize);

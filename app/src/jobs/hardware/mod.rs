@@ -145,6 +145,7 @@ pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
         card: card.is_some(),
+        host_bytes: card.map_or(0, |_| available_memory()),
     }
 }
 
