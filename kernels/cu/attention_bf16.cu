@@ -1,16 +1,6 @@
 // Causal grouped-query attention on tensor cores, forward: as `attention.cu`, with tiles of 64 queries by 64 keys.
 #include "attention_bf16.cuh"
 
-// The largest, and the sum, over the four lanes that have a row together.
-DEVICE float row_largest(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-DEVICE float row_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
 template <int WIDTH>
 DEVICE void attention_mma(const Numbers& y, i64 ldy, Ptr<float> lse, Ptr<const u16> q, Ptr<const u16> k, Ptr<const u16> v,
                           i64 ldq, i64 ldk, Ptr<const float> sinks, Ptr<const i64> tiles, int heads, int kv_heads, float scale,

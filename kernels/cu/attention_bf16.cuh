@@ -100,3 +100,25 @@ template <int N> DEVICE void clear(float (&sums)[N][4]) {
 // Row and column of result `e` among 16 x 8, for this lane.
 DEVICE int result_row(int e) { return (int)(threadIdx.x % 32 / 4) + e / 2 * 8; }
 DEVICE int result_col(int e) { return (int)(threadIdx.x % 4 * 2) + e % 2; }
+
+// The largest, and the sum, over the four lanes that have a row together.
+DEVICE float row_largest(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+DEVICE float row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// p and ds of a score from dot = q·k and dyv = dy·v; both 0 where the query does not see the key.
+DEVICE void slope_of(float& dot, float& dyv, bool is_seen, float lse, float weighted, float scale, float cap) {
+  float s = dot * scale, slope = 1.0f;
+  if (cap > 0.0f) {
+    float t = tanhf(s / cap);
+    s = cap * t;
+    slope = 1.0f - t * t;
+  }
+  dot = is_seen ? expf(s - lse) : 0.0f;
+  dyv = is_seen ? dot * (dyv - weighted) * slope * scale : 0.0f;
+}

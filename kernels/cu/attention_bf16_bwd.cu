@@ -3,18 +3,6 @@
 // number has one writer.
 #include "attention_bf16.cuh"
 
-// p and ds of a score from dot = q·k and dyv = dy·v; both 0 where the query does not see the key.
-DEVICE void slope_of(float& dot, float& dyv, bool is_seen, float lse, float weighted, float scale, float cap) {
-  float s = dot * scale, slope = 1.0f;
-  if (cap > 0.0f) {
-    float t = tanhf(s / cap);
-    s = cap * t;
-    slope = 1.0f - t * t;
-  }
-  dot = is_seen ? expf(s - lse) : 0.0f;
-  dyv = is_seen ? dot * (dyv - weighted) * slope * scale : 0.0f;
-}
-
 // dq of 64 queries: KEYS keys at a time, while the next ones come in.
 template <int WIDTH, int KEYS>
 DEVICE void attention_dq_mma(const Numbers& dq, i64 lddq, Ptr<const u16> dy, i64 lddy, Ptr<const u16> q, Ptr<const u16> k,

@@ -78,7 +78,7 @@ pub(crate) fn attention() -> Vec<Attention> {
 
 /// Of heads that have a kernel on tensor cores.
 pub(crate) fn on_tensor_cores() -> Vec<Attention> {
-    let heads = [(4, 2, 16), (2, 1, 64), (1, 1, 80), (2, 2, 96), (3, 1, 128)];
+    let heads = [(4, 2, 16), (2, 1, 64), (1, 1, 80), (2, 2, 96), (3, 1, 128), (2, 1, 256)];
     let shapes: [(usize, &[(usize, usize)]); 3] = [(5, &[(1, 3)]), (131, &[(0, 60), (61, 69)]), (150, &[(0, 150)])];
     let cases = shapes.into_iter().enumerate().flat_map(|(s, (rows, segments))| {
         heads.into_iter().enumerate().map(move |(i, heads)| {
@@ -87,6 +87,17 @@ pub(crate) fn on_tensor_cores() -> Vec<Attention> {
         })
     });
     cases.collect()
+}
+
+/// Of the widest heads, which have kernels of their own.
+pub(crate) fn widest() -> Vec<Attention> {
+    on_tensor_cores().into_iter().filter(|case| case.heads.2 == 256).collect()
+}
+
+/// The same in two tiles of queries and several steps of keys, for tests that run it many times.
+pub(crate) fn widest_short() -> Vec<Attention> {
+    let (heads, window) = ((2, 1, 256), Some(40));
+    vec![Attention { rows: 70, heads, window, softcap: None, sinks: true, segments: &[(1, 69)] }]
 }
 
 /// Generation: `past` rows are stored first, the rest attends to them.
@@ -135,6 +146,8 @@ pub(crate) fn cached() -> Vec<Cached> {
             cases.push(Cached { heads, window, softcap, sinks: i % 2 == 1, sequences });
         }
     }
+    let (heads, window, sequences) = ((2, 1, 256), Some(40), &[(45, 70)][..]);
+    cases.push(Cached { heads, window, softcap: None, sinks: true, sequences });
     cases
 }
 

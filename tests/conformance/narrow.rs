@@ -1,5 +1,6 @@
-//! Activations in bfloat16 on the emulated GPU and on the processor: every operation that a pass gives them to computes from them what the
-//! reference computes from the same numbers, and rounds it once; one that does not know them refuses them (issue 8).
+//! Activations in bfloat16 on the emulated GPU and on the processor: every operation that a pass gives them to computes
+//! from them what the reference computes from the same numbers, and rounds it once; one that does not know them refuses
+//! them (issue 8).
 
 use crate::harness::{Case, Field, in_activations, nmse, noise, same_bits};
 use crate::{adapted, attention, columns, dropout, gated, gated_clamped, linear, norm, rope, rows};

@@ -109,7 +109,16 @@ fn all_products_in_bf16_are_near_under_every_schedule() {
 #[test]
 fn attention_in_bf16_is_near() {
     let cases = attention::on_tensor_cores();
-    on_tensor_cores(&[Schedule::Backward], |be| near(be, TOLERANCE_OF_ATTENTION, cases.iter().step_by(2).cloned()));
+    // Of each kind of heads, in turn, and of each shape.
+    let cases = || cases.iter().enumerate().filter(|(i, _)| (i + i / 6) % 2 == 0).map(|(_, case)| case.clone());
+    on_tensor_cores(&[Schedule::Backward], |be| near(be, TOLERANCE_OF_ATTENTION, cases()));
+}
+
+/// Heads of 256 columns: several warps share what one has of others.
+#[test]
+fn attention_of_the_widest_heads_in_bf16_is_near() {
+    on_tensor_cores(&[Schedule::Shuffled(1)], |be| near(be, TOLERANCE_OF_ATTENTION, attention::widest()));
+    on_tensor_cores(&EVERY_ORDER, |be| near(be, TOLERANCE_OF_ATTENTION, attention::widest_short()));
 }
 
 /// A prompt whose past is in a cache.

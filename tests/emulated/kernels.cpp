@@ -69,6 +69,9 @@
 #if WITH(attention_bf16)
 #include "attention_bf16.cu"
 #endif
+#if WITH(attention_bf16_256)
+#include "attention_bf16_256.cu"
+#endif
 #if WITH(attention_bf16_bwd)
 #include "attention_bf16_bwd.cu"
 #endif

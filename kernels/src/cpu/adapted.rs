@@ -5,13 +5,14 @@ use super::few;
 use super::gemm::{Epilogue, Narrow, Wide, products};
 use super::int8::MOST_ROWS;
 use super::linear::few_rows;
-use super::numbers::{slice, whole, whole_mut};
+use super::norm::{self, NormedRows};
+use super::numbers::{Numbers, slice, view, whole, whole_mut};
 use super::panels::{Kernel, Side};
 use super::pool::Scratch;
 use super::rank::{Both, Left, Sum, rank_sums};
 use super::sink::Sink;
 use super::source::Source;
-use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient};
+use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
 use crate::backend::{Backend, Part, Write};
 use crate::error::Result;
 use crate::host::{View, ViewMut};
@@ -39,24 +40,62 @@ pub(super) fn linears(cpu: &Cpu, mut y: Out<Cpu>, x: In<Cpu>, parts: &[Part<Cpu>
     Ok(())
 }
 
-pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+/// Whether these products are computed in blocks; shapes that do not fit are errors.
+fn blocks(y: &Out<Cpu>, x: &In<Cpu>, parts: &[Adapted<Cpu>]) -> Result<bool> {
     let described = parts.iter().map(|Adapted { part, .. }| (&part.columns, Source::of(part.w).dims(), part.bias));
-    shapes::linears(&y, &x, described)?;
-    for Adapted { part, adapter } in &*parts {
+    shapes::linears(y, x, described)?;
+    for Adapted { part, adapter } in parts {
         if let Some(Adapter { a, b, .. }) = adapter {
             shapes::adapter("adapted", *a, *b, Source::of(part.w).dims())?;
         }
     }
     let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
     let outputs = parts.iter().map(|part| part.part.columns.len());
-    if !is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])) {
+    Ok(is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
+}
+
+pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+    if !blocks(&y, &x, parts)? {
         return adapted::forward(cpu, y, x, parts);
     }
-    let (k, mut wides, mut narrows) = (x.at.cols, Vec::new(), Vec::new());
+    sums(cpu, y, Source::window(x), parts)
+}
+
+/// The same of the norm of `x`, which is computed where it is packed.
+pub(super) fn forward_of_norm(
+    cpu: &Cpu,
+    y: Out<Cpu>,
+    rstd: &mut Tensor<Cpu>,
+    normed: &Normed<Cpu>,
+    parts: &mut [Adapted<Cpu>],
+) -> Result<()> {
+    let Normed { x, gain, params } = normed;
+    shapes::rms_norm(x, rstd, x, *gain)?;
+    if !blocks(&y, x, parts)? || gain.cols() != x.at.cols || is_narrow(x) {
+        return adapted::forward_of_norm(cpu, y, rstd, normed, parts);
+    }
+    norm::rstd_of(&cpu.pool, cpu.isa, whole_mut(rstd)?, view(*x)?, params.eps);
+    sums(cpu, y, normed_rows(normed, rstd)?, parts)
+}
+
+/// Rows that are packed under a norm are f32, as the residual stream is.
+fn is_narrow(x: &In<Cpu>) -> bool {
+    matches!(x.tensor.buf, Numbers::Bf16(_))
+}
+
+fn normed_rows<'a>(normed: &Normed<'a, Cpu>, rstd: &'a Tensor<Cpu>) -> Result<Source<'a>> {
+    let &Normed { x, gain, params } = normed;
+    Ok(Source::Normed(NormedRows { x: view(x)?, rstd: whole(rstd)?, w: slice(gain)?, offset: params.offset }))
+}
+
+/// All products of `x`, in blocks.
+fn sums(cpu: &Cpu, y: Out<Cpu>, x: Source, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+    let (rows, k) = x.dims();
+    let (mut wides, mut narrows) = (Vec::new(), Vec::new());
     for Adapted { part, adapter } in parts {
         let first = narrows.len();
         if let Some(Adapter { a, b, scaling, xa }) = adapter {
-            cpu.reshape(xa, x.at.rows, a.rows())?;
+            cpu.reshape(xa, rows, a.rows())?;
             narrows.push(Narrow {
                 of: 0..k,
                 first: Side::of(Source::window(a.view()), true),
@@ -74,9 +113,28 @@ pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<C
             narrow: first..narrows.len(),
         });
     }
-    let left = Side::of(Source::window(x), false);
+    let left = Side::of(x, false);
     products(&cpu.pool, cpu.kernel(), Some(Sink::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
     Ok(())
+}
+
+/// The same of the way back.
+fn blocks_back(dx: Option<&Out<Cpu>>, dy: &In<Cpu>, x: &In<Cpu>, parts: &[AdaptedGradient<Cpu>]) -> Result<bool> {
+    let none: Option<&Tensor<Cpu>> = None;
+    shapes::linears(dy, x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), none)))?;
+    if let Some(dx) = dx {
+        shapes::same("adapted_bwd", dx, x)?;
+    }
+    for AdaptedGradient { w, adapter, .. } in parts {
+        let Some(AdapterGradient { a, b, xa, da, db, .. }) = adapter else { continue };
+        shapes::adapter("adapted_bwd", *a, *b, Source::of(*w).dims())?;
+        shapes::is("adapted_bwd", "xa", *xa, (dy.at.rows, a.rows()))?;
+        da.as_deref().map_or(Ok(()), |da| shapes::same("adapted_bwd", da, *a))?;
+        db.as_deref().map_or(Ok(()), |db| shapes::same("adapted_bwd", db, *b))?;
+    }
+    let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
+    let outputs = parts.iter().map(|part| part.columns.len());
+    Ok(is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
 }
 
 pub(super) fn backward(
@@ -87,24 +145,39 @@ pub(super) fn backward(
     parts: &mut [AdaptedGradient<Cpu>],
     dxa: &mut Tensor<Cpu>,
 ) -> Result<()> {
-    let none: Option<&Tensor<Cpu>> = None;
-    shapes::linears(&dy, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), none)))?;
-    if let Some(dx) = &dx {
-        shapes::same("adapted_bwd", dx, &x)?;
-    }
-    for AdaptedGradient { w, adapter, .. } in &*parts {
-        let Some(AdapterGradient { a, b, xa, da, db, .. }) = adapter else { continue };
-        shapes::adapter("adapted_bwd", *a, *b, Source::of(*w).dims())?;
-        shapes::is("adapted_bwd", "xa", *xa, (dy.at.rows, a.rows()))?;
-        da.as_deref().map_or(Ok(()), |da| shapes::same("adapted_bwd", da, *a))?;
-        db.as_deref().map_or(Ok(()), |db| shapes::same("adapted_bwd", db, *b))?;
-    }
-    let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
-    let outputs = parts.iter().map(|part| part.columns.len());
-    if !is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])) {
+    if !blocks_back(dx.as_ref(), &dy, &x, parts)? {
         return adapted::backward(cpu, dx, dy, x, parts, dxa);
     }
-    let (rows, inputs) = (dy.at.rows, x.at.cols);
+    sums_back(cpu, dx, dy, Source::window(x), parts)
+}
+
+/// The same behind a norm of `x`, which is computed where it is packed.
+pub(super) fn backward_of_norm(
+    cpu: &Cpu,
+    dx: Option<Out<Cpu>>,
+    dy: In<Cpu>,
+    normed: &Normed<Cpu>,
+    rstd: &Tensor<Cpu>,
+    parts: &mut [AdaptedGradient<Cpu>],
+    dxa: &mut Tensor<Cpu>,
+) -> Result<()> {
+    let Normed { x, gain, .. } = normed;
+    shapes::rms_norm(x, rstd, x, *gain)?;
+    if !blocks_back(dx.as_ref(), &dy, x, parts)? || gain.cols() != x.at.cols || is_narrow(x) {
+        return adapted::backward_of_norm(cpu, dx, dy, normed, parts, dxa);
+    }
+    sums_back(cpu, dx, dy, normed_rows(normed, rstd)?, parts)
+}
+
+/// All gradients, in blocks.
+fn sums_back(
+    cpu: &Cpu,
+    dx: Option<Out<Cpu>>,
+    dy: In<Cpu>,
+    x: Source,
+    parts: &mut [AdaptedGradient<Cpu>],
+) -> Result<()> {
+    let (rows, inputs) = x.dims();
     let adapters = || parts.iter().filter_map(|part| Some((part.columns.clone(), part.adapter.as_ref()?)));
     let mut inner: Vec<Scratch> = adapters().map(|(_, adapter)| cpu.pool.scratch(rows * adapter.a.rows())).collect();
     let mut narrows: Vec<Narrow> = adapters()
@@ -140,7 +213,7 @@ fn gradients(
     cpu: &Cpu,
     kernel: Kernel,
     dy: In<Cpu>,
-    x: In<Cpu>,
+    x: Source,
     parts: &mut [AdaptedGradient<Cpu>],
     inner: &[Scratch],
 ) -> Result<()> {
@@ -158,7 +231,7 @@ fn gradients(
             lefts.push(Left(whole(xa)?));
         }
     }
-    sums.push(Both { right: Source::window(x), sums: of_x });
+    sums.push(Both { right: x, sums: of_x });
     rank_sums(&cpu.pool, kernel, &lefts, sums);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Attention on tensor cores: queries, keys, values and gradients in bfloat16, in tiles of 64.
+//! Attention on tensor cores: queries, keys, values and gradients in bfloat16, in tiles of 64 queries.
 
 use super::attention::{Rows, backward_inputs, geometry_of, tiles};
 use super::call::{Call, Place};
@@ -8,22 +8,27 @@ use super::{Cuda, Precision};
 use crate::backend::{AttentionParams, CachedSegment, Heads, Segment};
 use crate::error::Result;
 
-/// Rows of a tile, and threads of a block, as in `attention_bf16.cuh`.
+/// Queries of a tile, as in `attention_bf16.cuh`.
 const SIDE: usize = 64;
-const THREADS: u32 = 128;
 
 /// The kernels for heads of exactly `columns`.
 struct Kernels {
     columns: usize,
+    /// Threads of a block.
+    threads: u32,
+    /// Keys of a tile.
+    keys: usize,
     forward: &'static str,
     dq: &'static str,
     dkv: &'static str,
 }
 
 macro_rules! kernels {
-    ($($columns:literal),*) => {
+    ($($columns:literal: $threads:literal, $keys:literal);*) => {
         [$(Kernels {
             columns: $columns,
+            threads: $threads,
+            keys: $keys,
             forward: concat!("attention_bf16_", $columns),
             dq: concat!("attention_bf16_dq_", $columns),
             dkv: concat!("attention_bf16_dkv_", $columns),
@@ -31,7 +36,8 @@ macro_rules! kernels {
     };
 }
 
-const KERNELS: [Kernels; 5] = kernels![16, 64, 80, 96, 128];
+/// Those of 256 columns are in `attention_bf16_256.cu`.
+const KERNELS: [Kernels; 6] = kernels![16: 128, 64; 64: 128, 64; 80: 128, 64; 96: 128, 64; 128: 128, 64; 256: 256, 32];
 
 /// Rows in bfloat16, each on a multiple of 16 bytes, and what holds them where they were made for this.
 struct Packed<D: Device> {
@@ -105,7 +111,7 @@ impl<D: Device> Cuda<D> {
         let call = Call::new(&*self.device, kernels.forward).either(&y).address(lse.address).packed(q);
         let call = call.address(k).address(v).size(stride).memory(&sinks).memory(&lists);
         let call = geometry_of(call, params, false).flag(!params.sinks.is_empty());
-        call.run(all.len() / 4 * params.heads.n_heads, THREADS)
+        call.run(all.len() / 4 * params.heads.n_heads, kernels.threads)
     }
 
     /// [`crate::Backend::attention_cached`] where there is a kernel for it, over a cache that holds the fresh rows
@@ -181,18 +187,18 @@ impl<D: Device> Cuda<D> {
         let (mut by_query, mut by_key) = (Vec::new(), Vec::new());
         for &Segment { start, len } in &params.segments {
             tiles(&mut by_query, SIDE, start, len, 0, start);
-            tiles(&mut by_key, SIDE, start, len, 0, start + len);
+            tiles(&mut by_key, kernels.keys, start, len, 0, start + len);
         }
-        let count = by_query.len() / 4;
+        let (queries, keys) = (by_query.len() / 4, by_key.len() / 4);
         let (by_query, by_key) = (self.small(OP, &by_query)?, self.small(OP, &by_key)?);
         let packed = self.packed_rows(OP, qkv, rows, heads.qkv_dim())?;
         let grads = self.packed_rows(OP, dy, rows, heads.q_dim())?;
         let (from, dy, to) = (Rows::of(packed.at, &heads), grads.at, Rows::of(dqkv, &heads));
         let call = Call::new(&*self.device, kernels.dq).either(&to.q);
         let call = backward_inputs(call, dy, from, lse, dots, &by_query);
-        geometry_of(call, params, false).run(count * heads.n_heads, THREADS)?;
+        geometry_of(call, params, false).run(queries * heads.n_heads, kernels.threads)?;
         let call = Call::new(&*self.device, kernels.dkv).address(to.k.address).either(&to.v);
         let call = backward_inputs(call, dy, from, lse, dots, &by_key);
-        geometry_of(call, params, false).run(count * heads.n_kv_heads, THREADS)
+        geometry_of(call, params, false).run(keys * heads.n_kv_heads, kernels.threads)
     }
 }

@@ -6,8 +6,9 @@
 //! the next copy from it, as [`Error::Lost`].
 
 use super::arena::{self, Arena};
-use super::device::{Arg, Device, DeviceMemory};
+use super::device::{Arg, Device, DeviceMemory, Lanes};
 use super::graphs::{self, Failure, Graphs};
+use super::lanes::Streams;
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -17,7 +18,7 @@ use cudarc::driver::sys::{
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The functions that are called here. A driver that lacks one is too old.
 const NEEDED: [&str; 22] = [
@@ -72,12 +73,14 @@ pub struct Driver {
     graphs: Mutex<Graphs>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
+    /// Opened when somebody copies or decodes beside what is computed.
+    streams: OnceLock<Result<Streams>>,
 }
 
 // SAFETY: the handles are names that the driver gave out. Its functions may be called from any thread that has made
 // the context its own (`bind`), at the same time too.
 unsafe impl Send for Driver {}
-// SAFETY: as above; arena and graphs have locks of their own.
+// SAFETY: as above; arena and graphs have locks of their own, and streams are only told of.
 unsafe impl Sync for Driver {}
 
 /// Free and total memory of a card, in bytes.
@@ -101,7 +104,7 @@ pub(super) fn words(e: DriverError) -> String {
     format!("{} ({})", text(e.error_string()), text(e.error_name()))
 }
 
-fn lost(what: &str, e: DriverError) -> Error {
+pub(super) fn lost(what: &str, e: DriverError) -> Error {
     Error::Lost { reason: format!("{what}: {}", words(e)) }
 }
 
@@ -110,7 +113,7 @@ fn unstarted((kernel, e): Failure) -> Error {
 }
 
 /// The first of `names` that the driver, which is loaded, does not have.
-fn missing(names: &[&'static str]) -> Option<&'static str> {
+pub(super) fn missing(names: &[&'static str]) -> Option<&'static str> {
     // SAFETY: the library is there; symbols are looked up and not called.
     unsafe {
         let library = sys::culib();
@@ -218,6 +221,7 @@ impl Driver {
             arena: Mutex::default(),
             graphs: Mutex::new(Graphs::without("the card was not examined yet")),
             asked: AtomicU64::new(0),
+            streams: OnceLock::new(),
         };
         driver.bind()?;
         driver.load(chip)?;
@@ -291,7 +295,7 @@ impl Driver {
     }
 
     /// Begin what was launched. The card's context is that of this thread.
-    fn run_launched(&self) -> Result<()> {
+    pub(super) fn run_launched(&self) -> Result<()> {
         self.graphs().run().map_err(unstarted)
     }
 
@@ -325,9 +329,20 @@ impl Driver {
     }
 
     /// Make the card's context that of this thread.
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         // SAFETY: the context is retained as long as `self`.
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
+    }
+
+    /// The kernel of this name.
+    pub(super) fn function(&self, kernel: &str) -> Result<CUfunction> {
+        let missing = || unavailable(format!("no kernel {kernel} in this program"));
+        self.functions.get(kernel).copied().ok_or_else(missing)
+    }
+
+    /// The streams beside the one that computes. The card's context is that of this thread.
+    pub(super) fn streams(&self) -> Result<&Streams> {
+        self.streams.get_or_init(Streams::open).as_ref().map_err(Clone::clone)
     }
 
     fn arena(&self) -> MutexGuard<'_, Arena> {
@@ -395,6 +410,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
             self.graphs().forget();
+            if let Some(Ok(streams)) = self.streams.take() {
+                streams.close();
+            }
             give_back(&mut self.arena());
             for module in std::mem::take(&mut self.modules) {
                 // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
@@ -477,8 +495,7 @@ impl Device for Driver {
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {
         self.bind()?;
-        let missing = || unavailable(format!("no kernel {kernel} in this program"));
-        let function = *self.functions.get(kernel).ok_or_else(missing)?;
+        let function = self.function(kernel)?;
         let values = args.iter().map(|arg| arg.bits());
         self.graphs().push(kernel, function, (blocks, threads), values).map_err(unstarted)
     }
@@ -486,6 +503,12 @@ impl Device for Driver {
     fn submit(&self) -> Result<()> {
         self.bind()?;
         self.run_launched()
+    }
+
+    fn lanes(&self) -> Result<&dyn Lanes> {
+        self.bind()?;
+        self.streams()?;
+        Ok(self)
     }
 }
 

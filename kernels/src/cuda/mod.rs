@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
 //! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
+//! | `lanes.rs`, `aside.rs`, `ahead.rs` | beside what is computed: copies to the computer and back, weights decoded ahead |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
@@ -16,7 +17,9 @@
 //! through the conformance suite on a processor.
 
 mod adapted;
+mod ahead;
 mod arena;
+mod aside;
 mod attention;
 mod attention_bf16;
 mod attention_few;
@@ -25,6 +28,7 @@ pub mod device;
 pub mod driver;
 mod few;
 mod graphs;
+mod lanes;
 mod loss;
 mod memory;
 mod optim;
@@ -39,6 +43,7 @@ mod wgmma;
 mod windows;
 
 use crate::adapted::{Adapted, AdaptedGradient};
+use crate::aside::Aside;
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     RopeParams, Turn, Write,
@@ -56,7 +61,7 @@ use optim::Maps;
 use product::Side;
 use recent::Recent;
 use std::sync::Arc;
-use windows::{blocks_of, is_short};
+use windows::{blocks_of, is_short, number_of};
 
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
 const THREADS: u32 = 256;
@@ -130,14 +135,6 @@ fn dims<D: Device>(w: Matrix<'_, Cuda<D>>) -> (usize, usize) {
     }
 }
 
-/// An activation as `gated.cu` counts them.
-fn number_of(act: Activation) -> u32 {
-    match act {
-        Activation::Silu => 0,
-        Activation::GeluTanh => 1,
-    }
-}
-
 impl<D: Device> Backend for Cuda<D> {
     type Buf = Memory<D>;
     type Weight = weight::CudaWeight<D>;
@@ -189,6 +186,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.memory()
     }
 
+    fn aside(&self, slabs: usize, bytes: usize) -> Result<Box<dyn Aside<Self>>> {
+        Ok(Box::new(aside::HostSlabs::new(&self.device, slabs, bytes)?))
+    }
+
     fn submit(&self) -> Result<()> {
         self.device.submit()
     }
@@ -221,6 +222,15 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
         weight::CudaWeight::new(&self.device, &w)
+    }
+
+    fn decode_ahead(&self, fewest_rows: Option<usize>) -> Result<()> {
+        self.recent.set_ahead(fewest_rows.map(|n| ahead::Ahead::new(&self.device, n)).transpose()?);
+        Ok(())
+    }
+
+    fn hold_decoded(&self, w: &Self::Weight, hold: bool) -> Result<()> {
+        self.hold(w, hold)
     }
 
     fn weight_shape(w: &Self::Weight) -> (usize, usize) {

@@ -13,6 +13,7 @@ macro_rules! ptx {
 pub const PTX: &[(&str, &str)] = ptx![
     "attention",
     "attention_bf16",
+    "attention_bf16_256",
     "attention_bf16_bwd",
     "attention_bwd",
     "attention_few",

@@ -46,7 +46,7 @@ impl Attention {
             Self { rows: 290, heads: (3, 1, 16), window: Some(65), softcap: None, sinks: true, segments: &[(0, 290)] };
         cases.push(wide);
         let (window, softcap) = (None, Some(50.0));
-        cases.push(Self { rows: 40, heads: (2, 1, 256), window, softcap, sinks: false, segments: &[(0, 40)] });
+        cases.push(Self { rows: 70, heads: (2, 1, 256), window, softcap, sinks: true, segments: &[(1, 69)] });
         cases
     }
 
@@ -179,5 +179,9 @@ pub(super) fn cached() -> Vec<Cached> {
             sequences,
         })
     };
-    all.into_iter().flat_map(of).collect()
+    let mut cases: Vec<Cached> = all.into_iter().flat_map(of).collect();
+    let (window, softcap) = (Some(40), None);
+    let kind = Attention { rows: 0, heads: (2, 1, 256), window, softcap, sinks: true, segments: &[] };
+    cases.push(Cached { kind, sequences: &[(45, 20)] });
+    cases
 }

@@ -99,6 +99,9 @@ pub struct MachineFacts {
     /// A graphics card computes, and the memory is its own.
     #[serde(default)]
     pub card: bool,
+    /// Memory of the computer that is free beside a card; 0 where none computes.
+    #[serde(default)]
+    pub host_bytes: u64,
 }
 
 /// What is trained beside or instead of the model's own weights.

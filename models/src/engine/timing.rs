@@ -67,6 +67,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
+    be.decode_ahead(None).map_err(device)?;
     Ok(seconds)
 }
 

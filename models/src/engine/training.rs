@@ -201,7 +201,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         peak_memory,
         guard,
     };
-    trainer.run(&mut decoder, sink, resumed)
+    let outcome = trainer.run(&mut decoder, sink, resumed);
+    // Whoever uses the device next finds it as it was.
+    let ended = be.decode_ahead(None).map_err(device);
+    outcome.and_then(|outcome| ended.map(|()| outcome))
 }
 
 /// The backend that the run in `directory` was begun on, where it has a checkpoint.
