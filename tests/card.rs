@@ -89,7 +89,7 @@ fn a_driver_that_lacks_a_function_is_too_old_and_nothing_panics() {
 fn a_card_that_computes_wrongly_is_not_used_and_auto_falls_back_with_the_reason() {
     let Some(folder) = emulated() else { return };
     for (card, reason) in [
-        (("EMULATED_BREAKS", "fill_window"), "did not start fill_window"),
+        (("EMULATED_BREAKS", "fill_window"), "an illegal memory access"),
         (("EMULATED_DRIVER", "11080"), "offers CUDA 11.8"),
         (("EMULATED_CARDS", "0"), "finds no card"),
     ] {

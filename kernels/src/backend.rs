@@ -4,7 +4,7 @@
 //! rows = tokens. Who sets and who adds is said, not implied: where both occur the caller passes
 //! [`Write`]; parameter gradients are always *added to*; every other output is *set*.
 //! Statistics and accumulation are at least f32. A call with shapes that do not fit returns
-//! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
+//! [`Error::Shape`] and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
 use crate::adapted::{self, Adapted, AdaptedGradient, Normed};
@@ -284,7 +284,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn fill(&self, y: Out<Self>, value: f32) -> Result<()>;
     /// `y *= s`.
     fn scale(&self, y: Out<Self>, s: f32) -> Result<()>;
-    /// Take a frozen weight to the device. Parts that do not fit are [`Error::Weight`](crate::Error::Weight).
+    /// Take a frozen weight to the device. Parts that do not fit are [`Error::Weight`].
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight>;
     /// Whether [`Backend::packed_weight`] rearranges `w`, so that what it was read from is of no use any more.
     fn packs(&self, _: &FrozenWeight) -> bool {

@@ -3,7 +3,8 @@
 use crate::harness::tensor;
 use crate::weights::{Storage, frozen};
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, LossParams, Matrix, Part, Result, Write,
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, IGNORE_INDEX, LossParams, Matrix, Part, Result,
+    Write,
 };
 
 /// Everything that reads a weight.
@@ -32,7 +33,8 @@ fn everything<B: Backend>(
     be.embed(rows_of.view_mut(), &tokens, w, 1.5)?;
     let mut squares = be.zeros(1, outputs)?;
     be.row_squares(&mut squares, w)?;
-    let targets: Vec<i32> = tokens.iter().map(|token| *token as i32 - 1).collect();
+    let targets: Vec<i32> =
+        tokens.iter().map(|&token| if token == 0 { IGNORE_INDEX } else { token as i32 - 1 }).collect();
     let (mut loss, mut correct, mut dh) = (be.zeros(rows, 1)?, be.zeros(rows, 1)?, be.zeros(rows, inputs)?);
     let params = LossParams { softcap: None, gradient_scale: 0.25 };
     be.head_loss(&mut loss, &mut correct, Some(dh.view_mut()), None, x.view(), w, &targets, &params)?;

@@ -1,6 +1,7 @@
 //! What a run is said to take of a graphics card is what its steps ask for, within 2 % (issue 8): every operation of a
 //! step, on a card that counts and computes nothing.
 
+use peft_kernels::Backend;
 use peft_kernels::cuda::Precision;
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;

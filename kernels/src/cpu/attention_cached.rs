@@ -184,15 +184,7 @@ fn attend_few(
         let keys = keys.rows_from(run.start, run.len());
         weigh_keys(isa, &mut scores, all.len(), run.start - all.start, &stacked, keys, params);
     }
-    // What each query does not see of these positions has no weight.
-    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
-        let seen = seen(params.window, first + q % n);
-        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
-        let sink = params.sinks.get(columns.at[0] / hd + q / n).copied();
-        scores[..seen.start].fill(0.0);
-        scores[seen.end..].fill(0.0);
-        to_shares(isa, &mut scores[seen], sink);
-    }
+    shares_of_seen(isa, &mut scores, &all, (first, n), &columns, params);
     out.fill(0.0);
     for run in steps(all.clone(), RUN) {
         let values = values.rows_from(run.start, run.len());
@@ -205,6 +197,26 @@ fn attend_few(
                 y.copy_from_slice(&out[(g * n + i) * hd..][..hd]);
             }
         });
+    }
+}
+
+/// Scores to shares, of every query with the positions `all`; what a query does not see of them has no weight. Queries of
+/// `n` rows from `first`, heads one after the other.
+pub(super) fn shares_of_seen(
+    isa: Isa,
+    scores: &mut [f32],
+    all: &Range<usize>,
+    (first, n): (usize, usize),
+    columns: &Columns,
+    params: &AttentionParams,
+) {
+    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
+        let seen = seen(params.window, first + q % n);
+        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
+        let sink = params.sinks.get(columns.at[0] / columns.head_dim + q / n).copied();
+        scores[..seen.start].fill(0.0);
+        scores[seen.end..].fill(0.0);
+        to_shares(isa, &mut scores[seen], sink);
     }
 }
 

@@ -5,7 +5,7 @@
 //! nothing is widened for each query. What is lost is below a hundredth of what rounding the cache lost.
 
 use super::attention::{Columns, score, seen};
-use super::attention_cached::{CODES, LARGEST, to_shares};
+use super::attention_cached::{CODES, LARGEST, shares_of_seen};
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::SinkTile;
@@ -70,14 +70,7 @@ pub(super) fn attend(
             weigh_keys(isa, scores, sums.as_flattened(), &of_keys, scales[q], params);
         }
     }
-    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
-        let seen = seen(params.window, first + q % n);
-        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
-        let sink = params.sinks.get(columns.at[0] / hd + q / n).copied();
-        scores[..seen.start].fill(0.0);
-        scores[seen.end..].fill(0.0);
-        to_shares(isa, &mut scores[seen], sink);
-    }
+    shares_of_seen(isa, &mut scores, &all, (first, n), &columns, params);
     let mut out = vec![0.0; queries * width * WORDS];
     let mut pairs = vec![[0; WORDS]; RUN * width];
     let mut sums = vec![[0; SUMS]; 2 * width];

@@ -17,16 +17,16 @@ use std::arch::x86_64::{
 
 /// A row of activations by blocks of 256.
 #[derive(Clone, Copy)]
-struct Blocks<'a> {
-    groups: &'a [[Rounded; 4]],
-    scales: &'a [[f32; 4]],
+pub(super) struct Blocks<'a> {
+    pub(super) groups: &'a [[Rounded; 4]],
+    pub(super) scales: &'a [[f32; 4]],
     /// Sums of half groups.
-    halves: &'a [[f32; 8]],
+    pub(super) halves: &'a [[f32; 8]],
 }
 
 /// The first `len` blocks of every row.
 #[inline]
-fn by_blocks<'a, const R: usize>(x: &[Row<'a>; R], len: usize) -> [Blocks<'a>; R] {
+pub(super) fn by_blocks<'a, const R: usize>(x: &[Row<'a>; R], len: usize) -> [Blocks<'a>; R] {
     x.map(|x| Blocks {
         groups: &x.groups.as_chunks().0[..len],
         scales: &x.scales.as_chunks().0[..len],

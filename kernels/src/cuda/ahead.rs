@@ -96,7 +96,9 @@ impl<D: Device> Ahead<D> {
         for half in &halves {
             // Whoever has the memory next comes after what still writes there. A card that stopped writes nothing.
             let _stopped = lanes.wait(Lane::Compute, half.written);
-            [half.written, half.read].into_iter().for_each(|event| lanes.forget(event));
+            for event in [half.written, half.read] {
+                lanes.forget(event);
+            }
         }
     }
 
@@ -191,7 +193,9 @@ impl<D: Device> Drop for Ahead<D> {
             // What still writes there ends before the memory is another's.
             let _stopped = lanes.settle();
             for half in &halves {
-                [half.written, half.read].into_iter().for_each(|event| lanes.forget(event));
+                for event in [half.written, half.read] {
+                    lanes.forget(event);
+                }
             }
         }
     }

@@ -39,7 +39,9 @@ impl<D: Device> HostSlabs<D> {
             let (left, arrived) = (lanes.event()?, lanes.event()?);
             let slab = lanes.pin(bytes).map(|address| Slab { address, left, arrived });
             if slab.is_err() {
-                [left, arrived].into_iter().for_each(|event| lanes.forget(event));
+                for event in [left, arrived] {
+                    lanes.forget(event);
+                }
             }
             made.slabs.push(slab?);
         }
@@ -107,7 +109,9 @@ impl<D: Device> Drop for HostSlabs<D> {
         let _stopped = lanes.settle();
         for Slab { address, left, arrived } in self.slabs.drain(..) {
             lanes.unpin(address);
-            [left, arrived].into_iter().for_each(|event| lanes.forget(event));
+            for event in [left, arrived] {
+                lanes.forget(event);
+            }
         }
         [self.launched].into_iter().chain(self.all).for_each(|event| lanes.forget(event));
     }

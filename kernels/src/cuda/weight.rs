@@ -30,6 +30,9 @@ pub struct CudaWeight<D: Device> {
     cols: usize,
 }
 
+/// The number of the next weight: one tells its panels from others of the same shape.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 impl<D: Device> Clone for CudaWeight<D> {
     fn clone(&self) -> Self {
         Self { stored: Arc::clone(&self.stored), held: Arc::clone(&self.held), ..*self }
@@ -118,7 +121,6 @@ impl<D: Device> CudaWeight<D> {
                 Stored::Dense { words: Memory::of(device, OP, &numbers)?, dtype: DType::F32 }
             }
         };
-        static MADE: AtomicU64 = AtomicU64::new(0);
         let id = MADE.fetch_add(1, Ordering::Relaxed);
         Ok(Self { id, stored: Arc::new(stored), held: Arc::default(), rows, cols })
     }

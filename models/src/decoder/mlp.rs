@@ -99,7 +99,8 @@ impl<B: Backend> Mlp<B> {
                 return Ok(true);
             }
         };
-        let rows = x.rows();
+        // Where the product computes the norm, nobody filled `x`.
+        let (rows, hidden) = norm.as_ref().map_or((x.rows(), x.cols()), |(norm, _)| (norm.x.at.rows, norm.x.at.cols));
         be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
         let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));
         Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, input, linear_acts, linear, pass)?;
@@ -109,7 +110,7 @@ impl<B: Backend> Mlp<B> {
         if !last && linears[down].lora.is_none() {
             return Ok(false);
         }
-        be.reshape(y, rows, x.cols())?;
+        be.reshape(y, rows, hidden)?;
         linears[down].forward(be, y.view_mut(), scratch.gated.view(), &mut linear_acts[down], linear, pass)?;
         Ok(true)
     }
@@ -131,19 +132,19 @@ impl<B: Backend> Mlp<B> {
             Self::Gated(gated) => gated,
             Self::Experts(experts) => return experts.backward(be, dx, dy, &acts.experts, &mut scratch.experts),
         };
-        let (rows, down) = (x.rows(), columns.len());
+        let (rows, hidden, down) = (dy.rows(), dy.cols(), columns.len());
         let MlpScratch { gated, dgated, dgate_up, .. } = scratch;
         be.reshape(gated, rows, *d_ff)?;
         be.gated(gated.view_mut(), acts.gate_up.view(), *activation)?;
         be.reshape(dgated, rows, *d_ff)?;
-        let (out, whole) = (Some(dgated.view_mut()), 0..x.cols());
+        let (out, whole) = (Some(dgated.view_mut()), 0..hidden);
         let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
         let input = Input::Rows(gated.view());
         Linear::backward_all(module, be, out, dy.view(), whole, input, of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
         be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
-        be.reshape(dx, rows, x.cols())?;
+        be.reshape(dx, rows, hidden)?;
         let (out, dy) = (Some(dx.view_mut()), dgate_up.view());
         let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));
         Linear::backward_all(linears, be, out, dy, columns, input, linear_acts, linear, pass)

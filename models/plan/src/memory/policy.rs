@@ -7,7 +7,7 @@
 use super::{most_away, sharing};
 use crate::spec::ModelSpec;
 
-/// Bytes of a copy a second, between a card and pinned memory. Predicted: PCIe 4.0 with 16 lanes.
+/// Bytes of a copy a second, between a card and pinned memory. Predicted: `PCIe` 4.0 with 16 lanes.
 const COPIED: f64 = 20e9;
 /// Operations a second of the products of a card on such a bus. Predicted; cards that compute faster have faster buses.
 const COMPUTED: f64 = 240e12;
