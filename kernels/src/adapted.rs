@@ -1,7 +1,7 @@
 //! Products of weights with low-rank adapters beside them (Hu et al. 2021): what they are given, and one after the other
 //! by the other operations of a backend.
 
-use crate::backend::{Backend, NormParams, Operand, Part, Write};
+use crate::backend::{Activation, Backend, NormParams, Operand, Part, Write};
 use crate::error::Result;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::Matrix;
@@ -63,6 +63,24 @@ pub struct Normed<'a, B: Backend> {
     pub params: NormParams,
 }
 
+/// What products with the same input are given.
+pub enum Input<'a, B: Backend, R> {
+    /// Rows.
+    Rows(In<'a, B>),
+    /// The norm of rows, which the products compute on the way, and its `rstd`: set by the forward pass.
+    Norm(Normed<'a, B>, R),
+}
+
+impl<'a, B: Backend, R> Input<'a, B, R> {
+    /// The rows in memory.
+    pub fn rows(&self) -> &In<'a, B> {
+        match self {
+            Self::Rows(x) => x,
+            Self::Norm(of, _) => &of.x,
+        }
+    }
+}
+
 /// [`Backend::adapted_of_norm`] by [`Backend::rms_norm`] and [`Backend::adapted`].
 pub(crate) fn forward_of_norm<B: Backend>(
     be: &B,
@@ -106,6 +124,40 @@ pub(crate) fn forward<B: Backend>(be: &B, mut y: Out<B>, x: In<B>, parts: &mut [
         be.gemm(y, Operand::plain(xa.view()), Operand::transposed(b.view()), *scaling, Write::Add)?;
     }
     Ok(())
+}
+
+/// [`Backend::adapted_gated`] by [`Backend::adapted`] or [`Backend::adapted_of_norm`], and [`Backend::gated`].
+pub(crate) fn gated<B: Backend>(
+    be: &B,
+    h: Out<B>,
+    gate_up: &mut Tensor<B>,
+    x: Input<B, &mut Tensor<B>>,
+    parts: &mut [Adapted<B>],
+    act: Activation,
+) -> Result<()> {
+    be.reshape(gate_up, h.at.rows, 2 * h.at.cols)?;
+    match x {
+        Input::Rows(x) => be.adapted(gate_up.view_mut(), x, parts)?,
+        Input::Norm(x, rstd) => be.adapted_of_norm(gate_up.view_mut(), rstd, &x, parts)?,
+    }
+    be.gated(h, gate_up.view(), act)
+}
+
+/// [`Backend::adapted_gated_bwd`] by [`Backend::gated`], [`Backend::adapted_bwd`] and [`Backend::gated_bwd`].
+pub(crate) fn gated_backward<B: Backend>(
+    be: &B,
+    dgate_up: Out<B>,
+    (h, dh, dxa): (&mut Tensor<B>, &mut Tensor<B>, &mut Tensor<B>),
+    (dy, gate_up): (In<B>, In<B>),
+    part: AdaptedGradient<B>,
+    act: Activation,
+) -> Result<()> {
+    let (rows, d_ff) = (gate_up.at.rows, gate_up.at.cols / 2);
+    be.reshape(h, rows, d_ff)?;
+    be.gated(h.view_mut(), gate_up, act)?;
+    be.reshape(dh, rows, d_ff)?;
+    be.adapted_bwd(Some(dh.view_mut()), dy, h.view(), &mut [part], dxa)?;
+    be.gated_bwd(dgate_up, dh.view(), gate_up, act)
 }
 
 /// `db += s·dyᵀ·xa`, `dxa = s·dy·b`, `da += dxaᵀ·x` of one adapter, by [`Backend::gemm`].

@@ -7,7 +7,7 @@
 //! [`Error::Shape`] and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
-use crate::adapted::{self, Adapted, AdaptedGradient, Normed};
+use crate::adapted::{self, Adapted, AdaptedGradient, Input, Normed};
 use crate::aside::Aside;
 use crate::cuda::device::DeviceMemory;
 use crate::error::{Error, Result};
@@ -230,10 +230,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn activation(&self) -> Result<Tensor<Self>> {
         self.zeros(0, 0)
     }
-    /// The same for what is not kept from a forward pass to the backward pass, and for gradients: there is one of each
-    /// for all blocks, so that a device may hold it in f32 all the same.
+    /// The same for what is not kept for a backward pass, and for gradients: a device may hold it in f32 all the same.
     fn lent(&self) -> Result<Tensor<Self>> {
         self.activation()
+    }
+    /// Whether numbers of [`Backend::activation`] are rounded and those of [`Backend::lent`] are not.
+    fn rounds_what_is_kept(&self) -> bool {
+        false
     }
     /// Overwrite `t` with `rows * cols` numbers.
     fn upload(&self, t: &mut Tensor<Self>, data: &[f32]) -> Result<()>;
@@ -370,6 +373,19 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<()> {
         adapted::forward_of_norm(self, y, rstd, x, parts)
     }
+    /// [`Backend::adapted`] or [`Backend::adapted_of_norm`] into `gate_up`, which becomes `[rows, 2·d_ff]`, and
+    /// [`Backend::gated`] of that into `h`: the bits of both. Where `gate_up` is not `kept` it may hold anything then.
+    fn adapted_gated(
+        &self,
+        h: Out<Self>,
+        gate_up: &mut Tensor<Self>,
+        _kept: bool,
+        x: Input<Self, &mut Tensor<Self>>,
+        parts: &mut [Adapted<Self>],
+        act: Activation,
+    ) -> Result<()> {
+        adapted::gated(self, h, gate_up, x, parts, act)
+    }
     /// [`Backend::adapted_bwd`] behind such a norm, whose `rstd` is that of the forward pass: `dx` is the gradient of
     /// what the norm gave.
     fn adapted_of_norm_bwd(
@@ -382,6 +398,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
         dxa: &mut Tensor<Self>,
     ) -> Result<()> {
         adapted::backward_of_norm(self, dx, dy, x, parts, dxa)
+    }
+    /// The way back through a product and the gate before it: sets `h` to [`Backend::gated`] of `gate_up` where an adapter
+    /// reads it, and `dgate_up`, by [`Backend::adapted_bwd`] and [`Backend::gated_bwd`]. What `dh` holds then is anything.
+    fn adapted_gated_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        (h, dh, dxa): (&mut Tensor<Self>, &mut Tensor<Self>, &mut Tensor<Self>),
+        (dy, gate_up): (In<Self>, In<Self>),
+        part: AdaptedGradient<Self>,
+        act: Activation,
+    ) -> Result<()> {
+        adapted::gated_backward(self, dgate_up, (h, dh, dxa), (dy, gate_up), part, act)
     }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;

@@ -33,7 +33,7 @@ mod shapes;
 pub mod tensor;
 pub mod weight;
 
-pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
+pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient, Input, Normed};
 pub use aside::Aside;
 pub use backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,

@@ -20,6 +20,13 @@ pub(crate) trait Dims {
     }
 }
 
+/// What is in no memory.
+impl Dims for (usize, usize) {
+    fn dims(&self) -> (usize, usize) {
+        *self
+    }
+}
+
 impl<B: Backend> Dims for Tensor<B> {
     fn dims(&self) -> (usize, usize) {
         (self.rows(), self.cols())

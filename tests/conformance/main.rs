@@ -8,6 +8,7 @@
 //! outside a window holds sentinels that must survive, every call is made twice and must give the same bits.
 
 mod adapted;
+mod adapted_gated;
 mod attention;
 mod columns;
 mod dropout;
@@ -67,6 +68,14 @@ macro_rules! backends {
                 weights_with_adapters => |be| harness::conforms(be, &adapted::modules(false));
                 weights_behind_a_norm => |be| harness::conforms(be, &adapted::of_norms());
                 a_norm_in_products_has_the_bits_of_a_norm_before_them => |be| adapted::norm_inside_is_norm_before(be);
+                gate_and_up => |be| harness::conforms(be, &adapted_gated::cases());
+                gate_and_up_together_have_the_bits_of_one_after_the_other => |be| {
+                    adapted_gated::together_has_the_bits_of_one_after_the_other(be, &adapted_gated::cases());
+                };
+                the_way_back_through_gate_and_up => |be| harness::conforms(be, &adapted_gated::back());
+                the_way_back_together_has_the_bits_of_one_after_the_other => |be| {
+                    adapted_gated::back_together_has_the_bits_of_one_after_the_other(be, &adapted_gated::back());
+                };
                 rms_norm => |be| harness::conforms(be, &norm::norm());
                 norm_of_sum => |be| harness::conforms(be, &norm::of_sums());
                 rope => |be| harness::conforms(be, &rope::rope());
@@ -130,7 +139,11 @@ fn products_of_rounded_factors_conform_on_every_path() {
             rounded::exact_factors(&be, is_first);
             rounded::adapters(&be, &adapted::modules(true));
             adapted::norm_inside_is_norm_before(&be);
+            adapted_gated::together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::cases());
+            adapted_gated::back_together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::back());
             if is_first {
+                adapted_gated::together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::large());
+                adapted_gated::back_together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::back_large());
                 rounded::any_factors(&be);
                 rounded::attention(&be);
                 rounded::adapters(&be, &adapted::large());
@@ -209,6 +222,8 @@ fn results_of_the_processor_do_not_depend_on_its_threads() {
         harness::same_bits(&one, &more, &linear::linear());
         harness::same_bits(&one, &more, &linear::gemm());
         harness::same_bits(&one, &more, &adapted::modules(false));
+        harness::same_bits(&one, &more, &adapted_gated::cases());
+        harness::same_bits(&one, &more, &adapted_gated::back());
         harness::same_bits(&one, &more, &norm::norm());
         harness::same_bits(&one, &more, &attention::attention());
         harness::same_bits(&one, &more, &attention::cached());

@@ -3,7 +3,7 @@
 //! them (issue 8).
 
 use crate::harness::{Case, Field, in_activations, nmse, noise, same_bits};
-use crate::{adapted, attention, columns, dropout, gated, gated_clamped, linear, norm, rope, rows};
+use crate::{adapted, adapted_gated, attention, columns, dropout, gated, gated_clamped, linear, norm, rope, rows};
 use peft_kernels::cpu::{Cpu, Factors, Path};
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::reference::Reference;
@@ -145,11 +145,21 @@ fn activations_in_bfloat16_conform_on_every_path_of_the_processor() {
         near(&be, OF_PRODUCTS, some(linear::gemm(), 0, step));
         near(&be, OF_PRODUCTS, some(linear::long_sums(), 0, step));
         near(&be, OF_ADAPTERS, some(adapted::modules(true), 0, step));
+        near(&be, OF_ADAPTERS, some(adapted_gated::cases(), 0, step));
+        near(&be, OF_ADAPTERS, some(adapted_gated::back(), 0, step));
+        in_activations(|| {
+            adapted_gated::together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::cases());
+            adapted_gated::back_together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::back());
+        });
         near(&be, OF_SCORES, some(attention::attention(), 0, step));
         near(&be, OF_SCORES, some(attention::cached(), 0, step));
         if step == 1 {
             near(&be, OF_PRODUCTS, linear::large());
             near(&be, OF_ADAPTERS, adapted::large());
+            in_activations(|| {
+                adapted_gated::together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::large());
+                adapted_gated::back_together_has_the_bits_of_one_after_the_other(&be, &adapted_gated::back_large());
+            });
         }
     }
 }

@@ -5,8 +5,11 @@ use peft_kernels::Backend;
 use peft_kernels::cpu::{Cpu, Factors};
 use peft_models::train::batch_of;
 
-/// Largest distance of all gradients of a model, relative to their size.
-const GRADIENTS: f64 = 1.5e-2;
+/// Largest distance of all gradients of a model, relative to their size: 1.5e-2 where factors of products are all that is
+/// rounded; what is kept for the way back, in narrow models such as these, adds up to a tenth of that.
+const GRADIENTS: f64 = 1.65e-2;
+/// And of their direction, as a cosine.
+const DIRECTION: f64 = 0.9997;
 /// Largest distance of the loss of a step, relative to it.
 const LOSS: f64 = 1e-2;
 
@@ -34,6 +37,9 @@ fn gradients_of_rounded_factors_are_those_of_exact_ones() {
             let (near, want) = (gradients(&rounded, family, method), gradients(&exact, family, method));
             let error = relative(&near, &want);
             assert!(error < GRADIENTS, "{family}, {method}: {error}");
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let cosine = dot(&near, &want) / (dot(&near, &near) * dot(&want, &want)).sqrt();
+            assert!(cosine > DIRECTION, "{family}, {method}: a cosine of {cosine}");
             assert!(error > 0.0, "{family}, {method}: nothing was rounded");
         }
     }

@@ -12,11 +12,11 @@ use super::pool::Scratch;
 use super::rank::{Both, Left, Sum, rank_sums};
 use super::sink::Sink;
 use super::source::Source;
-use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
+use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient, Input, Normed};
 use crate::backend::{Backend, Part, Write};
 use crate::error::Result;
 use crate::host::{View, ViewMut};
-use crate::shapes;
+use crate::shapes::{self, Dims};
 use crate::tensor::{In, Out, Tensor};
 
 /// Whether these rows are many enough, and nothing is empty.
@@ -41,7 +41,7 @@ pub(super) fn linears(cpu: &Cpu, mut y: Out<Cpu>, x: In<Cpu>, parts: &[Part<Cpu>
 }
 
 /// Whether these products are computed in blocks; shapes that do not fit are errors.
-fn blocks(y: &Out<Cpu>, x: &In<Cpu>, parts: &[Adapted<Cpu>]) -> Result<bool> {
+pub(super) fn blocks(y: &impl Dims, x: &In<Cpu>, parts: &[Adapted<Cpu>]) -> Result<bool> {
     let described = parts.iter().map(|Adapted { part, .. }| (&part.columns, Source::of(part.w).dims(), part.bias));
     shapes::linears(y, x, described)?;
     for Adapted { part, adapter } in parts {
@@ -78,6 +78,21 @@ pub(super) fn forward_of_norm(
     sums(cpu, y, normed_rows(normed, rstd)?, parts)
 }
 
+/// What is packed of `x`; the root of a norm is set. `None` of a norm that has to be in memory.
+pub(super) fn packed_input<'a>(cpu: &Cpu, x: &'a mut Input<Cpu, &mut Tensor<Cpu>>) -> Result<Option<Source<'a>>> {
+    let (normed, rstd) = match x {
+        Input::Rows(x) => return Ok(Some(Source::window(*x))),
+        Input::Norm(normed, rstd) => (normed, rstd),
+    };
+    let Normed { x, gain, params } = normed;
+    shapes::rms_norm(x, &**rstd, x, *gain)?;
+    if gain.cols() != x.at.cols || is_narrow(x) {
+        return Ok(None);
+    }
+    norm::rstd_of(&cpu.pool, cpu.isa, whole_mut(rstd)?, view(*x)?, params.eps);
+    normed_rows(normed, rstd).map(Some)
+}
+
 /// Rows that are packed under a norm are f32, as the residual stream is.
 fn is_narrow(x: &In<Cpu>) -> bool {
     matches!(x.tensor.buf, Numbers::Bf16(_))
@@ -90,6 +105,18 @@ fn normed_rows<'a>(normed: &Normed<'a, Cpu>, rstd: &'a Tensor<Cpu>) -> Result<So
 
 /// All products of `x`, in blocks.
 fn sums(cpu: &Cpu, y: Out<Cpu>, x: Source, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+    let (wides, mut narrows) = sides(cpu, x, parts)?;
+    let left = Side::of(x, false);
+    products(&cpu.pool, cpu.kernel(), Some(Sink::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
+    Ok(())
+}
+
+/// The right operands of all products of `x`.
+pub(super) fn sides<'a>(
+    cpu: &Cpu,
+    x: Source,
+    parts: &'a mut [Adapted<Cpu>],
+) -> Result<(Vec<Wide<'a>>, Vec<Narrow<'a>>)> {
     let (rows, k) = x.dims();
     let (mut wides, mut narrows) = (Vec::new(), Vec::new());
     for Adapted { part, adapter } in parts {
@@ -113,13 +140,16 @@ fn sums(cpu: &Cpu, y: Out<Cpu>, x: Source, parts: &mut [Adapted<Cpu>]) -> Result
             narrow: first..narrows.len(),
         });
     }
-    let left = Side::of(x, false);
-    products(&cpu.pool, cpu.kernel(), Some(Sink::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
-    Ok(())
+    Ok((wides, narrows))
 }
 
 /// The same of the way back.
-fn blocks_back(dx: Option<&Out<Cpu>>, dy: &In<Cpu>, x: &In<Cpu>, parts: &[AdaptedGradient<Cpu>]) -> Result<bool> {
+pub(super) fn blocks_back(
+    dx: Option<&Out<Cpu>>,
+    dy: &In<Cpu>,
+    x: &impl Dims,
+    parts: &[AdaptedGradient<Cpu>],
+) -> Result<bool> {
     let none: Option<&Tensor<Cpu>> = None;
     shapes::linears(dy, x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), none)))?;
     if let Some(dx) = dx {
@@ -134,7 +164,7 @@ fn blocks_back(dx: Option<&Out<Cpu>>, dy: &In<Cpu>, x: &In<Cpu>, parts: &[Adapte
     }
     let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
     let outputs = parts.iter().map(|part| part.columns.len());
-    Ok(is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
+    Ok(is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.dims().1, parts.len()])))
 }
 
 pub(super) fn backward(
@@ -178,10 +208,30 @@ fn sums_back(
     parts: &mut [AdaptedGradient<Cpu>],
 ) -> Result<()> {
     let (rows, inputs) = x.dims();
-    let adapters = || parts.iter().filter_map(|part| Some((part.columns.clone(), part.adapter.as_ref()?)));
-    let mut inner: Vec<Scratch> = adapters().map(|(_, adapter)| cpu.pool.scratch(rows * adapter.a.rows())).collect();
-    let mut narrows: Vec<Narrow> = adapters()
-        .zip(&mut inner)
+    let kernel = cpu.kernel();
+    let mut inner = inner(cpu, rows, parts);
+    let (wides, mut narrows) = sides_back((rows, inputs), parts, &mut inner);
+    let left = Side::of(Source::window(dy), false);
+    products(&cpu.pool, kernel, dx.map(Sink::of), left, &wides, &mut narrows, 1.0, Write::Set);
+    drop((wides, narrows));
+    gradients(cpu, kernel, dy, x, parts, &inner)
+}
+
+/// Room for the gradient of what each adapter's first factor gave.
+pub(super) fn inner<'p>(cpu: &'p Cpu, rows: usize, parts: &[AdaptedGradient<Cpu>]) -> Vec<Scratch<'p>> {
+    let adapters = parts.iter().filter_map(|part| part.adapter.as_ref());
+    adapters.map(|adapter| cpu.pool.scratch(rows * adapter.a.rows())).collect()
+}
+
+/// The right operands of the gradient of so many rows and inputs; the narrow products are set in `inner`.
+pub(super) fn sides_back<'a>(
+    (rows, inputs): (usize, usize),
+    parts: &'a [AdaptedGradient<Cpu>],
+    inner: &'a mut [Scratch],
+) -> (Vec<Wide<'a>>, Vec<Narrow<'a>>) {
+    let adapters = parts.iter().filter_map(|part| Some((part.columns.clone(), part.adapter.as_ref()?)));
+    let narrows: Vec<Narrow> = adapters
+        .zip(inner)
         .map(|((columns, AdapterGradient { a, b, scaling, .. }), inner)| Narrow {
             of: columns,
             first: Side::of(Source::window(b.view()), false),
@@ -192,7 +242,7 @@ fn sums_back(
         })
         .collect();
     let last = parts.len() - 1;
-    let wides: Vec<Wide> = (parts.iter().enumerate())
+    let wides = (parts.iter().enumerate())
         .map(|(i, part)| Wide {
             of: part.columns.clone(),
             w: Side::of(Source::of(part.w), false),
@@ -201,15 +251,11 @@ fn sums_back(
             narrow: if i == last { 0..narrows.len() } else { 0..0 },
         })
         .collect();
-    let kernel = cpu.kernel();
-    let left = Side::of(Source::window(dy), false);
-    products(&cpu.pool, kernel, dx.map(Sink::of), left, &wides, &mut narrows, 1.0, Write::Set);
-    drop((wides, narrows));
-    gradients(cpu, kernel, dy, x, parts, &inner)
+    (wides, narrows)
 }
 
 /// `da += dxaᵀ·x`, `db += s·dyᵀ·xa`
-fn gradients(
+pub(super) fn gradients(
     cpu: &Cpu,
     kernel: Kernel,
     dy: In<Cpu>,

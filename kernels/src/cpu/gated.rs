@@ -40,7 +40,7 @@ pub(super) fn gated(pool: &Pool, isa: Isa, h: Sink, gate_up: Source, act: Activa
 }
 
 vectorized! {
-    fn forward_row(h: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
+    pub(super) fn forward_row(h: &mut [f32], gate: &[f32], up: &[f32], act: Activation) {
         match act {
             Activation::Silu => {
                 for ((h, &gate), &up) in h.iter_mut().zip(gate).zip(up) {
@@ -74,7 +74,7 @@ pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: Sink, dh: Source, gate_
 }
 
 vectorized! {
-    fn backward_row(dgate: &mut [f32], dup: &mut [f32], dh: &[f32], gate: &[f32], up: &[f32], act: Activation) {
+    pub(super) fn backward_row(dgate: &mut [f32], dup: &mut [f32], dh: &[f32], gate: &[f32], up: &[f32], act: Activation) {
         let elements = dgate.iter_mut().zip(dup).zip(dh).zip(gate).zip(up);
         match act {
             Activation::Silu => {

@@ -14,22 +14,21 @@ use super::finish::Written;
 use super::packed::Lying;
 pub(super) use super::panels::Side;
 use super::panels::{Kernel, Multiply, Packing};
-use super::pool::{Pool, Scratch, rows_per_task};
+use super::pool::{Pool, Scratch};
 use super::simd_dispatch::Isa;
 use super::sink::Sink;
 use super::source::Source;
+use super::whole;
 use crate::backend::Write;
 use crate::host::{Tile, View, ViewMut};
 use std::ops::Range;
 
 /// Rows of the left operand packed at a time.
-const ROWS: usize = 2048;
+pub(super) const ROWS: usize = 2048;
 /// Columns of the right operand packed at a time: 3 MiB.
-const COLS: usize = 2048;
-/// Rows whose sums are kept in f32 at a time where they are rounded and the depth takes more than one block.
-const SUMMED: usize = 1024;
+pub(super) const COLS: usize = 2048;
 /// Register tiles that one task takes, down and across: small enough that threads end at about the same time.
-const TASK: (usize, usize) = (4, 8);
+pub(super) const TASK: (usize, usize) = (4, 8);
 
 /// What is done with the sums.
 #[derive(Clone, Copy)]
@@ -109,47 +108,9 @@ pub(super) fn products(
         None => blocks::<f32>(pool, kernel, None, left, wides, narrows, alpha, write),
         Some(Sink::F32(y)) => blocks(pool, kernel, Some(y), left, wides, narrows, alpha, write),
         Some(Sink::Bf16(y)) if is_one_block => blocks(pool, kernel, Some(y), left, wides, narrows, alpha, write),
-        Some(y) => {
-            // What is summed block after block is f32 until it is whole, some rows at a time.
-            let (m, cols) = (y.rows(), y.cols());
-            let step = if left.transposed { m } else { SUMMED };
-            let mut sums = pool.scratch(m.min(step) * cols);
-            let group = wides.chunk_by(|a, b| a.of == b.of).next().unwrap_or_default();
-            for (first, y) in y.blocks(step) {
-                let rows = y.rows();
-                let left = if left.transposed { left } else { Side::of(left.source.rows_from(first, rows), false) };
-                let mut part = Vec::with_capacity(narrows.len());
-                for Narrow { of, first: factor, alpha, out, scale, second } in &mut *narrows {
-                    let (of, out) = (of.clone(), out.reborrow().rows_from(first, rows));
-                    part.push(Narrow { of, first: *factor, alpha: *alpha, out, scale: *scale, second: *second });
-                }
-                let sums = &mut sums[..rows * cols];
-                let whole = ViewMut::dense(sums, rows, cols);
-                blocks(pool, kernel, Some(whole), left, wides, &mut part, alpha, Write::Set);
-                bring(pool, kernel.isa, y, View::dense(sums, rows, cols), group, write);
-            }
-        }
+        // What is summed block after block is f32 until it is whole.
+        Some(Sink::Bf16(y)) => whole::rounded(pool, kernel, y, left, wides, narrows, alpha, write),
     }
-}
-
-/// `y (=|+=) sums` in the columns of a group.
-fn bring(pool: &Pool, isa: Isa, y: Sink, sums: View, group: &[Wide], write: Write) {
-    pool.each(y.blocks(rows_per_task(sums.cols())), |(first, y)| {
-        let mut buffer = pool.scratch(y.room());
-        for (i, y) in y.into_rows().into_iter().enumerate() {
-            let sums = sums.row(first + i);
-            // What lies between the columns stays.
-            y.write(isa, Write::Add, &mut buffer, |y| {
-                for Wide { columns, .. } in group {
-                    let pairs = y[columns.clone()].iter_mut().zip(&sums[columns.clone()]);
-                    match write {
-                        Write::Set => pairs.for_each(|(y, sum)| *y = *sum),
-                        Write::Add => pairs.for_each(|(y, sum)| *y += sum),
-                    }
-                }
-            });
-        }
-    });
 }
 
 /// [`products`] into numbers of one kind; where they are rounded there is one block of the depth.
@@ -182,8 +143,11 @@ fn blocks<T: Written>(
                 }
                 for (p, pieces) in pieces.iter().enumerate() {
                     let in_source = depth.start - of.start..depth.end - of.start;
+                    let deep = (deep, &in_source);
+                    let lengths = RightPanels::lengths(kernel, group, pieces, narrows, deep, is_last);
+                    let mut room = pool.scratch(lengths.iter().flatten().sum());
                     let mut b_panels =
-                        RightPanels::new(pool, kernel, group, pieces, narrows, (deep, &in_source), is_last);
+                        RightPanels::new(kernel, group, pieces, &in_source, &lengths, &mut &mut room[..]);
                     let mut tasks = b_panels.tasks(kernel, group, pieces, narrows, &in_source);
                     if p == 0 {
                         // The left operand with the first columns of the right one, so that threads meet once less.
@@ -198,26 +162,14 @@ fn blocks<T: Written>(
                         (first + piece.lanes.start..first + piece.lanes.end, TASK.1 * kernel.nr)
                     };
                     let write = if is_first { write } else { Write::Add };
-                    let parts: Vec<Part> = (pieces.iter().enumerate())
-                        .map(|(at, piece)| {
-                            let wide = &group[piece.wide];
-                            let words = kernel.words(depth.len());
-                            let main = Panels {
-                                a: &a_panels,
-                                b: b_panels.main(at, kernel.nr * words),
-                                depth: (kernel.left_words(depth.len()), words),
-                            };
-                            let more = wide.narrow.clone().filter(|_| is_last).enumerate().map(|(j, narrow)| {
-                                let rank = narrows[narrow].out.cols();
-                                let depth = (kernel.left_words(rank), kernel.words(rank));
-                                let b = Lying { words: b_panels.second(at, j), stride: kernel.nr * depth.1 };
-                                Panels { a: &seconds[narrow], b, depth }
-                            });
-                            let bias = wide.bias.filter(|_| is_first).map(|bias| &bias[piece.lanes.clone()]);
-                            let panels = std::iter::once(main).chain(more).collect();
-                            Part { kernel, panels, epilogue: Epilogue { alpha, bias, write } }
-                        })
-                        .collect();
+                    let of_left = (&a_panels[..], depth.len());
+                    let seconds = is_last.then_some((&*narrows, &seconds[..]));
+                    let part = |(at, piece): (usize, &Piece)| {
+                        let wide = &group[piece.wide];
+                        let bias = wide.bias.filter(|_| is_first).map(|bias| &bias[piece.lanes.clone()]);
+                        b_panels.part(kernel, at, of_left, (wide, seconds), Epilogue { alpha, bias, write })
+                    };
+                    let parts: Vec<Part> = pieces.iter().enumerate().map(part).collect();
                     let mut tasks = Vec::new();
                     for (first, rows) in block.blocks(TASK.0 * kernel.mr) {
                         let of_rows = tiles(rows, pieces.iter().map(columns));
@@ -236,9 +188,9 @@ pub(super) fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Ra
 }
 
 /// Columns of one product of a group.
-struct Piece {
-    wide: usize,
-    lanes: Range<usize>,
+pub(super) struct Piece {
+    pub(super) wide: usize,
+    pub(super) lanes: Range<usize>,
 }
 
 /// The columns of a group, about `COLS` at a time.
@@ -263,7 +215,7 @@ fn pieces(group: &[Wide]) -> Vec<Vec<Piece>> {
 }
 
 /// The first factor of every narrow product, packed for each block of its depth.
-fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narrow]) -> Vec<Vec<Scratch<'p>>> {
+pub(super) fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narrow]) -> Vec<Vec<Scratch<'p>>> {
     let blocks = |narrow: &Narrow| steps(0..narrow.of.len(), kernel.deepest(narrow.of.len()));
     let room = |narrow: &Narrow| -> Vec<Scratch> {
         blocks(narrow).map(|depth| pool.scratch(kernel.right_len(narrow.out.cols(), depth.len()))).collect()
@@ -282,43 +234,85 @@ fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narrow]) -> Vec<
 }
 
 /// Panels of the right operand: of every piece those of its product, then those of its second factors.
-struct RightPanels<'p> {
-    panels: Vec<Vec<Scratch<'p>>>,
+pub(super) struct RightPanels<'p> {
+    panels: Vec<Vec<&'p mut [f32]>>,
     /// Of every piece its product's panels, where they lie in its weight.
     lying: Vec<Option<Lying<'p>>>,
 }
 
 impl<'p> RightPanels<'p> {
-    fn new(
-        pool: &'p Pool,
+    /// The room that each of them takes, of every piece.
+    pub(super) fn lengths(
         kernel: Kernel,
-        group: &[Wide<'p>],
+        group: &[Wide],
         pieces: &[Piece],
         narrows: &[Narrow],
         (deep, depth): (usize, &Range<usize>),
         is_last: bool,
-    ) -> Self {
-        let lying = |piece: &Piece| kernel.lying(group[piece.wide].w, &piece.lanes, depth);
-        let of_piece = |piece: &Piece| {
-            let lanes = piece.lanes.len();
-            let packed = if lying(piece).is_some() { 0 } else { kernel.right_len(lanes, deep) };
-            let seconds = group[piece.wide].narrow.clone().filter(|_| is_last);
-            let seconds = seconds.map(|narrow| pool.scratch(kernel.right_len(lanes, narrows[narrow].out.cols())));
-            std::iter::once(pool.scratch(packed)).chain(seconds).collect()
+    ) -> Vec<Vec<usize>> {
+        let of_piece = |Piece { wide, lanes }: &Piece| {
+            let Wide { w, narrow, .. } = &group[*wide];
+            let packed = if kernel.lying(*w, lanes, depth).is_some() { 0 } else { kernel.right_len(lanes.len(), deep) };
+            let seconds = narrow.clone().filter(|_| is_last);
+            let seconds = seconds.map(|narrow| kernel.right_len(lanes.len(), narrows[narrow].out.cols()));
+            std::iter::once(packed).chain(seconds).collect()
         };
-        Self { panels: pieces.iter().map(of_piece).collect(), lying: pieces.iter().map(lying).collect() }
+        pieces.iter().map(of_piece).collect()
+    }
+
+    /// Panels of these lengths at the beginning of `room`, which loses it.
+    pub(super) fn new(
+        kernel: Kernel,
+        group: &[Wide<'p>],
+        pieces: &[Piece],
+        depth: &Range<usize>,
+        lengths: &[Vec<usize>],
+        room: &mut &'p mut [f32],
+    ) -> Self {
+        let mut take = |len: &usize| {
+            let (panels, rest) = std::mem::take(room).split_at_mut(*len);
+            *room = rest;
+            panels
+        };
+        let panels = lengths.iter().map(|lengths| lengths.iter().map(&mut take).collect()).collect();
+        let lying = |piece: &Piece| kernel.lying(group[piece.wide].w, &piece.lanes, depth);
+        Self { panels, lying: pieces.iter().map(lying).collect() }
     }
 
     /// Panels of a piece's product; packed ones are `stride` long.
     fn main(&self, piece: usize, stride: usize) -> Lying<'_> {
-        self.lying[piece].unwrap_or(Lying { words: &self.panels[piece][0], stride })
+        self.lying[piece].unwrap_or(Lying { words: &*self.panels[piece][0], stride })
     }
 
     fn second(&self, piece: usize, narrow: usize) -> &[f32] {
         &self.panels[piece][1 + narrow]
     }
 
-    fn tasks<'a>(
+    /// What is summed for the piece at `at`: its product with the left operand's panels, of so many steps, and where the
+    /// depth ends there what its adapters add.
+    pub(super) fn part<'a>(
+        &'a self,
+        kernel: Kernel,
+        at: usize,
+        (left, steps): (&'a [f32], usize),
+        (wide, seconds): (&Wide, Option<(&[Narrow], &'a [Scratch])>),
+        epilogue: Epilogue<'a>,
+    ) -> Part<'a> {
+        let words = kernel.words(steps);
+        let b = self.main(at, kernel.nr * words);
+        let mut panels = vec![Panels { a: left, b, depth: (kernel.left_words(steps), words) }];
+        if let Some((narrows, seconds)) = seconds {
+            panels.extend(wide.narrow.clone().enumerate().map(|(j, narrow)| {
+                let rank = narrows[narrow].out.cols();
+                let depth = (kernel.left_words(rank), kernel.words(rank));
+                let b = Lying { words: self.second(at, j), stride: kernel.nr * depth.1 };
+                Panels { a: &seconds[narrow], b, depth }
+            }));
+        }
+        Part { kernel, panels, epilogue }
+    }
+
+    pub(super) fn tasks<'a>(
         &'a mut self,
         kernel: Kernel,
         group: &'a [Wide],
@@ -342,13 +336,13 @@ impl<'p> RightPanels<'p> {
 }
 
 /// What is to be done before tiles are filled.
-enum Task<'a> {
+pub(super) enum Task<'a> {
     Right(Packing<'a>),
     Left(LeftTask<'a>),
 }
 
 impl Task<'_> {
-    fn run(self) {
+    pub(super) fn run(self) {
         match self {
             Self::Right(packing) => {
                 packing.pack();
@@ -359,18 +353,18 @@ impl Task<'_> {
 }
 
 /// What is to be done with the left operand of one block.
-struct Turns<'a> {
-    kernel: Kernel,
-    pool: &'a Pool,
-    left: Side<'a>,
-    depth: &'a Range<usize>,
+pub(super) struct Turns<'a> {
+    pub(super) kernel: Kernel,
+    pub(super) pool: &'a Pool,
+    pub(super) left: Side<'a>,
+    pub(super) depth: &'a Range<usize>,
     /// Number of the block of the depth in its group.
-    block: usize,
-    is_last: bool,
+    pub(super) block: usize,
+    pub(super) is_last: bool,
 }
 
 impl<'a> Turns<'a> {
-    fn tasks(
+    pub(super) fn tasks(
         &self,
         rows: &Range<usize>,
         narrows: &'a mut [Narrow],
@@ -415,7 +409,7 @@ impl<'a> Turns<'a> {
 }
 
 /// Rows of the left operand to be packed, and what is made of them on the way.
-struct LeftTask<'a> {
+pub(super) struct LeftTask<'a> {
     kernel: Kernel,
     pool: &'a Pool,
     packing: Packing<'a>,
@@ -468,7 +462,7 @@ struct Panels<'a> {
 }
 
 /// Panels whose products are summed, and what becomes of the sums.
-struct Part<'a> {
+pub(super) struct Part<'a> {
     kernel: Kernel,
     panels: Vec<Panels<'a>>,
     epilogue: Epilogue<'a>,
@@ -476,7 +470,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// One task: all register tiles of `tile`.
-    fn fill<T: Written>(&self, tile: Tile<T>) {
+    pub(super) fn fill<T: Written>(&self, tile: Tile<T>) {
         self.kernel.ready(|multiply| self.fill_with(tile, multiply));
     }
 

@@ -8,6 +8,7 @@
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `panels.rs`, `gemm.rs` | operands decoded into panels; the blocked product, adapters inside |
 //! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
+//! | `whole.rs`, `adapted_gated.rs` | sums that are whole before anything is written; gate and up with their activation |
 //! | `packed.rs` | weights packed once, when they are loaded |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
@@ -18,6 +19,7 @@
 #![allow(clippy::inline_always)]
 
 mod adapted;
+mod adapted_gated;
 mod attention;
 mod attention_bwd;
 mod attention_cached;
@@ -82,6 +84,7 @@ mod simd_portable;
 mod sink;
 mod source;
 mod tiles;
+mod whole;
 
 pub use factors::Factors;
 pub use numbers::Numbers;
@@ -94,7 +97,7 @@ use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::sink::Sink;
 use self::source::Source;
-use crate::adapted::{Adapted, AdaptedGradient, Normed};
+use crate::adapted::{Adapted, AdaptedGradient, Input, Normed};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Turn, Write,
@@ -147,6 +150,10 @@ impl Backend for Cpu {
 
     fn lent(&self) -> Result<Tensor<Self>> {
         self.zeros(0, 0)
+    }
+
+    fn rounds_what_is_kept(&self) -> bool {
+        self.factors == Factors::Bf16
     }
 
     fn reshape(&self, t: &mut Tensor<Self>, rows: usize, cols: usize) -> Result<()> {
@@ -280,6 +287,29 @@ impl Backend for Cpu {
         adapted::backward_of_norm(self, dx, dy, x, rstd, parts, dxa)
     }
 
+    fn adapted_gated(
+        &self,
+        h: Out<Self>,
+        gate_up: &mut Tensor<Self>,
+        kept: bool,
+        x: Input<Self, &mut Tensor<Self>>,
+        parts: &mut [Adapted<Self>],
+        act: Activation,
+    ) -> Result<()> {
+        adapted_gated::forward(self, h, gate_up, kept, x, parts, act)
+    }
+
+    fn adapted_gated_bwd(
+        &self,
+        dgate_up: Out<Self>,
+        (h, dh, dxa): (&mut Tensor<Self>, &mut Tensor<Self>, &mut Tensor<Self>),
+        (dy, gate_up): (In<Self>, In<Self>),
+        part: AdaptedGradient<Self>,
+        act: Activation,
+    ) -> Result<()> {
+        adapted_gated::backward(self, dgate_up, (h, dh, dxa), (dy, gate_up), part, act)
+    }
+
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {
         shapes::linear_bwd_input(&dx, &dy, Source::of(w).dims())?;
         let (dx, dy) = (Sink::of(dx), Source::window(dy));
@@ -328,19 +358,9 @@ impl Backend for Cpu {
         write: Write,
     ) -> Result<()> {
         shapes::rms_norm_bwd(&dx, dw.as_deref(), &dy, &x, w, rstd)?;
-        let dw = dw.map(slice_mut).transpose()?;
-        norm::rms_norm_bwd(
-            &self.pool,
-            self.isa,
-            Sink::of(dx),
-            dw,
-            Source::window(dy),
-            Source::window(x),
-            slice(w)?,
-            whole(rstd)?,
-            *params,
-            write,
-        );
+        let (dx, dw, [dy, x]) = (Sink::of(dx), dw.map(slice_mut).transpose()?, [dy, x].map(Source::window));
+        let (w, rstd) = (slice(w)?, whole(rstd)?);
+        norm::rms_norm_bwd(&self.pool, self.isa, dx, dw, dy, x, w, rstd, *params, write);
         Ok(())
     }
 
@@ -373,17 +393,8 @@ impl Backend for Cpu {
         params: &AttentionParams,
     ) -> Result<()> {
         shapes::attention_bwd(&dqkv, &dy, &y, lse, &qkv, params)?;
-        let (dqkv, lse) = (Sink::of(dqkv), whole(lse)?);
-        attention_bwd::attention_bwd(
-            &self.pool,
-            self.kernel(),
-            dqkv,
-            Source::window(dy),
-            Source::window(y),
-            lse,
-            Source::window(qkv),
-            params,
-        );
+        let (dqkv, lse, [dy, y, qkv]) = (Sink::of(dqkv), whole(lse)?, [dy, y, qkv].map(Source::window));
+        attention_bwd::attention_bwd(&self.pool, self.kernel(), dqkv, dy, y, lse, qkv, params);
         Ok(())
     }
 

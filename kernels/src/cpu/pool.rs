@@ -32,6 +32,9 @@ const TURNS_PER_LOOK: usize = 64;
 /// Floats of a line of the cache: where borrowed memory begins, so that no vector of it lies in two lines.
 const ALIGNED: usize = 16;
 
+/// A buffer so many times as long as it has to be is not borrowed; one for fewer floats than this may be.
+const WASTED: usize = 4;
+const SMALL: usize = 1 << 14;
 /// Unused buffers kept for the next call.
 const KEPT_BUFFERS: usize = 64;
 
@@ -132,14 +135,21 @@ impl Pool {
         (0..TURNS_AFTER).for_each(|_| std::hint::spin_loop());
     }
 
+    /// Bytes that are kept for the next call.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum()
+    }
+
     /// Borrow `len` floats. What they hold is anything.
     pub(crate) fn scratch(&self, len: usize) -> Scratch<'_> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let room = len + ALIGNED;
-        // The smallest that is large enough, or else the largest, to grow.
-        let fit =
-            |buffer: &Vec<f32>| if buffer.len() >= room { (0, buffer.len()) } else { (1, usize::MAX - buffer.len()) };
-        let best = (0..free.len()).min_by_key(|&i| fit(&free[i]));
+        // The smallest that is large enough, or else the largest, to grow. One that is far too large is kept for whoever
+        // needs it: otherwise there would be as many of those as are borrowed at a time.
+        let most = room.max(SMALL) * WASTED;
+        let fit = |len: usize| if len >= room { (0, len) } else { (1, usize::MAX - len) };
+        let best = (0..free.len()).filter(|&i| free[i].len() <= most).min_by_key(|&i| fit(free[i].len()));
         let mut buffer = best.map_or_else(Vec::new, |i| free.swap_remove(i));
         drop(free);
         if buffer.len() < room {

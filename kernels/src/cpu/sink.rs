@@ -68,6 +68,14 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Rows `row..row + rows`.
+    pub(super) fn rows_from(self, row: usize, rows: usize) -> Self {
+        match self {
+            Self::F32(y) => Self::F32(y.rows_from(row, rows)),
+            Self::Bf16(y) => Self::Bf16(y.rows_from(row, rows)),
+        }
+    }
+
     /// Columns `col..col + cols` of every row.
     pub(super) fn columns(self, col: usize, cols: usize) -> Self {
         match self {
@@ -105,7 +113,29 @@ impl<'a> Sink<'a> {
     }
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// What comes before element `at`, and the rest.
+    pub(super) fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::F32(y) => {
+                let (before, behind) = y.split_at_mut(at);
+                (Self::F32(before), Self::F32(behind))
+            }
+            Self::Bf16(y) => {
+                let (before, behind) = y.split_at_mut(at);
+                (Self::Bf16(before), Self::Bf16(behind))
+            }
+        }
+    }
+
+    /// Runs of at most `step` elements.
+    pub(super) fn chunks(self, step: usize) -> Vec<Row<'a>> {
+        match self {
+            Self::F32(y) => y.chunks_mut(step).map(Row::F32).collect(),
+            Self::Bf16(y) => y.chunks_mut(step).map(Row::Bf16).collect(),
+        }
+    }
+
     /// `task` computes the row. It finds there what the row held where `write` adds to that; `buffer` has the sink's
     /// room.
     pub(super) fn write(self, isa: Isa, write: Write, buffer: &mut [f32], task: impl FnOnce(&mut [f32])) {

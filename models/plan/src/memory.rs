@@ -4,6 +4,7 @@
 //! exactly these before its first step (`Activations::reserve`), and [`plan`] multiplies the same numbers out.
 //! Bytes here are those of the processor backend. What a graphics card has to hold is in `memory/card.rs`.
 
+pub mod answers;
 pub mod card;
 pub mod policy;
 
@@ -166,7 +167,7 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     let mut lent = vec![
         column("wide", hidden, true),
         column("dnormed", hidden, false),
-        column("dqkv", qkv, false),
+        column("dqkv", qkv, true),
         column("dattended", q, false),
     ];
     if spec.placement != NormPlacement::Post {
@@ -446,12 +447,15 @@ pub fn adapters(plan: &TrainingPlan, targets: Targets) -> Adapters {
 const PROGRAM_BYTES: u64 = 28 << 20;
 /// A tokenizer in memory over its file: vocabulary and merges in hash tables, both ways.
 const TOKENIZER_FACTOR: f64 = 12.0;
-/// Panels of one product: 2048 rows and 2048 columns, 384 deep, in f32 (`kernels/src/cpu/gemm.rs`).
-const PANEL: usize = 2048 * 384;
-/// Rows whose sums are kept in f32 at a time until they are rounded (`kernels/src/cpu/gemm.rs`).
-const SUMMED: usize = 1024;
-/// Steps of the inner dimension that a block of pairs of bfloat16 has at least (`kernels/src/cpu/panels.rs`).
-const BLOCK: usize = 768;
+/// Rows, and columns, whose panels are there at a time (`kernels/src/cpu/gemm.rs`).
+const PACKED: usize = 2048;
+/// Words of the inner dimension that are packed at a time, of numbers and of pairs of bfloat16: as many as a unit takes
+/// that multiplies tiles, the deepest there is (`kernels/src/cpu/panels.rs`).
+const DEPTH: usize = 384;
+const DEPTH_OF_PAIRS: usize = 1024;
+/// Columns that one task multiplies, and lanes of the widest panel.
+const TASK: usize = 256;
+const LANES: usize = 32;
 /// Most logits at a time, and most rows of the head at a time (`kernels/src/cpu/loss.rs`).
 const LOGITS: usize = 1 << 21;
 const LOSS_ROWS: usize = 1024;
@@ -470,7 +474,7 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
     // One thread of attention holds a block of queries and keys, stacked and packed, and their products.
     let attention = 128 * (6 * spec.head_dim + 5 * 128);
     let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
-    let panels = (PANEL.min(most.max(16) * 384) + PANEL) + attention * facts.threads + most * spec.n_heads;
+    let panels = panels(spec, facts.arithmetic, most) + attention * facts.threads + most * spec.n_heads;
     // The small adapter that is written beside every checkpoint, as numbers and as the bytes of its file; with
     // `full` all numbers at the end, and the largest matrix in the type of the checkpoint.
     let copies = match facts.method {
@@ -493,23 +497,21 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("residual stream", layout.stream_bytes(rows)),
         ("working space of a block", layout.working_bytes(rows)),
         ("panels of the products", floats(panels)),
-        ("sums of a product before they are rounded", floats(sums(spec, facts.arithmetic) * most.min(SUMMED))),
         ("logits, a block of rows", floats(head)),
         (SAVING, copies),
     ];
     MemoryPlan::of(&items)
 }
 
-/// Numbers a row of the widest product whose sums are f32 until they are whole and rounded: one that is kept, and deeper
-/// than a block.
-fn sums(spec: &ModelSpec, arithmetic: Arithmetic) -> usize {
-    if arithmetic == Arithmetic::F32 {
-        return 0;
-    }
-    let dense = (0..spec.layers.len()).any(|i| !spec.layers[i].sparse || spec.experts.is_none());
-    let wide = (spec.q_dim() + 2 * spec.kv_dim()).max(if dense { 2 * spec.intermediate_size } else { 0 });
-    let behind = if spec.placement == NormPlacement::Pre { 0 } else { spec.hidden_size };
-    if spec.hidden_size > BLOCK { wide } else { behind }
+/// Words of the panels of the largest product of so many rows. What is rounded, and what is a factor of something else,
+/// is packed in its whole depth (`kernels/src/cpu/whole.rs`): fewer columns at a time then, but no fewer rows.
+fn panels(spec: &ModelSpec, arithmetic: Arithmetic, rows: usize) -> usize {
+    let behind = if spec.placement == NormPlacement::Pre { 0 } else { spec.intermediate_size.max(spec.q_dim()) };
+    let (depth, whole) = match arithmetic {
+        Arithmetic::F32 => (DEPTH, spec.hidden_size),
+        Arithmetic::Bf16 => (DEPTH_OF_PAIRS, spec.hidden_size.max(behind).div_ceil(2)),
+    };
+    rows.min(PACKED).next_multiple_of(LANES) * whole.max(depth) + (PACKED * depth).max(TASK * whole)
 }
 
 /// Bytes of norms and biases that stay as they are, and of the rotary tables.

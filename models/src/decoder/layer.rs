@@ -1,15 +1,18 @@
 //! One decoder block, forward and backward, for every family.
 
-use super::linear::{Input, Linear, LinearActs, LinearScratch, Pass, Vector};
+use super::linear::{Linear, LinearActs, LinearScratch, Pass, Vector};
 use super::mlp::{Mlp, MlpActs, MlpScratch};
 use super::param::Param;
 use peft_kernels::{
-    AttentionParams, Backend, CachedSegment, In, NormParams, Normed, Out, Result, RopeParams, Tensor, Turn, Write,
+    AttentionParams, Backend, CachedSegment, In, Input, NormParams, Normed, Out, Result, RopeParams, Tensor, Turn,
+    Write,
 };
 use std::ops::Range;
 
 /// What a block keeps of its forward pass for its backward pass. Rows are the tokens of a micro-batch.
 pub struct LayerActs<B: Backend> {
+    /// What is kept here is rounded, and what is lent is not.
+    is_rounded: bool,
     rstd: Tensor<B>,
     /// Projections before the norm of queries and keys; empty where there is none.
     raw: Tensor<B>,
@@ -37,6 +40,7 @@ impl<B: Backend> LayerActs<B> {
     pub fn new(be: &B, modules: usize, keeps: bool) -> Result<Self> {
         let (e, a) = (|| be.zeros(0, 0), || if keeps { be.activation() } else { be.lent() });
         Ok(Self {
+            is_rounded: keeps && be.rounds_what_is_kept(),
             rstd: e()?,
             raw: a()?,
             q_rstd: e()?,
@@ -197,13 +201,14 @@ impl<B: Backend> Layer<B> {
     }
 
     /// `y = x + attention(norm(x)) + mlp(norm(·))`. x, y: `[rows, hidden]`. Without `y` everything but the MLP's
-    /// last product is computed: enough for a backward pass.
+    /// last product is computed: enough for a backward pass. Where none finds in `acts` what this leaves there they are
+    /// not `kept`, and may hold less.
     pub fn forward(
         &self,
         be: &B,
         y: Option<&mut Tensor<B>>,
         x: In<B>,
-        acts: &mut LayerActs<B>,
+        (acts, kept): (&mut LayerActs<B>, bool),
         scratch: &mut LayerScratch<B>,
         positions: &Positions<B>,
         attend: Attend<B>,
@@ -261,7 +266,7 @@ impl<B: Backend> Layer<B> {
             acts_of_mlp,
             scratch_of_mlp,
             pass,
-            last,
+            (last, kept),
         )?;
         if let (true, Some((_, after_mlp))) = (set, &self.post_norms) {
             be.reshape(&mut scratch.wide, rows, hidden)?;
@@ -301,7 +306,7 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let (rows, heads) = (x.at.rows, self.attention.heads);
         let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let LayerActs { rstd, raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
+        let LayerActs { is_rounded, rstd, raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
         let input = match &self.input_norm {
             None => Input::Rows(x),
             Some(gain) => {
@@ -316,6 +321,13 @@ impl<B: Backend> Layer<B> {
             }
         };
         be.reshape(qkv, rows, heads.qkv_dim())?;
+        // What is turned is rounded behind that, and once.
+        let (kept, qkv) = if *is_rounded && self.rope.is_some() {
+            be.reshape(&mut scratch.dqkv, rows, heads.qkv_dim())?;
+            (Some(qkv), &mut scratch.dqkv)
+        } else {
+            (None, qkv)
+        };
         let projections = if self.qk_norm.is_some() {
             be.reshape(raw, rows, heads.qkv_dim())?;
             &mut *raw
@@ -335,7 +347,7 @@ impl<B: Backend> Layer<B> {
         if let Some(rope) = &self.rope {
             be.rope(qkv.view_mut().cols(0..k.end), positions.table, positions.rows, rope, Turn::Forward)?;
         }
-        Ok(())
+        kept.map_or(Ok(()), |kept| be.copy(kept.view_mut(), qkv.view(), Write::Set))
     }
 
     fn attend(&self, be: &B, acts: &mut LayerActs<B>, attend: Attend<B>) -> Result<()> {

@@ -6,8 +6,8 @@
 use super::param::Param;
 use super::watch::Seen;
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Matrix, Normed, Operand, Out, Part,
-    Result, Tensor, Write,
+    Activation, Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Input, Matrix, Operand, Out,
+    Part, Result, Tensor, Write,
 };
 use std::ops::Range;
 use std::sync::Mutex;
@@ -131,14 +131,6 @@ impl Pass {
         let (seed, stream) = self.dropout?;
         (lora.dropout > 0.0).then_some(Dropout { p: lora.dropout, seed, stream: (stream << 16) | lora.index })
     }
-}
-
-/// What modules with the same input are given.
-pub enum Input<'a, B: Backend, R> {
-    /// Rows.
-    Rows(In<'a, B>),
-    /// The norm of rows, which their product computes on the way, and its `rstd`: set by the forward pass.
-    Norm(Normed<'a, B>, R),
 }
 
 /// A linear module of a block.
@@ -306,6 +298,30 @@ impl<B: Backend> Linear<B> {
         be.norms_in_products(rows) && linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(rows, pass))
     }
 
+    /// [`Self::forward_all`] of gate and up into `gate_up`, which is `kept` or not, and what the activation makes of that
+    /// into `h`: in one call where nothing comes between.
+    pub fn forward_gated(
+        linears: &[Self],
+        be: &B,
+        h: Out<B>,
+        (gate_up, kept): (&mut Tensor<B>, bool),
+        columns: &[Range<usize>],
+        x: Input<B, &mut Tensor<B>>,
+        acts: &mut [LinearActs<B>],
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+        activation: Activation,
+    ) -> Result<()> {
+        let linears = &linears[..columns.len()];
+        if linears.iter().all(|linear| linear.is_joined(h.at.rows, pass)) {
+            let mut parts = Self::parts(linears, be, columns, &x, acts, pass)?;
+            return be.adapted_gated(h, gate_up, kept, x, &mut parts, activation);
+        }
+        be.reshape(gate_up, h.at.rows, 2 * h.at.cols)?;
+        Self::forward_all(linears, be, gate_up.view_mut(), columns, x, acts, scratch, pass)?;
+        be.gated(h, gate_up.view(), activation)
+    }
+
     /// Weights and adapters in one call.
     fn join(
         linears: &[Self],
@@ -316,9 +332,25 @@ impl<B: Backend> Linear<B> {
         acts: &mut [LinearActs<B>],
         pass: &Pass,
     ) -> Result<()> {
+        let mut parts = Self::parts(linears, be, columns, &x, acts, pass)?;
+        match x {
+            Input::Rows(x) => be.adapted(y, x, &mut parts),
+            Input::Norm(x, rstd) => be.adapted_of_norm(y, rstd, &x, &mut parts),
+        }
+    }
+
+    /// Weights and adapters as one call takes them.
+    fn parts<'a>(
+        linears: &'a [Self],
+        be: &B,
+        columns: &[Range<usize>],
+        x: &Input<B, &mut Tensor<B>>,
+        acts: &'a mut [LinearActs<B>],
+        pass: &Pass,
+    ) -> Result<Vec<Adapted<'a, B>>> {
         let mut parts = Vec::with_capacity(columns.len());
         for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
-            if let Input::Rows(x) = &x {
+            if let Input::Rows(x) = x {
                 linear.look_at(be, *x)?;
             }
             let bias = linear.bias.as_ref().map(|bias| &bias.value);
@@ -333,10 +365,7 @@ impl<B: Backend> Linear<B> {
                 }),
             });
         }
-        match x {
-            Input::Rows(x) => be.adapted(y, x, &mut parts),
-            Input::Norm(x, rstd) => be.adapted_of_norm(y, rstd, &x, &mut parts),
-        }
+        Ok(parts)
     }
 
     /// The backward pass of [`Self::forward_all`]: sets `dx`.
@@ -364,20 +393,56 @@ impl<B: Backend> Linear<B> {
         }
         let mut parts = Vec::with_capacity(columns.len());
         for ((linear, columns), acts) in linears.iter_mut().zip(columns).zip(acts) {
-            if let Some(grad) = linear.bias.as_mut().and_then(Param::grad) {
-                be.sum_rows(grad, dy.cols(columns.clone()))?;
-            }
-            let adapter = linear.lora.as_mut().map(|lora| {
-                let (a, da) = lora.a.value_and_grad();
-                let (b, db) = lora.b.value_and_grad();
-                AdapterGradient { a, b, scaling: lora.scaling, xa: &acts.xa, da, db }
-            });
-            parts.push(AdaptedGradient { columns: columns.clone(), w: linear.weight.matrix(), adapter });
+            parts.push(linear.gradient(be, columns.clone(), dy, acts)?);
         }
         match x {
             Input::Rows(x) => be.adapted_bwd(dx, dy, x, &mut parts, &mut scratch.dxa),
             Input::Norm(x, rstd) => be.adapted_of_norm_bwd(dx, dy, &x, rstd, &mut parts, &mut scratch.dxa),
         }
+    }
+
+    /// The way back through this module and the gate before it, which made its input `h` of `gate_up`: sets `dgate_up`.
+    pub fn backward_gated(
+        &mut self,
+        be: &B,
+        mut dgate_up: Out<B>,
+        (h, dh): (&mut Tensor<B>, &mut Tensor<B>),
+        (dy, gate_up): (In<B>, In<B>),
+        acts: &LinearActs<B>,
+        scratch: &mut LinearScratch<B>,
+        pass: &Pass,
+        activation: Activation,
+    ) -> Result<()> {
+        let (rows, d_ff) = (dy.at.rows, self.in_features);
+        if matches!(self.weight, Weights::Frozen(_)) && self.is_joined(rows, pass) {
+            let part = self.gradient(be, 0..dy.at.cols, dy, acts)?;
+            let buffers = (h, dh, &mut scratch.dxa);
+            return be.adapted_gated_bwd(dgate_up, buffers, (dy, gate_up), part, activation);
+        }
+        be.reshape(h, rows, d_ff)?;
+        be.gated(h.view_mut(), gate_up, activation)?;
+        be.reshape(dh, rows, d_ff)?;
+        self.backward(be, Some((dh.view_mut(), Write::Set)), dy, h.view(), acts, scratch, pass)?;
+        be.gated_bwd(dgate_up.by_ref(), dh.view(), gate_up, activation)
+    }
+
+    /// What a call for the gradients of several modules takes of this one; its bias's is added here.
+    fn gradient<'a>(
+        &'a mut self,
+        be: &B,
+        columns: Range<usize>,
+        dy: In<B>,
+        acts: &'a LinearActs<B>,
+    ) -> Result<AdaptedGradient<'a, B>> {
+        if let Some(grad) = self.bias.as_mut().and_then(Param::grad) {
+            be.sum_rows(grad, dy.cols(columns.clone()))?;
+        }
+        let adapter = self.lora.as_mut().map(|lora| {
+            let (a, da) = lora.a.value_and_grad();
+            let (b, db) = lora.b.value_and_grad();
+            AdapterGradient { a, b, scaling: lora.scaling, xa: &acts.xa, da, db }
+        });
+        Ok(AdaptedGradient { columns, w: self.weight.matrix(), adapter })
     }
 
     /// The same lines, upside down. `dx` is left out where nothing below is trained.

@@ -1,8 +1,8 @@
 //! The half of a block behind attention: one MLP for all tokens, or a mixture of experts.
 
 use super::experts::{Experts, ExpertsActs, ExpertsScratch};
-use super::linear::{Input, Linear, LinearActs, LinearScratch, Pass};
-use peft_kernels::{Activation, Backend, Normed, Result, Tensor};
+use super::linear::{Linear, LinearActs, LinearScratch, Pass};
+use peft_kernels::{Activation, Backend, Input, Normed, Result, Tensor};
 use std::ops::Range;
 
 /// `down(act(gate(x))·up(x))`
@@ -78,7 +78,7 @@ impl<B: Backend> Mlp<B> {
 
     /// y, x: `[rows, hidden]`; `y` is set. `linears` are this MLP's, `acts` theirs. With `norm` the first product takes
     /// that in place of `x`: only where [`Self::takes_norm`] says so. With `last` false the last product
-    /// is left out where no backward pass needs it; says whether `y` was set.
+    /// is left out where no backward pass needs it; says whether `y` was set. `kept`: see [`super::Layer::forward`].
     pub fn forward(
         &self,
         be: &B,
@@ -89,7 +89,7 @@ impl<B: Backend> Mlp<B> {
         (acts, linear_acts): (&mut MlpActs<B>, &mut [LinearActs<B>]),
         (scratch, linear): (&mut MlpScratch<B>, &mut LinearScratch<B>),
         pass: &Pass,
-        last: bool,
+        (last, kept): (bool, bool),
     ) -> Result<bool> {
         let Gated { columns, activation, d_ff } = match self {
             Self::Gated(gated) => gated,
@@ -101,15 +101,16 @@ impl<B: Backend> Mlp<B> {
         };
         // Where the product computes the norm, nobody filled `x`.
         let (rows, hidden) = norm.as_ref().map_or((x.rows(), x.cols()), |(norm, _)| (norm.x.at.rows, norm.x.at.cols));
-        be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
         let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));
-        Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, input, linear_acts, linear, pass)?;
-        be.reshape(&mut scratch.gated, rows, *d_ff)?;
-        be.gated(scratch.gated.view_mut(), acts.gate_up.view(), *activation)?;
-        let down = columns.len();
+        let (gate_up, down) = (&mut acts.gate_up, columns.len());
         if !last && linears[down].lora.is_none() {
+            be.reshape(gate_up, rows, 2 * d_ff)?;
+            Linear::forward_all(linears, be, gate_up.view_mut(), columns, input, linear_acts, linear, pass)?;
             return Ok(false);
         }
+        be.reshape(&mut scratch.gated, rows, *d_ff)?;
+        let (h, gate_up) = (scratch.gated.view_mut(), (gate_up, kept));
+        Linear::forward_gated(linears, be, h, gate_up, columns, input, linear_acts, linear, pass, *activation)?;
         be.reshape(y, rows, hidden)?;
         linears[down].forward(be, y.view_mut(), scratch.gated.view(), &mut linear_acts[down], linear, pass)?;
         Ok(true)
@@ -134,16 +135,10 @@ impl<B: Backend> Mlp<B> {
         };
         let (rows, hidden, down) = (dy.rows(), dy.cols(), columns.len());
         let MlpScratch { gated, dgated, dgate_up, .. } = scratch;
-        be.reshape(gated, rows, *d_ff)?;
-        be.gated(gated.view_mut(), acts.gate_up.view(), *activation)?;
-        be.reshape(dgated, rows, *d_ff)?;
-        let (out, whole) = (Some(dgated.view_mut()), 0..hidden);
-        let whole = std::slice::from_ref(&whole);
-        let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
-        let input = Input::Rows(gated.view());
-        Linear::backward_all(module, be, out, dy.view(), whole, input, of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
-        be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
+        let (out, given) = (dgate_up.view_mut(), (dy.view(), acts.gate_up.view()));
+        let (module, of_module) = (&mut linears[down], &linear_acts[down]);
+        module.backward_gated(be, out, (gated, dgated), given, of_module, linear, pass, *activation)?;
         be.reshape(dx, rows, hidden)?;
         let (out, dy) = (Some(dx.view_mut()), dgate_up.view());
         let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));

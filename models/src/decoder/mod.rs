@@ -280,6 +280,8 @@ impl<B: Backend> Decoder<B> {
         if keep {
             acts.leave(0)?;
         }
+        // Those below are computed again.
+        let sharing = peft_plan::memory::sharing(layers.len(), acts.layers.len());
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.set_segments(&batch.segments);
             let rope = spec.layers[i].rope.unwrap_or(0);
@@ -295,7 +297,7 @@ impl<B: Backend> Decoder<B> {
                 be,
                 Some(y),
                 x.view(),
-                &mut acts.layers[slot],
+                (&mut acts.layers[slot], keep && i + 1 >= sharing),
                 &mut acts.scratch,
                 &at,
                 Attend::Batch,
@@ -415,7 +417,8 @@ impl<B: Backend> Decoder<B> {
             let slot = acts.slot(i);
             // The highest of those that share a set finds in it what it left there.
             if i + 1 < sharing {
-                layers[i].forward(be, None, x, &mut acts.layers[0], &mut acts.scratch, &at, Attend::Batch, &pass)?;
+                let kept = (&mut acts.layers[0], true);
+                layers[i].forward(be, None, x, kept, &mut acts.scratch, &at, Attend::Batch, &pass)?;
             }
             // The gain of the lowest norm needs the gradient behind it.
             let gain_is_trained = layers[i].input_norm.as_ref().is_some_and(|gain| gain.moments.is_some());
@@ -509,7 +512,8 @@ impl<B: Backend> Decoder<B> {
             let (first, second) = acts.inputs.split_at_mut(1);
             let (x, y) = if i % 2 == 0 { (&mut first[0], &mut second[0]) } else { (&mut second[0], &mut first[0]) };
             let attend = Attend::Cached { cache: &mut cache.layers[i], segments };
-            layer.forward(be, Some(y), x.view(), &mut acts.layers[0], &mut acts.scratch, &at, attend, &pass)?;
+            let acts_of_layer = (&mut acts.layers[0], false);
+            layer.forward(be, Some(y), x.view(), acts_of_layer, &mut acts.scratch, &at, attend, &pass)?;
             if let Some(used) = used {
                 used(i);
             }
