@@ -1,11 +1,12 @@
 //! The buffers of a pass are exactly those of the memory plan's table (B3).
 
-use peft_kernels::cpu::{Cpu, Factors};
+use peft_kernels::Backend;
+use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Batch, BuildOptions, build};
-use peft_plan::memory::{Rows, layout, unread};
-use peft_plan::{Arithmetic, Method, ModelFacts, TargetModules, Targets};
+use peft_plan::memory::{MemoryFacts, Rows, layout, plan, unread};
+use peft_plan::{AnswerMemory, Arithmetic, Method, ModelFacts, TargetModules, Targets};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -19,6 +20,31 @@ fn shape(family: &str, class: &str) -> Value {
     })
 }
 
+/// Families, as classes of models without weights.
+const FAMILIES: [(&str, &str); 6] = [
+    ("llama", "LlamaForCausalLM"),
+    ("qwen2", "Qwen2ForCausalLM"),
+    ("qwen3", "Qwen3ForCausalLM"),
+    ("phi3", "Phi3ForCausalLM"),
+    ("gemma2", "Gemma2ForCausalLM"),
+    ("gemma3_text", "Gemma3ForCausalLM"),
+];
+
+/// Adapters on everything.
+fn adapters(rank: usize, dropout: f64, dora: bool) -> AdapterSource<'static> {
+    let spec = AdapterSpec {
+        rank,
+        alpha: 8.0,
+        use_rslora: false,
+        dropout,
+        dora,
+        targets: TargetModules::Pattern("all-linear".to_owned()),
+        lora_plus_ratio: None,
+        modules_to_save: Vec::new(),
+    };
+    AdapterSource::Fresh { spec, seed: 1 }
+}
+
 fn batch(lengths: &[usize]) -> Batch {
     let mut batch = Batch::default();
     for &length in lengths {
@@ -30,16 +56,8 @@ fn batch(lengths: &[usize]) -> Batch {
 
 #[test]
 fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
-    let families = [
-        ("llama", "LlamaForCausalLM"),
-        ("qwen2", "Qwen2ForCausalLM"),
-        ("qwen3", "Qwen3ForCausalLM"),
-        ("phi3", "Phi3ForCausalLM"),
-        ("gemma2", "Gemma2ForCausalLM"),
-        ("gemma3_text", "Gemma3ForCausalLM"),
-    ];
     let blank =
-        families.map(|(family, class)| (family.to_owned(), Checkpoint::blank(shape(family, class)).expect("a model")));
+        FAMILIES.map(|(family, class)| (family.to_owned(), Checkpoint::blank(shape(family, class)).expect("a model")));
     // Families with norms behind, scaled branches and experts, as fixtures.
     let stored = [
         "olmo2/model",
@@ -71,17 +89,7 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
             if full && checkpoint.spec().experts.is_some() {
                 continue;
             }
-            let spec = AdapterSpec {
-                rank: 4,
-                alpha: 8.0,
-                use_rslora: false,
-                dropout,
-                dora,
-                targets: TargetModules::Pattern("all-linear".to_owned()),
-                lora_plus_ratio: None,
-                modules_to_save: Vec::new(),
-            };
-            let source = AdapterSource::Fresh { spec, seed: 1 };
+            let source = adapters(4, dropout, dora);
             let options = BuildOptions { full, quantize: None, adapter: (!full).then_some(source), trainable: true };
             let mut decoder = build(be, checkpoint, &options).expect("built");
             let layout = layout(&decoder.spec, &decoder.adapters());
@@ -125,4 +133,77 @@ fn an_embedding_is_planned_for_as_far_as_tokens_reach_b3() {
     assert_eq!(of(Method::Lora, &none, u64::MAX), 0);
     assert_eq!(of(Method::Full, &none, 0), 0, "it is converted whole");
     assert_eq!(of(Method::Lora, &Targets { saved: 1, ..none.clone() }, 0), 0, "it may be trained");
+}
+
+/// The memory that operations borrow: on every path, a model of a unit that multiplies tiles among them, which takes
+/// deeper panels than any other.
+#[test]
+fn panels_are_planned_for_as_deep_as_any_kernel_packs_them_b3() {
+    let mut config = shape("llama", "LlamaForCausalLM");
+    for (name, size) in
+        [("hidden_size", 1152), ("intermediate_size", 2304), ("num_hidden_layers", 1), ("head_dim", 128)]
+    {
+        config[name] = json!(size);
+    }
+    (config["num_attention_heads"], config["num_key_value_heads"]) = (json!(9), json!(3));
+    let checkpoint = Checkpoint::blank(config).expect("a model");
+    for path in [KernelPath::Avx512, KernelPath::Avx2, KernelPath::Portable, KernelPath::ModelledTiles] {
+        let kinds = [(Arithmetic::F32, Factors::F32), (Arithmetic::Bf16, Factors::Bf16)];
+        for (arithmetic, factors) in kinds {
+            let Ok(be) = Cpu::with_path(2, path) else { continue };
+            let be = be.with_factors(factors);
+            let source = adapters(16, 0.0, false);
+            let options = BuildOptions { full: false, quantize: None, adapter: Some(source), trainable: true };
+            let mut decoder = build(&be, &checkpoint, &options).expect("built");
+            let mut acts = decoder.activations_in(1).expect("empty");
+            decoder.train_pass(&mut acts, &batch(&[25, 15]), 1.0, (1, 1)).expect("a pass");
+            decoder.score(&mut acts, &batch(&[30, 34]), true).expect("scored");
+            let facts = MemoryFacts {
+                weight_bytes: 0,
+                unread_bytes: 0,
+                quantising_bytes: 0,
+                trainable: 0,
+                moment_bytes: 0,
+                keeps_reference: false,
+                method: Method::Lora,
+                adapters: decoder.adapters(),
+                rows: Rows { train: 40, score: 64 },
+                sets: 1,
+                away: 0,
+                decoded: 0,
+                ahead: false,
+                arithmetic,
+                card: false,
+                longest: 34,
+                threads: 2,
+                tokenizer_bytes: 0,
+                example_tokens: 0,
+                data_bytes: 0,
+            };
+            let planned: u64 = (plan(&decoder.spec, &facts).items.iter())
+                .filter(|item| ["panels of the products", "logits, a block of rows"].contains(&item.name.as_str()))
+                .map(|item| item.bytes)
+                .sum();
+            let borrowed = be.scratch_bytes() as u64;
+            assert!(borrowed <= planned, "{borrowed} bytes are borrowed, {planned} planned, {arithmetic:?}, {path:?}");
+        }
+    }
+}
+
+/// Keys and values of a token, of every family, in f32 and in eight bits.
+#[test]
+fn keys_and_values_are_said_to_take_what_a_cache_has_room_for() {
+    for (family, class) in FAMILIES {
+        let checkpoint = Checkpoint::blank(shape(family, class)).expect("a model");
+        for eight_bits in [false, true] {
+            let be = Cpu::new(1).expect("a thread").with_eight_bit_cache(eight_bits);
+            let options = BuildOptions { full: false, quantize: None, adapter: None, trainable: false };
+            let decoder = build(&be, &checkpoint, &options).expect("built");
+            let columns = decoder.layers.iter().map(|layer| be.cache_columns(&layer.attention.heads));
+            let held = columns.sum::<usize>() * 100 * size_of::<f32>();
+            let said = AnswerMemory::of(&decoder.spec, 0, 100, eight_bits);
+            assert_eq!((said.cache_bytes, said.context_tokens), (held as u64, 100), "{family}");
+            assert_eq!(said.cache_bytes < said.exact_cache_bytes, eight_bits, "{family}");
+        }
+    }
 }

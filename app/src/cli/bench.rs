@@ -92,9 +92,9 @@ fn run_generate(context: &Context, args: &BenchGenerateArgs) -> Result<u8> {
         output::line(&format!("first   {median:>10.1} ms ({min:.1} to {max:.1})"));
         output::line(&format!("written {:>10.1} tokens/s ({:.1} to {:.1})", speed.median, speed.min, speed.max));
         output::line(&format!(
-            "memory  {:>12}, weights {}",
+            "memory  {:>12}, {}",
             output::bytes(report.peak_memory_bytes),
-            output::bytes(report.weights_bytes)
+            output::answer_memory(&report.memory)
         ));
     }
     let speed = report.decode_tokens_per_second.median;

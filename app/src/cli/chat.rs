@@ -214,6 +214,9 @@ impl<'a> Talk<'a> {
     /// A conversation, one line a turn, until the end of input.
     fn until_the_end(&mut self) -> Result<u8> {
         interrupt::install();
+        if let Some(memory) = self.partner.memory(self.base) {
+            output::note(&format!("Memory: {}", output::answer_memory(&memory)));
+        }
         let is_watched = std::io::stdin().is_terminal();
         if is_watched {
             output::note("Ask something and press Enter; /help shows what else there is, an empty line or Ctrl-D ends");

@@ -6,7 +6,7 @@
 
 pub use super::quantity::{bytes, duration};
 
-use peft_plan::Fault;
+use peft_plan::{AnswerMemory, Fault};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -58,6 +58,14 @@ fn deliver(out: &mut impl Write, content: &str) -> io::Result<()> {
 /// Something worth knowing that is not a result, on stderr. Nobody is told if that fails.
 pub fn note(content: &str) {
     writeln!(anstream::stderr().lock(), "{content}").ok();
+}
+
+/// What answers take of the memory.
+pub fn answer_memory(memory: &AnswerMemory) -> String {
+    let AnswerMemory { weights_bytes, context_tokens, cache_bytes, exact_cache_bytes } = *memory;
+    let [weights, cache, exact] = [weights_bytes, cache_bytes, exact_cache_bytes].map(bytes);
+    let exact = if cache_bytes < exact_cache_bytes { format!(" ({exact} in f32)") } else { String::new() };
+    format!("weights {weights}, keys and values of {context_tokens} tokens {cache}{exact}")
 }
 
 /// Text from files and names, safe for a terminal: control characters other than line feeds and

@@ -7,7 +7,7 @@ use super::{interrupt, output};
 use crate::jobs::answer::Answerer;
 use crate::jobs::serve::Served;
 use crate::jobs::{open_model, run::find};
-use peft_models::engine::Engine;
+use peft_models::engine::{Engine, answer_memory};
 use peft_plan::{Fault, Result, RunConfig};
 use peft_remote::serve::{Model, Options, Server};
 use serde_json::json;
@@ -36,6 +36,8 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     let engine = Engine::open(&context.backend, context.threads)?.for_answers();
     let engine = engine.with_eight_bit_cache(args.kv_cache == "int8")?;
     let session = engine.session(&base, dish.source.adapter.as_deref(), dish.source.quantize)?;
+    let (context_tokens, narrow) = (base.spec().max_positions, engine.has_eight_bit_cache());
+    let memory = answer_memory(&base, dish.source.quantize, context_tokens, narrow);
     let answerer = Answerer::new(&base, session, dish.template.as_deref(), dish.system.as_deref())?;
     let mut served = Served::new(answerer, base.spec().max_positions, dish.tuned.as_deref(), dish.base.as_deref());
     interrupt::install();
@@ -45,6 +47,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     } else {
         output::line(&format!("Listening  {url}"));
         output::line(&output::printable(&format!("Models     {}", served.names().join(", "))));
+        output::line(&format!("Memory     {}", output::answer_memory(&memory)));
         output::note("Programs that speak OpenAI's protocol can use it; Ctrl-C ends it");
     }
     server.run(&mut served, &interrupt::requested)?;

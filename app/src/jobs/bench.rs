@@ -8,7 +8,7 @@ use peft_models::export::gguf::write::Source;
 use peft_models::export::gguf::{FileType, Metadata};
 use peft_models::generate::{GenerateOptions, Prompt};
 use peft_models::peft_format::read_adapter;
-use peft_plan::{Fault, Result};
+use peft_plan::{AnswerMemory, Fault, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
@@ -73,8 +73,9 @@ pub struct BenchReport {
     pub decode_tokens_per_second: Spread,
     /// Most memory that this process had.
     pub peak_memory_bytes: u64,
-    /// Bytes of the weights.
-    pub weights_bytes: u64,
+    /// Weights, and keys and values of all tokens that were read and written.
+    #[serde(flatten)]
+    pub memory: AnswerMemory,
     /// Their type.
     #[serde(rename = "type")]
     pub kind: String,
@@ -165,6 +166,8 @@ fn measure(
     let prompts =
         [Prompt { ids, adapter: request.adapter.is_some() && request.quant.as_deref().is_none_or(|q| q == "nf4") }];
     let options = GenerateOptions { max_new_tokens: request.generate, ..GenerateOptions::default() };
+    let tokens = prompt + request.generate;
+    let memory = AnswerMemory::of(base.spec(), base.checkpoint().total_bytes(), tokens, engine.has_eight_bit_cache());
     let (mut first, mut written) = (Vec::new(), Vec::new());
     for round in 0..=request.repeats {
         session.forget();
@@ -181,7 +184,7 @@ fn measure(
         first_token_seconds: Spread::of(first),
         decode_tokens_per_second: Spread::of(written),
         peak_memory_bytes: engine.card_bytes().unwrap_or_else(super::memory::peak_memory),
-        weights_bytes: base.checkpoint().total_bytes(),
+        memory,
         kind,
         device: engine.backend().to_owned(),
         threads: engine.threads(),
@@ -227,7 +230,7 @@ pub fn keep(report: &BenchReport, request: &BenchRequest, path: &Path) -> Result
         report.prompt_tokens_per_second,
         report.decode_tokens_per_second.median,
         report.peak_memory_bytes,
-        report.weights_bytes,
+        report.memory.weights_bytes,
         env!("CARGO_PKG_VERSION"),
     )
     .expect("writing to a string cannot fail");

@@ -61,6 +61,16 @@ impl Cpu {
         self.path
     }
 
+    /// Whether keys and values of a cache are kept in eight bits.
+    pub fn has_eight_bit_cache(&self) -> bool {
+        self.eight_bit_cache
+    }
+
+    /// Bytes of the memory that operations borrow, panels above all; it is kept for the next one.
+    pub fn scratch_bytes(&self) -> usize {
+        self.pool.kept_bytes()
+    }
+
     /// Threads in use.
     pub fn threads(&self) -> usize {
         self.pool.count()

@@ -39,6 +39,7 @@ pub use event::{
 };
 pub use facts::{DataFacts, Facts, MachineFacts, ModelFacts, Targets};
 pub use fault::{Action, Fault, Result};
+pub use memory::answers::AnswerMemory;
 pub use memory::{Adapters, MemoryFacts, MemoryItem, MemoryPlan, Rows};
 pub use order::OrderParams;
 pub use preference::{Objective, PreferenceMetrics, PreferencePlan};

@@ -1,12 +1,14 @@
 //! The memory plan of a run, from its model and its plan.
 
+use super::Quantization;
 use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::peft_format;
 use crate::train::{Tokens, rows};
 use peft_plan::facts::Trained;
 use peft_plan::{
-    MemoryFacts, MemoryPlan, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets, TrainingPlan, saved,
+    AnswerMemory, MemoryFacts, MemoryPlan, Method, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets,
+    TrainingPlan, saved,
 };
 
 /// What `plan` trains in a model of this shape.
@@ -90,6 +92,20 @@ impl Workload {
 /// The memory plan of a run.
 pub fn memory_plan(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryPlan> {
     Ok(peft_plan::memory::plan(base.spec(), &facts(base, plan, work)?))
+}
+
+/// The memory that answers of this model take with so many tokens in reach, its weights quantised when they are loaded or
+/// not; `eight_bits`: keys and values are kept in those.
+pub fn answer_memory(
+    base: &BaseModel,
+    quantize: Option<Quantization>,
+    tokens: usize,
+    eight_bits: bool,
+) -> AnswerMemory {
+    let model = model_facts(base.checkpoint(), base.tokenizer_bytes());
+    let (method, double) = quantize.map_or((Method::Lora, false), |quantize| (Method::Qlora, quantize.double));
+    let (bytes, _) = peft_plan::memory::weights(base.spec(), &model, base.stored_in_4bit(), method, double);
+    AnswerMemory::of(base.spec(), bytes, tokens, eight_bits)
 }
 
 /// Bytes of a card that a run holds from its beginning to its end.

@@ -9,7 +9,7 @@ mod timing;
 mod training;
 
 pub use card::{CardMemory, Chosen, ListedCard};
-pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
+pub use memory::{Workload, answer_memory, memory_plan, model_facts, targets, trainable_parameters};
 pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
 pub use timing::StepTiming;
@@ -195,6 +195,11 @@ impl Engine {
             Device::Card(card, cpu) => Device::Card(card.clone(), cpu.clone()),
         };
         Ok(Self { device, threads: self.threads })
+    }
+
+    /// Whether keys and values of answers are kept in eight bits.
+    pub fn has_eight_bit_cache(&self) -> bool {
+        matches!(&self.device, Device::Cpu(cpu) if cpu.has_eight_bit_cache())
     }
 
     /// `cpu` or `cuda`.

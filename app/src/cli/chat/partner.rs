@@ -10,9 +10,9 @@ use crate::jobs::live::{LiveRun, is_live};
 use crate::jobs::model::spelled;
 use crate::jobs::{kept, open_model, run::find};
 use peft_models::base::BaseModel;
-use peft_models::engine::{Engine, Quantization};
+use peft_models::engine::{Engine, Quantization, answer_memory};
 use peft_models::peft_format::{AdapterFile, read_adapter};
-use peft_plan::{Fault, Method, Result, RunConfig, TrainingPlan};
+use peft_plan::{AnswerMemory, Fault, Method, Result, RunConfig, TrainingPlan};
 use peft_storage::{Run, Store};
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -161,6 +161,12 @@ impl Partner {
             Adapter::Folder(path) => Some(std::path::absolute(path).unwrap_or(path.clone()).display().to_string()),
             Adapter::None | Adapter::Kept(_) => None,
         }
+    }
+
+    /// What answers of a model in this process take of the memory, once it is there.
+    pub(crate) fn memory(&self, cell: &OnceCell<BaseModel>) -> Option<AnswerMemory> {
+        let base = cell.get()?;
+        Some(answer_memory(base, self.quantize, base.spec().max_positions, self.eight_bit_cache))
     }
 
     /// Load the model, or find the run that has it loaded.
