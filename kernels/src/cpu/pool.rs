@@ -153,7 +153,9 @@ impl Pool {
         let mut buffer = best.map_or_else(Vec::new, |i| free.swap_remove(i));
         drop(free);
         if buffer.len() < room {
-            buffer.resize(room, 0.0);
+            // No longer than that, and nothing is copied.
+            drop(buffer);
+            buffer = vec![0.0; room];
         }
         let start = buffer.as_ptr().align_offset(ALIGNED * size_of::<f32>()).min(ALIGNED);
         Scratch { pool: self, buffer, at: start..start + len }
