@@ -37,6 +37,20 @@ fn train(home: &Home, name: &str, settings: &[&str]) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
+/// Both the weights and the keys and values of as long a conversation as the model reads.
+#[test]
+fn a_conversation_begins_with_the_memory_that_it_takes() {
+    let home = Home::new();
+    for (kind, has_both) in [("f32", false), ("int8", true)] {
+        let mut command = home.command(&["chat", "--model", MODEL, "--kv-cache", kind]);
+        let output = command.stdin(Stdio::null()).output().expect("the program starts");
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let told = stderr.lines().find(|line| line.starts_with("Memory: weights ")).expect("a line of its own");
+        assert!(told.contains("keys and values of ") && told.contains("in f32") == has_both, "{kind}: {told}");
+    }
+}
+
 #[test]
 fn one_question_has_the_fields_of_cli_md() {
     let home = Home::new();

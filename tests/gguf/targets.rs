@@ -373,6 +373,10 @@ fn speed_is_measured_kept_and_judged_s1_24_s1_25() {
     {
         assert!(number(&report, pointer) > 0.0, "{pointer}: {report}");
     }
+    let narrow = home.json(&[&plain[..], &["--kv-cache", "int8"]].concat());
+    assert!(number(&narrow, "/cache_bytes") < 0.4 * number(&narrow, "/exact_cache_bytes"), "{narrow}");
+    assert_eq!(narrow["exact_cache_bytes"], report["cache_bytes"]);
+    assert_eq!((&report["cache_bytes"], &report["context_tokens"]), (&report["exact_cache_bytes"], &Value::from(40)));
     let small = home.json(&[&plain[..], &["--quant", "q4_0"]].concat());
     assert!(number(&small, "/weights_bytes") < number(&report, "/weights_bytes"));
     assert!(

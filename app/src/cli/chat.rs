@@ -214,7 +214,7 @@ impl<'a> Talk<'a> {
     /// A conversation, one line a turn, until the end of input.
     fn until_the_end(&mut self) -> Result<u8> {
         interrupt::install();
-        if let Some(memory) = self.partner.memory(self.base) {
+        if let Some(memory) = self.partner.memory(self.base).filter(|_| !self.context.json) {
             output::note(&format!("Memory: {}", output::answer_memory(&memory)));
         }
         let is_watched = std::io::stdin().is_terminal();
