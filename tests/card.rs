@@ -2,7 +2,7 @@
 //! is emulated, through the same driver calls as on a real one (issue 8, 2 to 4).
 
 use peft_kernels::Error;
-use peft_tests::emulated::driver;
+use peft_tests::emulated::{driver, driver_and_library};
 use peft_tests::home::{Home, text};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -170,4 +170,131 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     assert!((3..=4).contains(&late), "{report}");
     // Steps repeat, and so do their launches.
     assert!(number(&report, "graph_runs") > 100 && number(&report, "graph_updates") > 10, "{report}");
+}
+
+/// What `hardware` says of a card that cuBLASLt lies beside.
+fn beside_a_library(home: &Home, whole: bool, card: &[(&str, &str)], more: &[&str]) -> Option<Value> {
+    let folders = match driver_and_library(whole) {
+        Ok(folders) => folders,
+        Err(Error::Unavailable { .. }) => return None,
+        Err(e) => panic!("{e}"),
+    };
+    let arguments = [&["hardware", "--backend", "cuda", "--json"], more].concat();
+    let output = on(home, Path::new(&folders), card, &arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{card:?}: {stdout}\n{stderr}");
+    let hardware: Value = serde_json::from_str(&stdout).expect("JSON");
+    Some(hardware["backend"].clone())
+}
+
+/// What is wrong with a library is found in its trial, and said.
+#[test]
+fn a_library_that_is_wrong_or_lacking_does_not_pass_its_trial() {
+    for (whole, kind, reason) in [
+        (true, "wrong", "has an error of"),
+        (true, "unsteady", "other bits the second time"),
+        (true, "beyond", "behind its columns"),
+        (true, "refusing", "its product answers with status 13"),
+        (false, "", "has no cublasLtMatmul"),
+    ] {
+        let folders = match driver_and_library(whole) {
+            Ok(folders) => folders,
+            Err(Error::Unavailable { .. }) => return,
+            Err(e) => panic!("{e}"),
+        };
+        let card = [("EMULATED_LIBRARY", kind)];
+        let output = on(&Home::new(), Path::new(&folders), &card, &["card-trial", "0", "library"]);
+        assert_eq!(output.status.code(), Some(0), "{kind}: {}", text(&output.stderr));
+        let verdict: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+        assert_eq!((&verdict["passed"], &verdict["holds"]), (&json!(false), &json!(true)), "{kind}: {verdict}");
+        assert!(verdict["reason"].as_str().is_some_and(|told| told.contains(reason)), "{kind}: {verdict}");
+    }
+}
+
+/// Our kernels multiply where the library is not installed, not wanted, not faster or takes its trial down (issue 8, 3).
+#[test]
+fn a_library_that_is_not_used_is_named_with_the_reason() {
+    for (card, more, reason) in [
+        (&[("EMULATED_LIBRARY", "crashing")][..], &[][..], "its trial ended with signal"),
+        (&[("EMULATED_LIBRARY", "slow")], &[], "not faster"),
+        (&[], &["--no-cublaslt"], "switched off"),
+    ] {
+        let Some(backend) = beside_a_library(&Home::new(), true, card, more) else { return };
+        assert_eq!((&backend["chosen"], &backend["library"]), (&json!("cuda"), &Value::Null), "{card:?}");
+        assert!(backend["library_off"].as_str().is_some_and(|told| told.contains(reason)), "{card:?}: {backend}");
+    }
+    let Some(folder) = emulated() else { return };
+    let output = on(&Home::new(), &folder, &[], &["hardware", "--backend", "cuda", "--json"]);
+    assert!(text(&output.stdout).contains("it is not installed"), "{}", text(&output.stdout));
+}
+
+/// Its products are those of our kernels, as near as their roundings are; two runs have the same bits, and a run that
+/// began with it does not go on without it.
+#[test]
+fn a_library_that_passed_its_trial_multiplies_in_a_run_and_a_run_keeps_it() {
+    let home = Home::new();
+    let Some(backend) = beside_a_library(&home, true, &[], &[]) else { return };
+    let told = backend["library"].as_str().unwrap_or_else(|| panic!("{backend}"));
+    assert!(told.starts_with("cuBLASLt 12.4.5 forward from"), "{told}");
+    let folders = driver_and_library(true).expect("it was there");
+    let (data, model) = (rows(&home), fixture_model());
+    let train = |name: &str, more: &[&str]| {
+        let report = home.path(&format!("{name}.json"));
+        let settings =
+            ["adapter.method=lora", "training.max_steps=3", "training.micro_batch_size=4", "adapter.dropout=0"];
+        let mut arguments =
+            vec!["train", "--backend", "cuda", "--json", "--name", name, "--model", &model, "--data", &data];
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        arguments.extend(["--set", "training.precision=bf16"]);
+        arguments.extend(more);
+        let output = on(&home, Path::new(&folders), &[("EMULATED_REPORT", &report)], &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
+        let stdout = text(&output.stdout);
+        let losses: Vec<f64> = stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .filter(|event| event["event"] == "step")
+            .map(|event| event["loss"].as_f64().expect("a loss"))
+            .collect();
+        let report: Value = serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
+        (losses, report["library_products"].as_u64().expect("a count"))
+    };
+    let (with, again, without) = (train("with", &[]), train("again", &[]), train("without", &["--no-cublaslt"]));
+    assert!(with.1 > 30 && without.1 == 0, "{} and {} products", with.1, without.1);
+    assert_eq!(with, again, "two runs have the same bits");
+    assert_eq!(with.0.len(), 3);
+    for (a, b) in with.0.iter().zip(&without.0) {
+        assert!((a - b).abs() < 5e-3 * b.abs(), "{a} with, {b} without");
+    }
+}
+
+/// A trial that crashes or hangs takes no program with it; its answer is kept, and `selftest` asks again.
+#[test]
+fn a_kernel_that_crashes_or_hangs_in_its_trial_is_switched_off_with_the_reason() {
+    let Some(folder) = emulated() else { return };
+    for (chip, trouble, named, field, reason) in [
+        ("90", "EMULATED_CRASHES", "gemm_wgmma", "wgmma_off", "its trial ended with signal"),
+        ("90", "EMULATED_HANGS", "gemm_wgmma_steps", "wgmma_off", "did not end within 4 seconds"),
+        ("90", "EMULATED_BREAKS", "gemm_wgmma", "wgmma_off", "do not compute what the other kernels compute"),
+        ("80", "EMULATED_CRASHES", "cuGraphInstantiateWithFlags", "graphs_off", "its trial ended with signal"),
+        ("80", "EMULATED_HANGS", "cuGraphInstantiateWithFlags", "graphs_off", "did not end within 4 seconds"),
+    ] {
+        let home = Home::new();
+        let card = [("EMULATED_CHIP", chip), (trouble, named), ("PEFT_STUDIO_TRIAL_SECONDS", "4")];
+        let told = |card: &[(&str, &str)]| {
+            let output = on(&home, &folder, card, &["hardware", "--backend", "cuda", "--json"]);
+            assert_eq!(output.status.code(), Some(0), "{card:?}: {}", text(&output.stderr));
+            let hardware: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+            assert_eq!(hardware["backend"]["chosen"], "cuda", "{card:?}");
+            hardware["backend"][field].clone()
+        };
+        let first = told(&card);
+        assert!(first.as_str().is_some_and(|told| told.contains(reason)), "{card:?}: {first}");
+        if field == "wgmma_off" && trouble == "EMULATED_CRASHES" {
+            // The trouble is over, and nobody knows.
+            assert_eq!(told(&card[..1]), first, "{card:?}");
+            std::fs::remove_file(home.path("home/cache/card-trials.json")).expect("it was kept");
+            assert_eq!(told(&card[..1]), Value::Null, "{card:?}");
+        }
+    }
 }

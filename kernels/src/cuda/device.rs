@@ -3,6 +3,7 @@
 //! Two machines are meant: a driver with a GPU, and the emulation that tests compile the kernels for
 //! (`tests/src/emulated.rs`). Everything above this trait is the same for both.
 
+use super::lt::{Dense, DenseShape};
 use crate::error::Result;
 
 /// An argument of a kernel.
@@ -78,6 +79,18 @@ pub trait Device: Send + Sync + 'static {
     /// Whether it has the kernels of compute capability 9.0 ([`super::shipped::PTX_9_0`]).
     fn has_wgmma(&self) -> bool {
         false
+    }
+    /// The library of its maker that it multiplies with, and from which sizes on.
+    fn library(&self) -> Option<String> {
+        None
+    }
+    /// Whether such a library multiplies factors of this shape faster than the kernels here.
+    fn suits(&self, _shape: &DenseShape) -> bool {
+        false
+    }
+    /// Have it multiply, after everything launched before; `false`: it does not, and nothing was done.
+    fn multiply(&self, _dense: &Dense) -> Result<bool> {
+        Ok(false)
     }
     /// Begin what was launched, without waiting for it: a machine may gather launches until somebody needs them.
     fn submit(&self) -> Result<()> {

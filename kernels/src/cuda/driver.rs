@@ -8,6 +8,8 @@
 use super::arena::{self, Arena};
 use super::device::{Arg, Device, DeviceMemory};
 use super::graphs::{self, Failure, Graphs};
+use super::library::Library;
+use super::lt::{Dense, DenseShape};
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -66,7 +68,10 @@ pub struct Driver {
     modules: Vec<CUmodule>,
     functions: HashMap<&'static str, CUfunction>,
     name: String,
+    chip: (i32, i32),
+    version: i32,
     wgmma: bool,
+    pub(super) library: Mutex<Library>,
     arena: Mutex<Arena>,
     /// Taken after `arena` where both are.
     graphs: Mutex<Graphs>,
@@ -89,7 +94,7 @@ pub struct CardMemory {
     pub total: usize,
 }
 
-fn unavailable(reason: impl Into<String>) -> Error {
+pub(super) fn unavailable(reason: impl Into<String>) -> Error {
     Error::Unavailable { reason: reason.into() }
 }
 
@@ -118,8 +123,8 @@ fn missing(names: &[&'static str]) -> Option<&'static str> {
     }
 }
 
-/// Looks for the driver and starts it; then for its functions, before any of them is called.
-fn start() -> Result<()> {
+/// Looks for the driver and starts it; then for its functions, before any of them is called. Its version, as in 12040.
+fn start() -> Result<i32> {
     // SAFETY: loads the library if there is one, whose own start is the driver's business.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable("no NVIDIA driver was found on this computer"));
@@ -142,7 +147,7 @@ fn start() -> Result<()> {
         let reason = format!("NVIDIA's driver offers CUDA {major}.{minor}; the kernels need 12.0, driver 525 or newer");
         return Err(Error::OldDriver { reason });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Card number `ordinal`, with its name and compute capability.
@@ -192,9 +197,18 @@ impl Driver {
         each.collect()
     }
 
-    /// Card number `ordinal`, with all kernels loaded.
+    /// Card number `ordinal`, with all kernels loaded and graphs where they work.
     pub fn open(ordinal: usize) -> Result<Self> {
-        start()?;
+        let mut driver = Self::open_plain(ordinal)?;
+        driver.use_wgmma();
+        driver.use_graphs();
+        Ok(driver)
+    }
+
+    /// Card number `ordinal` without what could take a program down with it: graphs, the kernels of compute capability
+    /// 9.0 and libraries are used when they were asked for.
+    pub fn open_plain(ordinal: usize) -> Result<Self> {
+        let version = start()?;
         let (card, name, chip) = card(ordinal)?;
         if chip < OLDEST_CARD {
             let (major, minor) = chip;
@@ -214,19 +228,37 @@ impl Driver {
             modules: Vec::new(),
             functions: HashMap::new(),
             name: format!("{name}, {}.{}", chip.0, chip.1),
+            chip,
+            version,
             wgmma: false,
+            library: Mutex::default(),
             arena: Mutex::default(),
             graphs: Mutex::new(Graphs::without("the card was not examined yet")),
             asked: AtomicU64::new(0),
         };
         driver.bind()?;
-        driver.load(chip)?;
-        driver.begin_graphs();
+        driver.load_all(PTX)?;
         Ok(driver)
     }
 
+    /// CUDA version of the driver, as in 12040.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// Whether this is a card for the kernels of compute capability 9.0.
+    pub fn could_use_wgmma(&self) -> bool {
+        self.chip == WGMMA_CARD
+    }
+
+    /// Load the kernels of compute capability 9.0 where this is a card for them. What such a driver does not take, a
+    /// card can do without.
+    pub fn use_wgmma(&mut self) {
+        self.wgmma = self.could_use_wgmma() && self.bind().is_ok() && self.load_all(PTX_9_0).is_ok();
+    }
+
     /// Use graphs where the driver has them and they do here what single launches do.
-    fn begin_graphs(&self) {
+    pub fn use_graphs(&self) {
         let reason = if let Some(name) = missing(&graphs::NEEDED) {
             Some(format!("the driver has no {name}"))
         } else {
@@ -269,10 +301,10 @@ impl Driver {
         Ok(all?.into_iter().all(|is_right| is_right) && self.graphs().replayed() == 3)
     }
 
-    /// Launch every kernel by itself from here on.
-    pub fn without_graphs(&self) -> Result<()> {
+    /// Launch every kernel by itself from here on, for this reason.
+    pub fn without_graphs(&self, reason: &str) -> Result<()> {
         self.bind()?;
-        self.graphs().stop("they were switched off".to_owned()).map_err(unstarted)
+        self.graphs().stop(reason.to_owned()).map_err(unstarted)
     }
 
     /// Why kernels are launched one by one; `None`: lists of them that come again are launched as graphs.
@@ -291,15 +323,8 @@ impl Driver {
     }
 
     /// Begin what was launched. The card's context is that of this thread.
-    fn run_launched(&self) -> Result<()> {
+    pub(super) fn run_launched(&self) -> Result<()> {
         self.graphs().run().map_err(unstarted)
-    }
-
-    fn load(&mut self, chip: (i32, i32)) -> Result<()> {
-        self.load_all(PTX)?;
-        // What such a driver does not take, a card can do without.
-        self.wgmma = chip == WGMMA_CARD && self.load_all(PTX_9_0).is_ok();
-        Ok(())
     }
 
     fn load_all(&mut self, texts: &'static [(&str, &str)]) -> Result<()> {
@@ -325,7 +350,7 @@ impl Driver {
     }
 
     /// Make the card's context that of this thread.
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         // SAFETY: the context is retained as long as `self`.
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
     }
@@ -356,6 +381,18 @@ impl Driver {
     /// How often memory was asked of the driver.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Memory beside the arena, for somebody else to use. The card's context is that of this thread.
+    pub(super) fn take_apart(bytes: usize) -> Result<u64> {
+        // SAFETY: memory without content, which is written before it is read.
+        unsafe { result::malloc_sync(bytes) }.map_err(|e| refused(e, bytes))
+    }
+
+    /// Give that back. It waits for kernels under way; what cannot be given back is gone with the card.
+    pub(super) fn give_apart(&self, address: u64) {
+        // SAFETY: of `take_apart`, and given back once.
+        let _gone = self.bind().map(|()| unsafe { result::free_sync(address) });
     }
 
     /// Ask the driver for a block of `size` bytes. The card's context is that of this thread.
@@ -394,6 +431,7 @@ fn give_back(arena: &mut Arena) {
 impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
+            self.close_library();
             self.graphs().forget();
             give_back(&mut self.arena());
             for module in std::mem::take(&mut self.modules) {
@@ -473,6 +511,18 @@ impl Device for Driver {
 
     fn has_wgmma(&self) -> bool {
         self.wgmma
+    }
+
+    fn library(&self) -> Option<String> {
+        self.library_in_use()
+    }
+
+    fn suits(&self, shape: &DenseShape) -> bool {
+        self.library_suits(shape)
+    }
+
+    fn multiply(&self, dense: &Dense) -> Result<bool> {
+        self.multiply_by_library(dense)
     }
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {

@@ -8,6 +8,7 @@
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
+//! | `lt.rs`, `library.rs` | cuBLASLt where it is installed, and whether it is used |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
 //! | `windows.rs` | what is done to every row: copies, norms, scales |
 //! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
@@ -25,7 +26,9 @@ pub mod device;
 pub mod driver;
 mod few;
 mod graphs;
+pub mod library;
 mod loss;
+pub mod lt;
 mod memory;
 mod optim;
 mod product;
@@ -78,13 +81,15 @@ pub struct Cuda<D: Device> {
     precision: Precision,
     /// Large products run on kernels that this card alone has, and passed.
     wgmma: bool,
+    /// Products go to a library of the card's maker where that is faster.
+    library: bool,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, maps, recent, precision, wgmma } = self;
+        let Self { device, maps, recent, precision, wgmma, library } = self;
         let (device, maps, recent) = (Arc::clone(device), Arc::clone(maps), Arc::clone(recent));
-        Self { device, maps, recent, precision: *precision, wgmma: *wgmma }
+        Self { device, maps, recent, precision: *precision, wgmma: *wgmma, library: *library }
     }
 }
 
@@ -94,7 +99,7 @@ impl<D: Device> Cuda<D> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
         let recent = Arc::new(Recent::new());
-        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false }.with_wgmma())
+        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false, library: true }.with_wgmma())
     }
 
     /// The same with products in this precision.
@@ -146,7 +151,8 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn fingerprint(&self) -> String {
         let wgmma = if self.wgmma { ", wgmma" } else { "" };
-        format!("cuda, {}, {:?}{wgmma}", self.device.name(), self.precision)
+        let library = self.device.library().map_or_else(String::new, |library| format!(", {library}"));
+        format!("cuda, {}, {:?}{library}{wgmma}", self.device.name(), self.precision)
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {

@@ -36,7 +36,7 @@ impl<D: Device> Cuda<D> {
         if !self.device.has_wgmma() {
             return self;
         }
-        let plain = self.clone().with_precision(Precision::Bf16);
+        let plain = Self { library: false, ..self.clone().with_precision(Precision::Bf16) };
         let wgmma = Self { wgmma: true, ..plain.clone() };
         // A card that stopped says so at the next call.
         let is_right = SHAPES.iter().all(|&shape| {
@@ -46,10 +46,15 @@ impl<D: Device> Cuda<D> {
         });
         Self { wgmma: is_right, ..self }
     }
+
+    /// Whether the kernels of compute capability 9.0 are used: this card has them and computes correctly with them.
+    pub fn uses_wgmma(&self) -> bool {
+        self.wgmma
+    }
 }
 
 /// Numbers between plus and minus a half.
-fn numbers(stream: u64, count: usize) -> Vec<f32> {
+pub(super) fn numbers(stream: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|i| philox::uniform(SEED, stream, i) - 0.5).collect()
 }
 

@@ -7,6 +7,7 @@ mod merging;
 mod session;
 mod timing;
 mod training;
+mod trial;
 
 pub use card::{CardMemory, Chosen, ListedCard};
 pub use memory::{Workload, memory_plan, model_facts, targets, trainable_parameters};
@@ -14,6 +15,7 @@ pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
 pub use timing::StepTiming;
 pub use training::{TrainJob, kept_adapter};
+pub use trial::{Examiner, Question, Risk, Speed, Unused, Verdict};
 
 use crate::base::BaseModel;
 use crate::calibrate::{self, Sample};
@@ -120,6 +122,21 @@ impl Engine {
     /// Cards that this process opens from now on launch every kernel by itself.
     pub fn without_graphs() {
         card::without_graphs();
+    }
+
+    /// Cards that this process opens from now on multiply with our kernels alone.
+    pub fn without_library() {
+        trial::without_library();
+    }
+
+    /// What could take a process down is used only after `examiner` said that it can be: it has it tried elsewhere.
+    pub fn have_tried(examiner: Examiner) {
+        trial::have_tried(examiner);
+    }
+
+    /// Make a trial in this process, from which it may not come back.
+    pub fn try_here(ordinal: usize, risk: Risk) -> Verdict {
+        trial::here(ordinal, risk)
     }
 
     /// What `backend` would be opened as, and why.

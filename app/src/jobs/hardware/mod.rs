@@ -88,6 +88,12 @@ pub struct Chosen {
     pub unused_tiles: Option<&'static str>,
     /// Why a card is given its kernels one by one and not as graphs; nothing where it is not, or no card computes.
     pub graphs_off: Option<String>,
+    /// Why a card's products of compute capability 9.0 are not used, where it could have them.
+    pub wgmma_off: Option<String>,
+    /// The library that a card multiplies with, and from which sizes on.
+    pub library: Option<String>,
+    /// Why a card multiplies with none.
+    pub library_off: Option<String>,
 }
 
 /// Look at the machine. `chosen`: what is computed with; `backend`: what was asked for; `threads`: how many compute.
@@ -123,7 +129,10 @@ pub fn probe(
             kernels: if is_card { chosen.name } else { kernels.name() },
             fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
             unused_tiles: peft_kernels::cpu::Cpu::unused_tiles(),
-            graphs_off: chosen.graphs_off.clone(),
+            graphs_off: chosen.unused.graphs.clone(),
+            wgmma_off: chosen.unused.wgmma.clone(),
+            library: chosen.library.clone(),
+            library_off: chosen.unused.library.clone(),
         },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
