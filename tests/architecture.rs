@@ -135,6 +135,7 @@ const EMPTY_NAMES: &[&str] = &["common", "helpers", "manager", "misc", "types", 
 const UNSAFE: &[&str] = &[
     "kernels/src/cuda/driver.rs",
     "kernels/src/cuda/graphs.rs",
+    "kernels/src/cuda/lanes.rs",
     "kernels/src/cuda/lt.rs",
     "models/src/checkpoint/map.rs",
     "tests/src/emulated.rs",

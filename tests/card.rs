@@ -89,7 +89,7 @@ fn a_driver_that_lacks_a_function_is_too_old_and_nothing_panics() {
 fn a_card_that_computes_wrongly_is_not_used_and_auto_falls_back_with_the_reason() {
     let Some(folder) = emulated() else { return };
     for (card, reason) in [
-        (("EMULATED_BREAKS", "fill_window"), "did not start fill_window"),
+        (("EMULATED_BREAKS", "fill_window"), "an illegal memory access"),
         (("EMULATED_DRIVER", "11080"), "offers CUDA 11.8"),
         (("EMULATED_CARDS", "0"), "finds no card"),
     ] {
@@ -128,6 +128,47 @@ fn rows(home: &Home) -> String {
         format!("{{\"instruction\": \"Say {i} and some words\", \"output\": \"the number is {i}, and words\"}}\n")
     };
     home.write("d.jsonl", (0..12).map(row).collect::<String>())
+}
+
+/// Inputs of layers that wait in the computer's memory: the plan and the run say so, and the adapter is the one of a run
+/// that kept them, also where the computer lends no memory and everything stays on the card (issue 8, 2).
+#[test]
+fn a_run_whose_inputs_wait_in_the_computers_memory_ends_with_the_same_adapter() {
+    let Some(folder) = emulated() else { return };
+    let home = Home::new();
+    let (data, model) = (rows(&home), Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/parity/gemma3/model"));
+    let model = model.display().to_string();
+    let run = |out: &str, card: &[(&str, &str)], offloaded: &str| {
+        let report = home.path(&format!("{out}.json"));
+        let offloaded = format!("training.offloaded_layers={offloaded}");
+        let out = home.path(out);
+        let settings =
+            ["adapter.method=qlora", "adapter.rank=4", "training.max_steps=3", "training.micro_batch_size=4"];
+        let more = ["training.activation_checkpointing=true", "training.max_sequence_length=64", &offloaded];
+        let mut arguments =
+            vec!["train", "--backend", "cuda", "--json", "--model", &model, "--data", &data, "--out", &out];
+        arguments.extend(settings.iter().chain(&more).flat_map(|setting| ["--set", setting]));
+        let card: Vec<_> = card.iter().copied().chain([("EMULATED_REPORT", report.as_str())]).collect();
+        let output = on(&home, &folder, &card, &arguments);
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+        assert!(!stderr.contains("still holds"), "{stderr}");
+        let report: Value = serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
+        let adapter = std::fs::read(Path::new(&out).join("adapter/adapter_model.safetensors")).expect("an adapter");
+        let stored = std::fs::read_to_string(Path::new(&out).join("run.json")).expect("a run");
+        (adapter, report, stdout, stored)
+    };
+    let number = |report: &Value, field: &str| report[field].as_u64().unwrap_or_else(|| panic!("{field} of {report}"));
+    let kept = run("kept", &[], "0");
+    let away = run("away", &[("EMULATED_LATE", "copies")], "3");
+    let refused = run("refused", &[("EMULATED_PINNED", "1000")], "3");
+    assert!(kept.0 == away.0 && kept.0 == refused.0, "the adapters differ");
+    assert_eq!([&kept, &refused].map(|run| number(&run.1, "copies_out")), [0, 0]);
+    let copies = (number(&away.1, "copies_out"), number(&away.1, "copies_in"));
+    assert!(copies.0 > 0 && copies.0 == copies.1 && copies.0 % 3 == 0, "{copies:?}");
+    assert!(number(&away.1, "most_bytes") < number(&kept.1, "most_bytes"), "{} {}", away.1, kept.1);
+    assert!(away.3.contains("offloaded_layers"), "{}", away.3);
+    assert!(!away.2.contains("memory_pressure") && refused.2.contains("The computer lends no memory"), "{}", refused.2);
 }
 
 /// A card of which another program takes so much while it runs that not everything can be kept any more: the guard makes

@@ -11,6 +11,8 @@ mod graphs;
 mod learning;
 #[path = "training/merged.rs"]
 mod merged;
+#[path = "training/offload.rs"]
+mod offload;
 #[path = "training/options.rs"]
 mod options;
 #[path = "training/resumed.rs"]

@@ -4,19 +4,22 @@
 //! cargo bench -p peft_kernels -- [THREADS [PATH [TOKENS]]]
 //! ```
 //!
-//! Every line is the best of several rounds. The ceilings are those of the same run: the register tile alone, on
-//! panels that nothing has to be fetched for, and a sum over more memory than any cache holds. Forward (`y = x·wᵀ`)
-//! and backward (`dx = dy·w`) are told apart, because weights lie along the one and across the other.
+//! Every figure is the best of some rounds, with its part of the ceiling of the same run: the register tile alone, on
+//! panels that nothing has to be fetched for, or a sum over more memory than any cache holds. Forward (`y = x·wᵀ`) and
+//! backward (`dx = dy·w`) are told apart, because weights lie along the one and across the other. `exact` rows are
+//! multiplied with decoded weights, `int8` ones in whole numbers. It takes about two minutes.
 #![expect(clippy::print_stdout, reason = "its output is the point")]
 
 use peft_kernels::cpu::{Cpu, Factors, Path};
 use peft_kernels::quant::{GgmlType, quantize};
 use peft_kernels::{Backend, Bytes, DType, FourBitKind, FrozenWeight, Matrix, Result, Write};
 use std::env;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Rounds of which the best counts.
-const ROUNDS: usize = 5;
+/// Rounds of which the best counts: at least the first number, then more until the time below is over.
+const ROUNDS: [usize; 2] = [2, 7];
+/// How long a figure is tried to be bettered.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// `out x in` of the large matrices of models with 0.06, 0.5 and 1.1 billion parameters.
 const SHAPES: [(&str, usize, usize); 6] = [
@@ -27,7 +30,7 @@ const SHAPES: [(&str, usize, usize); 6] = [
     ("1.1b up", 5632, 2048),
     ("1.1b down", 2048, 5632),
 ];
-/// Tokens that are written at a time: one, base and tuned, several conversations.
+/// Tokens that are written at a time: one, base and tuned, four and sixteen conversations.
 const FEW: [usize; 4] = [1, 2, 4, 16];
 /// Bytes of weights that one round of decoding reads: more than stays in a cache.
 const READ: usize = 256 << 20;
@@ -42,24 +45,37 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     };
     let tokens = args.get(2).map_or(Ok(512), |text| text.parse())?;
     let cpu = Cpu::with_path(threads, path)?;
-    println!("{threads} threads, {}, {tokens} tokens; GFLOP/s", path.name());
-    println!("{:12} {:6} {:5} {:>9} {:>9}", "shape", "stored", "", "forward", "backward");
-    for factors in [Factors::F32, Factors::Bf16] {
+    let bytes = path.byte_products().unwrap_or("plain loops");
+    println!("{threads} threads, {}, bytes with {bytes}, {tokens} tokens", path.name());
+    let mut all = vec![Factors::F32];
+    // Elsewhere such factors are a model of another processor.
+    all.extend(Some(path.fastest_factors()).filter(|factors| *factors != Factors::F32));
+    for factors in all {
         let cpu = cpu.with_factors(factors);
-        println!("{:12} {:6} {:5} {:9.1}", "ceiling", "", factors.name(), cpu.ceiling() / 1e9);
+        let ceiling = cpu.ceiling() / 1e9;
+        println!("\nproducts with factors in {}, GFLOP/s; register tile alone {ceiling:.1}", factors.name());
+        println!("{:10} {:5} {:>8} {:>5} {:>9} {:>5}", "shape", "as", "forward", "", "backward", "");
         for (name, outputs, inputs) in SHAPES {
-            for (stored, weight) in plain(outputs, inputs) {
+            for (stored, weight) in weights(outputs, inputs) {
                 let weight = cpu.weight(weight)?;
                 let (forward, backward) = rates(&cpu, &weight, tokens, outputs, inputs)?;
-                println!("{name:12} {stored:6} {:5} {forward:9.1} {backward:9.1}", factors.name());
+                let [of_forward, of_backward] = [forward, backward].map(|rate| 100.0 * rate / ceiling);
+                println!("{name:10} {stored:5} {forward:8.1} {of_forward:3.0} % {backward:9.1} {of_backward:3.0} %");
             }
         }
     }
-    println!("\ndecoding, GB of weights a second for some rows; reading alone {:.1}", cpu.read_ceiling()? / 1e9);
-    for (stored, weight) in plain(5632, 2048).into_iter().chain(blocks(5632, 2048)) {
-        for (rounded, cpu) in [("", cpu.clone()), ("int8", cpu.with_eight_bit_rows(true))] {
-            let rates = FEW.map(|rows| decoding(&cpu, &weight, rows).map(|rate| format!("{rows:>4}: {rate:6.1}")));
-            println!("{stored:6} {rounded:4} {}", rates.into_iter().collect::<Result<Vec<_>>>()?.join("  "));
+    let ceiling = cpu.read_ceiling()? / 1e9;
+    println!("\ndecoding 5632 x 2048 for some rows, GB of weights a second; reading alone {ceiling:.1}");
+    println!("{:11} {}", "", FEW.map(|rows| format!("{rows:>11} row")).join(""));
+    for (stored, weight) in weights(5632, 2048) {
+        for (how, cpu) in [("exact", cpu.clone()), ("int8", cpu.with_eight_bit_rows(true))] {
+            // Plain numbers have no codes.
+            if how == "int8" && matches!(weight, FrozenWeight::Dense { .. }) {
+                continue;
+            }
+            let told = |rate: f64| format!("{rate:9.1} {:3.0} %", 100.0 * rate / ceiling);
+            let rates = FEW.map(|rows| decoding(&cpu, &weight, rows).map(told));
+            println!("{stored:5} {how:5} {}", rates.into_iter().collect::<Result<String>>()?);
         }
     }
     Ok(())
@@ -75,24 +91,32 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|_| 0.1 * uniform()).collect()
 }
 
-/// As a checkpoint stores them.
-fn plain(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 2] {
+/// As checkpoints and files of llama.cpp store them, where rows are of whole blocks.
+fn weights(outputs: usize, inputs: usize) -> Vec<(&'static str, FrozenWeight)> {
     let data = numbers(outputs * inputs);
     // Small numbers: cutting the lower half off is rounding enough.
-    let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(2)).collect();
-    let dense = FrozenWeight::Dense { bytes: Bytes::from_vec(bytes), dtype: DType::BF16, rows: outputs, cols: inputs };
+    let dense = |dtype: DType, skipped: usize| {
+        let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(skipped)).collect();
+        FrozenWeight::Dense { bytes: Bytes::from_vec(bytes), dtype, rows: outputs, cols: inputs }
+    };
     let nf4 = quantize(&data, outputs, inputs, FourBitKind::Nf4, 64, true, DType::BF16);
-    [("bf16", dense), ("nf4", FrozenWeight::FourBit(nf4))]
-}
-
-/// As files of llama.cpp store them: rows of whole blocks of 256.
-fn blocks(outputs: usize, inputs: usize) -> [(&'static str, FrozenWeight); 4] {
-    let kinds = [("q4_k", GgmlType::Q4K), ("q6_k", GgmlType::Q6K), ("q5_0", GgmlType::Q5_0), ("q8_0", GgmlType::Q8_0)];
-    kinds.map(|(name, kind)| {
+    let mut all =
+        vec![("f32", dense(DType::F32, 0)), ("bf16", dense(DType::BF16, 2)), ("nf4", FrozenWeight::FourBit(nf4))];
+    let kinds = [
+        ("q4_k", GgmlType::Q4K),
+        ("q5_k", GgmlType::Q5K),
+        ("q6_k", GgmlType::Q6K),
+        ("q4_0", GgmlType::Q4_0),
+        ("q5_0", GgmlType::Q5_0),
+        ("q8_0", GgmlType::Q8_0),
+    ];
+    for (name, kind) in kinds {
+        let Some(row) = kind.row_bytes(inputs) else { continue };
         // Any bytes are blocks; those of small scales are numbers.
-        let bytes = vec![0x11; kind.row_bytes(inputs).expect("whole blocks") * outputs];
-        (name, FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows: outputs, cols: inputs })
-    })
+        let bytes = Bytes::from_vec(vec![0x11; row * outputs]);
+        all.push((name, FrozenWeight::Blocks { bytes, kind, rows: outputs, cols: inputs }));
+    }
+    all
 }
 
 /// GB/s at which copies of `weight`, together larger than a cache, are multiplied with some rows.
@@ -121,8 +145,11 @@ fn own(weight: &FrozenWeight) -> FrozenWeight {
 
 /// Billions of `work` a second in the best of some rounds of `product`.
 fn best(work: f64, mut product: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut seconds = f64::MAX;
-    for _ in 0..ROUNDS {
+    let (mut seconds, begun) = (f64::MAX, Instant::now());
+    for round in 0..ROUNDS[1] {
+        if round >= ROUNDS[0] && begun.elapsed() > PATIENCE {
+            break;
+        }
         let start = Instant::now();
         product()?;
         seconds = seconds.min(start.elapsed().as_secs_f64());

@@ -1,7 +1,7 @@
 //! Products of weights with low-rank adapters beside them (Hu et al. 2021): what they are given, and one after the other
 //! by the other operations of a backend.
 
-use crate::backend::{Backend, Operand, Part, Write};
+use crate::backend::{Backend, NormParams, Operand, Part, Write};
 use crate::error::Result;
 use crate::tensor::{In, Out, Tensor};
 use crate::weight::Matrix;
@@ -51,6 +51,44 @@ pub struct AdaptedGradient<'a, B: Backend> {
     pub w: Matrix<'a, B>,
     /// Its adapter, where it has one.
     pub adapter: Option<AdapterGradient<'a, B>>,
+}
+
+/// Rows whose RMS norm is the input of products.
+pub struct Normed<'a, B: Backend> {
+    /// `[rows, n]`.
+    pub x: In<'a, B>,
+    /// `[1, n]`.
+    pub gain: &'a Tensor<B>,
+    /// Of the norm.
+    pub params: NormParams,
+}
+
+/// [`Backend::adapted_of_norm`] by [`Backend::rms_norm`] and [`Backend::adapted`].
+pub(crate) fn forward_of_norm<B: Backend>(
+    be: &B,
+    y: Out<B>,
+    rstd: &mut Tensor<B>,
+    Normed { x, gain, params }: &Normed<B>,
+    parts: &mut [Adapted<B>],
+) -> Result<()> {
+    let mut normed = be.zeros(x.at.rows, x.at.cols)?;
+    be.rms_norm(normed.view_mut(), rstd, *x, gain, params)?;
+    be.adapted(y, normed.view(), parts)
+}
+
+/// [`Backend::adapted_of_norm_bwd`] by the same and [`Backend::adapted_bwd`].
+pub(crate) fn backward_of_norm<B: Backend>(
+    be: &B,
+    dx: Option<Out<B>>,
+    dy: In<B>,
+    Normed { x, gain, params }: &Normed<B>,
+    parts: &mut [AdaptedGradient<B>],
+    dxa: &mut Tensor<B>,
+) -> Result<()> {
+    let mut normed = be.zeros(x.at.rows, x.at.cols)?;
+    let mut rstd = be.zeros(x.at.rows, 1)?;
+    be.rms_norm(normed.view_mut(), &mut rstd, *x, gain, params)?;
+    be.adapted_bwd(dx, dy, normed.view(), parts, dxa)
 }
 
 /// [`Backend::adapted`] by [`Backend::linears`] and [`Backend::gemm`].

@@ -4,12 +4,13 @@
 //! rows = tokens. Who sets and who adds is said, not implied: where both occur the caller passes
 //! [`Write`]; parameter gradients are always *added to*; every other output is *set*.
 //! Statistics and accumulation are at least f32. A call with shapes that do not fit returns
-//! [`Error::Shape`](crate::Error::Shape) and writes nothing. The same call on the same inputs gives
+//! [`Error::Shape`] and writes nothing. The same call on the same inputs gives
 //! the same bits.
 
-use crate::adapted::{self, Adapted, AdaptedGradient};
+use crate::adapted::{self, Adapted, AdaptedGradient, Normed};
+use crate::aside::Aside;
 use crate::cuda::device::DeviceMemory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::largest::Penalties;
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::tensor::{In, Out, Tensor};
@@ -268,17 +269,40 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn memory(&self) -> Option<DeviceMemory> {
         None
     }
+    /// So many slabs of `bytes` of the computer's memory, which this device copies to and from beside what it computes.
+    fn aside(&self, _slabs: usize, _bytes: usize) -> Result<Box<dyn Aside<Self>>> {
+        Err(Error::Unavailable { reason: "this device has no memory of its own to make room in".to_owned() })
+    }
     /// `y = x` or `y += x`.
     fn copy(&self, y: Out<Self>, x: In<Self>, write: Write) -> Result<()>;
     /// Every element of the window = `value`.
     fn fill(&self, y: Out<Self>, value: f32) -> Result<()>;
     /// `y *= s`.
     fn scale(&self, y: Out<Self>, s: f32) -> Result<()>;
-    /// Take a frozen weight to the device. Parts that do not fit are [`Error::Weight`](crate::Error::Weight).
+    /// Take a frozen weight to the device. Parts that do not fit are [`Error::Weight`].
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight>;
+    /// Whether [`Backend::packed_weight`] rearranges `w`, so that what it was read from is of no use any more.
+    fn packs(&self, _: &FrozenWeight) -> bool {
+        false
+    }
+    /// [`Backend::weight`] of a matrix that is mostly multiplied with many rows: once and for all in the form in which
+    /// products read it, where that pays. Every operation takes it, and gives the same bits.
+    fn packed_weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
+        self.weight(w)
+    }
     /// The same in eight bits, where this backend multiplies few rows with those faster and rounds the rows anyway.
     fn eight_bit_weight(&self, _: &FrozenWeight) -> Result<Option<Self::Weight>> {
         Ok(None)
+    }
+    /// Decode the weights of products of at least so many rows before they are needed, beside what is computed, from now on;
+    /// `None`: no longer. Results are the same. Backends that do one thing at a time do nothing.
+    fn decode_ahead(&self, _fewest_rows: Option<usize>) -> Result<()> {
+        Ok(())
+    }
+    /// Hold `w` decoded from now on, or no longer, where products of many rows decode what they multiply with: the same
+    /// numbers without the work, in more memory.
+    fn hold_decoded(&self, _w: &Self::Weight, _hold: bool) -> Result<()> {
+        Ok(())
     }
     /// `(rows, cols)` of a frozen weight.
     fn weight_shape(w: &Self::Weight) -> (usize, usize);
@@ -325,6 +349,34 @@ pub trait Backend: Clone + Send + Sync + 'static {
         dxa: &mut Tensor<Self>,
     ) -> Result<()> {
         adapted::backward(self, dx, dy, x, parts, dxa)
+    }
+    /// Whether products of so many rows compute the norm of their input where they read it, so that it is in no memory.
+    fn norms_in_products(&self, _rows: usize) -> bool {
+        false
+    }
+    /// [`Backend::rms_norm`] of `x` and [`Backend::adapted`] of what that gives: the bits of both. Sets `rstd`,
+    /// `[rows, 1]`.
+    fn adapted_of_norm(
+        &self,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        x: &Normed<Self>,
+        parts: &mut [Adapted<Self>],
+    ) -> Result<()> {
+        adapted::forward_of_norm(self, y, rstd, x, parts)
+    }
+    /// [`Backend::adapted_bwd`] behind such a norm, whose `rstd` is that of the forward pass: `dx` is the gradient of
+    /// what the norm gave.
+    fn adapted_of_norm_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: &Normed<Self>,
+        _rstd: &Tensor<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward_of_norm(self, dx, dy, x, parts, dxa)
     }
     /// `y (=|+=) alpha·op(a)·op(b)`: adapters and parameter gradients.
     fn gemm(&self, y: Out<Self>, a: Operand<Self>, b: Operand<Self>, alpha: f32, write: Write) -> Result<()>;

@@ -17,6 +17,7 @@
 #![allow(clippy::float_cmp)]
 
 mod adapted;
+mod aside;
 pub mod backend;
 pub mod codes;
 pub mod cpu;
@@ -32,7 +33,8 @@ mod shapes;
 pub mod tensor;
 pub mod weight;
 
-pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient};
+pub use adapted::{Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
+pub use aside::Aside;
 pub use backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Segment, Turn, Write,

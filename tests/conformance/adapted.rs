@@ -4,13 +4,25 @@ use crate::harness::{Case, Field, Outputs, noise, tensor, unset};
 use crate::weights::{Held, Storage};
 use half::bf16;
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, FourBitKind, Part, Result, Write,
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, FourBitKind, NormParams, Normed, Part, Result,
+    Write,
 };
 
 /// Outputs of a module, and the rank of its adapter, where it has one.
 type Sizes = (usize, Option<usize>);
 
-#[derive(Debug)]
+/// Where the norm of the input is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum NormAt {
+    /// There is none.
+    Nowhere,
+    /// Before the products, into memory.
+    Before,
+    /// In the products.
+    Inside,
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct Modules {
     rows: usize,
     inputs: usize,
@@ -22,11 +34,12 @@ pub(crate) struct Modules {
     input: bool,
     /// Numbers that bf16 holds.
     held: bool,
+    norm: NormAt,
 }
 
 impl Case for Modules {
     fn run<B: Backend>(&self, be: &B) -> Result<Outputs> {
-        let &Self { rows, inputs, sizes: ref modules, storage, trained, input, held } = self;
+        let &Self { rows, inputs, sizes: ref modules, storage, trained, input, held, norm } = self;
         let numbers = |seed, n: usize| -> Vec<f32> {
             let of = noise(seed, n);
             if held { of.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect() } else { of }
@@ -63,7 +76,17 @@ impl Case for Modules {
             let adapter = modules[i].1.map(|_| Adapter { a: &a[i], b: &b[i], scaling: 0.5, xa });
             parts.push(Adapted { part, adapter });
         }
-        be.adapted(y.view_mut(), x.view(), &mut parts)?;
+        let (gain, params) = (tensor(be, 5, 1, inputs), NormParams { eps: 1e-6, offset: 1.0 });
+        let of_norm = Normed { x: x.view(), gain: &gain, params };
+        let (mut normed, mut rstd) = (unset(be, rows, inputs), unset(be, rows, 1));
+        if norm == NormAt::Before {
+            be.rms_norm(normed.view_mut(), &mut rstd, x.view(), &gain, &params)?;
+        }
+        let plain = if norm == NormAt::Before { normed.view() } else { x.view() };
+        match norm {
+            NormAt::Inside => be.adapted_of_norm(y.view_mut(), &mut rstd, &of_norm, &mut parts)?,
+            _ => be.adapted(y.view_mut(), plain, &mut parts)?,
+        }
         let mut dx = Field::output(be, rows, inputs, Write::Set);
         let mut parts = Vec::new();
         for (i, (da, db)) in da.iter_mut().zip(&mut db).enumerate() {
@@ -79,8 +102,14 @@ impl Case for Modules {
         }
         let mut dxa = unset(be, 1, 1);
         let out = input.then(|| dx.view_mut());
-        be.adapted_bwd(out, dy.view(), x.view(), &mut parts, &mut dxa)?;
+        match norm {
+            NormAt::Inside => be.adapted_of_norm_bwd(out, dy.view(), &of_norm, &rstd, &mut parts, &mut dxa)?,
+            _ => be.adapted_bwd(out, dy.view(), plain, &mut parts, &mut dxa)?,
+        }
         let mut outputs = vec![("y", y.take(be))];
+        if norm != NormAt::Nowhere {
+            outputs.push(("rstd", be.download(&rstd)?));
+        }
         if input {
             outputs.push(("dx", dx.take(be)));
         }
@@ -116,6 +145,7 @@ pub(crate) fn modules(held: bool) -> Vec<Modules> {
         trained: [(true, true), (true, true), (false, true), (true, false)][i % 4],
         input: i != 7,
         held,
+        norm: NormAt::Nowhere,
     };
     all.into_iter().enumerate().map(case).collect()
 }
@@ -130,9 +160,27 @@ pub(crate) fn large() -> Vec<Modules> {
         trained: (true, true),
         input: true,
         held: false,
+        norm: NormAt::Nowhere,
     };
     vec![
         case(40, 1700, &[(2100, Some(16)), (300, Some(16))]),
         case(2100, 40, &[(64, Some(8)), (30, None), (40, Some(5))]),
     ]
+}
+
+/// The same with the norm of their input in the products.
+pub(crate) fn of_norms() -> Vec<Modules> {
+    modules(false).into_iter().map(|case| Modules { norm: NormAt::Inside, ..case }).collect()
+}
+
+/// A norm in the products gives the bits of a norm before them.
+pub(crate) fn norm_inside_is_norm_before<B: Backend>(be: &B) {
+    for case in modules(false).into_iter().chain(large()) {
+        let before = Modules { norm: NormAt::Before, ..case.clone() }.run(be).expect("shapes fit");
+        let inside = Modules { norm: NormAt::Inside, ..case.clone() }.run(be).expect("shapes fit");
+        for ((name, before), (_, inside)) in before.iter().zip(&inside) {
+            let same = before.iter().map(|x| x.to_bits()).eq(inside.iter().map(|x| x.to_bits()));
+            assert!(same, "{case:?}: {name} on {}", be.fingerprint());
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod mutants;
 mod narrow;
 mod norm;
 mod optim;
+mod packed;
 mod refusals;
 mod rope;
 mod rounded;
@@ -64,6 +65,8 @@ macro_rules! backends {
                 linear => |be| harness::conforms(be, &linear::linear());
                 gemm => |be| harness::conforms(be, &linear::gemm());
                 weights_with_adapters => |be| harness::conforms(be, &adapted::modules(false));
+                weights_behind_a_norm => |be| harness::conforms(be, &adapted::of_norms());
+                a_norm_in_products_has_the_bits_of_a_norm_before_them => |be| adapted::norm_inside_is_norm_before(be);
                 rms_norm => |be| harness::conforms(be, &norm::norm());
                 norm_of_sum => |be| harness::conforms(be, &norm::of_sums());
                 rope => |be| harness::conforms(be, &rope::rope());
@@ -126,6 +129,7 @@ fn products_of_rounded_factors_conform_on_every_path() {
             let is_first = [Path::best(), Path::ModelledTiles].contains(&path);
             rounded::exact_factors(&be, is_first);
             rounded::adapters(&be, &adapted::modules(true));
+            adapted::norm_inside_is_norm_before(&be);
             if is_first {
                 rounded::any_factors(&be);
                 rounded::attention(&be);
@@ -133,6 +137,19 @@ fn products_of_rounded_factors_conform_on_every_path() {
                 rounded::head(&be);
             }
         });
+    }
+}
+
+/// On paths that pack weights; the model of a unit is one of them everywhere.
+#[test]
+fn packed_weights_give_the_bits_of_stored_ones() {
+    for path in [Path::Amx, Path::Avx512Bf16, Path::ModelledTiles] {
+        with(Cpu::with_path(2, path), |be| packed::same_bits(&be.with_factors(Factors::Bf16)));
+    }
+    // Elsewhere, and where factors are not rounded, nothing is packed.
+    for (path, factors) in [(Path::ModelledTiles, Factors::F32), (Path::Portable, Factors::Bf16)] {
+        let be = Cpu::with_path(1, path).expect("any processor").with_factors(factors);
+        assert!(!be.packs(&weights::frozen(weights::Storage::Dense(peft_kernels::DType::BF16), 1, 64, 64)));
     }
 }
 

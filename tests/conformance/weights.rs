@@ -80,7 +80,7 @@ impl<B: peft_kernels::Backend> Held<B> {
         if storage == Storage::Trainable {
             return Self::Tensor(crate::harness::tensor(be, seed, rows, cols));
         }
-        let weight = be.weight(frozen(storage, seed, rows, cols)).expect("a weight whose parts fit");
+        let weight = be.packed_weight(frozen(storage, seed, rows, cols)).expect("a weight whose parts fit");
         assert_eq!(B::weight_shape(&weight), (rows, cols));
         Self::Frozen(weight)
     }

@@ -4,7 +4,8 @@
 // The environment says what kind of library it is:
 //   EMULATED_LIBRARY   "wrong": results are a little off; "slow": a product takes a quarter of a second; "unsteady":
 //                      the last bits change from product to product; "refusing": no product is begun; "beyond": a result is
-//                      written behind its row; "crashing": a product ends the process
+//                      written behind its row; "crashing": a product ends the process. Products run in their stream, as late as
+//                      everything there
 // Compiled with -DWITHOUT_PRODUCTS it lacks `cublasLtMatmul`.
 #include <unistd.h>
 
@@ -12,10 +13,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 extern "C" int emulated_holds(uint64_t address, uint64_t bytes);
-extern "C" void emulated_product();
+extern "C" int emulated_product(void* stream, int (*run)(void*), void* what);
 
 namespace {
 
@@ -118,6 +120,43 @@ ANSWER cublasLtMatmulAlgoGetHeuristic(Handle*, const Product* product, const Lay
   return *count = 1, Success;
 }
 #ifndef WITHOUT_PRODUCTS
+namespace {
+
+// A product that waits for its turn: all that it is made of, by value.
+struct Waiting {
+  bool turned, is_uneven;
+  float alpha, beta;
+  Layout of_a, of_b, of_d;
+  uint64_t a, b, d;
+};
+
+int multiply(void* what) {
+  std::unique_ptr<Waiting> w((Waiting*)what);
+  if (is("slow")) usleep(250000);
+  const void *left = (const void*)w->a, *right = (const void*)w->b;
+  std::vector<float> row(w->turned ? w->of_a.rows : w->of_a.cols);
+  for (uint64_t i = 0; i < w->of_d.rows; i++) {
+    for (uint64_t k = 0; k < row.size(); k++) {
+      row[k] = number(left, BF16, w->turned ? i * w->of_a.stride + k : k * w->of_a.stride + i);
+    }
+    for (uint64_t j = 0; j < w->of_d.cols; j++) {
+      float sum = 0.0f;
+      for (uint64_t k = 0; k < row.size(); k++) sum += row[k] * number(right, BF16, j * w->of_b.stride + k);
+      uint64_t at = j * w->of_d.stride + i;
+      float value = w->alpha * sum;
+      // What is not added to is not read: it may hold no number.
+      if (w->beta != 0.0f) value += w->beta * number((const void*)w->d, w->of_d.type, at);
+      if (is("wrong")) value *= 1.02f;
+      if (w->is_uneven && is("unsteady") && w->of_d.type == F32) value *= 1.000001f;
+      store((void*)w->d, w->of_d.type, at, value);
+    }
+  }
+  if (is("beyond")) store((void*)w->d, w->of_d.type, w->of_d.rows, 1.0f);
+  return Success;
+}
+
+}  // namespace
+
 ANSWER cublasLtMatmul(Handle* handle, const Product* product, const float* alpha, uint64_t a, const Layout* of_a, uint64_t b,
                       const Layout* of_b, const float* beta, uint64_t c, const Layout* of_c, uint64_t d, const Layout* of_d,
                       const uint64_t* algorithm, uint64_t workspace, size_t room, void* stream) {
@@ -130,28 +169,8 @@ ANSWER cublasLtMatmul(Handle* handle, const Product* product, const float* alpha
   if (!lies(a, *of_a) || !lies(b, *of_b) || !lies(d, *of_d)) return refused("a matrix outside of an allocation");
   if (room < 1 << 20 || workspace % 256 != 0 || !emulated_holds(workspace, room)) return refused("no room to work in");
   if (stream != nullptr) return refused("another stream than that of everything else");
-  emulated_product();
-  if (is("slow")) usleep(250000);
-  handle->products++;
-  const void *left = (const void*)a, *right = (const void*)b;
-  std::vector<float> row(of_a->type == BF16 ? (product->turned ? of_a->rows : of_a->cols) : 0);
-  for (uint64_t i = 0; i < of_d->rows; i++) {
-    for (uint64_t k = 0; k < row.size(); k++) {
-      row[k] = number(left, BF16, product->turned ? i * of_a->stride + k : k * of_a->stride + i);
-    }
-    for (uint64_t j = 0; j < of_d->cols; j++) {
-      float sum = 0.0f;
-      for (uint64_t k = 0; k < row.size(); k++) sum += row[k] * number(right, BF16, j * of_b->stride + k);
-      uint64_t at = j * of_d->stride + i;
-      float value = *alpha * sum;
-      // What is not added to is not read: it may hold no number.
-      if (*beta != 0.0f) value += *beta * number((const void*)c, of_c->type, at);
-      if (is("wrong")) value *= 1.02f;
-      if (is("unsteady") && of_d->type == F32 && handle->products % 2 == 0) value *= 1.000001f;
-      store((void*)d, of_d->type, at, value);
-    }
-  }
-  if (is("beyond")) store((void*)d, of_d->type, of_d->rows, 1.0f);
-  return Success;
+  bool is_uneven = handle->products++ % 2 == 1;
+  auto* waiting = new Waiting{product->turned != 0, is_uneven, *alpha, *beta, *of_a, *of_b, *of_d, a, b, d};
+  return emulated_product(stream, multiply, waiting) == 0 ? Success : Failed;
 }
 #endif

@@ -10,12 +10,19 @@
 //   EMULATED_STALE     1: a graph that is told of other arguments keeps its old ones
 //   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
 //                      if another program had taken the rest
+//   EMULATED_LATE      "copies": what is in another stream than the first happens as late as it may; "kernels": what is in
+//                      the first one. What happens when is said by events and by calls that wait, and by nothing else.
+//   EMULATED_DEAF      number of a stream whose waits are forgotten: 0 the first, others as they were made
+//   EMULATED_PINNED    bytes of the computer's memory that can be pinned
 //   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
 //                      launches, how often memory was asked for after the first launch of adamw, and of graphs: how many
 //                      were made, how often one ran, how many kernels ran so, how many got other arguments; products of
-//                      the library
+//                      the library; of pinned memory the most bytes, and how many copies went there and came from there
 #include <unistd.h>
 
+#include <algorithm>
+#include <deque>
+#include <functional>
 #include <mutex>
 #include <unordered_map>
 
@@ -34,6 +41,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 struct Story {
   uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
   uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0, products = 0;
+  uint64_t pinned = 0, copies_out = 0, copies_in = 0;
   bool has_learnt = false;
 } story;
 
@@ -46,7 +54,8 @@ void tell() {
       {"launches", story.launches},             {"late_allocations", story.late},
       {"graphs", story.graphs},                 {"graph_runs", story.graph_runs},
       {"graph_kernels", story.graph_kernels},   {"graph_updates", story.graph_updates},
-      {"library_products", story.products}};
+      {"library_products", story.products},     {"pinned_bytes", story.pinned},
+      {"copies_out", story.copies_out},         {"copies_in", story.copies_in}};
   const char* before = "{";
   for (auto& [name, number] : numbers) {
     fprintf(file, "%s\"%s\": %llu", before, name, (unsigned long long)number);
@@ -130,6 +139,82 @@ struct Executable {
 
 enum : int { Success = 0, Invalid = 1, OutOfMemory = 2, NoDevice = 100, InvalidDevice = 101, NotFound = 500, Illegal = 700 };
 
+// Work in its order. Whoever waits for a stream has it done what came before; a stream that is late does nothing until then.
+struct Stream {
+  struct Op {
+    std::function<int()> run;
+    uint64_t pinned, bytes;  // what it uses of the computer's memory
+  };
+  std::deque<Op> ops;
+  uint64_t begun = 0, ended = 0;  // operations
+  bool is_late = false;
+  int error = 0;
+
+  int add(Op op) {
+    begun++;
+    ops.push_back(std::move(op));
+    return is_late ? error : until(begun);
+  }
+  // Everything up to operation number `last`.
+  int until(uint64_t last) {
+    while (ended < last && !ops.empty()) {
+      Op op = std::move(ops.front());
+      ops.pop_front();
+      ended++;
+      if (int found = op.run(); found != 0 && error == 0) error = found;
+    }
+    return error;
+  }
+};
+
+// As far as a stream had come when the event was recorded; null before that.
+struct Event {
+  Stream* stream = nullptr;
+  uint64_t last = 0;
+};
+
+bool is_late(const char* what) {
+  const char* late = getenv("EMULATED_LATE");
+  return late != nullptr && strcmp(late, what) == 0;
+}
+
+// The stream that has no name.
+Stream& first() {
+  static Stream stream;
+  static bool is_new = true;
+  if (is_new) stream.is_late = is_late("kernels");
+  is_new = false;
+  return stream;
+}
+
+std::vector<Stream*> others;
+Stream& named(Stream* stream) { return stream == nullptr ? first() : *stream; }
+
+// Everything that was asked for.
+int all_of_it() {
+  int error = first().until(first().begun);
+  for (Stream* stream : others) {
+    int found = stream->until(stream->begun);
+    if (error == 0) error = found;
+  }
+  return error;
+}
+
+std::map<uint64_t, size_t> pinned;  // what of the computer's memory is pinned
+
+uint64_t pinned_bytes() {
+  uint64_t sum = 0;
+  for (auto& [address, bytes] : pinned) sum += bytes;
+  return sum;
+}
+
+bool is_pinned(uint64_t address, size_t bytes) {
+  auto next = pinned.upper_bound(address);
+  if (next == pinned.begin()) return false;
+  auto& [base, size] = *std::prev(next);
+  return address + bytes <= base + size;
+}
+
 }  // namespace
 
 #define ANSWER extern "C" __attribute__((visibility("default"))) int
@@ -148,11 +233,15 @@ ANSWER cuDevicePrimaryCtxRetain(void** context, int) { return *context = &card()
 ANSWER cuDevicePrimaryCtxRelease_v2(int) {
   // Whoever leaves must have given everything back.
   if (card().used != 0) fprintf(stderr, "the emulated card still holds %zu bytes\n", card().used);
+  if (!pinned.empty()) fprintf(stderr, "the emulated card still holds %zu pieces of pinned memory\n", pinned.size());
   tell();
   return Success;
 }
 ANSWER cuCtxSetCurrent(void*) { return Success; }
-ANSWER cuCtxSynchronize() { return Success; }
+ANSWER cuCtxSynchronize() {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  return all_of_it();
+}
 ANSWER cuModuleLoadData(void** module, const void* text) {
   if (strncmp((const char*)text, "// sources ", 11) != 0) return 218;  // no PTX
   return *module = (void*)text, Success;
@@ -175,6 +264,7 @@ ANSWER cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 }
 ANSWER cuMemFree_v2(uint64_t address) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
+  all_of_it();
   return emu_release(&card(), address) == nullptr ? Success : Invalid;
 }
 ANSWER cuMemGetInfo_v2(size_t* free, size_t* total) {
@@ -185,11 +275,92 @@ ANSWER cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 ANSWER cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
+  if (int error = first().until(first().begun)) return error;
   return emu_write(&card(), to, from, bytes) == nullptr ? Success : Invalid;
 }
 ANSWER cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
+  if (int error = first().until(first().begun)) return error;
   return emu_read(&card(), to, from, bytes) == nullptr ? Success : Invalid;
+}
+ANSWER cuMemHostAlloc(void** address, size_t bytes, unsigned) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  if (pinned_bytes() + bytes > setting("EMULATED_PINNED", 1ull << 40)) return OutOfMemory;
+  *address = malloc(bytes);
+  if (*address == nullptr) return OutOfMemory;
+  memset(*address, 0xFF, bytes);
+  pinned[(uint64_t)*address] = bytes;
+  if (pinned_bytes() > story.pinned) story.pinned = pinned_bytes();
+  return Success;
+}
+ANSWER cuMemFreeHost(void* address) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  auto found = pinned.find((uint64_t)address);
+  if (found == pinned.end()) return Invalid;
+  for (Stream* stream : others) {
+    for (const Stream::Op& op : stream->ops) {
+      if (op.bytes > 0 && op.pinned < found->first + found->second && found->first < op.pinned + op.bytes) {
+        return fprintf(stderr, "pinned memory is given back under a copy\n"), Invalid;
+      }
+    }
+  }
+  free(address);
+  pinned.erase(found);
+  return Success;
+}
+ANSWER cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  if (!is_pinned((uint64_t)to, bytes)) return fprintf(stderr, "a copy beside goes to memory that is not pinned\n"), Invalid;
+  story.copies_out++;
+  auto copy = [=] { return emu_read(&card(), to, from, bytes) == nullptr ? Success : Invalid; };
+  return named(stream).add({copy, (uint64_t)to, bytes});
+}
+ANSWER cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  if (!is_pinned((uint64_t)from, bytes)) return fprintf(stderr, "a copy beside comes from memory that is not pinned\n"), Invalid;
+  story.copies_in++;
+  auto copy = [=] { return emu_write(&card(), to, from, bytes) == nullptr ? Success : Invalid; };
+  return named(stream).add({copy, (uint64_t)from, bytes});
+}
+ANSWER cuStreamCreate(Stream** stream, unsigned flags) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  // Only what waits for nothing by itself is emulated.
+  if (flags != 1) return Invalid;
+  *stream = new Stream;
+  (*stream)->is_late = is_late("copies");
+  others.push_back(*stream);
+  return Success;
+}
+ANSWER cuStreamSynchronize(Stream* stream) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  return named(stream).until(named(stream).begun);
+}
+ANSWER cuStreamDestroy_v2(Stream* stream) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  stream->until(stream->begun);
+  for (auto found = others.begin(); found != others.end(); ++found) {
+    if (*found == stream) {
+      others.erase(found);
+      break;
+    }
+  }
+  // Events may still name it.
+  return Success;
+}
+ANSWER cuEventCreate(Event** event, unsigned) { return *event = new Event, Success; }
+ANSWER cuEventDestroy_v2(Event* event) { return delete event, Success; }
+ANSWER cuEventRecord(Event* event, Stream* stream) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  *event = {&named(stream), named(stream).begun};
+  return Success;
+}
+ANSWER cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  // What it is now counts, not what it becomes.
+  if (event->stream == nullptr) return Success;
+  uint64_t number = stream == nullptr ? 0 : 1 + (uint64_t)(std::find(others.begin(), others.end(), stream) - others.begin());
+  if (number == setting("EMULATED_DEAF", ~0ull)) return Success;
+  return named(stream).add({[now = *event] { return now.stream->until(now.last); }, 0, 0});
 }
 
 namespace {
@@ -224,9 +395,10 @@ int run(const Work& work) {
 }  // namespace
 
 ANSWER cuLaunchKernel(const Function* what, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned, void*, void** parameters, void**) {
+                      unsigned, Stream* stream, void** parameters, void**) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
-  return run({what, {gx, gy, gz}, {bx, by, bz}, what->copy(parameters)});
+  Work work = {what, {gx, gy, gz}, {bx, by, bz}, what->copy(parameters)};
+  return named(stream).add({[work] { return run(work); }, 0, 0});
 }
 ANSWER cuGraphCreate(Graph** graph, unsigned) { return *graph = new Graph, Success; }
 ANSWER cuGraphAddKernelNode_v2(Work** node, Graph* graph, Work* const* before, size_t count, const NodeParams* params) {
@@ -257,14 +429,17 @@ ANSWER cuGraphExecKernelNodeSetParams_v2(Executable* executable, Work* node, con
   if (setting("EMULATED_STALE", 0) == 0) executable->chain[place->second] = work(params);
   return Success;
 }
-ANSWER cuGraphLaunch(Executable* executable, void*) {
+ANSWER cuGraphLaunch(Executable* executable, Stream* stream) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   story.graph_runs++;
-  for (const Work& work : executable->chain) {
-    story.graph_kernels++;
-    if (int error = run(work)) return error;
-  }
-  return Success;
+  auto all = [chain = executable->chain] {
+    for (const Work& work : chain) {
+      story.graph_kernels++;
+      if (int error = run(work)) return error;
+    }
+    return (int)Success;
+  };
+  return named(stream).add({all, 0, 0});
 }
 ANSWER cuGraphExecDestroy(Executable* executable) { return delete executable, Success; }
 ANSWER cuGraphDestroy(Graph* graph) { return delete graph, Success; }
@@ -274,10 +449,10 @@ extern "C" __attribute__((visibility("default"))) int emulated_holds(uint64_t ad
   std::lock_guard<std::mutex> guard(one_at_a_time);
   return card().holds(address, bytes);
 }
-// And one more of its products.
-extern "C" __attribute__((visibility("default"))) void emulated_product() {
+// And a product of it, which runs in its turn in a stream: it calls nothing of this driver.
+extern "C" __attribute__((visibility("default"))) int emulated_product(Stream* stream, int (*run)(void*), void* what) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
-  story.products++;
+  return named(stream).add({[=] { return story.products++, run(what); }, 0, 0});
 }
 
 ANSWER cuGetErrorName(int error, const char** name) {

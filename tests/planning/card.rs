@@ -1,6 +1,7 @@
 //! What a run is said to take of a graphics card is what its steps ask for, within 2 % (issue 8): every operation of a
 //! step, on a card that counts and computes nothing.
 
+use peft_kernels::Backend;
 use peft_kernels::cuda::Precision;
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
@@ -59,7 +60,10 @@ fn said_and_used(checkpoint: &Checkpoint, length: usize, settings: &[&str]) -> (
         pair: None,
     };
     let examples: Vec<Tokens> = (0..8).map(example).collect();
+    be.decode_ahead(plan.decodes_ahead().then_some(1)).expect("lanes");
+    decoder.hold_decoded(plan.held_layers()).expect("held");
     let mut acts = decoder.activations_in(plan.kept_sets(decoder.layers.len())).expect("activations");
+    acts.put_away(&be, plan.offloaded_layers, usize::MAX).expect("it is copied nowhere");
     let layout = layout(&decoder.spec, &decoder.adapters());
     acts.reserve(&be, &layout, rows(&plan, &examples, &[])).expect("reserved");
     for step in 1..=2 {
@@ -85,6 +89,23 @@ fn what_a_card_is_said_to_need_is_what_steps_ask_for() {
             &llama,
             600,
             &["adapter.method=qlora", "training.precision=bf16", recompute, "training.kept_layers=3"],
+        ),
+        (
+            "llama",
+            &llama,
+            1024,
+            &["adapter.method=qlora", "training.precision=bf16", recompute, "training.offloaded_layers=3"],
+        ),
+        (
+            "llama",
+            &llama,
+            1024,
+            &[
+                "adapter.method=qlora",
+                "training.precision=bf16",
+                "training.decoded_layers=2",
+                "training.decode_ahead=true",
+            ],
         ),
         ("llama", &llama, 500, &["adapter.method=lora", "training.precision=f32", "adapter.rank=32"]),
         ("llama", &llama, 256, &["adapter.method=qlora", "training.precision=bf16", "training.optimizer=adamw_8bit"]),

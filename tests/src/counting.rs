@@ -2,7 +2,7 @@
 //! in a moment.
 
 use peft_kernels::cuda::Cuda;
-use peft_kernels::cuda::device::{Arg, Device, DeviceMemory};
+use peft_kernels::cuda::device::{Arg, Device, DeviceMemory, Lane, Lanes};
 use peft_kernels::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +80,7 @@ impl Device for Counting {
         let counted = self.counted();
         // Nobody presses: it is there or not.
         let available = usize::MAX >> 8;
-        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available })
+        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available, library: 0 })
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
@@ -92,7 +92,55 @@ impl Device for Counting {
         Ok(())
     }
 
+    fn lanes(&self) -> Result<&dyn Lanes> {
+        Ok(self)
+    }
+
     fn launch(&self, _: &'static str, _: u32, _: u32, _: &[Arg]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nothing is copied, and nobody has to wait.
+impl Lanes for Counting {
+    fn pin(&self, _: usize) -> Result<u64> {
+        Ok(1)
+    }
+
+    fn unpin(&self, _: u64) {}
+
+    fn read_pinned(&self, bytes: &mut [u8], _: u64) -> Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn event(&self) -> Result<u64> {
+        Ok(1)
+    }
+
+    fn forget(&self, _: u64) {}
+
+    fn record(&self, _: u64, _: Lane) -> Result<()> {
+        Ok(())
+    }
+
+    fn wait(&self, _: Lane, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy_out(&self, _: u64, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy_in(&self, _: u64, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch_in(&self, _: Lane, _: &'static str, _: u32, _: u32, _: &[Arg]) -> Result<()> {
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -15,23 +15,35 @@ use std::process::Command;
 
 const PROMPT: [u32; 5] = [3, 1, 4, 1, 5];
 
-/// Run the ignored test `name` beside an emulated driver; nothing where no card can be emulated.
-fn second_half(name: &str, card: &[(&str, &str)]) {
+/// Run the ignored test `name` (with its module) beside an emulated driver: whether it passes, and what it says. `None` where
+/// no card can be emulated.
+pub(crate) fn beside_driver(name: &str, card: &[(&str, &str)]) -> Option<(bool, String)> {
     let folder = match driver() {
         Ok(folder) => folder,
-        Err(Error::Unavailable { .. }) => return,
+        Err(Error::Unavailable { .. }) => return None,
         Err(e) => panic!("{e}"),
     };
     let mut command = Command::new(std::env::current_exe().expect("a test has a program"));
-    command.args(["--ignored", "--exact", "--nocapture", &format!("graphs::{name}")]);
+    command.args(["--ignored", "--exact", "--nocapture", name]);
     command.env("LD_LIBRARY_PATH", folder).env_remove("CUDA_VISIBLE_DEVICES").envs(card.iter().copied());
     let output = command.output().expect("the test starts");
     let all = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && all.contains("1 passed") && !all.contains("still holds"), "{card:?}\n{all}");
+    Some((output.status.success() && all.contains("1 passed") && !all.contains("still holds"), all))
+}
+
+/// It passes there.
+pub(crate) fn passes(name: &str, card: &[(&str, &str)]) {
+    if let Some((has_passed, all)) = beside_driver(name, card) {
+        assert!(has_passed, "{card:?}\n{all}");
+    }
+}
+
+fn second_half(name: &str, card: &[(&str, &str)]) {
+    passes(&format!("graphs::{name}"), card);
 }
 
 /// The emulated card, with graphs or without.
-fn card(graphs: bool) -> Cuda<Driver> {
+pub(crate) fn card(graphs: bool) -> Cuda<Driver> {
     let driver = Driver::open(0).expect("an emulated card");
     if !graphs {
         driver.without_graphs("they were switched off").expect("nothing was launched");

@@ -30,6 +30,9 @@ fn run_train(context: &Context, args: &BenchTrainArgs) -> Result<u8> {
     if !args.fit {
         settings.push(format!("training.activation_checkpointing={}", args.activation_checkpointing));
         settings.push(format!("training.kept_layers={}", args.kept_layers));
+        settings.push(format!("training.offloaded_layers={}", args.offloaded_layers));
+        settings.push(format!("training.decoded_layers={}", args.decoded_layers));
+        settings.push(format!("training.decode_ahead={}", args.decode_ahead));
     }
     if method != "full" {
         settings.push(format!("adapter.rank={rank}"));

@@ -52,10 +52,11 @@ pub(super) fn arithmetic_of(precision: &str) -> Arithmetic {
 }
 
 /// The engine as `--precision` of a command that answers asks for. `int8` is whatever is fastest; `auto` takes only the
-/// whole numbers of it, which concern weights that were rounded more than they are.
+/// whole numbers of it, which concern weights that were rounded more than they are, and only where they are faster.
 pub(super) fn answering(engine: &Engine, precision: &str) -> Engine {
     let arithmetic = if precision == "int8" { engine.fastest_arithmetic() } else { arithmetic_of(precision) };
-    engine.with_arithmetic(arithmetic).with_eight_bit_rows(matches!(precision, "auto" | "int8"))
+    let engine = engine.with_arithmetic(arithmetic);
+    if precision == "auto" { engine.for_answers() } else { engine.with_eight_bit_rows(precision == "int8") }
 }
 
 fn request(context: &Context, args: &EvaluateArgs) -> Result<EvaluateRequest> {

@@ -74,6 +74,9 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         (true, None) => "none found".to_owned(),
         (false, _) => cards.join(", "),
     };
+    let bytes_of = backend
+        .byte_products
+        .map_or_else(String::new, |how| format!(", quantised models answer in whole numbers ({how})"));
     let unused =
         backend.unused_tiles.map_or_else(String::new, |why| format!("; its tile unit (AMX) is not used: {why}"));
     let told = |what: &str, why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!("; {what}{why}"));
@@ -97,7 +100,10 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         format!("Free disk       {} in {}", bytes(*disk_free_bytes), data_dir.display()),
         format!("Graphics cards  {cards}"),
         format!("Used            {} with {} threads: {}", backend.name, backend.threads, backend.reason),
-        format!("Kernels         {}, fastest in {}{unused}{singly}", backend.kernels, backend.fastest_precision),
+        format!(
+            "Kernels         {}, fastest in {}{bytes_of}{unused}{singly}",
+            backend.kernels, backend.fastest_precision
+        ),
     ];
     for one in &hardware.selectable {
         let about = format!("{}, compute {}", bytes(one.memory_bytes), one.compute_capability);

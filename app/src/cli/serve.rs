@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     let server = Server::bind(&Options { host: args.host, port: args.port, key })?;
     let dish = dish(context, args)?;
     let base = open_model(&dish.source.model)?;
-    let engine = Engine::open(&context.backend, context.threads)?.with_eight_bit_rows(true);
+    let engine = Engine::open(&context.backend, context.threads)?.for_answers();
     let engine = engine.with_eight_bit_cache(args.kv_cache == "int8")?;
     let session = engine.session(&base, dish.source.adapter.as_deref(), dish.source.quantize)?;
     let answerer = Answerer::new(&base, session, dish.template.as_deref(), dish.system.as_deref())?;

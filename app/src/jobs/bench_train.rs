@@ -3,7 +3,7 @@
 use super::bench::Spread;
 use super::open_model;
 use peft_models::engine::{Engine, StepTiming, memory_plan, model_facts};
-use peft_plan::memory::sharing;
+use peft_plan::memory::{most_away, sharing};
 use peft_plan::{Facts, Fault, MachineFacts, Result, RunConfig, resolve};
 use serde::Serialize;
 
@@ -43,6 +43,10 @@ pub struct TrainBenchReport {
     pub layers: usize,
     /// See [`TrainBenchReport::layers`].
     pub layers_computed_twice: usize,
+    /// Layers whose input waits in the computer's memory while a card computes.
+    pub layers_offloaded: usize,
+    /// Layers whose weights a card holds decoded.
+    pub layers_decoded: usize,
     /// Tokens of a step, all of them learnt.
     pub tokens_per_step: usize,
     /// `cpu` or `cuda`.
@@ -84,7 +88,7 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     let plan = resolve::resolve(&config, &facts)?;
     let engine = engine.with_arithmetic(plan.arithmetic);
     let timing = StepTiming { base: &base, plan: &plan, lengths: &lengths, steps, warmup };
-    let work = timing.workload().on_card(engine.card_bytes().is_some());
+    let work = timing.workload().on_card(engine.beside());
     let planned_memory_bytes = memory_plan(&base, &plan, &work)?.total_bytes;
     let layers = base.spec().layers.len();
     let step_seconds = engine.time_steps(&timing)?;
@@ -95,6 +99,8 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
         planned_memory_bytes,
         layers,
         layers_computed_twice: sharing(layers, plan.kept_sets(layers)).saturating_sub(1),
+        layers_offloaded: if work.card { plan.offloaded_layers.min(most_away(layers)) } else { 0 },
+        layers_decoded: if work.card { plan.held_layers().min(layers) } else { 0 },
         tokens_per_step: tokens,
         backend: engine.backend().to_owned(),
         device: engine.fingerprint(),

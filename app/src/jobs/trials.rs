@@ -21,8 +21,8 @@ const LIMIT: &str = "PEFT_STUDIO_TRIAL_SECONDS";
 
 /// Have this process use of a card only what passed its trial. Answers are kept in `data_dir`.
 pub fn install(data_dir: &Path) {
-    let path = kept_at(data_dir);
-    Engine::have_tried(Box::new(move |question| answer(&path, question, ask)));
+    let (path, data_dir) = (kept_at(data_dir), data_dir.to_owned());
+    Engine::have_tried(Box::new(move |question| answer(&path, question, |question| ask(&data_dir, question))));
 }
 
 /// Forget all answers: the next process that opens a card tries again.
@@ -69,9 +69,10 @@ fn keep(path: &Path, kept: &BTreeMap<String, Verdict>) {
 }
 
 /// Start the process and wait for what it says, or for what becomes of it.
-fn ask(question: &Question) -> Verdict {
+fn ask(data_dir: &Path, question: &Question) -> Verdict {
     let Ok(program) = std::env::current_exe() else { return Verdict::unclear("this program does not find itself") };
     let mut command = Command::new(program);
+    command.arg("--data-dir").arg(data_dir);
     command.args([COMMAND, &question.ordinal.to_string(), question.risk.name()]);
     let limit = std::env::var(LIMIT).ok().and_then(|text| text.parse().ok()).map_or(LONGEST, Duration::from_secs);
     outcome(command, limit)

@@ -4,11 +4,12 @@ use super::Cpu;
 use super::few;
 use super::gemm::{Epilogue, Narrow, Wide, products};
 use super::int8::MOST_ROWS;
+use super::norm::{self, NormedRows};
 use super::panels::{Kernel, Side};
 use super::pool::Scratch;
 use super::rank::{Both, Left, Sum, rank_sums};
 use super::source::Source;
-use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient};
+use crate::adapted::{self, Adapted, AdaptedGradient, Adapter, AdapterGradient, Normed};
 use crate::backend::{Backend, Part, Write};
 use crate::error::Result;
 use crate::host::{View, ViewMut};
@@ -38,24 +39,57 @@ pub(super) fn linears(cpu: &Cpu, mut y: Out<Cpu>, x: In<Cpu>, parts: &[Part<Cpu>
     Ok(())
 }
 
-pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+/// Whether these products are computed in blocks; shapes that do not fit are errors.
+fn blocks(y: &Out<Cpu>, x: &In<Cpu>, parts: &[Adapted<Cpu>]) -> Result<bool> {
     let described = parts.iter().map(|Adapted { part, .. }| (&part.columns, Source::of(part.w).dims(), part.bias));
-    shapes::linears(&y, &x, described)?;
-    for Adapted { part, adapter } in &*parts {
+    shapes::linears(y, x, described)?;
+    for Adapted { part, adapter } in parts {
         if let Some(Adapter { a, b, .. }) = adapter {
             shapes::adapter("adapted", *a, *b, Source::of(part.w).dims())?;
         }
     }
     let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
     let outputs = parts.iter().map(|part| part.part.columns.len());
-    if !is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])) {
+    Ok(is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
+}
+
+pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+    if !blocks(&y, &x, parts)? {
         return adapted::forward(cpu, y, x, parts);
     }
-    let (k, mut wides, mut narrows) = (x.at.cols, Vec::new(), Vec::new());
+    sums(cpu, y, Source::Dense(View::of(x)), parts)
+}
+
+/// The same of the norm of `x`, which is computed where it is packed.
+pub(super) fn forward_of_norm(
+    cpu: &Cpu,
+    y: Out<Cpu>,
+    rstd: &mut Tensor<Cpu>,
+    normed: &Normed<Cpu>,
+    parts: &mut [Adapted<Cpu>],
+) -> Result<()> {
+    let Normed { x, gain, params } = normed;
+    shapes::rms_norm(x, rstd, x, *gain)?;
+    if !blocks(&y, x, parts)? || gain.cols() != x.at.cols {
+        return adapted::forward_of_norm(cpu, y, rstd, normed, parts);
+    }
+    norm::rstd_of(&cpu.pool, cpu.isa, ViewMut::whole(rstd), View::of(*x), params.eps);
+    sums(cpu, y, normed_rows(normed, rstd), parts)
+}
+
+fn normed_rows<'a>(normed: &Normed<'a, Cpu>, rstd: &'a Tensor<Cpu>) -> Source<'a> {
+    let &Normed { x, gain, params } = normed;
+    Source::Normed(NormedRows { x: View::of(x), rstd: View::whole(rstd), w: &gain.buf, offset: params.offset })
+}
+
+/// All products of `x`, in blocks.
+fn sums(cpu: &Cpu, y: Out<Cpu>, x: Source, parts: &mut [Adapted<Cpu>]) -> Result<()> {
+    let (rows, k) = x.dims();
+    let (mut wides, mut narrows) = (Vec::new(), Vec::new());
     for Adapted { part, adapter } in parts {
         let first = narrows.len();
         if let Some(Adapter { a, b, scaling, xa }) = adapter {
-            cpu.reshape(xa, x.at.rows, a.rows())?;
+            cpu.reshape(xa, rows, a.rows())?;
             narrows.push(Narrow {
                 of: 0..k,
                 first: Side::of(Source::Dense(View::whole(a)), true),
@@ -73,9 +107,28 @@ pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<C
             narrow: first..narrows.len(),
         });
     }
-    let left = Side::of(Source::Dense(View::of(x)), false);
+    let left = Side::of(x, false);
     products(&cpu.pool, cpu.kernel(), Some(ViewMut::of(y)), left, &wides, &mut narrows, 1.0, Write::Set);
     Ok(())
+}
+
+/// The same of the way back.
+fn blocks_back(dx: Option<&Out<Cpu>>, dy: &In<Cpu>, x: &In<Cpu>, parts: &[AdaptedGradient<Cpu>]) -> Result<bool> {
+    let none: Option<&Tensor<Cpu>> = None;
+    shapes::linears(dy, x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), none)))?;
+    if let Some(dx) = dx {
+        shapes::same("adapted_bwd", dx, x)?;
+    }
+    for AdaptedGradient { w, adapter, .. } in parts {
+        let Some(AdapterGradient { a, b, xa, da, db, .. }) = adapter else { continue };
+        shapes::adapter("adapted_bwd", *a, *b, Source::of(*w).dims())?;
+        shapes::is("adapted_bwd", "xa", *xa, (dy.at.rows, a.rows()))?;
+        da.as_deref().map_or(Ok(()), |da| shapes::same("adapted_bwd", da, *a))?;
+        db.as_deref().map_or(Ok(()), |db| shapes::same("adapted_bwd", db, *b))?;
+    }
+    let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
+    let outputs = parts.iter().map(|part| part.columns.len());
+    Ok(is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
 }
 
 pub(super) fn backward(
@@ -86,24 +139,35 @@ pub(super) fn backward(
     parts: &mut [AdaptedGradient<Cpu>],
     dxa: &mut Tensor<Cpu>,
 ) -> Result<()> {
-    let none: Option<&Tensor<Cpu>> = None;
-    shapes::linears(&dy, &x, parts.iter().map(|part| (&part.columns, Source::of(part.w).dims(), none)))?;
-    if let Some(dx) = &dx {
-        shapes::same("adapted_bwd", dx, &x)?;
-    }
-    for AdaptedGradient { w, adapter, .. } in &*parts {
-        let Some(AdapterGradient { a, b, xa, da, db, .. }) = adapter else { continue };
-        shapes::adapter("adapted_bwd", *a, *b, Source::of(*w).dims())?;
-        shapes::is("adapted_bwd", "xa", *xa, (dy.at.rows, a.rows()))?;
-        da.as_deref().map_or(Ok(()), |da| shapes::same("adapted_bwd", da, *a))?;
-        db.as_deref().map_or(Ok(()), |db| shapes::same("adapted_bwd", db, *b))?;
-    }
-    let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
-    let outputs = parts.iter().map(|part| part.columns.len());
-    if !is_blocked(dy.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])) {
+    if !blocks_back(dx.as_ref(), &dy, &x, parts)? {
         return adapted::backward(cpu, dx, dy, x, parts, dxa);
     }
-    let (rows, inputs) = (dy.at.rows, x.at.cols);
+    sums_back(cpu, dx, dy, Source::Dense(View::of(x)), parts);
+    Ok(())
+}
+
+/// The same behind a norm of `x`, which is computed where it is packed.
+pub(super) fn backward_of_norm(
+    cpu: &Cpu,
+    dx: Option<Out<Cpu>>,
+    dy: In<Cpu>,
+    normed: &Normed<Cpu>,
+    rstd: &Tensor<Cpu>,
+    parts: &mut [AdaptedGradient<Cpu>],
+    dxa: &mut Tensor<Cpu>,
+) -> Result<()> {
+    let Normed { x, gain, .. } = normed;
+    shapes::rms_norm(x, rstd, x, *gain)?;
+    if !blocks_back(dx.as_ref(), &dy, x, parts)? || gain.cols() != x.at.cols {
+        return adapted::backward_of_norm(cpu, dx, dy, normed, parts, dxa);
+    }
+    sums_back(cpu, dx, dy, normed_rows(normed, rstd), parts);
+    Ok(())
+}
+
+/// All gradients, in blocks.
+fn sums_back(cpu: &Cpu, dx: Option<Out<Cpu>>, dy: In<Cpu>, x: Source, parts: &mut [AdaptedGradient<Cpu>]) {
+    let (rows, inputs) = x.dims();
     let adapters = || parts.iter().filter_map(|part| Some((part.columns.clone(), part.adapter.as_ref()?)));
     let mut inner: Vec<Scratch> = adapters().map(|(_, adapter)| cpu.pool.scratch(rows * adapter.a.rows())).collect();
     let mut narrows: Vec<Narrow> = adapters()
@@ -132,18 +196,10 @@ pub(super) fn backward(
     products(&cpu.pool, kernel, dx.map(ViewMut::of), left, &wides, &mut narrows, 1.0, Write::Set);
     drop((wides, narrows));
     gradients(cpu, kernel, dy, x, parts, &inner);
-    Ok(())
 }
 
 /// `da += dxaᵀ·x`, `db += s·dyᵀ·xa`
-fn gradients(
-    cpu: &Cpu,
-    kernel: Kernel,
-    dy: In<Cpu>,
-    x: In<Cpu>,
-    parts: &mut [AdaptedGradient<Cpu>],
-    inner: &[Scratch],
-) {
+fn gradients(cpu: &Cpu, kernel: Kernel, dy: In<Cpu>, x: Source, parts: &mut [AdaptedGradient<Cpu>], inner: &[Scratch]) {
     let (mut lefts, mut of_x, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     let adapters = parts.iter_mut().filter_map(|part| Some((part.columns.clone(), part.adapter.as_mut()?)));
     for ((columns, adapter), inner) in adapters.zip(inner) {
@@ -154,10 +210,10 @@ fn gradients(
         }
         if let Some(db) = db {
             let sum = Sum { left: lefts.len(), alpha: *scaling, out: ViewMut::whole(db), is_turned: true };
-            sums.push(Both { right: View::of(dy.cols(columns)), sums: vec![sum] });
+            sums.push(Both { right: Source::Dense(View::of(dy.cols(columns))), sums: vec![sum] });
             lefts.push(Left(View::whole(xa)));
         }
     }
-    sums.push(Both { right: View::of(x), sums: of_x });
+    sums.push(Both { right: x, sums: of_x });
     rank_sums(&cpu.pool, kernel, &lefts, sums);
 }

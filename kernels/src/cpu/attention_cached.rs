@@ -2,10 +2,11 @@
 //!
 //! A cache holds numbers as they are, or codes of eight bits with a scale for each head of each position: half a head's
 //! worth of rounding steps of 1/127 of its largest number, a quarter of the memory. All queries that share a key head
-//! go through its keys together, a run of positions at a time.
+//! go through its keys together, a run of positions at a time; with codes in whole numbers (`attention_rounded.rs`).
 
 use super::Cpu;
 use super::attention::{Columns, Run, clear_outside, largest, positions_per_task, score, seen, total};
+use super::attention_rounded;
 use super::exp::exp;
 use super::gemm::steps;
 use super::panels::Kernel;
@@ -20,11 +21,13 @@ const FEW_ROWS: usize = 4;
 /// Positions whose keys or values are gone through by all queries before the next ones.
 const RUN: usize = 32;
 /// The largest code.
-const LARGEST: f32 = 127.0;
+pub(super) const LARGEST: f32 = 127.0;
 /// Codes in the bits of a number.
-const CODES: usize = 4;
+pub(super) const CODES: usize = 4;
 /// Independent sums of a score.
 const LANES: usize = 16;
+/// Positions whose scores are summed together.
+const TOGETHER: usize = 8;
 
 impl Cpu {
     /// The same threads, with caches of keys and values in eight bits where a head has a multiple of four columns.
@@ -88,51 +91,31 @@ pub(super) fn attention_cached(
     pool.each(owners.zip(tiles).collect(), |((s, head), y)| {
         let columns = Columns::of(params, head);
         let len = s.past + s.len;
-        let [keys, values] = [head, heads.n_kv_heads + head].map(|head| {
-            let rows = cache.rows_from(s.slot, len);
-            if rounded {
-                Held::Rounded(rows.columns(head * width(hd), width(hd)))
-            } else {
-                Held::Plain(rows.columns(head * hd, hd))
-            }
-        });
+        let width = if rounded { width(hd) } else { hd };
+        let held = |head: usize| cache.rows_from(s.slot, len).columns(head * width, width);
+        let (keys, values) = (held(head), held(heads.n_kv_heads + head));
         let (first, rows) = (s.past + y.row - s.start, y.row..y.row + y.rows.len());
-        if s.len > FEW_ROWS {
-            let mut numbers = pool.scratch(if rounded { 2 * len * hd } else { 0 });
-            let (of_keys, of_values) =
-                if rounded { numbers.split_at_mut(len * hd) } else { (&mut [][..], &mut [][..]) };
-            let (keys, values) = (keys.rows(isa, 0..len, hd, of_keys), values.rows(isa, 0..len, hd, of_values));
-            let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-            return run.attend(pool, kernel, y, None);
-        }
-        attend_few(pool, isa, y, qkv, (keys, values), first, columns, params);
-    });
-}
-
-/// Keys or values of one head.
-#[derive(Clone, Copy)]
-enum Held<'a> {
-    Plain(View<'a>),
-    Rounded(View<'a>),
-}
-
-impl<'a> Held<'a> {
-    /// Some positions as numbers; `buffer` has room for them where they are codes.
-    fn rows<'b>(&self, isa: Isa, positions: Range<usize>, hd: usize, buffer: &'b mut [f32]) -> View<'b>
-    where
-        'a: 'b,
-    {
-        match *self {
-            Self::Plain(x) => x.rows_from(positions.start, positions.len()),
-            Self::Rounded(x) => {
-                let count = positions.len();
-                for (row, out) in positions.zip(buffer.chunks_exact_mut(hd)) {
-                    widen(isa, out, x.row(row));
-                }
-                View::dense(&buffer[..count * hd], count, hd)
+        match (s.len > FEW_ROWS, rounded) {
+            (true, false) => {
+                let run = Run { queries: qkv, rows, first, keys, values, columns, params };
+                run.attend(pool, kernel, y, None);
             }
+            (true, true) => {
+                let mut numbers = pool.scratch(2 * len * hd);
+                let (of_keys, of_values) = numbers.split_at_mut(len * hd);
+                for (codes, numbers) in [(keys, &mut *of_keys), (values, &mut *of_values)] {
+                    for (row, out) in numbers.chunks_exact_mut(hd).enumerate() {
+                        widen(isa, out, codes.row(row));
+                    }
+                }
+                let (keys, values) = (View::dense(of_keys, len, hd), View::dense(of_values, len, hd));
+                let run = Run { queries: qkv, rows, first, keys, values, columns, params };
+                run.attend(pool, kernel, y, None);
+            }
+            (false, false) => attend_few(pool, isa, y, qkv, (keys, values), first, columns, params),
+            (false, true) => attention_rounded::attend(pool, isa, y, qkv, (keys, values), first, columns, params),
         }
-    }
+    });
 }
 
 vectorized! {
@@ -180,7 +163,7 @@ fn attend_few(
     isa: Isa,
     mut y: Tile,
     qkv: View,
-    (keys, values): (Held, Held),
+    (keys, values): (View, View),
     first: usize,
     columns: Columns,
     params: &AttentionParams,
@@ -191,24 +174,15 @@ fn attend_few(
     let mut stacked = pool.scratch(queries * hd);
     let mut out = pool.scratch(queries * hd);
     let mut scores = pool.scratch(queries * all.len());
-    let mut buffer = pool.scratch(RUN * hd);
     columns.stack(qkv, columns.at[0], y.row..y.row + n, &mut stacked);
     for run in steps(all.clone(), RUN) {
-        let keys = keys.rows(isa, run.clone(), hd, &mut buffer);
+        let keys = keys.rows_from(run.start, run.len());
         weigh_keys(isa, &mut scores, all.len(), run.start - all.start, &stacked, keys, params);
     }
-    // What each query does not see of these positions has no weight.
-    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
-        let seen = seen(params.window, first + q % n);
-        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
-        let sink = params.sinks.get(columns.at[0] / hd + q / n).copied();
-        scores[..seen.start].fill(0.0);
-        scores[seen.end..].fill(0.0);
-        to_shares(isa, &mut scores[seen], sink);
-    }
+    shares_of_seen(isa, &mut scores, &all, (first, n), &columns, params);
     out.fill(0.0);
     for run in steps(all.clone(), RUN) {
-        let values = values.rows(isa, run.clone(), hd, &mut buffer);
+        let values = values.rows_from(run.start, run.len());
         add_values(isa, &mut out, &scores, all.len(), run.start - all.start, values);
     }
     for (i, y) in y.rows.iter_mut().enumerate() {
@@ -218,30 +192,86 @@ fn attend_few(
     }
 }
 
+/// Scores to shares, of every query with the positions `all`; what a query does not see of them has no weight. Queries of
+/// `n` rows from `first`, heads one after the other.
+pub(super) fn shares_of_seen(
+    isa: Isa,
+    scores: &mut [f32],
+    all: &Range<usize>,
+    (first, n): (usize, usize),
+    columns: &Columns,
+    params: &AttentionParams,
+) {
+    for (q, scores) in scores.chunks_exact_mut(all.len()).enumerate() {
+        let seen = seen(params.window, first + q % n);
+        let seen = seen.start.max(all.start) - all.start..seen.end - all.start;
+        let sink = params.sinks.get(columns.at[0] / columns.head_dim + q / n).copied();
+        scores[..seen.start].fill(0.0);
+        scores[seen.end..].fill(0.0);
+        to_shares(isa, &mut scores[seen], sink);
+    }
+}
+
+/// Scores of every query, `len` of each, with the keys of the positions from `at`.
+fn weigh_keys(
+    isa: Isa,
+    scores: &mut [f32],
+    len: usize,
+    at: usize,
+    queries: &[f32],
+    keys: View,
+    params: &AttentionParams,
+) {
+    // Lanes of some positions lie beside each other and are turned, so that those of one place are added together.
+    let mut lanes = [[0.0; LANES]; TOGETHER];
+    let mut turned = [0.0; LANES * TOGETHER];
+    for (q, scores) in queries.chunks_exact(keys.cols()).zip(scores.chunks_exact_mut(len)) {
+        for (i, scores) in scores[at..at + keys.rows()].chunks_mut(TOGETHER).enumerate() {
+            lanes_of(isa, &mut lanes, q, keys.rows_from(i * TOGETHER, scores.len()));
+            isa.transpose(&lanes.each_ref().map(|lanes| &lanes[..]), TOGETHER, 0, &mut turned);
+            add_turned(isa, scores, &turned, params);
+        }
+    }
+}
+
 vectorized! {
-    /// Scores of every query, `len` of each, with the keys of the positions from `at`.
-    fn weigh_keys(scores: &mut [f32], len: usize, at: usize, queries: &[f32], keys: View, params: &AttentionParams) {
-        for (q, scores) in queries.chunks_exact(keys.cols()).zip(scores.chunks_exact_mut(len)) {
-            for (j, s) in scores[at..at + keys.rows()].iter_mut().enumerate() {
-                let mut lanes = [0.0; LANES];
-                let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<LANES>(), keys.row(j).as_chunks::<LANES>());
-                for (q, k) in q.iter().zip(k) {
-                    for ((lane, &q), &k) in lanes.iter_mut().zip(q).zip(k) {
-                        *lane += q * k;
-                    }
-                }
-                for ((lane, &q), &k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
+    /// Products of a query with some keys, `LANES` sums of each.
+    fn lanes_of(lanes: &mut [[f32; LANES]; TOGETHER], q: &[f32], keys: View) {
+        for (j, lanes) in lanes.iter_mut().enumerate().take(keys.rows()) {
+            let mut sums = [0.0; LANES];
+            let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<LANES>(), keys.row(j).as_chunks::<LANES>());
+            for (q, k) in q.iter().zip(k) {
+                for ((lane, &q), &k) in sums.iter_mut().zip(q).zip(k) {
                     *lane += q * k;
                 }
-                *s = score(lanes.iter().sum(), params.scale, params.softcap).0;
             }
+            for ((lane, &q), &k) in sums.iter_mut().zip(q_rest).zip(k_rest) {
+                *lane += q * k;
+            }
+            *lanes = sums;
+        }
+    }
+}
+
+vectorized! {
+    /// The sums of all lanes, one after the other, as scores.
+    fn add_turned(scores: &mut [f32], turned: &[f32; LANES * TOGETHER], params: &AttentionParams) {
+        let (first, rest) = turned.split_first_chunk::<TOGETHER>().expect("there are lanes");
+        let mut sums = *first;
+        for lanes in rest.as_chunks::<TOGETHER>().0 {
+            for (sum, lane) in sums.iter_mut().zip(lanes) {
+                *sum += lane;
+            }
+        }
+        for (s, sum) in scores.iter_mut().zip(sums) {
+            *s = score(sum, params.scale, params.softcap).0;
         }
     }
 }
 
 vectorized! {
     /// Scores to what their values count, which is one together with what a sink takes.
-    fn to_shares(scores: &mut [f32], sink: Option<f32>) {
+    pub(super) fn to_shares(scores: &mut [f32], sink: Option<f32>) {
         let top = largest(scores).max(sink.unwrap_or(f32::NEG_INFINITY));
         for s in &mut *scores {
             *s = exp(*s - top);
@@ -284,6 +314,7 @@ mod tests {
     use crate::backend::{AttentionParams, Backend, CachedSegment, Heads};
     use crate::cpu::Cpu;
     use crate::cpu::path::{PATHS, Path};
+    use crate::host::View;
 
     const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 64 };
 
@@ -352,6 +383,36 @@ mod tests {
                     let cpu = Cpu::with_path(3, path).expect("a path").with_eight_bit_cache(cpu.eight_bit_cache);
                     let found = fed(&cpu, &qkv, &pieces, Some(20));
                     assert!(wanted.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{path:?} {pieces:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_summed_for_some_positions_have_the_bits_of_each_alone_s4_5() {
+        for (hd, positions) in [(64, 32), (20, 9), (16, 8), (5, 3), (128, 1)] {
+            let (queries, keys) = (noise(3 * hd, 3), noise(positions * hd, 5));
+            let params = AttentionParams {
+                heads: Heads { n_heads: 3, n_kv_heads: 1, head_dim: hd },
+                scale: 0.125,
+                window: None,
+                softcap: None,
+                sinks: Vec::new(),
+                segments: Vec::new(),
+            };
+            for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+                let mut scores = vec![0.5; 3 * 40];
+                super::weigh_keys(isa, &mut scores, 40, 4, &queries, View::dense(&keys, positions, hd), &params);
+                for (q, scores) in queries.chunks(hd).zip(scores.chunks(40)) {
+                    for (j, k) in keys.chunks(hd).enumerate() {
+                        let mut lanes = [0.0; super::LANES];
+                        q.iter().zip(k).enumerate().for_each(|(i, (q, k))| lanes[i % super::LANES] += q * k);
+                        let want = lanes.iter().sum::<f32>() * 0.125;
+                        assert_eq!(scores[4 + j].to_bits(), want.to_bits(), "{isa:?}, {hd}, {j}");
+                    }
+                    assert!(
+                        scores[..4].iter().chain(&scores[4 + positions..]).all(|s| s.to_bits() == 0.5f32.to_bits())
+                    );
                 }
             }
         }

@@ -36,6 +36,9 @@ pub(super) fn dots(isa: Isa, tile: Tile, x: View, w: Source, epilogue: Epilogue)
     {
         return short(isa, tile, x, w, epilogue);
     }
+    if let Source::Packed(w, first, _) = w {
+        return w.dots(isa, tile, x, first, epilogue);
+    }
     match x.rows() {
         1 => dots_of::<1>(isa, tile, x, w, epilogue),
         2 => dots_of::<2>(isa, tile, x, w, epilogue),

@@ -8,13 +8,14 @@ use super::int8_groups::Stored;
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
 use super::source::Source;
+use super::tiles::BLOCK;
 use crate::host::{Tile, View, ViewMut};
 use std::ops::Range;
 
 /// Bytes of weights that one task reads, about: long enough to be worth the hand-over, short enough that nobody waits
 /// long for the last one.
 const BYTES_PER_TASK: usize = 96 << 10;
-/// Columns of a task begin at multiples of this.
+/// Columns of a task begin at multiples of this; of a packed weight, where panels do.
 const STEP: usize = 8;
 
 /// One of some products with the same rows.
@@ -88,7 +89,8 @@ impl Way<'_> {
             // More work than its bytes are, and they are not asked about.
             Self::Exact(w) => size_of::<u32>() * w.cols(),
         };
-        (BYTES_PER_TASK / bytes.max(1)).max(1).next_multiple_of(STEP)
+        let step = if matches!(self, Self::Exact(Source::Packed(..))) { BLOCK } else { STEP };
+        (BYTES_PER_TASK / bytes.max(1)).max(1).next_multiple_of(step)
     }
 }
 
@@ -128,7 +130,7 @@ mod tests {
     }
 
     /// Weights of 256 columns: blocks of eight bits, bf16, blocks of four bits with minima.
-    fn weights(cpu: &Cpu, rows: [usize; 3]) -> Vec<std::sync::Arc<FrozenWeight>> {
+    fn weights(cpu: &Cpu, rows: [usize; 3]) -> Vec<<Cpu as Backend>::Weight> {
         let blocks = |kind: GgmlType, rows: usize, seed| {
             let mut bytes = vec![0; kind.row_bytes(256).expect("whole blocks") * rows];
             cpu.encode_blocks(kind, &mut bytes, &noise(rows * 256, seed), 256, None).expect("plain numbers");

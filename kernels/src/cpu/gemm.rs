@@ -10,6 +10,7 @@
 
 use super::factors::Factors;
 use super::few::tiles;
+use super::packed::Lying;
 pub(super) use super::panels::Side;
 use super::panels::{Kernel, Multiply, Packing};
 use super::pool::{Pool, Scratch};
@@ -125,7 +126,8 @@ pub(super) fn products(
                 }
                 for (p, pieces) in pieces.iter().enumerate() {
                     let in_source = depth.start - of.start..depth.end - of.start;
-                    let mut b_panels = RightPanels::new(pool, kernel, group, pieces, narrows, deep, is_last);
+                    let mut b_panels =
+                        RightPanels::new(pool, kernel, group, pieces, narrows, (deep, &in_source), is_last);
                     let mut tasks = b_panels.tasks(kernel, group, pieces, narrows, &in_source);
                     if p == 0 {
                         // The left operand with the first columns of the right one, so that threads meet once less.
@@ -143,15 +145,17 @@ pub(super) fn products(
                     let parts: Vec<Part> = (pieces.iter().enumerate())
                         .map(|(at, piece)| {
                             let wide = &group[piece.wide];
+                            let words = kernel.words(depth.len());
                             let main = Panels {
                                 a: &a_panels,
-                                b: b_panels.main(at),
-                                depth: (kernel.left_words(depth.len()), kernel.words(depth.len())),
+                                b: b_panels.main(at, kernel.nr * words),
+                                depth: (kernel.left_words(depth.len()), words),
                             };
                             let more = wide.narrow.clone().filter(|_| is_last).enumerate().map(|(j, narrow)| {
                                 let rank = narrows[narrow].out.cols();
                                 let depth = (kernel.left_words(rank), kernel.words(rank));
-                                Panels { a: &seconds[narrow], b: b_panels.second(at, j), depth }
+                                let b = Lying { words: b_panels.second(at, j), stride: kernel.nr * depth.1 };
+                                Panels { a: &seconds[narrow], b, depth }
                             });
                             let bias = wide.bias.filter(|_| is_first).map(|bias| &bias[piece.lanes.clone()]);
                             let panels = std::iter::once(main).chain(more).collect();
@@ -224,29 +228,34 @@ fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narrow]) -> Vec<
 /// Panels of the right operand: of every piece those of its product, then those of its second factors.
 struct RightPanels<'p> {
     panels: Vec<Vec<Scratch<'p>>>,
+    /// Of every piece its product's panels, where they lie in its weight.
+    lying: Vec<Option<Lying<'p>>>,
 }
 
 impl<'p> RightPanels<'p> {
     fn new(
         pool: &'p Pool,
         kernel: Kernel,
-        group: &[Wide],
+        group: &[Wide<'p>],
         pieces: &[Piece],
         narrows: &[Narrow],
-        deep: usize,
+        (deep, depth): (usize, &Range<usize>),
         is_last: bool,
     ) -> Self {
+        let lying = |piece: &Piece| kernel.lying(group[piece.wide].w, &piece.lanes, depth);
         let of_piece = |piece: &Piece| {
             let lanes = piece.lanes.len();
+            let packed = if lying(piece).is_some() { 0 } else { kernel.right_len(lanes, deep) };
             let seconds = group[piece.wide].narrow.clone().filter(|_| is_last);
             let seconds = seconds.map(|narrow| pool.scratch(kernel.right_len(lanes, narrows[narrow].out.cols())));
-            std::iter::once(pool.scratch(kernel.right_len(lanes, deep))).chain(seconds).collect()
+            std::iter::once(pool.scratch(packed)).chain(seconds).collect()
         };
-        Self { panels: pieces.iter().map(of_piece).collect() }
+        Self { panels: pieces.iter().map(of_piece).collect(), lying: pieces.iter().map(lying).collect() }
     }
 
-    fn main(&self, piece: usize) -> &[f32] {
-        &self.panels[piece][0]
+    /// Panels of a piece's product; packed ones are `stride` long.
+    fn main(&self, piece: usize, stride: usize) -> Lying<'_> {
+        self.lying[piece].unwrap_or(Lying { words: &self.panels[piece][0], stride })
     }
 
     fn second(&self, piece: usize, narrow: usize) -> &[f32] {
@@ -262,13 +271,13 @@ impl<'p> RightPanels<'p> {
         depth: &Range<usize>,
     ) -> Vec<Task<'a>> {
         let mut tasks = Vec::new();
-        for (piece, panels) in pieces.iter().zip(&mut self.panels) {
+        for ((piece, panels), lying) in pieces.iter().zip(&mut self.panels).zip(&self.lying) {
             let Piece { wide, lanes } = piece;
             let wide = &group[*wide];
             let narrows = wide.narrow.clone().map(|narrow| &narrows[narrow]);
             let seconds = narrows.map(|narrow| (narrow.second, 0..narrow.out.cols()));
             let sides = std::iter::once((wide.w, depth.clone())).chain(seconds);
-            for (out, (side, depth)) in panels.iter_mut().zip(sides) {
+            for (out, (side, depth)) in panels.iter_mut().zip(sides).skip(usize::from(lying.is_some())) {
                 tasks.extend(kernel.right(side, lanes.clone(), depth, out).split().map(Task::Right));
             }
         }
@@ -375,7 +384,8 @@ impl LeftTask<'_> {
         for NarrowRows { first, epilogue, mut out, scale, second } in narrow {
             if let Some(first) = first {
                 let right = first.len() / out.cols().next_multiple_of(kernel.nr);
-                let panels = vec![Panels { a, b: first, depth: (words, right) }];
+                let b = Lying { words: first, stride: kernel.nr * right };
+                let panels = vec![Panels { a, b, depth: (words, right) }];
                 let part = Part { kernel, panels, epilogue };
                 let rows = out.reborrow().into_rows().collect();
                 part.fill(Tile { row: 0, col: 0, rows });
@@ -396,7 +406,7 @@ impl LeftTask<'_> {
 /// Packed panels of both operands.
 struct Panels<'a> {
     a: &'a [f32],
-    b: &'a [f32],
+    b: Lying<'a>,
     /// Of each, in words.
     depth: (usize, usize),
 }
@@ -424,7 +434,7 @@ impl Part<'_> {
                 pairs.clear();
                 pairs.extend(panels.iter().map(|&Panels { a, b, depth }| {
                     let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
-                    (a, &b[(tile.col + cols.start) * depth.1..][..nr * depth.1])
+                    (a, &b.words[(tile.col + cols.start) / nr * b.stride..][..nr * depth.1])
                 }));
                 multiply(&pairs, rows.len(), cols.len(), &mut |sums| {
                     finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });

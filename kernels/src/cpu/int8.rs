@@ -113,17 +113,18 @@ pub(super) fn fill(isa: Isa, mut tile: Tile, x: &[Row], w: &Stored, epilogue: Ep
     for (i, x) in x.chunks(TOGETHER).enumerate() {
         let rows = &mut tile.rows[i * TOGETHER..][..x.len()];
         match *x {
-            [a] => fill_rows::<1, 4>(isa, tile.col, rows, &[a], w, epilogue),
-            [a, b] => fill_rows::<2, 4>(isa, tile.col, rows, &[a, b], w, epilogue),
-            [a, b, c] => fill_rows::<3, 2>(isa, tile.col, rows, &[a, b, c], w, epilogue),
-            [a, b, c, d] => fill_rows::<TOGETHER, 2>(isa, tile.col, rows, &[a, b, c, d], w, epilogue),
+            [a] => fill_rows::<1, 4, 4>(isa, tile.col, rows, &[a], w, epilogue),
+            [a, b] => fill_rows::<2, 4, 2>(isa, tile.col, rows, &[a, b], w, epilogue),
+            [a, b, c] => fill_rows::<3, 2, 1>(isa, tile.col, rows, &[a, b, c], w, epilogue),
+            [a, b, c, d] => fill_rows::<TOGETHER, 2, 1>(isa, tile.col, rows, &[a, b, c, d], w, epilogue),
             _ => {}
         }
     }
 }
 
-/// `J` rows of weights at a time, and the last ones alone.
-fn fill_rows<const R: usize, const J: usize>(
+/// Some rows of weights at a time, and the last ones alone: `WIDE` where there are 32 vector registers, `NARROW` where
+/// there are 16 of half their length.
+fn fill_rows<const R: usize, const WIDE: usize, const NARROW: usize>(
     isa: Isa,
     first: usize,
     rows: &mut [&mut [f32]],
@@ -137,7 +138,12 @@ fn fill_rows<const R: usize, const J: usize>(
         && let Some(isa) = isa.vnni()
     {
         let mut take = |j: usize, sums: &[[f32; R]]| store(first, j, rows, sums, epilogue);
-        return isa.each_row::<R, J>(w, first..first + width, x, &mut take);
+        return isa.each_row::<R, WIDE>(w, first..first + width, x, &mut take);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(isa) = isa.bytes() {
+        let mut take = |j: usize, sums: &[[f32; R]]| store(first, j, rows, sums, epilogue);
+        return isa.each_row::<R, NARROW>(w, first..first + width, x, &mut take);
     }
     let mut buffer = w.buffer();
     for j in 0..width {

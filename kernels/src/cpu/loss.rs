@@ -11,6 +11,7 @@ use super::gemm::{Epilogue, Side, gemm, steps};
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
+use super::tiles::BLOCK;
 use crate::backend::{LossParams, Write};
 use crate::host::{View, ViewMut};
 use std::ops::Range;
@@ -83,7 +84,8 @@ pub(super) fn head_loss(
             w,
             targets: rows.iter().map(|row| row.1).collect(),
             softcap: params.softcap,
-            width: (LOGITS / rows.len()).min(WIDEST),
+            // Where panels of a packed head begin.
+            width: (LOGITS / rows.len()).min(WIDEST) / BLOCK * BLOCK,
         };
         let mut gradient = pool.scratch(if dx.is_some() { rows.len() * d } else { 0 });
         let mut gradient = dx.is_some().then(|| {

@@ -8,6 +8,7 @@
 //! | `pool.rs` | threads and scratch memory |
 //! | `source.rs`, `pack.rs`, `panels.rs`, `gemm.rs` | operands decoded into panels; the blocked product, adapters inside |
 //! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
+//! | `packed.rs` | weights packed once, when they are loaded |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
@@ -20,9 +21,11 @@ mod adapted;
 mod attention;
 mod attention_bwd;
 mod attention_cached;
+mod attention_rounded;
 mod blocks;
 mod ceiling;
 mod columns;
+mod device;
 mod dots;
 mod dropout;
 mod embed;
@@ -41,6 +44,7 @@ mod norm;
 mod optim;
 mod pack;
 mod pack_squares;
+mod packed;
 mod panels;
 mod path;
 mod pool;
@@ -51,6 +55,12 @@ mod rows;
 mod simd_amx;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_bytes;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_bytes_k;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_words;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
@@ -74,15 +84,16 @@ pub use factors::Factors;
 pub use path::Path;
 
 use self::gemm::Epilogue;
+use self::packed::{Held, Packed, is_packed_for};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::source::Source;
-use crate::adapted::{Adapted, AdaptedGradient};
+use crate::adapted::{Adapted, AdaptedGradient, Normed};
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, Heads, LossParams, NormParams,
     Operand, Part, RopeParams, Turn, Write,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::{self, View, ViewMut};
 use crate::quant::eight_bit::{EightBit, Rounding};
 use crate::shapes;
@@ -91,7 +102,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 2;
+const KERNELS: u32 = 3;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
@@ -104,69 +115,9 @@ pub struct Cpu {
     eight_bit_cache: bool,
 }
 
-impl Cpu {
-    /// `threads` threads on the best path of this processor.
-    pub fn new(threads: usize) -> Result<Self> {
-        Self::with_path(threads, Path::best())
-    }
-
-    /// `threads` threads on this path; [`Error::Unavailable`] where the processor lacks what it needs.
-    pub fn with_path(threads: usize, path: Path) -> Result<Self> {
-        let isa = path.isa().ok_or_else(|| Error::Unavailable {
-            reason: format!("this processor cannot run the {} kernels", path.name()),
-        })?;
-        Ok(Self {
-            pool: Arc::new(Pool::new(threads)?),
-            path,
-            isa,
-            factors: Factors::F32,
-            eight_bit_rows: false,
-            eight_bit_cache: false,
-        })
-    }
-
-    /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
-    #[must_use]
-    pub fn with_factors(&self, factors: Factors) -> Self {
-        Self { factors, ..self.clone() }
-    }
-
-    /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
-    /// rounded to eight bits. For writing answers; nothing is learned through such a product.
-    #[must_use]
-    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
-        Self { eight_bit_rows, ..self.clone() }
-    }
-
-    /// What the factors of large products are rounded to.
-    pub fn factors(&self) -> Factors {
-        self.factors
-    }
-
-    /// The vector features of this processor that matter here.
-    pub fn features() -> Vec<&'static str> {
-        path::features()
-    }
-
-    /// Why the unit of this processor that multiplies tiles of bf16 is not used; `None` where it is, or there is none.
-    pub fn unused_tiles() -> Option<&'static str> {
-        path::unused_tiles()
-    }
-
-    /// The kernels in use.
-    pub fn path(&self) -> Path {
-        self.path
-    }
-
-    /// Threads in use.
-    pub fn threads(&self) -> usize {
-        self.pool.count()
-    }
-}
-
 impl Backend for Cpu {
     type Buf = Vec<f32>;
-    type Weight = Arc<FrozenWeight>;
+    type Weight = Arc<Held>;
     type Codes = Vec<u8>;
     const NAME: &'static str = "cpu";
 
@@ -231,12 +182,22 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn weight(&self, w: FrozenWeight) -> Result<Arc<FrozenWeight>> {
+    fn weight(&self, w: FrozenWeight) -> Result<Arc<Held>> {
         w.check()?;
-        Ok(Arc::new(w))
+        Ok(Arc::new(Held::Stored(w)))
     }
 
-    fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<FrozenWeight>>> {
+    fn packs(&self, w: &FrozenWeight) -> bool {
+        is_packed_for(self.kernel(), w)
+    }
+
+    fn packed_weight(&self, w: FrozenWeight) -> Result<Arc<Held>> {
+        w.check()?;
+        let held = if self.packs(&w) { Held::Packed(Packed::new(&self.pool, self.isa, &w)?) } else { Held::Stored(w) };
+        Ok(Arc::new(held))
+    }
+
+    fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<Held>>> {
         let rounded = if self.eight_bit_rows { self.in_eight_bits(w)? } else { None };
         rounded.map(|rounded| self.weight(rounded)).transpose()
     }
@@ -245,7 +206,7 @@ impl Backend for Cpu {
         attention_cached::columns(heads, self.eight_bit_cache)
     }
 
-    fn weight_shape(w: &Arc<FrozenWeight>) -> (usize, usize) {
+    fn weight_shape(w: &Arc<Held>) -> (usize, usize) {
         w.shape()
     }
 
@@ -292,6 +253,32 @@ impl Backend for Cpu {
         dxa: &mut Tensor<Self>,
     ) -> Result<()> {
         adapted::backward(self, dx, dy, x, parts, dxa)
+    }
+
+    fn norms_in_products(&self, rows: usize) -> bool {
+        rows > int8::MOST_ROWS
+    }
+
+    fn adapted_of_norm(
+        &self,
+        y: Out<Self>,
+        rstd: &mut Tensor<Self>,
+        x: &Normed<Self>,
+        parts: &mut [Adapted<Self>],
+    ) -> Result<()> {
+        adapted::forward_of_norm(self, y, rstd, x, parts)
+    }
+
+    fn adapted_of_norm_bwd(
+        &self,
+        dx: Option<Out<Self>>,
+        dy: In<Self>,
+        x: &Normed<Self>,
+        rstd: &Tensor<Self>,
+        parts: &mut [AdaptedGradient<Self>],
+        dxa: &mut Tensor<Self>,
+    ) -> Result<()> {
+        adapted::backward_of_norm(self, dx, dy, x, rstd, parts, dxa)
     }
 
     fn linear_bwd_input(&self, dx: Out<Self>, dy: In<Self>, w: Matrix<Self>, write: Write) -> Result<()> {

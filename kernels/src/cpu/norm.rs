@@ -4,6 +4,7 @@ use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::backend::{NormParams, Write};
 use crate::host::{View, ViewMut};
+use std::ops::Range;
 
 /// Independent sums of one group.
 const LANES: usize = 32;
@@ -35,6 +36,51 @@ pub(super) fn rms_norm(pool: &Pool, isa: Isa, y: ViewMut, rstd: ViewMut, x: View
             forward_row(isa, y, rstd, x.row(first + i), w, params);
         }
     });
+}
+
+/// Rows under a norm of which `rstd` is known.
+#[derive(Clone, Copy)]
+pub(super) struct NormedRows<'a> {
+    /// `[rows, n]`.
+    pub(super) x: View<'a>,
+    /// `[rows, 1]`.
+    pub(super) rstd: View<'a>,
+    pub(super) w: &'a [f32],
+    pub(super) offset: f32,
+}
+
+impl NormedRows<'_> {
+    /// Rows `row..row + rows`.
+    pub(super) fn rows_from(self, row: usize, rows: usize) -> Self {
+        Self { x: self.x.rows_from(row, rows), rstd: self.rstd.rows_from(row, rows), ..self }
+    }
+}
+
+/// `rstd` of whole rows: what [`rms_norm`] sets.
+pub(super) fn rstd_of(pool: &Pool, isa: Isa, rstd: ViewMut, x: View, eps: f32) {
+    pool.each(rstd.blocks(rows_per_task(x.cols())), |(first, rstd)| {
+        for (i, rstd) in rstd.into_rows().enumerate() {
+            let x = x.row(first + i);
+            rstd[0] = root(isa, x, eps);
+        }
+    });
+}
+
+vectorized! {
+    /// `1/√(mean(x²) + eps)`
+    fn root(x: &[f32], eps: f32) -> f32 {
+        1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+    }
+}
+
+vectorized! {
+    /// Part of row `row`: the bits that [`rms_norm`] gives there.
+    pub(super) fn read(out: &mut [f32], of: &NormedRows, row: usize, cols: Range<usize>) {
+        let (x, w, rstd) = (&of.x.row(row)[cols.clone()], &of.w[cols], of.rstd.at(row, 0));
+        for ((y, &x), &w) in out.iter_mut().zip(x).zip(w) {
+            *y = x * rstd * (of.offset + w);
+        }
+    }
 }
 
 vectorized! {

@@ -12,9 +12,11 @@ use std::ops::Range;
 /// Longest run of elements that is decoded at once.
 pub(super) const DECODE: usize = 512;
 
-/// The widths of panels that have a loop of their own: those of the widest register tile.
+/// The widths of panels that have a loop of their own: those of the register tiles of AVX-512, and of AVX2.
 const WIDEST: usize = 32;
 const ODD: usize = 14;
+const WIDE: usize = 16;
+const NARROW: usize = 6;
 
 /// What panels are made of.
 #[derive(Clone, Copy)]
@@ -145,6 +147,8 @@ fn step_by_step(
         match width {
             WIDEST => spread(isa, panels, row, d),
             ODD => spread_odd(isa, panels, row, d),
+            WIDE => spread_wide(isa, panels, row, d),
+            NARROW => spread_narrow(isa, panels, row, d),
             _ => spread_any(panels, row, d, width),
         }
     }
@@ -161,6 +165,20 @@ vectorized! {
     /// The same for that width.
     fn spread_odd(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
         spread_of::<ODD>(panels, row, d);
+    }
+}
+
+vectorized! {
+    /// The same for that width.
+    fn spread_wide(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+        spread_of::<WIDE>(panels, row, d);
+    }
+}
+
+vectorized! {
+    /// The same for that width.
+    fn spread_narrow(panels: &mut [&mut [f32]], row: &[f32], d: usize) {
+        spread_of::<NARROW>(panels, row, d);
     }
 }
 
@@ -228,7 +246,9 @@ mod tests {
     #[test]
     fn both_ways_of_packing_put_every_element_where_it_belongs() {
         let isa = Path::best().isa().expect("the best path runs");
-        for (lanes, depth, width) in [(1, 1, 4), (14, 5, 14), (33, 700, 16), (70, 9, 32), (600, 3, 32), (29, 33, 14)] {
+        for (lanes, depth, width) in
+            [(1, 1, 4), (14, 5, 14), (33, 700, 16), (70, 9, 32), (600, 3, 32), (29, 33, 14), (600, 5, 16), (45, 8, 6)]
+        {
             let value = |lane: usize, d: usize| (lane * 1000 + d) as f32;
             let by_lane: Vec<f32> = (0..lanes).flat_map(|l| (0..depth).map(move |d| value(l, d))).collect();
             let by_depth: Vec<f32> = (0..depth).flat_map(|d| (0..lanes).map(move |l| value(l, d))).collect();

@@ -6,6 +6,7 @@ use super::gemm::steps;
 use super::kernel::Sums;
 use super::pack::{Along, Form, pack_as, packed_len};
 use super::pack_squares::pack_squares;
+use super::packed::Lying;
 use super::simd_dispatch::Isa;
 use super::source::Source;
 use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
@@ -43,7 +44,7 @@ pub(super) type Multiply<'a> = dyn FnMut(&[Pair], usize, usize, &mut dyn FnMut(&
 #[derive(Clone, Copy)]
 pub(super) struct Kernel {
     pub(super) isa: Isa,
-    factors: Factors,
+    pub(super) factors: Factors,
     tiles: Option<TileUnit>,
     /// The left operand lies in squares, not in panels.
     squares: bool,
@@ -125,6 +126,12 @@ impl Kernel {
         }
     }
 
+    /// Panels of the right one that need not be packed, since its weight is.
+    pub(super) fn lying<'a>(self, side: Side<'a>, lanes: &Range<usize>, depth: &Range<usize>) -> Option<Lying<'a>> {
+        let (Source::Packed(w, first, _), true) = (side.source, side.transposed) else { return None };
+        w.lying(self, &(first + lanes.start..first + lanes.end), depth)
+    }
+
     /// And of the right one.
     pub(super) fn right<'a>(
         self,
@@ -203,6 +210,11 @@ impl<'a> Packing<'a> {
     pub(super) fn pack(self) -> (&'a [f32], usize) {
         let Self { kernel, squares, source, along, lanes, depth, width, words, out } = self;
         let Kernel { isa, factors, .. } = kernel;
+        if let (Source::Packed(w, first, _), Along::Depth, false) = (source, along, squares)
+            && w.turn(kernel, &lanes, &(first + depth.start..first + depth.end), words, out)
+        {
+            return (out, words);
+        }
         if squares {
             pack_squares(isa, source, along, lanes, depth, (width, words), out);
         } else {

@@ -101,6 +101,12 @@ impl Path {
         if matches!(self, Self::Amx | Self::Avx512Bf16) { Factors::Bf16 } else { Factors::F32 }
     }
 
+    /// The instructions with which rows in eight bits are multiplied with codes of weights, where that is faster than the
+    /// exact product: `avx512vnni`, `avxvnni` or `avx2`. Plain loops over whole numbers are not.
+    pub fn byte_products(self) -> Option<&'static str> {
+        self.isa()?.byte_products()
+    }
+
     /// The proof that it can run, if it can.
     pub(super) fn isa(self) -> Option<Isa> {
         match self {
@@ -195,6 +201,22 @@ mod tests {
         }
         assert_eq!(Path::from_name("sse9"), None);
         assert!(Path::best().available() && Path::Portable.available());
+    }
+
+    #[test]
+    fn rows_are_rounded_where_bytes_are_multiplied_in_vectors_s4_5() {
+        let features = super::features();
+        let has = |names: &[&str]| names.iter().all(|name| features.contains(name));
+        for path in Path::all().filter(|path| path.available()) {
+            let expected = match path {
+                Path::Portable | Path::Neon | Path::ModelledTiles => None,
+                Path::Avx2 if !has(&["f16c"]) => None,
+                Path::Amx | Path::Avx512Bf16 | Path::Avx512 if has(&["avx512vnni"]) => Some("avx512vnni"),
+                _ if has(&["avxvnni"]) => Some("avxvnni"),
+                _ => Some("avx2"),
+            };
+            assert_eq!(path.byte_products(), expected, "{path:?}");
+        }
     }
 
     #[test]

@@ -29,13 +29,13 @@ pub(super) struct Sum<'a> {
 
 /// A wide operand, `[rows, columns]`, and the sums it is part of.
 pub(super) struct Both<'a> {
-    pub(super) right: View<'a>,
+    pub(super) right: Source<'a>,
     pub(super) sums: Vec<Sum<'a>>,
 }
 
 /// Some columns of one.
 struct Task<'a> {
-    right: View<'a>,
+    right: Source<'a>,
     columns: Range<usize>,
     sums: Vec<Share<'a>>,
 }
@@ -97,7 +97,7 @@ fn packed<'p>(pool: &'p Pool, kernel: Kernel, lefts: &[Left], blocks: &[Range<us
 
 impl Task<'_> {
     fn run(mut self, pool: &Pool, kernel: Kernel, packed: &[Vec<Scratch>], blocks: &[Range<usize>]) {
-        let side = Side::of(Source::Dense(self.right), false);
+        let side = Side::of(self.right, false);
         let deepest = blocks.iter().map(Range::len).max().unwrap_or(0);
         let mut panels = pool.scratch(kernel.right_len(self.columns.len(), deepest));
         for (i, block) in blocks.iter().enumerate() {

@@ -6,6 +6,7 @@
 
 use super::int8::{GROUP, LANES, Rounded, Row};
 use super::int8_groups::{Codes, Rows, Stored, TABLE_ZERO, Table, iq4_nl};
+use super::simd_avx2_bytes::blocks;
 use super::simd_avx512_vnni_k::{q4_k, q5_k, q6_k};
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
@@ -190,13 +191,6 @@ pub(super) fn zeros_of<const ZERO: u32>(group: &Rounded) -> __m512i {
 #[target_feature(enable = "avx512f")]
 pub(super) fn ask_for(bytes: &[u8], ahead: usize) {
     _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(ahead).cast());
-}
-
-/// The blocks of each row, as many as those of the first.
-#[inline]
-pub(super) fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
-    let len = rows[0].len() / N;
-    rows.map(|row| &row.as_chunks::<N>().0[..len])
 }
 
 // By value: what an unaligned load through a pointer is checked for in a build with debug assertions takes it over memory.

@@ -2,10 +2,12 @@
 //! scales, which are decoded once for all rows that are gone through together.
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are indexed by what they belong to")]
 
-use super::int8::{Rounded, Row};
+use super::int8::Row;
+use super::simd_avx2_bytes::blocks;
+use super::simd_avx2_bytes_k::{Blocks, by_blocks};
 use super::simd_avx512_vnni::{
-    AHEAD, LINE, Lanes, ask_for, at, blocks, codes_of, halves_of_32, in_pairs, in_pairs_of_eight, load16, load32,
-    load64, none, two_of, weigh, zeros_of,
+    AHEAD, LINE, Lanes, ask_for, at, codes_of, halves_of_32, in_pairs, in_pairs_of_eight, load16, load32, load64, none,
+    two_of, weigh, zeros_of,
 };
 use std::arch::x86_64::{
     __m128i, __m256, __m512, __m512i, _mm_setr_epi32, _mm_setzero_si128, _mm256_add_ps, _mm256_castps128_ps256,
@@ -18,25 +20,6 @@ use std::arch::x86_64::{
     _mm512_sllv_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srlv_epi32,
 };
 use std::mem::transmute;
-
-/// A row of activations by blocks of 256.
-#[derive(Clone, Copy)]
-struct Blocks<'a> {
-    groups: &'a [[Rounded; 4]],
-    scales: &'a [[f32; 4]],
-    /// Sums of half groups.
-    halves: &'a [[f32; 8]],
-}
-
-/// The first `len` blocks of every row.
-#[inline]
-fn by_blocks<'a, const R: usize>(x: &[Row<'a>; R], len: usize) -> [Blocks<'a>; R] {
-    x.map(|x| Blocks {
-        groups: &x.groups.as_chunks().0[..len],
-        scales: &x.scales.as_chunks().0[..len],
-        halves: &x.halves.as_chunks().0[..len],
-    })
-}
 
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -5,7 +5,7 @@ use super::factors::Factors;
 use super::simd_neon::Neon;
 use super::tiles::TileUnit;
 #[cfg(target_arch = "x86_64")]
-use super::{simd_avx2::Avx2, simd_avx512::Avx512};
+use super::{simd_avx2::Avx2, simd_avx2_bytes::Avx2Bytes, simd_avx512::Avx512};
 
 /// An instruction set that this processor has: its variants hold proofs.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,20 @@ impl Isa {
     pub(super) fn avx2() -> Option<Self> {
         Avx2::detect().map(Self::Avx2)
     }
+
+    /// The 256-bit vectors of a processor that has them, whatever else it has.
+    pub(super) fn avx2_of(self) -> Option<Avx2> {
+        match self {
+            Self::Avx512(isa) => Some(isa.avx2()),
+            Self::Avx2(isa) => Some(isa),
+            _ => None,
+        }
+    }
+
+    /// What multiplies bytes in 256-bit vectors.
+    pub(super) fn bytes(self) -> Option<Avx2Bytes> {
+        if matches!(self, Self::Avx512(_) | Self::Avx2(_)) { Avx2Bytes::detect() } else { None }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -64,6 +78,19 @@ impl Isa {
 }
 
 impl Isa {
+    /// What multiplies rows in eight bits with codes of weights: named as the features are; `None` for plain loops.
+    pub(super) fn byte_products(self) -> Option<&'static str> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if matches!(self, Self::Avx512(isa) if isa.vnni().is_some()) {
+                return Some("avx512vnni");
+            }
+            self.bytes().map(|isa| if isa.has_fours() { "avxvnni" } else { "avx2" })
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
     #[cfg(target_arch = "aarch64")]
     pub(super) fn neon() -> Option<Self> {
         Neon::detect().map(Self::Neon)

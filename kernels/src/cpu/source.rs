@@ -2,6 +2,8 @@
 
 use super::Cpu;
 use super::factors::{join_rows, join_stored, pair_rows, pair_up, stored_pairs};
+use super::norm::{self, NormedRows};
+use super::packed::{Held, Packed};
 use super::simd_dispatch::{Isa, vectorized};
 use crate::host::View;
 use crate::quant::decode::code_table;
@@ -14,29 +16,39 @@ use std::ops::Range;
 pub(super) enum Source<'a> {
     /// f32 in memory.
     Dense(View<'a>),
+    /// The norm of rows, computed where they are read.
+    Normed(NormedRows<'a>),
     /// These rows of a weight in storage.
     Stored(&'a FrozenWeight, usize, usize),
+    /// These rows of one that is packed.
+    Packed(&'a Packed, usize, usize),
 }
 
 impl<'a> Source<'a> {
     pub(super) fn of(w: Matrix<'a, Cpu>) -> Self {
         match w {
             Matrix::Dense(t) => Self::Dense(View::whole(t)),
-            Matrix::Frozen(w) => Self::Stored(w, 0, w.shape().0),
+            Matrix::Frozen(w) => match &**w {
+                Held::Stored(w) => Self::Stored(w, 0, w.shape().0),
+                Held::Packed(packed) => Self::Packed(packed, 0, w.shape().0),
+            },
         }
     }
 
     pub(super) fn rows(&self) -> usize {
         match self {
             Self::Dense(x) => x.rows(),
-            Self::Stored(_, _, rows) => *rows,
+            Self::Normed(of) => of.x.rows(),
+            Self::Stored(_, _, rows) | Self::Packed(_, _, rows) => *rows,
         }
     }
 
     pub(super) fn cols(&self) -> usize {
         match self {
             Self::Dense(x) => x.cols(),
+            Self::Normed(of) => of.x.cols(),
             Self::Stored(w, ..) => w.shape().1,
+            Self::Packed(w, ..) => w.cols(),
         }
     }
 
@@ -48,9 +60,14 @@ impl<'a> Source<'a> {
     pub(super) fn rows_from(self, row: usize, rows: usize) -> Self {
         match self {
             Self::Dense(x) => Self::Dense(x.rows_from(row, rows)),
+            Self::Normed(of) => Self::Normed(of.rows_from(row, rows)),
             Self::Stored(w, first, all) => {
                 assert!(row + rows <= all, "rows {row}+{rows} of {all}");
                 Self::Stored(w, first + row, rows)
+            }
+            Self::Packed(w, first, all) => {
+                assert!(row + rows <= all, "rows {row}+{rows} of {all}");
+                Self::Packed(w, first + row, rows)
             }
         }
     }
@@ -62,9 +79,19 @@ impl<'a> Source<'a> {
     {
         match *self {
             Self::Dense(x) => &x.row(row)[cols],
+            Self::Normed(of) => {
+                let buffer = &mut buffer[..cols.len()];
+                norm::read(isa, buffer, &of, row, cols);
+                buffer
+            }
             Self::Stored(w, first, _) => {
                 let buffer = &mut buffer[..cols.len()];
                 decode(isa, w, (first + row) * w.shape().1 + cols.start, buffer);
+                buffer
+            }
+            Self::Packed(w, first, _) => {
+                let buffer = &mut buffer[..cols.len()];
+                w.read(first + row, cols, buffer);
                 buffer
             }
         }
@@ -104,6 +131,7 @@ impl<'a> Source<'a> {
         let is_bf16 = match self {
             Self::Stored(FrozenWeight::Dense { dtype, .. }, ..) => *dtype == DType::BF16,
             Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
+            Self::Packed(..) => true,
             _ => false,
         };
         if is_bf16 {

@@ -105,7 +105,7 @@ impl<D: Device> Cuda<D> {
             let b = self.padded(Side::rows(more.right), w.rows(), more.rank, more.scale)?;
             let more = More { a, b, steps: more.rank };
             let left = self.packed_left(Side::rows(x), rows, w.cols())?;
-            self.packed_panels(w, |panel| {
+            self.packed_panels(w, rows, |panel| {
                 let shape = [rows, panel.rows, w.cols()];
                 self.product_bf16(y, (&left, &panel.as_columns()), Some(&more), bias, shape, 1.0, Write::Set)
             })
@@ -129,7 +129,7 @@ impl<D: Device> Cuda<D> {
             let b = self.packed_right(Side::columns(more.right), w.cols(), more.rank)?;
             let more = More { a, b, steps: more.rank };
             let left = self.packed_left(Side::rows(dy), rows, w.rows())?;
-            self.packed_panels(w, |panel| {
+            self.packed_panels(w, rows, |panel| {
                 let shape = [rows, w.cols(), panel.rows];
                 self.product_bf16(dx, (&left, &panel.as_steps()), Some(&more), None, shape, 1.0, write)
             })

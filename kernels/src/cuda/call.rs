@@ -1,6 +1,6 @@
 //! One launch, put together argument by argument in the order of the kernel's parameters.
 
-use super::device::{Arg, Device};
+use super::device::{Arg, Device, Lane, Lanes};
 use super::memory::Memory;
 use super::{Cuda, THREADS};
 use crate::backend::Write;
@@ -96,11 +96,18 @@ pub(super) struct Call<'a, D: Device> {
     args: Vec<Arg>,
     /// A number in bfloat16 was given to a kernel that reads f32.
     is_refused: bool,
+    /// It runs beside what is computed.
+    beside: Option<&'a dyn Lanes>,
 }
 
 impl<'a, D: Device> Call<'a, D> {
     pub(super) fn new(device: &'a D, kernel: &'static str) -> Self {
-        Self { device, kernel, args: Vec::with_capacity(24), is_refused: false }
+        Self { device, kernel, args: Vec::with_capacity(24), is_refused: false, beside: None }
+    }
+
+    /// Run it in [`Lane::Ahead`] of these, if there are any.
+    pub(super) fn beside(self, lanes: Option<&'a dyn Lanes>) -> Self {
+        Self { beside: lanes, ..self }
     }
 
     fn arg(mut self, arg: Arg) -> Self {
@@ -210,6 +217,9 @@ impl<'a, D: Device> Call<'a, D> {
         let Some(blocks) = u32::try_from(blocks).ok().filter(|&n| i32::try_from(n).is_ok()) else {
             return Err(Error::shape(self.kernel, format!("{blocks} blocks are more than a launch can have")));
         };
-        self.device.launch(self.kernel, blocks, threads, &self.args)
+        match self.beside {
+            Some(lanes) => lanes.launch_in(Lane::Ahead, self.kernel, blocks, threads, &self.args),
+            None => self.device.launch(self.kernel, blocks, threads, &self.args),
+        }
     }
 }

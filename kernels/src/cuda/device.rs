@@ -3,8 +3,9 @@
 //! Two machines are meant: a driver with a GPU, and the emulation that tests compile the kernels for
 //! (`tests/src/emulated.rs`). Everything above this trait is the same for both.
 
-use super::lt::{Dense, DenseShape};
-use crate::error::Result;
+use super::library::Choice;
+use super::lt::Dense;
+use crate::error::{Error, Result};
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +52,48 @@ pub struct DeviceMemory {
     pub peak: usize,
     /// What could still be had beside.
     pub available: usize,
+    /// Of what this program has, and uses, what a library has to work in.
+    pub library: usize,
+}
+
+/// A row of work that takes effect in the order of its calls, beside that of the other lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Everything that is launched, and copies that somebody waits for.
+    Compute,
+    /// Copies to the computer.
+    Out,
+    /// Copies from it.
+    In,
+    /// Weights that are decoded before they are needed.
+    Ahead,
+}
+
+/// Copies between a device and the computer beside what the device computes. Lanes wait for each other where they are
+/// told to, at events, and nowhere else.
+pub trait Lanes {
+    /// Memory of the computer that the device reaches by itself.
+    fn pin(&self, bytes: usize) -> Result<u64>;
+    /// Give back what [`Lanes::pin`] gave. No copy uses it any more.
+    fn unpin(&self, address: u64);
+    /// What lies at an address that [`Lanes::pin`] gave. No copy writes there any more.
+    fn read_pinned(&self, bytes: &mut [u8], address: u64) -> Result<()>;
+    /// A new event. Nobody waits for it before it is recorded.
+    fn event(&self) -> Result<u64>;
+    /// It is not used any more.
+    fn forget(&self, event: u64);
+    /// The event is over when everything in `lane` so far is.
+    fn record(&self, event: u64, lane: Lane) -> Result<()>;
+    /// Whatever comes into `lane` from here on begins after the event that was recorded last.
+    fn wait(&self, lane: Lane, event: u64) -> Result<()>;
+    /// In [`Lane::Out`]: `bytes` from an address of the device to a pinned one.
+    fn copy_out(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+    /// In [`Lane::In`]: `bytes` from a pinned address to one of the device.
+    fn copy_in(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+    /// Run `kernel` with as many blocks of so many threads in `lane`, which is not the one that computes.
+    fn launch_in(&self, lane: Lane, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;
+    /// Wait until every lane is empty.
+    fn settle(&self) -> Result<()>;
 }
 
 /// A machine that kernels run on. All calls take effect in the order they are made.
@@ -80,13 +123,13 @@ pub trait Device: Send + Sync + 'static {
     fn has_wgmma(&self) -> bool {
         false
     }
-    /// The library of its maker that it multiplies with, and from which sizes on.
-    fn library(&self) -> Option<String> {
+    /// The version of its maker's library that it multiplies with, and from which sizes on.
+    fn library(&self) -> Option<(String, Choice)> {
         None
     }
-    /// Whether such a library multiplies factors of this shape faster than the kernels here.
-    fn suits(&self, _shape: &DenseShape) -> bool {
-        false
+    /// Open such a library where one passed its trial; its version.
+    fn open_library(&self) -> Result<Option<String>> {
+        Ok(None)
     }
     /// Have it multiply, after everything launched before; `false`: it does not, and nothing was done.
     fn multiply(&self, _dense: &Dense) -> Result<bool> {
@@ -95,6 +138,10 @@ pub trait Device: Send + Sync + 'static {
     /// Begin what was launched, without waiting for it: a machine may gather launches until somebody needs them.
     fn submit(&self) -> Result<()> {
         Ok(())
+    }
+    /// Its lanes for copies, where it has them.
+    fn lanes(&self) -> Result<&dyn Lanes> {
+        Err(Error::Unavailable { reason: "this device copies nothing while it computes".to_owned() })
     }
     /// Run `kernel` with as many blocks of so many threads.
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()>;

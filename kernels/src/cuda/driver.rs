@@ -6,10 +6,11 @@
 //! the next copy from it, as [`Error::Lost`].
 
 use super::arena::{self, Arena};
-use super::device::{Arg, Device, DeviceMemory};
+use super::device::{Arg, Device, DeviceMemory, Lanes};
 use super::graphs::{self, Failure, Graphs};
-use super::library::Library;
-use super::lt::{Dense, DenseShape};
+use super::lanes::Streams;
+use super::library::{Choice, Library};
+use super::lt::Dense;
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -19,7 +20,7 @@ use cudarc::driver::sys::{
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The functions that are called here. A driver that lacks one is too old.
 const NEEDED: [&str; 22] = [
@@ -77,12 +78,14 @@ pub struct Driver {
     graphs: Mutex<Graphs>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
+    /// Opened when somebody copies or decodes beside what is computed.
+    streams: OnceLock<Result<Streams>>,
 }
 
 // SAFETY: the handles are names that the driver gave out. Its functions may be called from any thread that has made
 // the context its own (`bind`), at the same time too.
 unsafe impl Send for Driver {}
-// SAFETY: as above; arena and graphs have locks of their own.
+// SAFETY: as above; arena and graphs have locks of their own, and streams are only told of.
 unsafe impl Sync for Driver {}
 
 /// Free and total memory of a card, in bytes.
@@ -106,7 +109,7 @@ pub(super) fn words(e: DriverError) -> String {
     format!("{} ({})", text(e.error_string()), text(e.error_name()))
 }
 
-fn lost(what: &str, e: DriverError) -> Error {
+pub(super) fn lost(what: &str, e: DriverError) -> Error {
     Error::Lost { reason: format!("{what}: {}", words(e)) }
 }
 
@@ -115,7 +118,7 @@ fn unstarted((kernel, e): Failure) -> Error {
 }
 
 /// The first of `names` that the driver, which is loaded, does not have.
-fn missing(names: &[&'static str]) -> Option<&'static str> {
+pub(super) fn missing(names: &[&'static str]) -> Option<&'static str> {
     // SAFETY: the library is there; symbols are looked up and not called.
     unsafe {
         let library = sys::culib();
@@ -235,6 +238,7 @@ impl Driver {
             arena: Mutex::default(),
             graphs: Mutex::new(Graphs::without("the card was not examined yet")),
             asked: AtomicU64::new(0),
+            streams: OnceLock::new(),
         };
         driver.bind()?;
         driver.load_all(PTX)?;
@@ -355,17 +359,31 @@ impl Driver {
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| lost("the graphics card was lost", e))
     }
 
+    /// The kernel of this name.
+    pub(super) fn function(&self, kernel: &str) -> Result<CUfunction> {
+        let missing = || unavailable(format!("no kernel {kernel} in this program"));
+        self.functions.get(kernel).copied().ok_or_else(missing)
+    }
+
+    /// The streams beside the one that computes. The card's context is that of this thread.
+    pub(super) fn streams(&self) -> Result<&Streams> {
+        self.streams.get_or_init(Streams::open).as_ref().map_err(Clone::clone)
+    }
+
     fn arena(&self) -> MutexGuard<'_, Arena> {
         // Its content is whole between any two calls.
         self.arena.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of the card; what this holds and does not use counts as available.
+    /// Memory of the card; what this holds and does not use counts as available, and so does what a library works in: a
+    /// plan has both.
     pub fn memory(&self) -> Result<CardMemory> {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
+        let library = self.library_bytes();
         let arena = self.arena();
-        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + arena.held() - arena.used(), total })
+        let own = arena.held() - arena.used() + library;
+        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + own, total })
     }
 
     /// What the card calls itself, and its compute capability.
@@ -375,7 +393,7 @@ impl Driver {
 
     /// Bytes that were taken from the card, used or kept for the next use.
     pub fn held(&self) -> usize {
-        self.arena().held()
+        self.library_bytes() + self.arena().held()
     }
 
     /// How often memory was asked of the driver.
@@ -433,6 +451,9 @@ impl Drop for Driver {
         if self.bind().is_ok() {
             self.close_library();
             self.graphs().forget();
+            if let Some(Ok(streams)) = self.streams.take() {
+                streams.close();
+            }
             give_back(&mut self.arena());
             for module in std::mem::take(&mut self.modules) {
                 // SAFETY: loaded by `load`, and unloaded once. A card that was lost has nothing to unload.
@@ -488,9 +509,11 @@ impl Device for Driver {
 
     fn memory(&self) -> Option<DeviceMemory> {
         let available = Self::memory(self).ok()?.available;
+        let library = self.library_bytes();
         let arena = self.arena();
-        let (held, used, peak) = (arena.held(), arena.used(), arena.peak());
-        Some(DeviceMemory { held, used, peak, available: available - (held - used).min(available) })
+        let (held, used, peak) = (arena.held() + library, arena.used() + library, arena.peak() + library);
+        let own = arena.held() - arena.used() + library;
+        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library })
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
@@ -513,12 +536,13 @@ impl Device for Driver {
         self.wgmma
     }
 
-    fn library(&self) -> Option<String> {
+    fn library(&self) -> Option<(String, Choice)> {
         self.library_in_use()
     }
 
-    fn suits(&self, shape: &DenseShape) -> bool {
-        self.library_suits(shape)
+    fn open_library(&self) -> Result<Option<String>> {
+        self.open_offered()?;
+        Ok(self.library_in_use().map(|(version, _)| version))
     }
 
     fn multiply(&self, dense: &Dense) -> Result<bool> {
@@ -527,8 +551,7 @@ impl Device for Driver {
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {
         self.bind()?;
-        let missing = || unavailable(format!("no kernel {kernel} in this program"));
-        let function = *self.functions.get(kernel).ok_or_else(missing)?;
+        let function = self.function(kernel)?;
         let values = args.iter().map(|arg| arg.bits());
         self.graphs().push(kernel, function, (blocks, threads), values).map_err(unstarted)
     }
@@ -536,6 +559,12 @@ impl Device for Driver {
     fn submit(&self) -> Result<()> {
         self.bind()?;
         self.run_launched()
+    }
+
+    fn lanes(&self) -> Result<&dyn Lanes> {
+        self.bind()?;
+        self.streams()?;
+        Ok(self)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Whether products go to the library of a card's maker (`lt.rs`): examined on the card, measured there, and used from the
 //! sizes on at which it is faster.
 //!
-//! What was measured decides, and nothing is measured while a model is trained: the same list gives the same choice for
-//! the same shape, so that two runs have the same bits. An adapter's part of a product is made first, by our kernels, and
-//! the library adds to it.
+//! What was measured decides once, and nothing is measured while a model is trained: a [`Choice`] gives the same answer
+//! for the same shape, so that two runs have the same bits. It is part of what a run records of its device, and a run
+//! goes on with the one it was begun with. An adapter's part of a product is made first, by our kernels, and the library
+//! adds to it.
 
 use super::call::Place;
 use super::device::Device;
@@ -16,7 +17,8 @@ use super::wgmma::numbers;
 use super::{Cuda, Precision};
 use crate::backend::Write;
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -32,7 +34,7 @@ const LONG: f64 = 0.005;
 const TIMES: usize = 5;
 /// Launches of one measurement, where one is short.
 const TOGETHER: usize = 8;
-/// No side of a product is shorter than the smallest size that was measured, by more than this.
+/// No side of a product is shorter than the size from which the library is used, by more than this.
 const SHORTER: usize = 4;
 /// Rank of the adapter in what is measured and compared.
 const RANK: usize = 16;
@@ -42,6 +44,9 @@ const SHAPES: [[usize; 3]; 3] = [[128, 128, 64], [200, 328, 96], [72, 64, 1056]]
 /// The largest normalised mean square errors between the two: sums in f32, and results rounded to bfloat16.
 const TOLERANCE: f64 = 1e-9;
 const TOLERANCE_OF_NARROW: f64 = 2e-5;
+
+/// What a fingerprint calls the library.
+const NAME: &str = "cuBLASLt ";
 
 /// How long a product of `size` rows, columns and steps takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,38 +67,72 @@ impl Measured {
     }
 }
 
-/// The smallest size of each direction at which the library is faster, as words; `None`: it is at none.
-pub fn worth(measured: &[Measured]) -> Option<String> {
-    let from = |by_step| measured.iter().filter(|m| m.by_step == by_step && m.is_faster()).map(|m| m.size).min();
-    let words = |name: &str, size: Option<usize>| size.map(|size| format!("{name} from {size}"));
-    let parts: Vec<String> = [words("forward", from(false)), words("back", from(true))].into_iter().flatten().collect();
-    if parts.is_empty() { None } else { Some(parts.join(", ")) }
+/// From which size on the library multiplies: the cube root of rows, columns and steps. `None`: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Forward, where rows of a weight are columns of the result.
+    pub forward: Option<usize>,
+    /// Back, where they are steps.
+    pub back: Option<usize>,
 }
 
-/// Whether the list says that the library is faster at a shape: what was measured at the next smaller size holds.
-fn suits(measured: &[Measured], shape: &DenseShape) -> bool {
-    let sizes = shape.sizes;
-    let smallest = measured.iter().map(|m| m.size).min().unwrap_or(usize::MAX);
-    if sizes.iter().any(|&n| n.saturating_mul(SHORTER) < smallest) {
-        return false;
+impl Choice {
+    /// From the smallest size on at which the library, and at all larger ones, is faster.
+    pub fn of(measured: &[Measured]) -> Self {
+        let from = |by_step| {
+            let mut alike: Vec<&Measured> = measured.iter().filter(|m| m.by_step == by_step).collect();
+            alike.sort_by_key(|m| std::cmp::Reverse(m.size));
+            alike.into_iter().take_while(|m| m.is_faster()).last().map(|m| m.size)
+        };
+        Self { forward: from(false), back: from(true) }
     }
-    let size = sizes.iter().map(|&n| n as f64).product::<f64>().cbrt();
-    let alike = measured.iter().filter(|m| m.by_step == shape.by_step && m.size as f64 <= size * 1.0001);
-    alike.max_by_key(|m| m.size).is_some_and(Measured::is_faster)
+
+    /// Whether the library multiplies anything.
+    pub fn is_any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// What a fingerprint says of it, behind the version of the library; `None`: it speaks of none.
+    fn recorded(fingerprint: &str) -> Option<(&str, Self)> {
+        let (version, words) = fingerprint.split_once(NAME)?.1.split_once(' ')?;
+        let size = |name: &str| {
+            let text = words.split_once(name)?.1;
+            text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        Some((version, Self { forward: size("forward from "), back: size("back from ") }))
+    }
+
+    fn suits(self, shape: &DenseShape) -> bool {
+        let Some(from) = (if shape.by_step { self.back } else { self.forward }) else { return false };
+        let size = shape.sizes.iter().map(|&n| n as f64).product::<f64>().cbrt();
+        size * 1.0001 >= from as f64 && shape.sizes.iter().all(|&n| n.saturating_mul(SHORTER) >= from)
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let words = |name: &str, size: Option<usize>| size.map(|size| format!("{name} from {size}"));
+        let parts: Vec<String> =
+            [words("forward", self.forward), words("back", self.back)].into_iter().flatten().collect();
+        f.write_str(&if parts.is_empty() { "never".to_owned() } else { parts.join(" and ") })
+    }
 }
 
 /// What a card has of its maker's library.
 #[derive(Default)]
 pub(super) struct Library {
+    /// Where one lies that passed its trial.
+    offered: Option<PathBuf>,
     used: Option<Used>,
     /// Why it is not used any more.
     stopped: Option<String>,
+    /// From which sizes on, where nobody says otherwise.
+    choice: Choice,
 }
 
 struct Used {
     lt: Lt,
     workspace: u64,
-    measured: Vec<Measured>,
 }
 
 impl Driver {
@@ -102,14 +141,22 @@ impl Driver {
         self.library.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Use the library at `path` as far as `measured` says that it is faster.
-    pub fn use_library(&self, path: &Path, measured: &[Measured]) -> Result<()> {
+    /// The library at `path` passed its trial: use it as far as `choice` says, and keep it for a run that was begun with it.
+    pub fn use_library(&self, path: &Path, choice: Choice) -> Result<()> {
         self.close_library();
+        *self.library_state() = Library { offered: Some(path.to_owned()), choice, ..Library::default() };
+        if choice.is_any() { self.open_offered() } else { Ok(()) }
+    }
+
+    /// Open what was offered.
+    pub(super) fn open_offered(&self) -> Result<()> {
+        let mut state = self.library_state();
+        let Some(path) = state.offered.clone().filter(|_| state.used.is_none()) else { return Ok(()) };
         self.bind()?;
         let workspace = Self::take_apart(WORKSPACE)?;
-        match Lt::open(path, workspace) {
+        match Lt::open(&path, workspace) {
             Ok(lt) => {
-                self.library_state().used = Some(Used { lt, workspace, measured: measured.to_vec() });
+                state.used = Some(Used { lt, workspace });
                 Ok(())
             }
             Err(e) => {
@@ -122,29 +169,40 @@ impl Driver {
     /// Give it back.
     pub(super) fn close_library(&self) {
         let used = self.library_state().used.take();
-        if let Some(Used { lt, workspace, .. }) = used {
+        if let Some(used) = used {
             if self.bind().is_ok() {
                 let _unstarted = self.run_launched();
             }
-            drop(lt);
-            self.give_apart(workspace);
+            self.end_library(used);
         }
     }
 
-    /// What is used, for a run's record.
-    pub(super) fn library_in_use(&self) -> Option<String> {
+    fn end_library(&self, Used { lt, workspace }: Used) {
+        // It may still work there: giving memory back waits for that.
+        self.give_apart(workspace);
+        drop(lt);
+    }
+
+    /// Bytes of the card that it has to work in.
+    pub(super) fn library_bytes(&self) -> usize {
+        if self.library_state().used.is_some() { WORKSPACE } else { 0 }
+    }
+
+    /// Its version, while it is open, and from which sizes on it is used.
+    pub(super) fn library_in_use(&self) -> Option<(String, Choice)> {
         let state = self.library_state();
-        let used = state.used.as_ref()?;
-        Some(format!("cuBLASLt {} {}", used.lt.version(), worth(&used.measured)?))
+        state.used.as_ref().map(|used| (used.lt.version(), state.choice))
+    }
+
+    /// The same as words.
+    pub fn library_words(&self) -> Option<String> {
+        let (version, choice) = self.library_in_use().filter(|(_, choice)| choice.is_any())?;
+        Some(format!("{NAME}{version} {choice}"))
     }
 
     /// Why it was given up while it was used.
     pub fn library_stopped(&self) -> Option<String> {
         self.library_state().stopped.clone()
-    }
-
-    pub(super) fn library_suits(&self, shape: &DenseShape) -> bool {
-        self.library_state().used.as_ref().is_some_and(|used| suits(&used.measured, shape))
     }
 
     pub(super) fn multiply_by_library(&self, dense: &Dense) -> Result<bool> {
@@ -157,9 +215,8 @@ impl Driver {
             state.stopped = Some(e.to_string());
             let used = state.used.take();
             drop(state);
-            if let Some(Used { lt, workspace, .. }) = used {
-                drop(lt);
-                self.give_apart(workspace);
+            if let Some(used) = used {
+                self.end_library(used);
             }
             Ok(false)
         })
@@ -167,6 +224,25 @@ impl Driver {
 }
 
 impl<D: Device> Cuda<D> {
+    /// How a fingerprint names the library; empty where none multiplies.
+    pub(super) fn library_mark(&self) -> String {
+        let version = self.device.library().map(|(version, _)| version).filter(|_| self.library.is_any());
+        version.map_or_else(String::new, |version| format!(", {NAME}{version} {}", self.library))
+    }
+
+    /// The same with the products that a run of this fingerprint was begun with, as far as they are there: the same
+    /// sizes go to the library, and to the kernels of compute capability 9.0, as went there then.
+    #[must_use]
+    pub fn as_begun(self, fingerprint: &str) -> Self {
+        let wgmma = self.wgmma && fingerprint.contains(super::wgmma::MARK);
+        let Some((version, choice)) = Choice::recorded(fingerprint) else {
+            return Self { library: Choice::default(), wgmma, ..self };
+        };
+        // What cannot be opened is missing in the fingerprint, which is compared.
+        let is_same = self.device.open_library().is_ok_and(|now| now.as_deref() == Some(version));
+        Self { library: if is_same { choice } else { self.library }, wgmma, ..self }
+    }
+
     /// A product without a bias where the library does it; otherwise `None`, and nothing is done.
     pub(super) fn product_by_library(
         &self,
@@ -183,7 +259,7 @@ impl<D: Device> Cuda<D> {
             by_step: b.by_step,
             is_narrow: y.is_narrow,
         };
-        if !self.library || !y.is_wide() || !self.device.suits(&shape) {
+        if !y.is_wide() || !self.library.suits(&shape) {
             return None;
         }
         Some((|| {
@@ -272,10 +348,10 @@ impl<D: Device> Sample<D> {
 impl Cuda<Driver> {
     /// Compare the library at `path` with the kernels here, then measure both. An error says why it is not to be used.
     pub fn try_library(&self, path: &Path) -> Result<Vec<Measured>> {
-        let always = [false, true].map(|by_step| Measured { size: 1, by_step, ours: 1.0, theirs: 0.0 });
-        self.device.use_library(path, &always)?;
-        let theirs = self.clone().with_precision(Precision::Bf16);
-        let ours = Self { library: false, ..theirs.clone() };
+        let always = Choice { forward: Some(1), back: Some(1) };
+        self.device.use_library(path, always)?;
+        let ours = Self { library: Choice::default(), ..self.clone().with_precision(Precision::Bf16) };
+        let theirs = Self { library: always, ..ours.clone() };
         let tried = compare(&ours, &theirs).and_then(|()| measure(&ours, &theirs));
         let stopped = self.device.library_stopped();
         self.device.close_library();
@@ -352,25 +428,39 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_at_the_next_smaller_size_decides() {
+    fn it_is_used_from_the_size_on_from_which_it_is_always_faster() {
         let list = [
+            measured(4096, false, 1.0, 0.5),
             measured(1024, false, 1.0, 0.99),
             measured(2048, false, 1.0, 0.9),
             measured(1024, true, 1.0, 0.5),
             measured(2048, true, 1.0, 1.2),
+            measured(4096, true, 1.0, 0.9),
         ];
+        let choice = Choice::of(&list);
+        assert_eq!(choice, Choice { forward: Some(2048), back: Some(4096) });
         for (sizes, by_step, wanted) in [
             ([1024, 1024, 1024], false, false),
             ([2048, 2048, 2048], false, true),
             ([8192, 4096, 4096], false, true),
-            ([1024, 1024, 1024], true, true),
-            ([1023, 1024, 1024], true, false),
-            ([4096, 4096, 4096], true, false),
+            ([1024, 1024, 1024], true, false),
+            ([4095, 4096, 4096], true, true),
+            ([4000, 4096, 4096], true, false),
             ([100_000, 4096, 128], false, false),
         ] {
-            assert_eq!(suits(&list, &shape(sizes, by_step)), wanted, "{sizes:?} {by_step}");
+            assert_eq!(choice.suits(&shape(sizes, by_step)), wanted, "{sizes:?} {by_step}");
         }
-        assert_eq!(worth(&list).as_deref(), Some("forward from 2048, back from 1024"));
-        assert_eq!((worth(&list[..1]), suits(&[], &shape([4096; 3], false))), (None, false));
+        assert!(!Choice::of(&[]).is_any() && !Choice::of(&list[4..5]).is_any());
+        assert!(!Choice::default().suits(&shape([4096; 3], false)));
+    }
+
+    #[test]
+    fn a_fingerprint_says_what_was_chosen() {
+        for (forward, back) in [(Some(1024), Some(2048)), (None, Some(64)), (Some(4096), None)] {
+            let choice = Choice { forward, back };
+            let fingerprint = format!("cuda, a card, 9.0, Bf16, {NAME}12.4.5 {choice}, wgmma");
+            assert_eq!(Choice::recorded(&fingerprint), Some(("12.4.5", choice)), "{fingerprint}");
+        }
+        assert_eq!(Choice::recorded("cuda, a card from 1999, 9.0, Bf16, wgmma"), None);
     }
 }

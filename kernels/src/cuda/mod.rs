@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
 //! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
+//! | `lanes.rs`, `aside.rs`, `ahead.rs` | beside what is computed: copies to the computer and back, weights decoded ahead |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
@@ -17,7 +18,9 @@
 //! through the conformance suite on a processor.
 
 mod adapted;
+mod ahead;
 mod arena;
+mod aside;
 mod attention;
 mod attention_bf16;
 mod attention_few;
@@ -26,6 +29,7 @@ pub mod device;
 pub mod driver;
 mod few;
 mod graphs;
+mod lanes;
 pub mod library;
 mod loss;
 pub mod lt;
@@ -42,6 +46,7 @@ mod wgmma;
 mod windows;
 
 use crate::adapted::{Adapted, AdaptedGradient};
+use crate::aside::Aside;
 use crate::backend::{
     Activation, AdamW, AttentionParams, Backend, CachedSegment, ClampedGate, Dropout, LossParams, NormParams, Operand,
     RopeParams, Turn, Write,
@@ -59,7 +64,7 @@ use optim::Maps;
 use product::Side;
 use recent::Recent;
 use std::sync::Arc;
-use windows::{blocks_of, is_short};
+use windows::{blocks_of, is_short, number_of};
 
 /// Threads of a block wherever nothing else is said, as in `device.cuh`.
 const THREADS: u32 = 256;
@@ -81,8 +86,8 @@ pub struct Cuda<D: Device> {
     precision: Precision,
     /// Large products run on kernels that this card alone has, and passed.
     wgmma: bool,
-    /// Products go to a library of the card's maker where that is faster.
-    library: bool,
+    /// From which sizes on products go to a library of the card's maker.
+    library: library::Choice,
 }
 
 impl<D: Device> Clone for Cuda<D> {
@@ -99,7 +104,8 @@ impl<D: Device> Cuda<D> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
         let recent = Arc::new(Recent::new());
-        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false, library: true }.with_wgmma())
+        let library = device.library().map_or_else(Default::default, |(_, choice)| choice);
+        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false, library }.with_wgmma())
     }
 
     /// The same with products in this precision.
@@ -135,14 +141,6 @@ fn dims<D: Device>(w: Matrix<'_, Cuda<D>>) -> (usize, usize) {
     }
 }
 
-/// An activation as `gated.cu` counts them.
-fn number_of(act: Activation) -> u32 {
-    match act {
-        Activation::Silu => 0,
-        Activation::GeluTanh => 1,
-    }
-}
-
 impl<D: Device> Backend for Cuda<D> {
     type Buf = Memory<D>;
     type Weight = weight::CudaWeight<D>;
@@ -150,9 +148,8 @@ impl<D: Device> Backend for Cuda<D> {
     const NAME: &'static str = "cuda";
 
     fn fingerprint(&self) -> String {
-        let wgmma = if self.wgmma { ", wgmma" } else { "" };
-        let library = self.device.library().map_or_else(String::new, |library| format!(", {library}"));
-        format!("cuda, {}, {:?}{library}{wgmma}", self.device.name(), self.precision)
+        let wgmma = if self.wgmma { wgmma::MARK } else { "" };
+        format!("cuda, {}, {:?}{}{wgmma}", self.device.name(), self.precision, self.library_mark())
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {
@@ -195,6 +192,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.memory()
     }
 
+    fn aside(&self, slabs: usize, bytes: usize) -> Result<Box<dyn Aside<Self>>> {
+        Ok(Box::new(aside::HostSlabs::new(&self.device, slabs, bytes)?))
+    }
+
     fn submit(&self) -> Result<()> {
         self.device.submit()
     }
@@ -227,6 +228,15 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn weight(&self, w: FrozenWeight) -> Result<Self::Weight> {
         weight::CudaWeight::new(&self.device, &w)
+    }
+
+    fn decode_ahead(&self, fewest_rows: Option<usize>) -> Result<()> {
+        self.recent.set_ahead(fewest_rows.map(|n| ahead::Ahead::new(&self.device, n)).transpose()?);
+        Ok(())
+    }
+
+    fn hold_decoded(&self, w: &Self::Weight, hold: bool) -> Result<()> {
+        self.hold(w, hold)
     }
 
     fn weight_shape(w: &Self::Weight) -> (usize, usize) {

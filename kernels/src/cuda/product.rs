@@ -129,7 +129,7 @@ impl<D: Device> Cuda<D> {
         }
         if let Some(w) = self.on_tensor_cores(w, rows) {
             let left = self.packed_left(Side::rows(x), rows, inputs)?;
-            return self.packed_panels(w, |panel| {
+            return self.packed_panels(w, rows, |panel| {
                 let bias = bias.map(|bias| element(bias, panel.first));
                 let shape = [rows, panel.rows, inputs];
                 self.product_bf16(y.at_col(panel.first), (&left, &panel.as_columns()), None, bias, shape, 1.0, write)
@@ -153,7 +153,7 @@ impl<D: Device> Cuda<D> {
     ) -> Result<()> {
         let inputs = super::dims(w).1;
         if let Some(w) = self.on_tensor_cores(w, rows) {
-            return self.packed_panels(w, |panel| {
+            return self.packed_panels(w, rows, |panel| {
                 let write = if panel.first > 0 { Write::Add } else { write };
                 let left = self.packed_left(Side::rows(dy.at_col(panel.first)), rows, panel.rows)?;
                 let shape = [rows, inputs, panel.rows];

@@ -12,6 +12,7 @@ use super::{Cuda, Precision, wgmma};
 use crate::backend::Write;
 use crate::error::Result;
 use crate::weight::Matrix;
+use std::sync::Arc;
 
 /// Steps of the sum come in pieces of so many.
 pub(super) const DEPTH: usize = 32;
@@ -71,13 +72,20 @@ pub(super) struct PackedPanel<D: Device> {
     pub(super) first: usize,
     pub(super) rows: usize,
     stride: usize,
-    memory: Memory<D>,
+    address: u64,
+    /// What `address` points into.
+    _memory: Arc<Memory<D>>,
 }
 
 impl<D: Device> PackedPanel<D> {
+    /// The first and how many rows of so many columns, in this memory.
+    pub(super) fn of((first, rows, stride): (usize, usize, usize), memory: Arc<Memory<D>>) -> Self {
+        Self { first, rows, stride, address: memory.address(), _memory: memory }
+    }
+
     /// Its rows as columns of the result.
     pub(super) fn as_columns(&self) -> Packed<D> {
-        Packed { address: self.memory.address(), stride: self.stride, by_step: false, _memory: None }
+        Packed { address: self.address, stride: self.stride, by_step: false, _memory: None }
     }
 
     /// Its rows as steps of the sum.
@@ -97,20 +105,49 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    /// Every row of `w` in bfloat16, a panel at a time.
+    /// Every row of `w` in bfloat16, a panel at a time, for a product of so many rows.
     pub(super) fn packed_panels(
         &self,
         w: &CudaWeight<D>,
+        tokens: usize,
         mut each: impl FnMut(&PackedPanel<D>) -> Result<()>,
     ) -> Result<()> {
         let stride = w.cols().next_multiple_of(TILE);
         let most = rows_of_panel(stride);
         for first in (0..w.rows()).step_by(most) {
             let rows = most.min(w.rows() - first);
-            let padded = rows.next_multiple_of(TILE);
-            let memory = Memory::uninit(&self.device, "linear", padded.saturating_mul(stride), 2)?;
-            w.decode_bf16(&self.device, memory.address(), (first, rows), (padded, stride))?;
-            each(&PackedPanel { first, rows, stride, memory })?;
+            let at = (first, rows, stride);
+            if let Some(whole) = w.held() {
+                // Panels begin at whole tiles: each lies in the whole as it would lie by itself.
+                let address = whole.address() + (first * stride * 2) as u64;
+                each(&PackedPanel { address, ..PackedPanel::of(at, whole) })?;
+            } else if let Some(ahead) = self.recent.ahead().filter(|ahead| ahead.is_for(w, tokens)) {
+                ahead.panel(w, at, &mut each)?;
+            } else {
+                each(&PackedPanel::of(at, Arc::new(self.decoded(w, (first, rows), stride)?)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first and how many rows of `w` in bfloat16, with zeros around.
+    fn decoded(&self, w: &CudaWeight<D>, rows: (usize, usize), stride: usize) -> Result<Memory<D>> {
+        let padded = rows.1.next_multiple_of(TILE);
+        let memory = Memory::uninit(&self.device, "linear", padded.saturating_mul(stride), 2)?;
+        w.decode_bf16(&self.device, memory.address(), rows, (padded, stride), None)?;
+        Ok(memory)
+    }
+
+    /// [`Backend::hold_decoded`](crate::Backend::hold_decoded).
+    pub(super) fn hold(&self, w: &CudaWeight<D>, hold: bool) -> Result<()> {
+        let is_used = self.on_tensor_cores(Matrix::Frozen(w), 1).is_some();
+        match (hold && is_used, w.held()) {
+            (true, None) => {
+                let stride = w.cols().next_multiple_of(TILE);
+                w.set_held(Some(self.decoded(w, (0, w.rows()), stride)?));
+            }
+            (false, Some(_)) => w.set_held(None),
+            _ => {}
         }
         Ok(())
     }

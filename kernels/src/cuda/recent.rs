@@ -1,6 +1,7 @@
 //! Small lists that were uploaded lately: positions, tiles of sequences and the like are the same for every layer of a
 //! step, and a copy to a card waits for what runs there.
 
+use super::ahead::Ahead;
 use super::device::Device;
 use super::memory::Memory;
 use crate::error::Result;
@@ -37,22 +38,38 @@ impl<D: Device> Lists<D> {
     }
 }
 
-/// The lists, behind a lock.
-pub(super) struct Recent<D: Device>(Mutex<Lists<D>>);
+/// The lists, behind a lock, and panels of weights that are decoded ahead.
+pub(super) struct Recent<D: Device> {
+    lists: Mutex<Lists<D>>,
+    ahead: Mutex<Option<Arc<Ahead<D>>>>,
+}
 
 impl<D: Device> Recent<D> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Lists { kept: VecDeque::new(), pass: 0 }))
+        Self { lists: Mutex::new(Lists { kept: VecDeque::new(), pass: 0 }), ahead: Mutex::new(None) }
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists<D>> {
         // Its content is whole between any two calls.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keep none of them any longer.
     pub(super) fn clear(&self) {
         self.lists().kept.clear();
+        if let Some(ahead) = self.ahead() {
+            ahead.clear();
+        }
+    }
+
+    /// What decodes ahead, if anything does.
+    pub(super) fn ahead(&self) -> Option<Arc<Ahead<D>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Decode ahead with this from now on.
+    pub(super) fn set_ahead(&self, ahead: Option<Ahead<D>>) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = ahead.map(Arc::new);
     }
 
     /// Another pass over a model begins.

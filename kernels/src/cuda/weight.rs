@@ -3,28 +3,62 @@
 //! Blocks of GGUF files are the exception: they are decoded on the processor when they arrive, and take the room of f32.
 
 use super::call::{Call, Place};
-use super::device::Device;
+use super::device::{Device, Lanes};
 use super::few::{self, DenseRows, FewRows};
 use super::memory::Memory;
 use crate::error::Result;
 use crate::quant;
 use crate::quant::decode::code_table;
 use crate::weight::{Absmax, DType, FourBit, FrozenWeight};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Words of eight codes that a thread of `decode_four_bit_bf16` has at once.
 const FLIGHT: usize = 4;
 
+/// What a weight has decoded.
+type Held<D> = Arc<Mutex<Option<Arc<Memory<D>>>>>;
+
 /// A frozen weight.
 pub struct CudaWeight<D: Device> {
+    /// No other weight of this process has it.
+    id: u64,
     stored: Arc<Stored<D>>,
+    /// All of it in bfloat16, with zeros around, where there is room for that besides.
+    held: Held<D>,
     rows: usize,
     cols: usize,
 }
 
+/// The number of the next weight: one tells its panels from others of the same shape.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 impl<D: Device> Clone for CudaWeight<D> {
     fn clone(&self) -> Self {
-        Self { stored: Arc::clone(&self.stored), ..*self }
+        Self { stored: Arc::clone(&self.stored), held: Arc::clone(&self.held), ..*self }
+    }
+}
+
+/// A weight that may be gone when it is asked for.
+pub(super) struct WeakWeight<D: Device> {
+    id: u64,
+    stored: Weak<Stored<D>>,
+    held: Held<D>,
+    rows: usize,
+    cols: usize,
+}
+
+impl<D: Device> Clone for WeakWeight<D> {
+    fn clone(&self) -> Self {
+        Self { stored: Weak::clone(&self.stored), held: Arc::clone(&self.held), ..*self }
+    }
+}
+
+impl<D: Device> WeakWeight<D> {
+    /// The weight, if somebody still has it.
+    pub(super) fn upgrade(&self) -> Option<CudaWeight<D>> {
+        let &Self { id, rows, cols, .. } = self;
+        Some(CudaWeight { id, stored: self.stored.upgrade()?, held: Arc::clone(&self.held), rows, cols })
     }
 }
 
@@ -87,7 +121,34 @@ impl<D: Device> CudaWeight<D> {
                 Stored::Dense { words: Memory::of(device, OP, &numbers)?, dtype: DType::F32 }
             }
         };
-        Ok(Self { stored: Arc::new(stored), rows, cols })
+        let id = MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, stored: Arc::new(stored), held: Arc::default(), rows, cols })
+    }
+
+    /// All of it in bfloat16, if that is there.
+    pub(super) fn held(&self) -> Option<Arc<Memory<D>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// No other weight has this number.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether it is 4-bit codes that one kernel decodes.
+    pub(super) fn is_coded(&self) -> bool {
+        matches!(&*self.stored, Stored::FourBit(w) if self.is_by_eight(w.block))
+    }
+
+    /// The same without holding it. What it has decoded does not hold it either.
+    pub(super) fn downgrade(&self) -> WeakWeight<D> {
+        let &Self { id, rows, cols, .. } = self;
+        WeakWeight { id, stored: Arc::downgrade(&self.stored), held: Arc::clone(&self.held), rows, cols }
+    }
+
+    /// Use this instead of decoding, or decode again.
+    pub(super) fn set_held(&self, decoded: Option<Memory<D>>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = decoded.map(Arc::new);
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -103,13 +164,15 @@ impl<D: Device> CudaWeight<D> {
         self.run(device, to, &Rows { chosen: None, first, count, scale: 1.0 })
     }
 
-    /// `rows` = the first and how many, in bfloat16, as `padded` rows and columns with zeros around.
+    /// `rows` = the first and how many, in bfloat16, as `padded` rows and columns with zeros around. `beside`: beside what
+    /// is computed, of a weight that [`CudaWeight::is_coded`].
     pub(super) fn decode_bf16(
         &self,
         device: &Arc<D>,
         to: u64,
         (first, count): (usize, usize),
         padded: (usize, usize),
+        beside: Option<&dyn Lanes>,
     ) -> Result<()> {
         let sizes = [first, count, self.cols, padded.0, padded.1];
         match &*self.stored {
@@ -118,7 +181,7 @@ impl<D: Device> CudaWeight<D> {
                 call.sizes(sizes).word(number_of(*dtype)).elements(padded.0 * padded.1)
             }
             Stored::FourBit(w) if self.is_by_eight(w.block) => {
-                let call = w.parts(Call::new(&**device, "decode_four_bit_bf16").address(to));
+                let call = w.parts(Call::new(&**device, "decode_four_bit_bf16").beside(beside).address(to));
                 call.sizes(sizes).elements((padded.0 * padded.1 / 8).div_ceil(FLIGHT))
             }
             Stored::FourBit(w) => {

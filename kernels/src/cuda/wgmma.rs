@@ -5,6 +5,7 @@
 
 use super::call::Place;
 use super::device::Device;
+use super::library::Choice;
 use super::memory::{self, Memory};
 use super::product::Side;
 use super::{Cuda, Precision};
@@ -17,6 +18,9 @@ const SHAPES: [[usize; 3]; 3] = [[128, 128, 64], [200, 330, 96], [70, 65, 1056]]
 
 /// Where the numbers come from.
 const SEED: u64 = 0x90A;
+
+/// What a fingerprint says where they are used.
+pub(super) const MARK: &str = ", wgmma";
 
 /// The largest normalised mean square error between the two.
 const TOLERANCE: f64 = 1e-9;
@@ -36,7 +40,7 @@ impl<D: Device> Cuda<D> {
         if !self.device.has_wgmma() {
             return self;
         }
-        let plain = Self { library: false, ..self.clone().with_precision(Precision::Bf16) };
+        let plain = Self { library: Choice::default(), ..self.clone().with_precision(Precision::Bf16) };
         let wgmma = Self { wgmma: true, ..plain.clone() };
         // A card that stopped says so at the next call.
         let is_right = SHAPES.iter().all(|&shape| {

@@ -3,7 +3,7 @@
 use super::call::Place;
 use super::device::Device;
 use super::{Cuda, THREADS};
-use crate::backend::{NormParams, Write};
+use crate::backend::{Activation, NormParams, Write};
 use crate::error::Result;
 use crate::tensor::{In, Out, Tensor};
 
@@ -59,4 +59,12 @@ pub(super) fn is_short(columns: usize) -> bool {
 /// Blocks for so many groups.
 pub(super) fn blocks_of(groups: usize, columns: usize) -> usize {
     if is_short(columns) { groups.div_ceil(THREADS as usize / 32) } else { groups }
+}
+
+/// An activation as `gated.cu` counts them.
+pub(super) fn number_of(act: Activation) -> u32 {
+    match act {
+        Activation::Silu => 0,
+        Activation::GeluTanh => 1,
+    }
 }

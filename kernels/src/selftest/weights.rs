@@ -75,7 +75,7 @@ impl<B: Backend> Held<B> {
             Storage::Dense(dtype) => dense(&rig.noise(rows * cols), dtype, rows, cols),
             Storage::FourBit(kind, nested, rounding) => four_bit(rig, (kind, nested, rounding), rows, cols),
         };
-        let weight = rig.be.weight(frozen)?;
+        let weight = rig.be.packed_weight(frozen)?;
         if B::weight_shape(&weight) == (rows, cols) {
             Ok(Self::Frozen(weight))
         } else {

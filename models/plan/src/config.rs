@@ -214,6 +214,12 @@ pub struct TrainingConfig {
     pub activation_checkpointing: Option<bool>,
     /// Of so many layers, the highest, activations are kept even so.
     pub kept_layers: Option<usize>,
+    /// On a graphics card: of so many layers, the lowest, the input waits in the computer's memory.
+    pub offloaded_layers: Option<usize>,
+    /// On a graphics card: of so many layers, the lowest, 4-bit weights are held decoded as well.
+    pub decoded_layers: Option<usize>,
+    /// On a graphics card: 4-bit weights are decoded while the product before theirs runs.
+    pub decode_ahead: Option<bool>,
     /// Seed of everything random.
     pub seed: Option<u64>,
 }

@@ -440,6 +440,21 @@ fn rates(f: &mut Filler) {
         || (0, Source::Hardware, "Says something only where layers are computed twice.".to_owned()),
     );
     f.pick(
+        "training.offloaded_layers",
+        |c| &mut c.training.offloaded_layers,
+        || (0, Source::Hardware, "What a pass computes stays where it is computed.".to_owned()),
+    );
+    f.pick(
+        "training.decoded_layers",
+        |c| &mut c.training.decoded_layers,
+        || (0, Source::Hardware, "Weights are decoded when they are multiplied with.".to_owned()),
+    );
+    f.pick(
+        "training.decode_ahead",
+        |c| &mut c.training.decode_ahead,
+        || (false, Source::Hardware, "Nothing would be faster by it.".to_owned()),
+    );
+    f.pick(
         "training.seed",
         |c| &mut c.training.seed,
         || (42, Source::Model, "Any number; the same one repeats the same run.".to_owned()),

@@ -5,6 +5,7 @@
 //! Widths are those of the f32 processor backend. What a graphics card has to hold is in `memory/card.rs`.
 
 pub mod card;
+pub mod policy;
 
 use crate::config::Method;
 use crate::facts::{Facts, ModelFacts, Targets};
@@ -288,6 +289,14 @@ impl Layout {
     }
 }
 
+/// Buffers that residual streams in the computer's memory take turns in: one is computed with, two are on their way.
+pub const RING: usize = 3;
+
+/// Of a model of so many blocks, how many residual streams can be in the computer's memory.
+pub fn most_away(blocks: usize) -> usize {
+    (blocks + 1).saturating_sub(RING)
+}
+
 /// Of so many blocks, how many share the first of `sets` sets of activations.
 pub fn sharing(blocks: usize, sets: usize) -> usize {
     (blocks + 1).saturating_sub(sets).clamp(1.min(blocks), blocks)
@@ -318,10 +327,18 @@ pub struct MemoryFacts {
     pub rows: Rows,
     /// Sets of activations: one a block, or fewer where some are recomputed in the backward pass.
     pub sets: usize,
+    /// Residual streams that are in the computer's memory while a card computes.
+    pub away: usize,
+    /// Blocks whose weights a card holds decoded as well.
+    pub decoded: usize,
+    /// Weights are decoded before they are needed.
+    pub ahead: bool,
     /// What the factors of large products are rounded to.
     pub arithmetic: Arithmetic,
     /// The table is that of a graphics card, not of the computer.
     pub card: bool,
+    /// What that card takes for every run.
+    pub beside: card::Beside,
     /// Longest example, tokens.
     pub longest: usize,
     /// Threads that compute.
@@ -353,12 +370,23 @@ pub fn weights(spec: &ModelSpec, model: &ModelFacts, stored_in_4bit: bool, metho
     (model.stored_bytes.saturating_sub(model.linear_bytes) + linear / 2 + scales, largest * 5 + largest / 16)
 }
 
+/// Tokens that `plan` computes together, of the examples of `facts`.
+pub fn rows_of_run(facts: &Facts, plan: &TrainingPlan) -> Rows {
+    let [train, held_out] = lengths(facts, plan);
+    train.rows(&held_out.whole, facts.weights, plan)
+}
+
+/// Lengths of the examples of `facts` as `plan` cuts them, and of those that are held out.
+fn lengths(facts: &Facts, plan: &TrainingPlan) -> [Lengths; 2] {
+    let cut = |whole: &[usize], firsts: &[usize]| Lengths::cut(whole, firsts, plan);
+    [cut(facts.lengths, &facts.data.firsts), cut(&facts.data.held_out, &facts.data.held_out_firsts)]
+}
+
 /// The memory that `plan` takes, by what is known before anything is loaded.
 pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
-    let train = Lengths::cut(facts.lengths, &facts.data.firsts, plan);
-    let held_out = Lengths::cut(&facts.data.held_out, &facts.data.held_out_firsts, plan).whole;
-    let rows = train.rows(&held_out, facts.weights, plan);
-    let all = || train.whole.iter().chain(&held_out).copied();
+    let [train, held_out] = lengths(facts, plan);
+    let rows = train.rows(&held_out.whole, facts.weights, plan);
+    let all = || train.whole.iter().chain(&held_out.whole).copied();
     let (weight_bytes, quantising_bytes) =
         weights(facts.spec, &facts.model, facts.stored_in_4bit, plan.method, plan.double_quantization);
     let targets = facts.targets.clone().unwrap_or_else(|| Targets::all(facts.spec));
@@ -373,8 +401,12 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         adapters: adapters(plan, targets),
         rows,
         sets: plan.kept_sets(facts.spec.layers.len()),
+        away: plan.offloaded_layers,
+        decoded: plan.held_layers(),
+        ahead: plan.decodes_ahead(),
         arithmetic: plan.arithmetic,
         card: facts.machine.is_some_and(|machine| machine.card),
+        beside: facts.machine.map(|machine| machine.beside).unwrap_or_default(),
         longest: all().max().unwrap_or(0),
         threads: plan.threads,
         tokenizer_bytes: facts.model.tokenizer_bytes,

@@ -3,6 +3,8 @@
 //! [`TrainingPlan`] has no options left in it: past [`resolve`] nothing is checked again. Every value that the
 //! user did not give is filled in by `defaults.rs`, which says why.
 
+mod guards;
+
 use crate::config::{
     EvaluationConfig, Method, RunConfig, SampleRef, Scheduler, TargetModules, TensorboardPlace, TrainOn,
 };
@@ -15,6 +17,8 @@ use crate::samples::SamplePlan;
 use crate::schedule::LrSchedule;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
+
+pub use guards::{GuardPlan, Reaction, SourceWeight};
 
 /// What keeps the moments of the gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +119,15 @@ pub struct TrainingPlan {
     /// Of so many blocks, the highest, they are kept even so.
     #[serde(default, skip_serializing_if = "is_default")]
     pub kept_layers: usize,
+    /// Of so many blocks, the lowest, the input is in the computer's memory until the way back needs it; on a card only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub offloaded_layers: usize,
+    /// Of so many blocks, the lowest, quantised weights are held decoded beside their codes; on a card only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decoded_layers: usize,
+    /// Quantised weights of the others are decoded while the product before theirs runs; on a card only.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decode_ahead: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Steps between evaluations; 0: only at the end.
@@ -145,83 +158,21 @@ pub struct TrainingPlan {
     pub samples: SamplePlan,
 }
 
-/// How often the rows of one source are drawn in an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SourceWeight {
-    /// Its rows come before this one, and after those of the source before it.
-    pub end: u32,
-    /// Draws of each row in an epoch, on average.
-    pub weight: f64,
-}
-
-/// What happens when a run goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GuardPlan {
-    /// The loss climbs.
-    pub on_divergence: Reaction,
-    /// The gradient explodes.
-    pub on_gradient_explosion: Reaction,
-    /// Share of the memory that may be used.
-    pub memory_limit_fraction: f64,
-    /// Rows that are not trained on: indices into the rows as read, ascending.
-    pub exclude_rows: Vec<u32>,
-}
-
-impl Default for GuardPlan {
-    fn default() -> Self {
-        Self {
-            on_divergence: Reaction::Pause,
-            on_gradient_explosion: Reaction::Rewind,
-            memory_limit_fraction: 0.9,
-            exclude_rows: Vec::new(),
-        }
-    }
-}
-
-/// What is done about trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reaction {
-    /// Save and halt.
-    Pause,
-    /// Go back to before it, change what caused it, go on.
-    Rewind,
-    /// Only say so.
-    Continue,
-}
-
-impl Reaction {
-    fn named(name: Option<&str>, default: Self) -> Self {
-        match name {
-            Some("pause") => Self::Pause,
-            Some("rewind" | "clip_and_rewind") => Self::Rewind,
-            Some("continue") => Self::Continue,
-            _ => default,
-        }
-    }
-}
-
-impl GuardPlan {
-    /// What a configuration asks for. Rows are named by people and found where the data is.
-    pub fn of_config(config: &crate::config::GuardConfig) -> Self {
-        let usual = Self::default();
-        Self {
-            on_divergence: Reaction::named(config.on_divergence.as_deref(), usual.on_divergence),
-            on_gradient_explosion: Reaction::named(
-                config.on_gradient_explosion.as_deref(),
-                usual.on_gradient_explosion,
-            ),
-            memory_limit_fraction: config.memory_limit_fraction.unwrap_or(usual.memory_limit_fraction),
-            exclude_rows: Vec::new(),
-        }
-    }
-}
-
 impl TrainingPlan {
     /// Sets of activations that a run of a model with so many blocks keeps: one a block, or one for all that are
     /// recomputed and one for each that is not.
     pub fn kept_sets(&self, blocks: usize) -> usize {
         if self.recompute { self.kept_layers.saturating_add(1).min(blocks) } else { blocks }.max(1)
+    }
+
+    /// Blocks whose weights a card holds decoded: where its products read them so, and they are frozen.
+    pub fn held_layers(&self) -> usize {
+        if self.arithmetic == Arithmetic::Bf16 && self.method != Method::Full { self.decoded_layers } else { 0 }
+    }
+
+    /// Whether a card decodes weights before they are needed: where its products read them so, and they are frozen.
+    pub fn decodes_ahead(&self) -> bool {
+        self.decode_ahead && self.arithmetic == Arithmetic::Bf16 && self.method != Method::Full
     }
 
     /// Tokens of the longest example: the limit holds for each sequence, and one that compares has two.
@@ -374,8 +325,14 @@ pub fn check_values(config: &RunConfig) -> Result<()> {
         &config.guards.on_gradient_explosion,
         &["clip_and_rewind", "pause", "continue"],
     )?;
-    if let Some(v) = t.kept_layers {
-        whole("training.kept_layers", v, 0, 1 << 16)?;
+    for (name, given) in [
+        ("training.kept_layers", t.kept_layers),
+        ("training.offloaded_layers", t.offloaded_layers),
+        ("training.decoded_layers", t.decoded_layers),
+    ] {
+        if let Some(v) = given {
+            whole(name, v, 0, 1 << 16)?;
+        }
     }
     if let Some(v) = t.neftune_alpha {
         in_range("training.neftune_alpha", v, 0.0, 1000.0)?;
@@ -561,6 +518,9 @@ pub fn build(config: &RunConfig, facts: &Facts) -> Result<TrainingPlan> {
         max_gradient_norm: t.max_gradient_norm.unwrap_or(1.0),
         recompute: t.activation_checkpointing.unwrap_or(false),
         kept_layers: t.kept_layers.unwrap_or(0),
+        offloaded_layers: t.offloaded_layers.unwrap_or(0),
+        decoded_layers: t.decoded_layers.unwrap_or(0),
+        decode_ahead: t.decode_ahead.unwrap_or(false),
         seed: order.seed,
         evaluate_every,
         early_stopping_patience: config.evaluation.early_stopping_patience,

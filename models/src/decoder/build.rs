@@ -46,12 +46,27 @@ pub fn build<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions
     build_first(be, checkpoint, options, usize::MAX)
 }
 
+/// The same with every weight where the checkpoint has it, which may be a file: nothing is packed.
+pub fn build_mapped<B: Backend>(be: &B, checkpoint: &Checkpoint, options: &BuildOptions) -> Result<Decoder<B>> {
+    build_as(be, checkpoint, options, usize::MAX, true)
+}
+
 /// The same with at most so many blocks: enough to measure how long one takes.
 pub fn build_first<B: Backend>(
     be: &B,
     checkpoint: &Checkpoint,
     options: &BuildOptions,
     blocks: usize,
+) -> Result<Decoder<B>> {
+    build_as(be, checkpoint, options, blocks, false)
+}
+
+fn build_as<B: Backend>(
+    be: &B,
+    checkpoint: &Checkpoint,
+    options: &BuildOptions,
+    blocks: usize,
+    mapped: bool,
 ) -> Result<Decoder<B>> {
     checkpoint.check()?;
     let mut spec = checkpoint.spec().clone();
@@ -60,7 +75,7 @@ pub fn build_first<B: Backend>(
         Some(source) => peft_plan::saved::paths(&spec, &source.spec().modules_to_save)?,
         None => Vec::new(),
     };
-    let builder = Builder { be, checkpoint, options, spec: &spec, saved };
+    let builder = Builder { be, checkpoint, options, mapped, spec: &spec, saved };
     let embedding = builder.matrix("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)?;
     let mut adapters = 0;
     let layers = (0..spec.layers.len()).map(|i| builder.layer(i, &mut adapters)).collect::<Result<Vec<_>>>()?;
@@ -97,6 +112,8 @@ struct Builder<'a, B: Backend> {
     be: &'a B,
     checkpoint: &'a Checkpoint,
     options: &'a BuildOptions<'a>,
+    /// Nothing is packed.
+    mapped: bool,
     spec: &'a ModelSpec,
     /// Paths of the modules trained whole beside the adapters.
     saved: Vec<String>,
@@ -183,7 +200,18 @@ impl<B: Backend> Builder<'_, B> {
             }
             return Ok(Weights::Trained(param));
         }
-        Ok(Weights::Frozen(self.be.weight(frozen).map_err(device)?))
+        Ok(Weights::Frozen(self.frozen(name, frozen)?))
+    }
+
+    /// A frozen matrix on the device: packed where that pays, unless its rows are only looked up.
+    fn frozen(&self, name: &str, frozen: FrozenWeight) -> Result<B::Weight> {
+        let is_table = !self.spec.tied && name.strip_suffix(".weight") == Some(EMBEDDING);
+        if self.mapped || is_table || !self.be.packs(&frozen) {
+            return self.be.weight(frozen).map_err(device);
+        }
+        let packed = self.be.packed_weight(frozen).map_err(device)?;
+        self.checkpoint.release(name);
+        Ok(packed)
     }
 
     fn linear(&self, layer: usize, module: &ModuleSpec, adapters: &mut u64) -> Result<Linear<B>> {

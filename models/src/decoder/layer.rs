@@ -1,10 +1,10 @@
 //! One decoder block, forward and backward, for every family.
 
-use super::linear::{Linear, LinearActs, LinearScratch, Pass, Vector};
+use super::linear::{Input, Linear, LinearActs, LinearScratch, Pass, Vector};
 use super::mlp::{Mlp, MlpActs, MlpScratch};
 use super::param::Param;
 use peft_kernels::{
-    AttentionParams, Backend, CachedSegment, In, NormParams, Out, Result, RopeParams, Tensor, Turn, Write,
+    AttentionParams, Backend, CachedSegment, In, NormParams, Normed, Out, Result, RopeParams, Tensor, Turn, Write,
 };
 use std::ops::Range;
 
@@ -211,11 +211,6 @@ impl<B: Backend> Layer<B> {
         let rows = x.at.rows;
         let hidden = x.at.cols;
 
-        if let Some(gain) = &self.input_norm {
-            be.reshape(&mut scratch.normed, rows, hidden)?;
-            be.reshape(&mut acts.rstd, rows, 1)?;
-            be.rms_norm(scratch.normed.view_mut(), &mut acts.rstd, x, &gain.value, &self.norm)?;
-        }
         self.project(be, x, acts, scratch, positions, pass)?;
         self.attend(be, acts, attend)?;
 
@@ -237,22 +232,36 @@ impl<B: Backend> Layer<B> {
             be.rms_norm(scratch.wide.view_mut(), &mut acts.projected_rstd, acts.projected.view(), gain, &self.norm)?;
         }
         be.reshape(&mut acts.middle, rows, hidden)?;
-        if let Some(gain) = &self.mlp_norm {
-            be.reshape(&mut scratch.normed, rows, hidden)?;
+        let norm_of_mlp = self.mlp_norm.as_ref().map(|gain| &gain.value);
+        let in_product = norm_of_mlp.filter(|_| self.mlp.takes_norm(be, &self.linears[o + 1..], rows, pass));
+        if norm_of_mlp.is_some() {
             be.reshape(&mut acts.middle_rstd, rows, 1)?;
+        }
+        if let (Some(gain), None) = (norm_of_mlp, in_product) {
+            be.reshape(&mut scratch.normed, rows, hidden)?;
             self.scale_branch(be, &mut scratch.wide)?;
             let (out, parts) = (scratch.normed.view_mut(), (x, scratch.wide.view()));
-            be.add_rms_norm(&mut acts.middle, out, &mut acts.middle_rstd, parts, &gain.value, &self.norm)?;
+            be.add_rms_norm(&mut acts.middle, out, &mut acts.middle_rstd, parts, gain, &self.norm)?;
         } else {
             self.add(be, &mut acts.middle, x, &mut scratch.wide)?;
         }
-        let input = if self.mlp_norm.is_some() { &scratch.normed } else { &acts.middle };
+        let input = if norm_of_mlp.is_some() { &scratch.normed } else { &acts.middle };
+        let norm = in_product.map(|gain| (self.normed(acts.middle.view(), gain), &mut acts.middle_rstd));
         let target = if self.post_norms.is_some() { &mut acts.down } else { &mut scratch.wide };
         let last = y.is_some() || self.post_norms.is_some();
         let acts_of_mlp = (&mut acts.mlp, &mut acts.linears[o + 1..]);
         let scratch_of_mlp = (&mut scratch.mlp, &mut scratch.linear);
-        let set =
-            self.mlp.forward(be, target, input, &self.linears[o + 1..], acts_of_mlp, scratch_of_mlp, pass, last)?;
+        let set = self.mlp.forward(
+            be,
+            target,
+            input,
+            norm,
+            &self.linears[o + 1..],
+            acts_of_mlp,
+            scratch_of_mlp,
+            pass,
+            last,
+        )?;
         if let (true, Some((_, after_mlp))) = (set, &self.post_norms) {
             be.reshape(&mut scratch.wide, rows, hidden)?;
             be.reshape(&mut acts.down_rstd, rows, 1)?;
@@ -271,6 +280,10 @@ impl<B: Backend> Layer<B> {
         be.copy(y.view_mut(), branch.view(), Write::Add)
     }
 
+    fn normed<'a>(&self, x: In<'a, B>, gain: &'a Tensor<B>) -> Normed<'a, B> {
+        Normed { x, gain, params: self.norm }
+    }
+
     fn scale_branch(&self, be: &B, branch: &mut Tensor<B>) -> Result<()> {
         self.residual_scale.map_or(Ok(()), |scale| be.scale(branch.view_mut(), scale))
     }
@@ -287,8 +300,20 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let (rows, heads) = (x.at.rows, self.attention.heads);
         let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let LayerActs { raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
-        let input = if self.input_norm.is_some() { scratch.normed.view() } else { x };
+        let LayerActs { rstd, raw, qkv, q_rstd, k_rstd, linears, .. } = acts;
+        let input = match &self.input_norm {
+            None => Input::Rows(x),
+            Some(gain) => {
+                be.reshape(rstd, rows, 1)?;
+                if Linear::take_norm(&self.linears[..self.o_index()], be, rows, pass) {
+                    Input::Norm(self.normed(x, &gain.value), rstd)
+                } else {
+                    be.reshape(&mut scratch.normed, rows, x.at.cols)?;
+                    be.rms_norm(scratch.normed.view_mut(), rstd, x, &gain.value, &self.norm)?;
+                    Input::Rows(scratch.normed.view())
+                }
+            }
+        };
         be.reshape(qkv, rows, heads.qkv_dim())?;
         let projections = if self.qk_norm.is_some() {
             be.reshape(raw, rows, heads.qkv_dim())?;
@@ -345,10 +370,23 @@ impl<B: Backend> Layer<B> {
         // MLP
         let gain = self.post_norms.as_mut().map(|(_, gain)| gain);
         let dy = branch(be, dx, (wide, scaled), scale, gain.map(|gain| (gain, &acts.down, &acts.down_rstd)), &norm)?;
-        norm_again(be, self.mlp_norm.as_ref(), (normed, again), acts.middle.view(), &norm)?;
-        let input = if self.mlp_norm.is_some() { &*normed } else { &acts.middle };
+        let (rows, gain) = (x.at.rows, self.mlp_norm.as_ref().map(|gain| &gain.value));
+        let in_product = gain.filter(|_| self.mlp.takes_norm_back(be, &self.linears[o + 1..], rows, pass));
+        norm_again(be, gain.filter(|_| in_product.is_none()), (normed, again), acts.middle.view(), &norm)?;
+        let input = if gain.is_some() { &*normed } else { &acts.middle };
+        let of_norm = in_product.map(|gain| (Normed { x: acts.middle.view(), gain, params: norm }, &acts.middle_rstd));
         let acts_of_mlp = (&acts.mlp, &acts.linears[o + 1..]);
-        self.mlp.backward(be, dnormed, dy, input, &mut self.linears[o + 1..], acts_of_mlp, (mlp, linear), pass)?;
+        self.mlp.backward(
+            be,
+            dnormed,
+            dy,
+            input,
+            of_norm,
+            &mut self.linears[o + 1..],
+            acts_of_mlp,
+            (mlp, linear),
+            pass,
+        )?;
         let (middle, rstd) = (acts.middle.view(), &acts.middle_rstd);
         into_residual(be, dx, self.mlp_norm.as_mut(), dnormed, middle, rstd, &norm)?;
 
@@ -361,8 +399,8 @@ impl<B: Backend> Layer<B> {
         let (out, whole) = (Some(dattended.view_mut()), 0..x.at.cols);
         let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut self.linears[o..=o], &acts.linears[o..=o]);
-        Linear::backward_all(module, be, out, dy.view(), whole, acts.attended.view(), of_module, linear, pass)?;
-        norm_again(be, self.input_norm.as_ref(), (normed, again), x, &norm)?;
+        let attended = Input::Rows(acts.attended.view());
+        Linear::backward_all(module, be, out, dy.view(), whole, attended, of_module, linear, pass)?;
         self.project_bwd(be, x, acts, scratch, positions, lowest, pass)?;
         if lowest {
             return Ok(());
@@ -383,7 +421,7 @@ impl<B: Backend> Layer<B> {
     ) -> Result<()> {
         let (rows, heads) = (x.at.rows, self.attention.heads);
         let (q, k) = (0..heads.q_dim(), heads.q_dim()..heads.q_dim() + heads.kv_dim());
-        let LayerScratch { normed, dnormed, dqkv, draw, dattended, linear, .. } = scratch;
+        let LayerScratch { normed, again, dnormed, dqkv, draw, dattended, linear, .. } = scratch;
         be.reshape(dqkv, rows, heads.qkv_dim())?;
         let qkv = acts.qkv.view();
         be.attention_bwd(dqkv.view_mut(), dattended.view(), acts.attended.view(), &acts.lse, qkv, &self.attention)?;
@@ -403,7 +441,16 @@ impl<B: Backend> Layer<B> {
             }
             None => dqkv.view(),
         };
-        let input = if self.input_norm.is_some() { normed.view() } else { x };
+        let gain = self.input_norm.as_ref().map(|gain| &gain.value);
+        let in_product = Linear::take_norm_back(&self.linears[..self.qkv_columns.len()], be, rows, pass);
+        let input = match gain {
+            None => Input::Rows(x),
+            Some(gain) if in_product => Input::Norm(Normed { x, gain, params: self.norm }, &acts.rstd),
+            gain => {
+                norm_again(be, gain, (normed, again), x, &self.norm)?;
+                Input::Rows(normed.view())
+            }
+        };
         be.reshape(dnormed, rows, x.at.cols)?;
         let out = (!lowest).then(|| dnormed.view_mut());
         let (linears, columns) = (&mut self.linears, &self.qkv_columns);
@@ -474,7 +521,7 @@ fn branch<'a, B: Backend>(
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as the backend's operation takes them")]
 fn norm_again<B: Backend>(
     be: &B,
-    gain: Option<&Vector<B>>,
+    gain: Option<&Tensor<B>>,
     (normed, rstd): (&mut Tensor<B>, &mut Tensor<B>),
     x: In<B>,
     norm: &NormParams,
@@ -482,7 +529,7 @@ fn norm_again<B: Backend>(
     let Some(gain) = gain else { return Ok(()) };
     be.reshape(normed, x.at.rows, x.at.cols)?;
     be.reshape(rstd, x.at.rows, 1)?;
-    be.rms_norm(normed.view_mut(), rstd, x, &gain.value, norm)
+    be.rms_norm(normed.view_mut(), rstd, x, gain, norm)
 }
 
 /// `dx += ` the gradient of a branch's input, through the norm before the branch.

@@ -6,8 +6,8 @@
 use super::param::Param;
 use super::watch::Seen;
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Matrix, Operand, Out, Part, Result,
-    Tensor, Write,
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Dropout, In, Matrix, Normed, Operand, Out, Part,
+    Result, Tensor, Write,
 };
 use std::ops::Range;
 use std::sync::Mutex;
@@ -133,6 +133,14 @@ impl Pass {
     }
 }
 
+/// What modules with the same input are given.
+pub enum Input<'a, B: Backend, R> {
+    /// Rows.
+    Rows(In<'a, B>),
+    /// The norm of rows, which their product computes on the way, and its `rstd`: set by the forward pass.
+    Norm(Normed<'a, B>, R),
+}
+
 /// A linear module of a block.
 pub struct Linear<B: Backend> {
     /// Full path, e.g. `model.layers.0.self_attn.q_proj`.
@@ -179,7 +187,7 @@ impl<B: Backend> Linear<B> {
     ) -> Result<()> {
         if self.is_joined(x.at.rows, pass) {
             let (this, columns, acts) = (std::slice::from_ref(self), 0..self.out_features, std::slice::from_mut(acts));
-            return Self::join(this, be, y, std::slice::from_ref(&columns), x, acts, pass);
+            return Self::join(this, be, y, std::slice::from_ref(&columns), Input::Rows(x), acts, pass);
         }
         self.look_at(be, x)?;
         let w = self.weight.matrix();
@@ -250,15 +258,16 @@ impl<B: Backend> Linear<B> {
         be: &B,
         mut y: Out<B>,
         columns: &[Range<usize>],
-        x: In<B>,
+        x: Input<B, &mut Tensor<B>>,
         acts: &mut [LinearActs<B>],
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
         let linears = &linears[..columns.len()];
-        if linears.iter().all(|linear| linear.is_joined(x.at.rows, pass)) {
-            return Self::join(linears, be, y, columns, x, acts, pass);
-        }
+        let x = match x {
+            Input::Rows(x) if !linears.iter().all(|linear| linear.is_joined(x.at.rows, pass)) => x,
+            x => return Self::join(linears, be, y, columns, x, acts, pass),
+        };
         if linears.iter().any(|linear| linear.decomposed(pass).is_some()) {
             for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
                 linear.forward(be, y.by_ref().cols(columns.clone()), x, acts, scratch, pass)?;
@@ -286,19 +295,32 @@ impl<B: Backend> Linear<B> {
         })
     }
 
+    /// Whether the product of these modules computes the norm of their input, of so many rows, on the way.
+    pub fn take_norm(linears: &[Self], be: &B, rows: usize, pass: &Pass) -> bool {
+        be.norms_in_products(rows) && linears.iter().all(|linear| linear.seen.is_none() && linear.is_joined(rows, pass))
+    }
+
+    /// And that of their gradients.
+    pub fn take_norm_back(linears: &[Self], be: &B, rows: usize, pass: &Pass) -> bool {
+        let is_frozen = |linear: &Self| matches!(linear.weight, Weights::Frozen(_));
+        be.norms_in_products(rows) && linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(rows, pass))
+    }
+
     /// Weights and adapters in one call.
     fn join(
         linears: &[Self],
         be: &B,
         y: Out<B>,
         columns: &[Range<usize>],
-        x: In<B>,
+        x: Input<B, &mut Tensor<B>>,
         acts: &mut [LinearActs<B>],
         pass: &Pass,
     ) -> Result<()> {
         let mut parts = Vec::with_capacity(columns.len());
         for ((linear, columns), acts) in linears.iter().zip(columns).zip(acts) {
-            linear.look_at(be, x)?;
+            if let Input::Rows(x) = &x {
+                linear.look_at(be, *x)?;
+            }
             let bias = linear.bias.as_ref().map(|bias| &bias.value);
             let lora = linear.lora.as_ref().filter(|_| pass.is_tuned());
             parts.push(Adapted {
@@ -311,7 +333,10 @@ impl<B: Backend> Linear<B> {
                 }),
             });
         }
-        be.adapted(y, x, &mut parts)
+        match x {
+            Input::Rows(x) => be.adapted(y, x, &mut parts),
+            Input::Norm(x, rstd) => be.adapted_of_norm(y, rstd, &x, &mut parts),
+        }
     }
 
     /// The backward pass of [`Self::forward_all`]: sets `dx`.
@@ -321,14 +346,16 @@ impl<B: Backend> Linear<B> {
         mut dx: Option<Out<B>>,
         dy: In<B>,
         columns: &[Range<usize>],
-        x: In<B>,
+        x: Input<B, &Tensor<B>>,
         acts: &[LinearActs<B>],
         scratch: &mut LinearScratch<B>,
         pass: &Pass,
     ) -> Result<()> {
         let linears = &mut linears[..columns.len()];
         let is_frozen = |linear: &Self| matches!(linear.weight, Weights::Frozen(_));
-        if !linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(dy.at.rows, pass)) {
+        if let Input::Rows(x) = x
+            && !linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(dy.at.rows, pass))
+        {
             for (i, ((linear, columns), acts)) in linears.iter_mut().zip(columns).zip(acts).enumerate() {
                 let out = dx.as_mut().map(|dx| (dx.by_ref(), if i == 0 { Write::Set } else { Write::Add }));
                 linear.backward(be, out, dy.cols(columns.clone()), x, acts, scratch, pass)?;
@@ -347,7 +374,10 @@ impl<B: Backend> Linear<B> {
             });
             parts.push(AdaptedGradient { columns: columns.clone(), w: linear.weight.matrix(), adapter });
         }
-        be.adapted_bwd(dx, dy, x, &mut parts, &mut scratch.dxa)
+        match x {
+            Input::Rows(x) => be.adapted_bwd(dx, dy, x, &mut parts, &mut scratch.dxa),
+            Input::Norm(x, rstd) => be.adapted_of_norm_bwd(dx, dy, &x, rstd, &mut parts, &mut scratch.dxa),
+        }
     }
 
     /// The same lines, upside down. `dx` is left out where nothing below is trained.

@@ -1,8 +1,8 @@
 //! The half of a block behind attention: one MLP for all tokens, or a mixture of experts.
 
 use super::experts::{Experts, ExpertsActs, ExpertsScratch};
-use super::linear::{Linear, LinearActs, LinearScratch, Pass};
-use peft_kernels::{Activation, Backend, Result, Tensor};
+use super::linear::{Input, Linear, LinearActs, LinearScratch, Pass};
+use peft_kernels::{Activation, Backend, Normed, Result, Tensor};
 use std::ops::Range;
 
 /// `down(act(gate(x))·up(x))`
@@ -66,13 +66,25 @@ impl<B: Backend> MlpScratch<B> {
 }
 
 impl<B: Backend> Mlp<B> {
-    /// y, x: `[rows, hidden]`; `y` is set. `linears` are this MLP's, `acts` theirs. With `last` false the last product
+    /// Whether its first product computes the norm of its input on the way: see [`Linear::take_norm`].
+    pub fn takes_norm(&self, be: &B, linears: &[Linear<B>], rows: usize, pass: &Pass) -> bool {
+        matches!(self, Self::Gated(gated) if Linear::take_norm(&linears[..gated.columns.len()], be, rows, pass))
+    }
+
+    /// And that of its gradients.
+    pub fn takes_norm_back(&self, be: &B, linears: &[Linear<B>], rows: usize, pass: &Pass) -> bool {
+        matches!(self, Self::Gated(gated) if Linear::take_norm_back(&linears[..gated.columns.len()], be, rows, pass))
+    }
+
+    /// y, x: `[rows, hidden]`; `y` is set. `linears` are this MLP's, `acts` theirs. With `norm` the first product takes
+    /// that in place of `x`: only where [`Self::takes_norm`] says so. With `last` false the last product
     /// is left out where no backward pass needs it; says whether `y` was set.
     pub fn forward(
         &self,
         be: &B,
         y: &mut Tensor<B>,
         x: &Tensor<B>,
+        norm: Option<(Normed<B>, &mut Tensor<B>)>,
         linears: &[Linear<B>],
         (acts, linear_acts): (&mut MlpActs<B>, &mut [LinearActs<B>]),
         (scratch, linear): (&mut MlpScratch<B>, &mut LinearScratch<B>),
@@ -87,16 +99,18 @@ impl<B: Backend> Mlp<B> {
                 return Ok(true);
             }
         };
-        let rows = x.rows();
+        // Where the product computes the norm, nobody filled `x`.
+        let (rows, hidden) = norm.as_ref().map_or((x.rows(), x.cols()), |(norm, _)| (norm.x.at.rows, norm.x.at.cols));
         be.reshape(&mut acts.gate_up, rows, 2 * d_ff)?;
-        Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, x.view(), linear_acts, linear, pass)?;
+        let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));
+        Linear::forward_all(linears, be, acts.gate_up.view_mut(), columns, input, linear_acts, linear, pass)?;
         be.reshape(&mut scratch.gated, rows, *d_ff)?;
         be.gated(scratch.gated.view_mut(), acts.gate_up.view(), *activation)?;
         let down = columns.len();
         if !last && linears[down].lora.is_none() {
             return Ok(false);
         }
-        be.reshape(y, rows, x.cols())?;
+        be.reshape(y, rows, hidden)?;
         linears[down].forward(be, y.view_mut(), scratch.gated.view(), &mut linear_acts[down], linear, pass)?;
         Ok(true)
     }
@@ -108,6 +122,7 @@ impl<B: Backend> Mlp<B> {
         dx: &mut Tensor<B>,
         dy: &Tensor<B>,
         x: &Tensor<B>,
+        norm: Option<(Normed<B>, &Tensor<B>)>,
         linears: &mut [Linear<B>],
         (acts, linear_acts): (&MlpActs<B>, &[LinearActs<B>]),
         (scratch, linear): (&mut MlpScratch<B>, &mut LinearScratch<B>),
@@ -117,19 +132,21 @@ impl<B: Backend> Mlp<B> {
             Self::Gated(gated) => gated,
             Self::Experts(experts) => return experts.backward(be, dx, dy, &acts.experts, &mut scratch.experts),
         };
-        let (rows, down) = (x.rows(), columns.len());
+        let (rows, hidden, down) = (dy.rows(), dy.cols(), columns.len());
         let MlpScratch { gated, dgated, dgate_up, .. } = scratch;
         be.reshape(gated, rows, *d_ff)?;
         be.gated(gated.view_mut(), acts.gate_up.view(), *activation)?;
         be.reshape(dgated, rows, *d_ff)?;
-        let (out, whole) = (Some(dgated.view_mut()), 0..x.cols());
+        let (out, whole) = (Some(dgated.view_mut()), 0..hidden);
         let whole = std::slice::from_ref(&whole);
         let (module, of_module) = (&mut linears[down..], &linear_acts[down..]);
-        Linear::backward_all(module, be, out, dy.view(), whole, gated.view(), of_module, linear, pass)?;
+        let input = Input::Rows(gated.view());
+        Linear::backward_all(module, be, out, dy.view(), whole, input, of_module, linear, pass)?;
         be.reshape(dgate_up, rows, 2 * d_ff)?;
         be.gated_bwd(dgate_up.view_mut(), dgated.view(), acts.gate_up.view(), *activation)?;
-        be.reshape(dx, rows, x.cols())?;
+        be.reshape(dx, rows, hidden)?;
         let (out, dy) = (Some(dx.view_mut()), dgate_up.view());
-        Linear::backward_all(linears, be, out, dy, columns, x.view(), linear_acts, linear, pass)
+        let input = norm.map_or_else(|| Input::Rows(x.view()), |(norm, rstd)| Input::Norm(norm, rstd));
+        Linear::backward_all(linears, be, out, dy, columns, input, linear_acts, linear, pass)
     }
 }

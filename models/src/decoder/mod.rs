@@ -6,10 +6,12 @@
 mod build;
 mod cache;
 mod experts;
+mod held;
 mod layer;
 mod linear;
 mod logits;
 mod mlp;
+mod offload;
 mod param;
 mod pooled;
 mod reserve;
@@ -18,7 +20,7 @@ mod saved;
 mod watch;
 mod weighted;
 
-pub use build::{BuildOptions, attach, build, build_first, initial_a, stays_mapped};
+pub use build::{BuildOptions, attach, build, build_first, build_mapped, initial_a, stays_mapped};
 pub use cache::{KeptRows, KvCache};
 pub use experts::{Expert, Experts, ExpertsActs, ExpertsScratch, Gate, Placed};
 pub use layer::{Attend, Layer, LayerActs, LayerScratch, Positions, QkNorm};
@@ -69,6 +71,8 @@ const NOISE_STREAM: u64 = 0xFFFF;
 
 /// What a pass keeps for its backward pass.
 pub struct Activations<B: Backend> {
+    /// The lowest of `inputs` are there instead; given back first, so that no copy is under way when the others are.
+    away: Option<offload::Away<B>>,
     /// Residual stream before each block, and after the last.
     inputs: Vec<Tensor<B>>,
     /// One per block, or fewer where some are recomputed: the lowest blocks share the first.
@@ -158,6 +162,7 @@ impl<B: Backend> Decoder<B> {
         let kept = sets.clamp(1, self.layers.len().max(1));
         let modules = self.spec.modules.len();
         Ok(Activations {
+            away: None,
             inputs: (0..=self.layers.len()).map(|_| be.zeros(0, 0)).collect::<Result<_>>()?,
             layers: (0..kept).map(|_| LayerActs::new(be, modules)).collect::<Result<_>>()?,
             normed: be.zeros(0, 0)?,
@@ -254,22 +259,28 @@ impl<B: Backend> Decoder<B> {
         let amplitudes = self.noise_of(batch);
         let Self { be, spec, embedding, saved, layers, tables, used, .. } = self;
         let table = saved.embedding_or(embedding, pass.is_tuned());
-        be.reshape(&mut acts.inputs[0], batch.tokens.len(), spec.hidden_size)?;
-        be.embed(acts.inputs[0].view_mut(), &batch.tokens, table, spec.embedding_scale as f32)?;
+        acts.join()?;
+        let first = acts.place(0);
+        let x = &mut acts.inputs[first];
+        be.reshape(x, batch.tokens.len(), spec.hidden_size)?;
+        be.embed(x.view_mut(), &batch.tokens, table, spec.embedding_scale as f32)?;
         if let (Some(amplitudes), Some((seed, stream))) = (&amplitudes, pass.dropout) {
-            be.noise(acts.inputs[0].view_mut(), amplitudes, seed, (stream << 16) | NOISE_STREAM)?;
+            be.noise(x.view_mut(), amplitudes, seed, (stream << 16) | NOISE_STREAM)?;
+        }
+        if keep {
+            acts.leave(0)?;
         }
         for (i, layer) in layers.iter_mut().enumerate() {
             layer.set_segments(&batch.segments);
             let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
             let slot = if keep { acts.slot(i) } else { 0 };
-            let (before, after) = acts.inputs.split_at_mut(if keep { i + 1 } else { 1 });
-            let (x, y) = match (keep, i % 2) {
-                (true, _) => (&mut before[i], &mut after[0]),
-                (false, 0) => (&mut before[0], &mut after[0]),
-                (false, _) => (&mut after[0], &mut before[0]),
-            };
+            if keep {
+                acts.make_way(i + 1)?;
+            }
+            let (from, to) = if keep { (i, i + 1) } else { (i % 2, (i + 1) % 2) };
+            let places = [acts.place(from), acts.place(to)];
+            let [x, y] = acts.inputs.get_disjoint_mut(places).expect("two buffers");
             layer.forward(
                 be,
                 Some(y),
@@ -280,11 +291,14 @@ impl<B: Backend> Decoder<B> {
                 Attend::Batch,
                 pass,
             )?;
+            if keep {
+                acts.leave(i + 1)?;
+            }
             if let Some(used) = used {
                 used(i);
             }
         }
-        let last = if keep { layers.len() } else { layers.len() % 2 };
+        let last = acts.place(if keep { layers.len() } else { layers.len() % 2 });
         let norm = NormParams { eps: spec.norm_eps as f32, offset: spec.norm_offset as f32 };
         be.reshape(&mut acts.normed, batch.tokens.len(), spec.hidden_size)?;
         be.reshape(&mut acts.rstd, batch.tokens.len(), 1)?;
@@ -380,10 +394,14 @@ impl<B: Backend> Decoder<B> {
         layer::norm_bwd(be, acts.dx.view_mut(), gain, acts.dnormed.view(), top, &acts.rstd, &norm, Write::Set)?;
         // Below the lowest block that trains anything no gradient is needed.
         let lowest = if embedding_trained.is_some() { None } else { layers.iter_mut().position(has_params) };
-        for i in (lowest.unwrap_or(0)..layers.len()).rev() {
+        let end = lowest.unwrap_or(0);
+        for i in (end..layers.len()).rev() {
             let rope = spec.layers[i].rope.unwrap_or(0);
             let at = Positions { rows: &positions[rope], table: &tables[rope] };
-            let x = acts.inputs[i].view();
+            // The block above has done with its stream.
+            acts.bring_back(i + 1, end)?;
+            acts.arrive(i)?;
+            let x = acts.inputs[acts.place(i)].view();
             let slot = acts.slot(i);
             // The highest of those that share a set finds in it what it left there.
             if i + 1 < sharing {
@@ -394,6 +412,7 @@ impl<B: Backend> Decoder<B> {
             let is_lowest = lowest == Some(i) && !gain_is_trained;
             layers[i].backward(be, &mut acts.dx, x, &acts.layers[slot], &mut acts.scratch, &at, is_lowest, &pass)?;
         }
+        acts.join()?;
         if let Some(grad) = embedding_trained {
             be.embed_bwd(grad, acts.dx.view(), &batch.tokens, spec.embedding_scale as f32)?;
         }
@@ -402,16 +421,24 @@ impl<B: Backend> Decoder<B> {
 
     /// Where the last pass was no longer finite first, looking from the bottom up.
     pub fn first_broken_output(&self, acts: &Activations<B>) -> Result<Option<String>> {
-        let is_broken = |t: &Tensor<B>| Ok(self.be.download(t)?.iter().any(|v| !v.is_finite()));
-        for (i, stream) in acts.inputs.iter().enumerate() {
-            if is_broken(stream)? {
+        let is_broken = |numbers: Vec<f32>| numbers.iter().any(|v| !v.is_finite());
+        let mut unseen = 0;
+        for i in 0..acts.inputs.len() {
+            let Some(numbers) = acts.stream(&self.be, i)? else {
+                unseen += 1;
+                continue;
+            };
+            if is_broken(numbers) {
                 return Ok(Some(match i {
                     0 => "the output of the embedding".to_owned(),
+                    i if unseen > 0 => format!("the output of one of the layers {} to {}", i - 1 - unseen, i - 1),
                     i => format!("the output of layer {}", i - 1),
                 }));
             }
+            unseen = 0;
         }
-        Ok(if is_broken(&acts.normed)? { Some("the output of the last norm".to_owned()) } else { None })
+        let is_broken = is_broken(self.be.download(&acts.normed)?);
+        Ok(is_broken.then(|| "the output of the last norm".to_owned()))
     }
 
     /// Logits of every position, for checks on small models: `[rows, vocab]`.

@@ -29,7 +29,7 @@ impl<B: Backend> Decoder<B> {
 
 impl<B: Backend> Activations<B> {
     fn parts(&mut self) -> Parts<'_, B> {
-        let Self { inputs, layers, normed, rstd, scratch, dx, dnormed, loss, correct } = self;
+        let Self { inputs, layers, normed, rstd, scratch, dx, dnormed, loss, correct, .. } = self;
         let once = [
             ("normed", normed),
             ("rstd", rstd),
@@ -43,10 +43,11 @@ impl<B: Backend> Activations<B> {
 
     /// Allocate what `layout` lists for at most these rows. Later passes only use less of it.
     pub fn reserve(&mut self, be: &B, layout: &Layout, rows: Rows) -> Result<()> {
+        let (away, scored) = (self.away(), [self.place(0), self.place(1)]);
         let (once, inputs, layers, scratch) = self.parts();
-        for (i, input) in inputs.iter_mut().enumerate() {
+        for (i, input) in inputs.iter_mut().enumerate().skip(away) {
             // Scoring uses the first two in turn.
-            let tokens = if i < 2 { rows.train.max(rows.score) } else { rows.train };
+            let tokens = if scored.contains(&i) { rows.train.max(rows.score) } else { rows.train };
             be.reshape(input, tokens, layout.stream)?;
         }
         let sets = layers.len();
@@ -61,6 +62,8 @@ impl<B: Backend> Activations<B> {
 
     /// Give back the memory of all buffers that is the device's; nothing is asked of it for that.
     pub fn release(&mut self, be: &B) {
+        // No copy is under way after this.
+        self.away = None;
         let (once, inputs, layers, scratch) = self.parts();
         let named = once.into_iter().chain(layers.iter_mut().flat_map(LayerActs::named)).chain(scratch.named());
         named.map(|(_, tensor)| tensor).chain(inputs).for_each(|tensor| be.release(tensor));

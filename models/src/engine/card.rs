@@ -5,11 +5,11 @@
 
 use super::trial::{self, Unused};
 use crate::fault::device;
-use peft_kernels::cuda::device::Device;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::selftest::{self, Check};
 use peft_kernels::{Backend, Error};
+use peft_plan::memory::card::Beside;
 use peft_plan::{Arithmetic, Fault, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +34,8 @@ pub struct Chosen {
     pub unused: Unused,
     /// The library that the card multiplies with, and from which sizes on.
     pub library: Option<String>,
+    /// What a run's memory plan counts beside what the run takes itself.
+    pub beside: Beside,
 }
 
 /// What became of a name.
@@ -95,6 +97,11 @@ pub(super) fn driver_plain(ordinal: usize) -> Result<Driver, Error> {
     Driver::open_plain(ordinal)
 }
 
+/// What `be` takes of a card's memory for every run; `None`: it is no card.
+pub(super) fn beside<B: Backend>(be: &B) -> Option<Beside> {
+    be.memory().map(|memory| Beside { library_bytes: memory.library as u64 })
+}
+
 /// Comparisons of what `card` computes from rounded factors.
 pub(super) fn rounded(card: &Cuda<Driver>, seed: u64) -> Vec<Check> {
     selftest::rounded(&card.clone().with_precision(Precision::Bf16), seed)
@@ -107,15 +114,30 @@ pub(super) fn is_used(backend: &str) -> bool {
 
 /// What `backend` is opened as, and why.
 pub(super) fn choice(backend: &str) -> Result<Chosen> {
-    let processor =
-        |reason: String| Ok(Chosen { name: "cpu", reason, memory: None, unused: Unused::default(), library: None });
+    let processor = |reason: String| {
+        Ok(Chosen {
+            name: "cpu",
+            reason,
+            memory: None,
+            unused: Unused::default(),
+            library: None,
+            beside: Beside::default(),
+        })
+    };
     let card = |card: &Cuda<Driver>, ordinal: usize, asked: &str| {
         let memory = card.device().memory().map_err(device)?;
         let reason = format!("{} {asked}", card.device().card_name());
         let mut unused = cards().known.get(&ordinal).map(|known| known.unused.clone()).unwrap_or_default();
         unused.graphs = card.device().graphs_off();
         unused.library = card.device().library_stopped().or(unused.library);
-        Ok(Chosen { name: "cuda", reason, memory: Some(memory), unused, library: card.device().library() })
+        Ok(Chosen {
+            name: "cuda",
+            reason,
+            memory: Some(memory),
+            unused,
+            library: card.device().library_words(),
+            beside: beside(card).unwrap_or_default(),
+        })
     };
     match (number(backend), backend) {
         (Some(ordinal), _) => card(&examined(ordinal).map_err(device)?, ordinal, "was asked for"),

@@ -31,6 +31,7 @@ use peft_kernels::cuda::Cuda;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::{Backend, FourBitKind};
 use peft_plan::estimate::Calibration;
+use peft_plan::memory::card::Beside;
 use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -191,6 +192,16 @@ impl Engine {
         Self { device, threads: self.threads }
     }
 
+    /// The same device with whatever of that is faster: what answers are written with where nobody asked for more. On a
+    /// processor without vectors of bytes the exact product is.
+    #[must_use]
+    pub fn for_answers(&self) -> Self {
+        match &self.device {
+            Device::Cpu(cpu) => self.with_eight_bit_rows(cpu.path().byte_products().is_some()),
+            Device::Card(..) => self.with_eight_bit_rows(true),
+        }
+    }
+
     /// The same device with keys and values of answers kept in eight bits, with a scale for each head and position.
     pub fn with_eight_bit_cache(&self, eight_bit_cache: bool) -> Result<Self> {
         let device = match &self.device {
@@ -222,6 +233,11 @@ impl Engine {
         }
     }
 
+    /// What the card takes for every run; `None` where no card computes.
+    pub fn beside(&self) -> Option<Beside> {
+        on!(self, be => card::beside(be))
+    }
+
     /// Threads it computes with.
     pub fn threads(&self) -> usize {
         self.threads
@@ -235,9 +251,17 @@ impl Engine {
     }
 
     /// With the kernels that the run in `directory` was begun with, where nobody asked for other ones than the best: it
-    /// goes on to the same bits on a processor for which better ones have come since.
+    /// goes on to the same bits on a processor for which better ones have come since, and on a card beside which a
+    /// library was installed since.
     fn continued(self, directory: &Path) -> Self {
-        let Device::Cpu(cpu) = &self.device else { return self };
+        let cpu = match &self.device {
+            Device::Cpu(cpu) => cpu,
+            Device::Card(card, cpu) => {
+                let Some(backend) = training::begun_on(directory) else { return self };
+                let device = Device::Card(card.clone().as_begun(&backend), cpu.clone());
+                return Self { device, ..self };
+            }
+        };
         let begun = || training::begun_on(directory).and_then(|backend| cpu.with_kernels_of(&backend));
         match begun().filter(|_| cpu.path() == KernelPath::best()) {
             Some(cpu) => Self { device: Device::Cpu(cpu), ..self },

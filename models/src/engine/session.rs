@@ -3,7 +3,7 @@
 use super::Quantization;
 use crate::adapter::{self, AdapterSource, spec_of_file};
 use crate::base::BaseModel;
-use crate::decoder::{Activations, Batch, BuildOptions, Decoder, attach, build};
+use crate::decoder::{Activations, Batch, BuildOptions, Decoder, attach, build, build_mapped};
 use crate::export::gguf::importance::{Gathering, Importance};
 use crate::fault::device;
 use crate::generate::{Columns, GenerateOptions, Generated, OnToken, Prompt, generate_with};
@@ -197,6 +197,7 @@ pub(super) fn open<B: Backend>(
 ) -> Result<Box<dyn Session>> {
     let source = file.map(|file| AdapterSource::File { spec: spec_of_file(file), file });
     let options = BuildOptions { full: false, quantize, adapter: source, trainable: false };
+    let build = if sparing { build_mapped } else { build };
     let mut decoder = build(be, base.checkpoint(), &options)?;
     // Beside weights of four bits a dense head is most of what is read for a token.
     if !sparing && decoder.saved.head.is_none() && (quantize.is_some() || base.stored_in_4bit()) {

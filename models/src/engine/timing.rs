@@ -44,7 +44,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
         adapter: (!full).then_some(source),
         trainable: true,
     };
-    let work = timing.workload().on_card(be.memory().is_some());
+    let work = timing.workload().on_card(super::card::beside(be));
     if work.card {
         let staying = memory::staying(base, plan, &work)?;
         be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;
@@ -66,6 +66,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
+    be.decode_ahead(None).map_err(device)?;
     Ok(seconds)
 }
 

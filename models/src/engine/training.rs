@@ -110,7 +110,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         adapter: (!full).then_some(source),
         trainable: true,
     };
-    let work = Workload::of(plan, train, validation, data_bytes).on_card(be.memory().is_some());
+    let work = Workload::of(plan, train, validation, data_bytes).on_card(super::card::beside(be));
     if work.card {
         // One block for what stays; the trainer takes another one for what a step computes.
         let staying = memory::staying(base, plan, &work)?;
@@ -199,7 +199,10 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         peak_memory,
         guard,
     };
-    trainer.run(&mut decoder, sink, resumed)
+    let outcome = trainer.run(&mut decoder, sink, resumed);
+    // Whoever uses the device next finds it as it was.
+    let ended = be.decode_ahead(None).map_err(device);
+    outcome.and_then(|outcome| ended.map(|()| outcome))
 }
 
 /// The backend that the run in `directory` was begun on, where it has a checkpoint.

@@ -3,13 +3,13 @@
 //!
 //! A kernel that leaves its memory poisons the card for its whole process, and one that never ends stops it. So graphs,
 //! the kernels of compute capability 9.0 and a library of the card's maker are used by a process only after another one
-//! came back from trying them. Whoever can start processes says so once ([`super::Engine::have_tried`]); without that, each process
-//! examines graphs and kernels itself, and libraries are not used.
+//! came back from trying them. Whoever can start processes says so once ([`super::Engine::have_tried`]); without that, none of
+//! it is used, and a card computes with the kernels that need no trial.
 
 use super::card::driver_plain;
 use peft_kernels::cuda::driver::Driver;
-use peft_kernels::cuda::library::{Measured, worth};
-use peft_kernels::cuda::{Cuda, lt};
+use peft_kernels::cuda::library::{Choice, Measured};
+use peft_kernels::cuda::{Cuda, lt, shipped};
 use peft_kernels::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -133,6 +133,10 @@ fn library(driver: &Driver) -> Option<PathBuf> {
 
 fn question(driver: &Driver, ordinal: usize, risk: Risk) -> Question {
     let mut about = format!("{} on {}, driver {}", risk.name(), driver.card_name(), driver.version());
+    // The module of the system, which says its version to the last digit.
+    if let Ok(module) = std::fs::read_to_string("/sys/module/nvidia/version") {
+        about = format!("{about} {}", module.trim());
+    }
     if let Some(path) = library(driver).filter(|_| risk == Risk::Library) {
         // Another library at the same place has another length or time.
         let meta = std::fs::metadata(&path).ok();
@@ -142,7 +146,8 @@ fn question(driver: &Driver, ordinal: usize, risk: Risk) -> Question {
         about = format!("{about}, {} of {length} bytes from {seconds}", path.display());
     }
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    Question { risk, ordinal, about: format!("{about}, program {} {build}", env!("CARGO_PKG_VERSION")) }
+    let kernels = shipped::mark();
+    Question { risk, ordinal, about: format!("{about}, program {} {build} {kernels:016x}", env!("CARGO_PKG_VERSION")) }
 }
 
 /// What is not used of a card, and why.
@@ -159,15 +164,18 @@ pub struct Unused {
 /// Use of a card what went well in its trial, and say what not.
 pub(super) fn use_what_passed(driver: &mut Driver, ordinal: usize, no_graphs: bool) -> Result<Unused> {
     let mut unused = Unused::default();
-    let ask = |driver: &Driver, risk| EXAMINER.get().map(|examiner| examiner(&question(driver, ordinal, risk)));
+    let ask = |driver: &Driver, risk| {
+        let nobody = || Verdict::unclear("this process has nobody to try it");
+        EXAMINER.get().map_or_else(nobody, |examiner| examiner(&question(driver, ordinal, risk)))
+    };
     if driver.could_use_wgmma() {
-        unused.wgmma = ask(driver, Risk::Wgmma).and_then(Verdict::into_reason);
+        unused.wgmma = ask(driver, Risk::Wgmma).into_reason();
         if unused.wgmma.is_none() {
             driver.use_wgmma();
         }
     }
     let graphs = if no_graphs { Some("they were switched off".to_owned()) } else { None };
-    match graphs.or_else(|| ask(driver, Risk::Graphs).and_then(Verdict::into_reason)) {
+    match graphs.or_else(|| ask(driver, Risk::Graphs).into_reason()) {
         Some(reason) => driver.without_graphs(&reason)?,
         None => driver.use_graphs(),
     }
@@ -176,21 +184,20 @@ pub(super) fn use_what_passed(driver: &mut Driver, ordinal: usize, no_graphs: bo
 }
 
 /// An error is the reason why it is not used.
-fn use_library(driver: &Driver, ask: impl FnOnce() -> Option<Verdict>) -> Result<(), String> {
+fn use_library(driver: &Driver, ask: impl FnOnce() -> Verdict) -> Result<(), String> {
     if NO_LIBRARY.load(Ordering::Relaxed) {
         return Err("it was switched off".to_owned());
     }
     let path = library(driver).ok_or_else(|| "it is not installed".to_owned())?;
-    let verdict = ask().ok_or_else(|| "nobody tried it".to_owned())?;
+    let verdict = ask();
     let of = |s: &Speed| Measured { size: s.size, by_step: s.back, ours: s.ours, theirs: s.theirs };
-    let measured: Vec<Measured> = verdict.measured.iter().map(of).collect();
+    let choice = Choice::of(&verdict.measured.iter().map(of).collect::<Vec<_>>());
     if let Some(reason) = verdict.into_reason() {
         return Err(reason);
     }
-    if worth(&measured).is_none() {
-        return Err("it is not faster on this card".to_owned());
-    }
-    driver.use_library(&path, &measured).map_err(|e| e.to_string())
+    // Also where it is not faster now: a run may have been begun with it.
+    driver.use_library(&path, choice).map_err(|e| e.to_string())?;
+    if choice.is_any() { Ok(()) } else { Err("it is not faster on this card".to_owned()) }
 }
 
 /// Make the trial in this process: it may not come back.

@@ -32,6 +32,12 @@ pub struct GuardState {
     /// Sets of activations, where there was no room for those of the plan.
     #[serde(default)]
     pub sets: Option<usize>,
+    /// Layers whose input is in the computer's memory, where that is not what the plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offloaded: Option<usize>,
+    /// No weights are held decoded, whatever the plan says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decodes_all: bool,
     /// Losses of the probe's rows before the first step; `None` where that was no number.
     pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
@@ -54,6 +60,8 @@ impl Default for GuardState {
             excluded: BTreeSet::new(),
             parts: 1,
             sets: None,
+            offloaded: None,
+            decodes_all: false,
             probe: Vec::new(),
             watch: None,
         }

@@ -204,6 +204,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
         state.guard.excluded = std::mem::take(&mut progress.state.guard.excluded);
         state.guard.parts = progress.state.guard.parts;
         state.guard.sets = progress.state.guard.sets;
+        state.guard.offloaded = progress.state.guard.offloaded;
+        state.guard.decodes_all = progress.state.guard.decodes_all;
         state.fingerprint.clone_from(&self.fingerprint);
         if progress.state.best.is_some_and(|(step, _)| step > target) {
             // The file of the best holds an adapter of a story that did not happen.

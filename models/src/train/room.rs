@@ -1,7 +1,8 @@
 //! Memory for what a step computes: taken before the first step, and made less where there is not enough of it
 //! (S4.2.4, S4.6.3).
 //!
-//! Less is: fewer blocks keep what they computed and the others compute it again, which changes no bit of a result; then
+//! Less is: weights that were held decoded are decoded again for every product; fewer blocks keep what they computed and the
+//! others compute it again; the inputs of blocks go to the computer's memory. None of it changes a bit of a result. Then
 //! micro-batches are cut smaller, and each step still learns from the same rows.
 
 use super::guard::GuardState;
@@ -11,7 +12,7 @@ use crate::fault::device;
 use peft_kernels::Backend;
 use peft_plan::findings::{Finding, FindingKind, MemoryReading};
 use peft_plan::memory::card::{self, Steps};
-use peft_plan::memory::{Rows, layout};
+use peft_plan::memory::{Rows, layout, policy};
 use peft_plan::order::StepBatches;
 use peft_plan::{EventSink, Fault, Method, Result, TrainingPlan};
 
@@ -32,15 +33,56 @@ pub(crate) fn take<B: Backend>(
     rows: Rows,
     sets: usize,
 ) -> Result<Activations<B>> {
+    hold(decoder, plan)?;
+    let mut acts = decoder.activations_in(sets).map_err(device)?;
+    if decoder.be.memory().is_some() {
+        acts.put_away(&decoder.be, plan.offloaded_layers, slab(decoder, rows)).map_err(device)?;
+    }
+    fill(decoder, plan, plan.decodes_ahead(), (rows, sets), acts)
+}
+
+/// Hold the weights of as many blocks decoded as `plan` says, in one block of a card's memory, and decode others ahead.
+fn hold<B: Backend>(decoder: &Decoder<B>, plan: &TrainingPlan) -> Result<()> {
+    let (be, blocks) = (&decoder.be, plan.held_layers());
+    if be.memory().is_none() {
+        return Ok(());
+    }
+    // A driver that does one thing at a time decodes when it is time to.
+    let _in_turn = be.decode_ahead(plan.decodes_ahead().then_some(card::AHEAD_ROWS));
+    if blocks == 0 {
+        return Ok(());
+    }
+    let bytes = card::decoded(&decoder.spec, blocks);
+    be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
+    decoder.hold_decoded(blocks).map_err(device)
+}
+
+/// Decode every weight when it is multiplied with.
+fn hold_nothing<B: Backend>(decoder: &Decoder<B>) -> Result<()> {
+    decoder.be.decode_ahead(None).and_then(|()| decoder.hold_decoded(0)).map_err(device)
+}
+
+/// Bytes of the input of a block.
+fn slab<B: Backend>(decoder: &Decoder<B>, rows: Rows) -> usize {
+    usize::try_from(card::slab(&decoder.spec, rows)).unwrap_or(usize::MAX)
+}
+
+/// Allocate `acts` for steps of `rows`.
+fn fill<B: Backend>(
+    decoder: &Decoder<B>,
+    plan: &TrainingPlan,
+    ahead: bool,
+    (rows, sets): (Rows, usize),
+    mut acts: Activations<B>,
+) -> Result<Activations<B>> {
     let be = &decoder.be;
     let adapters = decoder.adapters();
     if be.memory().is_some() {
-        let full = plan.method == Method::Full;
-        let steps = Steps { adapters: &adapters, rows, sets, arithmetic: plan.arithmetic, full };
+        let (full, away) = (plan.method == Method::Full, acts.away());
+        let steps = Steps { adapters: &adapters, rows, sets, away, ahead, arithmetic: plan.arithmetic, full };
         let bytes = card::of_step(&decoder.spec, &steps);
         be.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(device)?;
     }
-    let mut acts = decoder.activations_in(sets).map_err(device)?;
     acts.reserve(be, &layout(&decoder.spec, &adapters), rows).map_err(device)?;
     Ok(acts)
 }
@@ -51,13 +93,39 @@ impl<B: Backend> Trainer<'_, '_, B> {
         decoder.be.memory().map_or_else(self.peak_memory, |m| m.held as u64)
     }
 
-    /// Room for the steps of this run under what the guard has changed.
-    fn room(&self, decoder: &Decoder<B>, guard: &GuardState) -> Result<Activations<B>> {
+    /// Tokens computed together under what the guard has changed.
+    fn rows(&self, guard: &GuardState) -> Rows {
+        let longest = self.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
+        card::cut(rows(self.plan, self.train, self.validation), guard.parts, longest)
+    }
+
+    /// Blocks whose input is in the computer's memory.
+    fn offloaded(&self, guard: &GuardState) -> usize {
+        guard.offloaded.unwrap_or(self.plan.offloaded_layers)
+    }
+
+    /// Room for the steps of this run under what the guard has changed. Where the computer lends no memory, everything
+    /// stays on the card from here on, which is told.
+    fn room(
+        &self,
+        decoder: &Decoder<B>,
+        guard: &mut GuardState,
+        tell: &mut dyn FnMut(String, &'static str),
+    ) -> Result<Activations<B>> {
         let blocks = decoder.layers.len();
         let sets = guard.sets.unwrap_or(blocks).min(self.plan.kept_sets(blocks));
-        let longest = self.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
-        let rows = card::cut(rows(self.plan, self.train, self.validation), guard.parts, longest);
-        take(decoder, self.plan, rows, sets)
+        let (rows, away) = (self.rows(guard), self.offloaded(guard));
+        let mut acts = decoder.activations_in(sets).map_err(device)?;
+        if away > 0
+            && decoder.be.memory().is_some()
+            && let Err(e) = acts.put_away(&decoder.be, away, slab(decoder, rows))
+        {
+            guard.offloaded = Some(0);
+            let reason = format!("The computer lends no memory for the inputs of {away} layers: {e}");
+            tell(reason, "keeps them on the card from here on; the results are the same");
+        }
+        let ahead = self.plan.decodes_ahead() && !guard.decodes_all;
+        fill(decoder, self.plan, ahead, (rows, sets), acts)
     }
 
     /// Room for the first step of this process; where there is too little, for a smaller one.
@@ -73,8 +141,24 @@ impl<B: Backend> Trainer<'_, '_, B> {
             // What stays comes before what a step computes.
             p.optimizer_state(&be).map_err(device)?;
         }
+        if !state.guard.decodes_all {
+            match hold(decoder, self.plan) {
+                Err(fault) if is_want(&fault) => {
+                    state.guard.decodes_all = true;
+                    hold_nothing(decoder)?;
+                    be.trim();
+                    let taken = "decodes weights for every product; the results are the same";
+                    let _continue = sink.emit(&finding(state.step, &fault).event(taken));
+                }
+                held => held?,
+            }
+        }
         loop {
-            match self.room(decoder, &state.guard) {
+            let step = state.step;
+            let mut tell = |reason: String, taken: &'static str| {
+                let _continue = sink.emit(&pressure(step, reason).event(taken));
+            };
+            match self.room(decoder, &mut state.guard, &mut tell) {
                 Err(fault) if is_want(&fault) => {
                     be.trim();
                     let Some(taken) = self.less(decoder, &mut state.guard, batches) else { return Err(fault) };
@@ -120,7 +204,8 @@ impl<B: Backend> Trainer<'_, '_, B> {
             return Ok(Some(taken));
         }
         loop {
-            match self.room(decoder, guard) {
+            let mut lost = None;
+            match self.room(decoder, guard, &mut |reason, _| lost = Some(reason)) {
                 Err(fault) if is_want(&fault) => {
                     decoder.be.trim();
                     let Some(more) = self.less(decoder, guard, batches) else { return Err(fault) };
@@ -128,7 +213,10 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 }
                 room => {
                     *acts = room?;
-                    return Ok(Some(taken));
+                    return Ok(Some(match lost {
+                        Some(reason) => format!("keeps all inputs of layers on the card. {reason}"),
+                        None => taken,
+                    }));
                 }
             }
         }
@@ -136,6 +224,11 @@ impl<B: Backend> Trainer<'_, '_, B> {
 
     /// Decide on less memory; in words.
     fn less(&self, decoder: &Decoder<B>, guard: &mut GuardState, batches: &StepBatches) -> Option<String> {
+        let holds = self.plan.held_layers() > 0 || self.plan.decodes_ahead();
+        if holds && !guard.decodes_all && decoder.be.memory().is_some() && hold_nothing(decoder).is_ok() {
+            guard.decodes_all = true;
+            return Some("decodes weights for every product from here on; the results are the same".to_owned());
+        }
         let blocks = decoder.layers.len();
         let sets = guard.sets.unwrap_or(blocks).min(self.plan.kept_sets(blocks));
         // The memory of a computer is watched too late for the first: what was taken is not given back to the system.
@@ -143,6 +236,17 @@ impl<B: Backend> Trainer<'_, '_, B> {
             guard.sets = Some(sets / 2);
             let again = peft_plan::memory::sharing(blocks, sets / 2).saturating_sub(1);
             return Some(format!("computes {again} of {blocks} layers twice from here on; the results are the same"));
+        }
+        if guard.offloaded.is_none() && decoder.be.memory().is_some() {
+            // Asked once: what the computer could lend is lent then.
+            let free = self.guard.memory.map_or(0, |reading| reading().available);
+            let most = policy::most_offloaded(blocks, card::slab(&decoder.spec, self.rows(guard)), free);
+            if most > self.plan.offloaded_layers {
+                guard.offloaded = Some(most);
+                return Some(format!(
+                    "the inputs of {most} of {blocks} layers wait in the computer's memory from here on; the results are the same"
+                ));
+            }
         }
         if !guard.can_split(batches) {
             return None;
@@ -157,5 +261,10 @@ impl<B: Backend> Trainer<'_, '_, B> {
 
 /// There was no memory at `step`.
 fn finding(step: u64, fault: &Fault) -> Finding {
-    Finding::new(FindingKind::MemoryPressure, "PS-MEM-003", step, fault.detail.clone())
+    pressure(step, fault.detail.clone())
+}
+
+/// For this reason there is less memory.
+fn pressure(step: u64, reason: String) -> Finding {
+    Finding::new(FindingKind::MemoryPressure, "PS-MEM-003", step, reason)
 }

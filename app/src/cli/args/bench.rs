@@ -64,8 +64,17 @@ pub struct BenchTrainArgs {
     /// With --activation-checkpointing: so many layers are kept even so
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub kept_layers: usize,
+    /// On a graphics card: the inputs of so many layers wait in the computer's memory
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub offloaded_layers: usize,
+    /// On a graphics card: the 4-bit weights of so many layers are held decoded as well
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub decoded_layers: usize,
+    /// On a graphics card: 4-bit weights are decoded while the product before theirs runs
+    #[arg(long)]
+    pub decode_ahead: bool,
     /// Let the memory that is free decide which layers are computed twice: the fastest that fits
-    #[arg(long, conflicts_with_all = ["activation_checkpointing", "kept_layers"])]
+    #[arg(long, conflicts_with_all = ["activation_checkpointing", "kept_layers", "offloaded_layers", "decoded_layers", "decode_ahead"])]
     pub fit: bool,
 }
 

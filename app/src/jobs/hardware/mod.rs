@@ -84,6 +84,8 @@ pub struct Chosen {
     pub kernels: &'static str,
     /// The precision in which they train fastest.
     pub fastest_precision: &'static str,
+    /// The instructions with which quantised models answer in whole numbers; nothing where exact products are faster.
+    pub byte_products: Option<&'static str>,
     /// Why the processor's unit for tiles of bf16 (AMX) is not used, where it has one.
     pub unused_tiles: Option<&'static str>,
     /// Why a card is given its kernels one by one and not as graphs; nothing where it is not, or no card computes.
@@ -128,6 +130,7 @@ pub fn probe(
             threads,
             kernels: if is_card { chosen.name } else { kernels.name() },
             fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
+            byte_products: kernels.byte_products().filter(|_| !is_card),
             unused_tiles: peft_kernels::cpu::Cpu::unused_tiles(),
             graphs_off: chosen.unused.graphs.clone(),
             wgmma_off: chosen.unused.wgmma.clone(),
@@ -143,7 +146,8 @@ pub fn probe(
 /// The part that plans are made from.
 pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
     // A plan is made for the card's memory where a card computes.
-    let card = Engine::choice(backend).ok().and_then(|chosen| chosen.memory);
+    let chosen = Engine::choice(backend).ok();
+    let card = chosen.as_ref().and_then(|chosen| chosen.memory);
     MachineFacts {
         memory_bytes: card.map_or_else(total_memory, |card| card.total as u64),
         available_bytes: card.map_or_else(available_memory, |card| card.available as u64),
@@ -151,6 +155,8 @@ pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
         card: card.is_some(),
+        beside: chosen.map(|chosen| chosen.beside).unwrap_or_default(),
+        host_bytes: card.map_or(0, |_| available_memory()),
     }
 }
 

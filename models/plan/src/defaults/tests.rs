@@ -145,6 +145,88 @@ fn as_many_layers_as_fit_are_not_computed_twice() {
     }
 }
 
+/// Inputs of layers go to the computer's memory where that makes steps faster or a run fit, never more of them than half of
+/// what is free there holds, and what was given stays (issue 8, 2).
+#[test]
+fn inputs_of_layers_are_offloaded_where_a_run_fits_or_is_faster_by_it() {
+    let (spec, lengths) = (spec(), vec![1000; 900]);
+    let at = |gigabytes: f64, host_bytes: u64, set: &[&str]| {
+        let mut facts = facts(&spec, &lengths, gigabytes);
+        let machine = facts.machine.as_mut().expect("a machine");
+        (machine.card, machine.host_bytes) = (true, host_bytes);
+        let config = fill(&asked(&[&["adapter.method=qlora", "training.precision=bf16"], set].concat()), &facts);
+        let config = config.expect("complete").config;
+        let plan = build(&config, &facts).expect("a plan");
+        (config.training, of_run(&facts, &plan).total_bytes, crate::memory::rows_of_run(&facts, &plan))
+    };
+    let most = crate::memory::most_away(spec.layers.len());
+    let (mut faster, mut fitting) = (0, 0);
+    for tenths in 8..60 {
+        let gigabytes = f64::from(tenths) / 10.0;
+        let (without, with) = (at(gigabytes, 0, &[]), at(gigabytes, 1 << 40, &[]));
+        assert_eq!(without.0.offloaded_layers, Some(0));
+        let offloaded = with.0.offloaded_layers.expect("filled");
+        let tokens = |t: &crate::config::TrainingConfig| (t.micro_batch_size, t.max_sequence_length);
+        if tokens(&with.0) == tokens(&without.0) {
+            assert!(with.0.kept_layers >= without.0.kept_layers, "{gigabytes} GB");
+            // Where nothing fits, everything was tried.
+            let fits = without.1 as f64 <= gigabytes * 0.9e9;
+            let is_worth_it = !fits || with.0.kept_layers > without.0.kept_layers;
+            assert!(offloaded == 0 || is_worth_it, "{gigabytes} GB: for nothing");
+            faster += usize::from(offloaded > 0);
+        } else {
+            assert!(offloaded > 0 && tokens(&with.0) > tokens(&without.0), "{gigabytes} GB");
+            fitting += 1;
+        }
+        assert!(
+            offloaded <= most && with.1 as f64 <= gigabytes * 0.9e9 || tokens(&with.0).1 == Some(64),
+            "{gigabytes} GB"
+        );
+        let little = at(gigabytes, 100_000_000, &[]);
+        let bytes = little.0.offloaded_layers.expect("filled") as u64 * crate::memory::card::slab(&spec, little.2);
+        assert!(bytes <= 50_000_000, "{gigabytes} GB: {bytes} of a hundred million");
+        let given = at(gigabytes, 1 << 40, &["training.offloaded_layers=2"]).0;
+        assert_eq!(given.offloaded_layers, Some(2));
+    }
+    assert!(faster > 4 && fitting > 0, "{faster} and {fitting}");
+}
+
+/// What a card has left holds weights decoded, as many as fit; those of other layers are decoded ahead where steps are long.
+#[test]
+fn what_is_left_of_a_card_holds_weights_decoded() {
+    let (spec, long, short) = (spec(), vec![1000; 900], vec![60; 900]);
+    let at = |lengths: &[usize], gigabytes: f64, method: &str| {
+        let mut facts = facts(&spec, lengths, gigabytes);
+        facts.machine.as_mut().expect("a machine").card = true;
+        let set = ["training.precision=bf16", "training.micro_batch_size=2", method];
+        let config = fill(&asked(&set), &facts).expect("complete").config;
+        let need = of_run(&facts, &build(&config, &facts).expect("a plan")).total_bytes;
+        (config.training.decoded_layers, config.training.decode_ahead == Some(true), need)
+    };
+    let (layers, qlora) = (spec.layers.len(), "adapter.method=qlora");
+    assert_eq!(at(&long, 64.0, qlora).0, Some(layers));
+    assert_eq!(at(&long, 64.0, "adapter.method=lora").0, Some(0));
+    let (mut some, mut ahead) = (0, 0);
+    for tenths in 30..90 {
+        let gigabytes = f64::from(tenths) / 10.0;
+        for lengths in [&long, &short] {
+            let (held, is_ahead, need) = at(lengths, gigabytes, qlora);
+            let held = held.expect("filled");
+            assert!(need as f64 <= gigabytes * 0.9e9, "{gigabytes} GB: {need}");
+            let more = crate::memory::card::decoded(&spec, held + 1) - crate::memory::card::decoded(&spec, held);
+            let spare = if is_ahead { 0 } else { crate::memory::card::decoding(&spec) };
+            assert!(
+                held == layers || (need + more + spare) as f64 > gigabytes * 0.9e9,
+                "{gigabytes} GB: {held} is not all"
+            );
+            assert!(!is_ahead || (held < layers && lengths[0] == 1000), "{gigabytes} GB");
+            some += usize::from(held > 0 && held < layers);
+            ahead += usize::from(is_ahead);
+        }
+    }
+    assert!(some > 3 && ahead > 3, "{some} and {ahead}");
+}
+
 #[test]
 fn a_card_needs_no_room_for_the_program_and_its_files() {
     let (spec, lengths) = (spec(), vec![1000; 900]);

@@ -9,6 +9,7 @@ use super::{Adapters, Column, Layout, MemoryFacts, MemoryPlan, Rows, floats, vec
 use crate::config::Method;
 use crate::resolve::Arithmetic;
 use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part};
+use serde::{Deserialize, Serialize};
 
 /// Sizes of pieces are multiples of this.
 const PIECE: u64 = 512;
@@ -53,6 +54,10 @@ pub struct Steps<'a> {
     pub rows: Rows,
     /// Sets of activations.
     pub sets: usize,
+    /// Residual streams in the computer's memory.
+    pub away: usize,
+    /// Weights are decoded before they are needed.
+    pub ahead: bool,
     /// What the factors of large products are rounded to.
     pub arithmetic: Arithmetic,
     /// Every weight is trained, and dense.
@@ -61,15 +66,23 @@ pub struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn of(facts: &'a MemoryFacts) -> Self {
-        let &MemoryFacts { ref adapters, rows, sets, arithmetic, method, .. } = facts;
-        Self { adapters, rows, sets, arithmetic, full: method == Method::Full }
+        let &MemoryFacts { ref adapters, rows, sets, away, ahead, arithmetic, method, .. } = facts;
+        Self { adapters, rows, sets, away, ahead, arithmetic, full: method == Method::Full }
     }
+}
+
+/// What a card takes for every run, whatever the run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// What a library of its maker has to work in; 0 where none multiplies.
+    pub library_bytes: u64,
 }
 
 /// The table of a card.
 pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> MemoryPlan {
-    let mut parts = vec![("small tables", FIRST_BLOCK)];
+    let mut parts = vec![("small tables", FIRST_BLOCK), ("working space of cuBLASLt", facts.beside.library_bytes)];
     parts.extend(staying_parts(spec, facts));
+    parts.push(("decoded weights", decoded(spec, facts.decoded)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
 }
@@ -102,7 +115,7 @@ fn staying_parts(spec: &ModelSpec, facts: &MemoryFacts) -> Vec<(&'static str, u6
 }
 
 fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static str, u64)> {
-    let &Steps { rows, sets, arithmetic, .. } = steps;
+    let &Steps { rows, sets, away, arithmetic, .. } = steps;
     let is_narrow = arithmetic == Arithmetic::Bf16;
     let buffer = |width: usize, rows: usize| piece(floats(width * rows));
     let column = move |c: &Column, rows: usize| {
@@ -111,14 +124,46 @@ fn step_parts(spec: &ModelSpec, steps: &Steps, layout: &Layout) -> Vec<(&'static
     };
     let kept = |slot: usize| layout.kept(slot, sets).map(move |c| column(c, layout.rows(slot, c, rows, sets)));
     let most = rows.train.max(rows.score);
-    let others = (layout.sparse_blocks.len() + 1).saturating_sub(2) as u64;
+    let others = (layout.sparse_blocks.len() - away.min(super::most_away(layout.sparse_blocks.len())) + 1)
+        .saturating_sub(2) as u64;
     let shared = layout.lent.iter().chain(&layout.pass);
     vec![
         ("activations", (0..sets).flat_map(kept).sum()),
         ("residual stream", 2 * buffer(layout.stream, most) + others * buffer(layout.stream, rows.train)),
         ("working space of a block", shared.map(|c| column(c, rows.of(c))).sum()),
+        ("weights decoded ahead", if steps.ahead { decoding(spec) } else { 0 }),
         ("factors of a product, logits", momentary(spec, steps, most)),
     ]
+}
+
+/// Bytes of the weights of the lowest `layers` blocks, decoded for products on tensor cores. Nothing where those are not
+/// used, or where no weight is stored in 4 bits.
+pub fn decoded(spec: &ModelSpec, layers: usize) -> u64 {
+    let of = |m: &ModuleSpec| {
+        piece((m.out_features.next_multiple_of(TILE) * m.in_features.next_multiple_of(TILE)) as u64 * 2)
+    };
+    (0..layers.min(spec.layers.len())).flat_map(|i| spec.layer_modules(i)).map(of).sum()
+}
+
+/// Rows of the steps for which weights are decoded ahead: with fewer, a decoding takes longer than the product beside it,
+/// and every launch counts.
+pub const AHEAD_ROWS: usize = 1024;
+
+/// Bytes of the places that weights are decoded into ahead: one for the product that runs, one for the next.
+pub fn decoding(spec: &ModelSpec) -> u64 {
+    2 * spec.modules.iter().map(panel_bf16).max().unwrap_or(0)
+}
+
+/// Rows of a weight that are decoded for a product on tensor cores at once.
+fn panel_bf16(m: &ModuleSpec) -> u64 {
+    let stride = m.in_features.next_multiple_of(TILE);
+    let rows = m.out_features.min((PANEL / stride.max(1) / TILE * TILE).max(TILE));
+    piece((rows.next_multiple_of(TILE) * stride) as u64 * 2)
+}
+
+/// Bytes of a residual stream in the computer's memory.
+pub fn slab(spec: &ModelSpec, rows: Rows) -> u64 {
+    piece(floats(spec.hidden_size * rows.train))
 }
 
 /// The most that one operation needs for itself, and the lists that several need.
@@ -128,7 +173,10 @@ fn momentary(spec: &ModelSpec, steps: &Steps, rows: usize) -> u64 {
     for m in &spec.modules {
         let packed = if is_narrow { packs(spec, steps, m) } else { [false; 2] };
         let added = if is_narrow && !full { added(steps.adapters, rows, m) } else { 0 };
-        most = most.max(frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full) + added);
+        // What is decoded ahead has its own place.
+        let elsewhere = if steps.ahead { panel_bf16(m) } else { 0 };
+        let factors = frozen(rows, [m.out_features, m.in_features], packed, is_narrow, full);
+        most = most.max(factors.saturating_sub(elsewhere) + added);
         most = most.max(of_adapter(steps.adapters, rows, m.out_features, m.in_features, is_narrow));
         if steps.adapters.dora {
             most = most.max(panel(m.out_features, m.in_features));

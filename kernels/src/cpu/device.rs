@@ -1,0 +1,68 @@
+//! A processor as a device: with which threads and kernels, and what products of it round.
+
+use super::Cpu;
+use super::factors::Factors;
+use super::path::{self, Path};
+use super::pool::Pool;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+impl Cpu {
+    /// `threads` threads on the best path of this processor.
+    pub fn new(threads: usize) -> Result<Self> {
+        Self::with_path(threads, Path::best())
+    }
+
+    /// `threads` threads on this path; [`Error::Unavailable`] where the processor lacks what it needs.
+    pub fn with_path(threads: usize, path: Path) -> Result<Self> {
+        let isa = path.isa().ok_or_else(|| Error::Unavailable {
+            reason: format!("this processor cannot run the {} kernels", path.name()),
+        })?;
+        Ok(Self {
+            pool: Arc::new(Pool::new(threads)?),
+            path,
+            isa,
+            factors: Factors::F32,
+            eight_bit_rows: false,
+            eight_bit_cache: false,
+        })
+    }
+
+    /// The same threads, with the factors of large products rounded to this. At first they are not rounded.
+    #[must_use]
+    pub fn with_factors(&self, factors: Factors) -> Self {
+        Self { factors, ..self.clone() }
+    }
+
+    /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
+    /// rounded to eight bits. For writing answers; nothing is learned through such a product.
+    #[must_use]
+    pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
+        Self { eight_bit_rows, ..self.clone() }
+    }
+
+    /// What the factors of large products are rounded to.
+    pub fn factors(&self) -> Factors {
+        self.factors
+    }
+
+    /// The vector features of this processor that matter here.
+    pub fn features() -> Vec<&'static str> {
+        path::features()
+    }
+
+    /// Why the unit of this processor that multiplies tiles of bf16 is not used; `None` where it is, or there is none.
+    pub fn unused_tiles() -> Option<&'static str> {
+        path::unused_tiles()
+    }
+
+    /// The kernels in use.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.count()
+    }
+}
