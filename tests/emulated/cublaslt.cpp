@@ -134,14 +134,17 @@ int multiply(void* what) {
   std::unique_ptr<Waiting> w((Waiting*)what);
   if (is("slow")) usleep(250000);
   const void *left = (const void*)w->a, *right = (const void*)w->b;
-  std::vector<float> row(w->turned ? w->of_a.rows : w->of_a.cols);
+  std::vector<float> row(w->turned ? w->of_a.rows : w->of_a.cols), other(row.size() * w->of_d.cols);
+  for (uint64_t j = 0; j < w->of_d.cols; j++) {
+    for (uint64_t k = 0; k < row.size(); k++) other[j * row.size() + k] = number(right, BF16, j * w->of_b.stride + k);
+  }
   for (uint64_t i = 0; i < w->of_d.rows; i++) {
     for (uint64_t k = 0; k < row.size(); k++) {
       row[k] = number(left, BF16, w->turned ? i * w->of_a.stride + k : k * w->of_a.stride + i);
     }
     for (uint64_t j = 0; j < w->of_d.cols; j++) {
       float sum = 0.0f;
-      for (uint64_t k = 0; k < row.size(); k++) sum += row[k] * number(right, BF16, j * w->of_b.stride + k);
+      for (uint64_t k = 0; k < row.size(); k++) sum += row[k] * other[j * row.size() + k];
       uint64_t at = j * w->of_d.stride + i;
       float value = w->alpha * sum;
       // What is not added to is not read: it may hold no number.

@@ -1,7 +1,6 @@
 //! Trials of what could take a program down with it on a graphics card: this program again, which may crash or hang
 //! instead, and its answers, kept as long as card, driver, library and program stay what they are.
 
-use peft_durable as durable;
 use peft_models::engine::{Engine, Question, Risk, Verdict};
 use peft_plan::{Fault, Result};
 use std::collections::BTreeMap;

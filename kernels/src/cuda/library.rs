@@ -352,13 +352,11 @@ impl Cuda<Driver> {
         self.device.use_library(path, always)?;
         let ours = Self { library: Choice::default(), ..self.clone().with_precision(Precision::Bf16) };
         let theirs = Self { library: always, ..ours.clone() };
-        let tried = compare(&ours, &theirs).and_then(|()| measure(&ours, &theirs));
-        let stopped = self.device.library_stopped();
+        let is_used = || self.device.library_stopped().map_or(Ok(()), |reason| Err(unavailable(reason)));
+        let tried = compare(&ours, &theirs).and_then(|()| is_used()).and_then(|()| measure(&ours, &theirs));
+        let tried = tried.and_then(|measured| is_used().map(|()| measured));
         self.device.close_library();
-        match stopped {
-            Some(reason) => Err(unavailable(reason)),
-            None => tried,
-        }
+        tried
     }
 }
 
@@ -370,6 +368,12 @@ fn compare<D: Device>(ours: &Cuda<D>, theirs: &Cuda<D>) -> Result<()> {
             let write = if is_narrow { Write::Set } else { Write::Add };
             let (want, got) = (sample.result(ours, write)?, sample.result(theirs, write)?);
             let again = sample.result(theirs, write)?;
+            let behind = |all: &[f32]| {
+                all.chunks(sample.stride).flat_map(|row| &row[shape[1]..]).all(|x| x.to_bits() == 0.5_f32.to_bits())
+            };
+            if !behind(&got) {
+                return Err(unavailable(format!("its product of {shape:?} writes behind its columns")));
+            }
             let square = |x: f32| f64::from(x) * f64::from(x);
             let error: f64 = want.iter().zip(&got).map(|(&want, &got)| square(want - got)).sum();
             let error = error / want.iter().map(|&x| square(x)).sum::<f64>();
@@ -377,12 +381,6 @@ fn compare<D: Device>(ours: &Cuda<D>, theirs: &Cuda<D>) -> Result<()> {
             // What is no number is no small error, either.
             if error.is_nan() || error > tolerance {
                 return Err(unavailable(format!("its product of {shape:?} has an error of {error:.1e}")));
-            }
-            let behind = |all: &[f32]| {
-                all.chunks(sample.stride).flat_map(|row| &row[shape[1]..]).all(|x| x.to_bits() == 0.5_f32.to_bits())
-            };
-            if !behind(&got) {
-                return Err(unavailable(format!("its product of {shape:?} writes behind its columns")));
             }
             if got.iter().zip(&again).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 return Err(unavailable(format!("its product of {shape:?} has other bits the second time")));
