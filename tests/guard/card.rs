@@ -71,9 +71,10 @@ fn a_run_shrinks_where_a_card_has_too_little_memory_and_does_the_step_again_s4_6
     assert!(outcome.is_ok() && steps == [1, 2, 3, 4] && less <= peak * 9 / 10, "{taken:?} {outcome:?}");
     assert!(taken[0].contains("layers twice"), "{taken:?}");
 
-    // Less while it runs: the step that found none is done again, in the end with smaller micro-batches.
+    // Less while it runs: the step that found none is done again, in the end with smaller micro-batches. Half of it all are
+    // weights and what is learned of them, which nothing makes smaller.
     let late = home.path().join("late");
-    let ((steps, taken, outcome), _) = run(&late, 0, 2, peak * 6 / 10);
+    let ((steps, taken, outcome), _) = run(&late, 0, 2, peak * 7 / 10);
     assert!(outcome.is_ok() && steps == [1, 2, 3, 4], "{steps:?} {taken:?} {outcome:?}");
     assert!(!taken.is_empty(), "nothing was done");
     let state = checkpoint::read(&late, 4).expect("the last state");
