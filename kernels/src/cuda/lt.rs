@@ -52,6 +52,7 @@ struct Heuristic {
 macro_rules! functions {
     ($($name:ident = $symbol:literal ($($arg:ty),*) -> $answer:ty;)*) => {
         struct Functions {
+            // SAFETY: nothing is called here; the types are those of `cublasLt.h`.
             $($name: unsafe extern "C" fn($($arg),*) -> $answer,)*
             /// The functions are its own.
             _library: Library,
