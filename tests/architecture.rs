@@ -136,6 +136,7 @@ const UNSAFE: &[&str] = &[
     "kernels/src/cuda/driver.rs",
     "kernels/src/cuda/graphs.rs",
     "kernels/src/cuda/lanes.rs",
+    "kernels/src/cuda/lt.rs",
     "models/src/checkpoint/map.rs",
     "tests/src/emulated.rs",
 ];

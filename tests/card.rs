@@ -2,11 +2,13 @@
 //! is emulated, through the same driver calls as on a real one (issue 8, 2 to 4).
 
 use peft_kernels::Error;
-use peft_tests::emulated::driver;
+use peft_tests::emulated::{driver, driver_and_library};
 use peft_tests::home::{Home, text};
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The folder of the emulated driver; `None` where it cannot be built.
 fn emulated() -> Option<PathBuf> {
@@ -225,4 +227,234 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     assert!((3..=4).contains(&late), "{report}");
     // Steps repeat, and so do their launches.
     assert!(number(&report, "graph_runs") > 100 && number(&report, "graph_updates") > 10, "{report}");
+}
+
+/// What `hardware` says of a card that cuBLASLt lies beside.
+fn beside_a_library(home: &Home, card: &[(&str, &str)], more: &[&str]) -> Option<Value> {
+    let folders = library(true)?;
+    let arguments = [&["hardware", "--backend", "cuda", "--json"], more].concat();
+    let output = on(home, Path::new(&folders), card, &arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{card:?}: {stdout}\n{stderr}");
+    let hardware: Value = serde_json::from_str(&stdout).expect("JSON");
+    Some(hardware["backend"].clone())
+}
+
+/// Folders of a driver and such a library; `None` where they cannot be built.
+fn library(whole: bool) -> Option<OsString> {
+    match driver_and_library(whole) {
+        Ok(folders) => Some(folders),
+        Err(Error::Unavailable { .. }) => None,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// What is wrong with a library is found in its trial, and said.
+#[test]
+fn a_library_that_is_wrong_or_lacking_does_not_pass_its_trial() {
+    for (whole, kind, reason) in [
+        (true, "wrong", "has an error of"),
+        (true, "unsteady", "other bits the second time"),
+        (true, "beyond", "behind its columns"),
+        (true, "refusing", "its product answers with status 13"),
+        (false, "", "has no cublasLtMatmul"),
+    ] {
+        let Some(folders) = library(whole) else { return };
+        let verdict = trial(Path::new(&folders), &[("EMULATED_LIBRARY", kind)], "library");
+        assert_eq!((&verdict["passed"], &verdict["holds"]), (&json!(false), &json!(true)), "{kind}: {verdict}");
+        assert!(verdict["reason"].as_str().is_some_and(|told| told.contains(reason)), "{kind}: {verdict}");
+    }
+}
+
+/// Our kernels multiply where the library is not wanted, or takes its trial down (issue 8, 3).
+#[test]
+fn a_library_that_is_not_used_is_named_with_the_reason() {
+    for (card, more, reason) in [
+        (&[("EMULATED_LIBRARY", "crashing")][..], &[][..], "its trial ended with signal"),
+        (&[], &["--no-cublaslt"], "switched off"),
+    ] {
+        let Some(backend) = beside_a_library(&Home::new(), card, more) else { return };
+        assert_eq!((&backend["chosen"], &backend["library"]), (&json!("cuda"), &Value::Null), "{card:?}");
+        assert!(backend["library_off"].as_str().is_some_and(|told| told.contains(reason)), "{card:?}: {backend}");
+    }
+}
+
+/// A run of four steps with a checkpoint after each, beside the emulated card.
+struct Run<'a> {
+    home: &'a Home,
+    folder: &'a Path,
+    card: &'a [(&'a str, &'a str)],
+    name: &'a str,
+}
+
+impl Run<'_> {
+    /// The command that begins it.
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let (data, model, out) = (rows(self.home), fixture_model(), self.home.path(self.name));
+        let words = ["train", "--backend", "cuda", "--json", "--name", self.name, "--model", &model, "--data", &data];
+        let settings = [
+            "adapter.method=lora",
+            "adapter.dropout=0",
+            "training.max_steps=4",
+            "training.micro_batch_size=4",
+            "training.precision=bf16",
+            "checkpoint.every_steps=1",
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        words
+            .into_iter()
+            .chain(["--out", &out])
+            .chain(settings)
+            .chain(more.iter().copied())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.home.command(arguments);
+        command.env("LD_LIBRARY_PATH", self.folder).env_remove("CUDA_VISIBLE_DEVICES").envs(self.card.iter().copied());
+        command.env("EMULATED_REPORT", self.report());
+        command
+    }
+
+    fn report(&self) -> String {
+        self.home.path(&format!("{}.json", self.name))
+    }
+
+    /// To its end: losses of its steps, what it trained, and how many products the library made.
+    fn end(&self, arguments: &[&str]) -> (Vec<String>, Vec<u8>, u64) {
+        let output = self.command(arguments).output().expect("the program starts");
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+        assert!(!stderr.contains("still holds"), "{stderr}");
+        let events = stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let losses = events.filter(|event| event["event"] == "step").map(|event| event["loss"].to_string()).collect();
+        let adapter = Path::new(&self.home.path(self.name)).join("adapter/adapter_model.safetensors");
+        let report: Value = serde_json::from_slice(&std::fs::read(self.report()).expect("a report")).expect("JSON");
+        let products = report["library_products"].as_u64().expect("a count");
+        (losses, std::fs::read(adapter).expect("an adapter"), products)
+    }
+
+    /// From its beginning to its end.
+    fn whole(&self, more: &[&str]) -> (Vec<String>, Vec<u8>, u64) {
+        let arguments = self.arguments(more);
+        self.end(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Until its second step; then the process is killed.
+    fn killed(&self, more: &[&str]) {
+        let arguments = self.arguments(more);
+        let mut command = self.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+        for line in BufReader::new(process.stdout.take().expect("piped")).lines() {
+            let event: Value = serde_json::from_str(&line.expect("readable")).expect("JSON");
+            if event["event"] == "step" && event["step"] == 2 {
+                process.kill().expect("killed");
+                process.wait().expect("dead");
+                return;
+            }
+        }
+        panic!("{} ended before its second step", self.name);
+    }
+}
+
+/// Its products are those of our kernels, as near as their roundings are, and the plan counts what it works in. A run goes
+/// on with the products that it was begun with: its last bits are those of a run that nobody stopped, also where kernels
+/// and products begin as late as they may, and the library is not faster any more.
+#[test]
+fn a_library_that_passed_its_trial_multiplies_in_a_run_and_a_run_keeps_it() {
+    let home = Home::new();
+    let Some(backend) = beside_a_library(&home, &[], &[]) else { return };
+    let told = backend["library"].as_str().unwrap_or_else(|| panic!("{backend}"));
+    assert!(told.starts_with("cuBLASLt 12.4.5 forward from"), "{told}");
+    assert_eq!(backend["library_off"], Value::Null, "{backend}");
+    let folders = driver_and_library(true).expect("it was there");
+    let of = |card, name| Run { home: &home, folder: Path::new(&folders), card, name };
+    let (with, without) = (of(&[], "with").whole(&[]), of(&[], "without").whole(&["--no-cublaslt"]));
+    assert!(with.2 > 30 && without.2 == 0, "{} and {} products", with.2, without.2);
+    assert_eq!((with.0.len(), without.0.len()), (4, 4));
+    assert!(with.1 != without.1, "nothing was multiplied otherwise");
+    for (a, b) in with.0.iter().zip(&without.0) {
+        let [a, b] = [a, b].map(|loss| loss.parse::<f64>().expect("a loss"));
+        assert!((a - b).abs() < 5e-3 * b.abs(), "{a} with, {b} without");
+    }
+    let said = |name: &str| {
+        let shown = home.json(&["runs", "show", name]);
+        shown["memory_plan_bytes"].as_u64().unwrap_or_else(|| panic!("{shown}"))
+    };
+    assert_eq!(said("with") - said("without"), 32 << 20);
+
+    let late = [("EMULATED_LATE", "kernels"), ("EMULATED_LIBRARY", "slow")];
+    of(&late[..1], "begun").killed(&[]);
+    std::fs::remove_file(home.path("home/cache/card-trials.json")).expect("answers were kept");
+    let resumed = of(&late, "begun").end(&["resume", "begun", "--json"]);
+    let kept = std::fs::read_to_string(home.path("home/cache/card-trials.json")).expect("answers were kept");
+    let kept: Value = serde_json::from_str(&kept).expect("JSON");
+    let library =
+        kept.as_object().expect("answers").iter().find(|(about, _)| about.starts_with("library")).expect("one");
+    let speed = &library.1["measured"][0];
+    assert!(speed["theirs"].as_f64() > speed["ours"].as_f64(), "{kept}");
+    assert!(resumed.1 == with.1, "the adapters differ: {:?} and {:?}", resumed.0, with.0);
+    assert!(with.0.ends_with(&resumed.0) && resumed.0.len() < 4, "{:?} of {:?}", resumed.0, with.0);
+    assert!(resumed.2 > 10, "{} products", resumed.2);
+}
+
+/// Without the library such a run is refused, not changed; and one that was begun without it does not take it up.
+#[test]
+fn a_run_does_not_change_the_products_it_was_begun_with() {
+    let Some(plain) = emulated() else { return };
+    let home = Home::new();
+    let folders = driver_and_library(true).expect("a driver could be built");
+    let of = |folder, name| Run { home: &home, folder, card: &[], name };
+    of(Path::new(&folders), "begun").killed(&[]);
+    let refused = of(&plain, "begun").command(&["resume", "begun", "--json"]).output().expect("starts");
+    let stderr = text(&refused.stderr);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(stderr.contains("PS-CKPT-002") && stderr.contains("cuBLASLt 12.4.5"), "{stderr}");
+
+    let whole = of(&plain, "whole").whole(&[]);
+    of(&plain, "late").killed(&[]);
+    let late = of(Path::new(&folders), "late").end(&["resume", "late", "--json"]);
+    assert!(late.1 == whole.1 && late.2 == 0, "{} products, {:?} and {:?}", late.2, late.0, whole.0);
+}
+
+/// A trial that crashes or hangs takes no program with it, and its answer is kept.
+#[test]
+fn a_kernel_that_crashes_or_hangs_in_its_trial_is_switched_off_with_the_reason() {
+    let Some(folder) = emulated() else { return };
+    let home = Home::new();
+    let calm = [("EMULATED_CHIP", "90"), ("PEFT_STUDIO_TRIAL_SECONDS", "30")];
+    let troubled =
+        [calm[0], calm[1], ("EMULATED_CRASHES", "gemm_wgmma"), ("EMULATED_HANGS", "cuGraphInstantiateWithFlags")];
+    // The trouble is over the second time, and nobody knows.
+    for card in [&troubled[..], &calm] {
+        let output = on(&home, &folder, card, &["hardware", "--backend", "cuda", "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{card:?}: {}", text(&output.stderr));
+        let hardware: Value = serde_json::from_str(&text(&output.stdout)).expect("JSON");
+        let told = |field: &str| hardware["backend"][field].as_str().unwrap_or_default().to_owned();
+        assert_eq!(told("chosen"), "cuda", "{card:?}");
+        assert!(told("wgmma_off").starts_with("its trial ended with signal"), "{hardware}");
+        assert_eq!(told("graphs_off"), "its trial did not end within 30 seconds", "{hardware}");
+        if peft_kernels::cuda::lt::find(12_040).is_none() {
+            assert_eq!(told("library_off"), "it is not installed", "{hardware}");
+        }
+    }
+    for (more, risk, passed, reason) in [
+        (None, "wgmma", true, ""),
+        (None, "graphs", true, ""),
+        (Some(("EMULATED_BREAKS", "gemm_wgmma")), "wgmma", false, "do not compute what the other kernels compute"),
+        (Some(("EMULATED_STALE", "1")), "graphs", false, "do not compute what single launches do"),
+    ] {
+        let card: Vec<_> = calm.into_iter().chain(more).collect();
+        let verdict = trial(&folder, &card, risk);
+        assert_eq!(verdict["passed"], json!(passed), "{card:?}: {verdict}");
+        assert!(verdict["reason"].as_str().unwrap_or_default().contains(reason), "{card:?}: {verdict}");
+    }
+}
+
+/// What the process that tries says.
+fn trial(folder: &Path, card: &[(&str, &str)], risk: &str) -> Value {
+    let output = on(&Home::new(), folder, card, &["card-trial", "0", risk]);
+    assert_eq!(output.status.code(), Some(0), "{card:?}: {}", text(&output.stderr));
+    serde_json::from_str(&text(&output.stdout)).expect("JSON")
 }

@@ -10,5 +10,7 @@ mod faults;
 mod poison;
 #[path = "guard/reactions.rs"]
 mod reactions;
+#[path = "guard/scores.rs"]
+mod scores;
 #[path = "guard/world.rs"]
 mod world;

@@ -5,6 +5,8 @@
 //   EMULATED_CARDS     how many (1)           EMULATED_DRIVER    version, as 12040
 //   EMULATED_CHIP      compute capability, as 75    EMULATED_MEMORY    bytes
 //   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched, or the call
+//   EMULATED_CRASHES   the kernel that ends the process when it is launched, or the call
+//   EMULATED_HANGS     the kernel that never comes back, or the call
 //   EMULATED_STALE     1: a graph that is told of other arguments keeps its old ones
 //   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
 //                      if another program had taken the rest
@@ -14,8 +16,10 @@
 //   EMULATED_PINNED    bytes of the computer's memory that can be pinned
 //   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
 //                      launches, how often memory was asked for after the first launch of adamw, and of graphs: how many
-//                      were made, how often one ran, how many kernels ran so, how many got other arguments;
-//                      of pinned memory the most bytes, and how many copies went there and came from there
+//                      were made, how often one ran, how many kernels ran so, how many got other arguments; products of
+//                      the library; of pinned memory the most bytes, and how many copies went there and came from there
+#include <unistd.h>
+
 #include <algorithm>
 #include <deque>
 #include <functional>
@@ -36,7 +40,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 // What happened on the card.
 struct Story {
   uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
-  uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0;
+  uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0, products = 0;
   uint64_t pinned = 0, copies_out = 0, copies_in = 0;
   bool has_learnt = false;
 } story;
@@ -50,8 +54,8 @@ void tell() {
       {"launches", story.launches},             {"late_allocations", story.late},
       {"graphs", story.graphs},                 {"graph_runs", story.graph_runs},
       {"graph_kernels", story.graph_kernels},   {"graph_updates", story.graph_updates},
-      {"pinned_bytes", story.pinned},           {"copies_out", story.copies_out},
-      {"copies_in", story.copies_in}};
+      {"library_products", story.products},     {"pinned_bytes", story.pinned},
+      {"copies_out", story.copies_out},         {"copies_in", story.copies_in}};
   const char* before = "{";
   for (auto& [name, number] : numbers) {
     fprintf(file, "%s\"%s\": %llu", before, name, (unsigned long long)number);
@@ -360,9 +364,14 @@ ANSWER cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
 }
 
 namespace {
+bool is_named(const char* setting, const char* name) {
+  const char* text = getenv(setting);
+  return text != nullptr && strcmp(text, name) == 0;
+}
 bool breaks(const char* name) {
-  const char* broken = getenv("EMULATED_BREAKS");
-  return broken != nullptr && strcmp(broken, name) == 0;
+  if (is_named("EMULATED_CRASHES", name)) abort();
+  while (is_named("EMULATED_HANGS", name)) sleep(1);
+  return is_named("EMULATED_BREAKS", name);
 }
 
 int run(const Work& work) {
@@ -434,6 +443,18 @@ ANSWER cuGraphLaunch(Executable* executable, Stream* stream) {
 }
 ANSWER cuGraphExecDestroy(Executable* executable) { return delete executable, Success; }
 ANSWER cuGraphDestroy(Graph* graph) { return delete graph, Success; }
+
+// For a library beside the driver (`cublaslt.cpp`): whether so many bytes lie in one allocation.
+extern "C" __attribute__((visibility("default"))) int emulated_holds(uint64_t address, uint64_t bytes) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  return card().holds(address, bytes);
+}
+// And a product of it, which runs in its turn in a stream: it calls nothing of this driver.
+extern "C" __attribute__((visibility("default"))) int emulated_product(Stream* stream, int (*run)(void*), void* what) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  return named(stream).add({[=] { return story.products++, run(what); }, 0, 0});
+}
+
 ANSWER cuGetErrorName(int error, const char** name) {
   *name = error == Illegal ? "CUDA_ERROR_ILLEGAL_ADDRESS" : error == OutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";
   return Success;

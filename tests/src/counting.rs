@@ -80,7 +80,7 @@ impl Device for Counting {
         let counted = self.counted();
         // Nobody presses: it is there or not.
         let available = usize::MAX >> 8;
-        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available })
+        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available, library: 0 })
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {

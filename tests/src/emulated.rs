@@ -10,7 +10,7 @@ use peft_kernels::cuda::device::{Arg, Device};
 use peft_kernels::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,26 +142,40 @@ fn library_path(folder: &Path, only: &[&str]) -> PathBuf {
     program.parent().expect("a program lies in a folder").join("emulated").join(format!("{name}.so"))
 }
 
-fn build(unit: &str, folder: &Path, only: &[&str], to: &Path) -> Result<()> {
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+/// Where `compile` leaves what is not finished.
+fn unfinished(to: &Path) -> PathBuf {
+    to.with_extension(format!("{}.tmp", std::process::id()))
+}
+
+/// A compiler of libraries, for `to`.
+fn compiler(to: &Path) -> Command {
     std::fs::create_dir_all(to.parent().expect("a folder of its own")).expect("a folder beside the tests");
-    let unfinished = to.with_extension(format!("{}.tmp", std::process::id()));
-    let emulated = root().join("tests/emulated");
-    let mut command = Command::new(&compiler);
+    let mut command = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()));
     // Nothing is fused that a kernel did not fuse; an access of `now` is one instruction.
     command.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-ftls-model=initial-exec"]);
+    command.arg("-o").arg(unfinished(to));
+    command
+}
+
+fn build(unit: &str, folder: &Path, only: &[&str], to: &Path) -> Result<()> {
+    let emulated = root().join("tests/emulated");
+    let mut command = compiler(to);
     // Damaged kernels are loaded beside whole ones: each library keeps its own.
     command.args(["-fno-gnu-unique", "-DHOST_EMU", "-w"]).arg("-I").arg(folder).arg("-I").arg(&emulated);
     if !only.is_empty() {
         command.arg("-DONLY").args(only.iter().map(|name| format!("-DONLY_{name}")));
     }
-    command.arg(emulated.join(unit)).arg("-o").arg(&unfinished);
+    command.arg(emulated.join(unit));
+    compile(command, to)
+}
+
+fn compile(mut command: Command, to: &Path) -> Result<()> {
     let output = match command.output() {
         Ok(output) => output,
         Err(e) => return Err(unavailable(format!("no C++ compiler for the emulated GPU: {e}"))),
     };
     assert!(output.status.success(), "the kernels do not compile:\n{}", String::from_utf8_lossy(&output.stderr));
-    std::fs::rename(&unfinished, to).expect("a folder beside the tests");
+    std::fs::rename(unfinished(to), to).expect("a folder beside the tests");
     Ok(())
 }
 
@@ -179,6 +193,23 @@ pub fn driver() -> Result<PathBuf> {
         build("driver.cpp", &sources(), &[], &path)?;
     }
     Ok(folder)
+}
+
+/// Folders with that driver and a library of products beside it (`tests/emulated/cublaslt.cpp`), for `LD_LIBRARY_PATH` of a
+/// program. `whole`: it has all functions.
+pub fn driver_and_library(whole: bool) -> Result<OsString> {
+    let driver = driver()?;
+    let folder = driver.with_extension(if whole { "library" } else { "lacking" });
+    let path = folder.join("libcublasLt.so.12");
+    static BUILDS: Mutex<()> = Mutex::new(());
+    let _alone = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.exists() {
+        let lacking = if whole { &[][..] } else { &["-DWITHOUT_PRODUCTS"] };
+        let mut command = compiler(&path);
+        command.args(lacking).arg(root().join("tests/emulated/cublaslt.cpp")).arg("-L").arg(&driver).arg("-lcuda");
+        compile(command, &path)?;
+    }
+    Ok(std::env::join_paths([driver, folder]).expect("folders without colons"))
 }
 
 /// A machine of one library.

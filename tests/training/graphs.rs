@@ -46,7 +46,7 @@ fn second_half(name: &str, card: &[(&str, &str)]) {
 pub(crate) fn card(graphs: bool) -> Cuda<Driver> {
     let driver = Driver::open(0).expect("an emulated card");
     if !graphs {
-        driver.without_graphs().expect("nothing was launched");
+        driver.without_graphs("they were switched off").expect("nothing was launched");
     }
     Cuda::new(driver).expect("a card")
 }

@@ -1,6 +1,7 @@
 //! What every command knows: how to answer, where things are kept, what to compute with.
 
 use super::args::GlobalArgs;
+use peft_models::engine::Engine;
 use peft_plan::Fault;
 use peft_storage::Store;
 use std::path::{Path, PathBuf};
@@ -26,13 +27,18 @@ pub struct Context {
 impl Context {
     /// From the options of the command line and the environment.
     pub fn new(global: &GlobalArgs) -> Result<Self, Fault> {
-        let GlobalArgs { json, data_dir, backend, threads, offline, no_graphs } = global;
+        let GlobalArgs { json, data_dir, backend, threads, offline, no_graphs, no_cublaslt } = global;
         if *no_graphs {
-            peft_models::engine::Engine::without_graphs();
+            Engine::without_graphs();
         }
+        if *no_cublaslt {
+            Engine::without_library();
+        }
+        let data_dir = data_directory(data_dir.as_deref())?;
+        crate::jobs::trials::install(&data_dir);
         Ok(Self {
             json: *json,
-            data_dir: data_directory(data_dir.as_deref())?,
+            data_dir,
             backend: backend.clone(),
             threads: threads.unwrap_or_else(default_threads),
             offline: *offline,

@@ -79,10 +79,14 @@ fn for_people(hardware: &Hardware, faults: &[Fault], data_dir: &Path) -> String 
         .map_or_else(String::new, |how| format!(", quantised models answer in whole numbers ({how})"));
     let unused =
         backend.unused_tiles.map_or_else(String::new, |why| format!("; its tile unit (AMX) is not used: {why}"));
-    let singly = backend
-        .graphs_off
-        .as_ref()
-        .map_or_else(String::new, |why| format!("; each launched by itself, no graphs: {why}"));
+    let told = |what: &str, why: &Option<String>| why.as_ref().map_or_else(String::new, |why| format!("; {what}{why}"));
+    let singly = [
+        told("each launched by itself, no graphs: ", &backend.graphs_off),
+        told("no products of compute capability 9.0: ", &backend.wgmma_off),
+        told("products also by ", &backend.library),
+        told("no products by cuBLASLt: ", &backend.library_off),
+    ]
+    .concat();
     let inside = match (&system.container, system.wsl) {
         (Some(kind), _) => format!(", inside {kind}"),
         (None, true) => ", inside WSL".to_owned(),

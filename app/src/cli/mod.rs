@@ -119,5 +119,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<u8, Fault> {
             Ok(0)
         }
         Command::Starter(args) => starter::run(context, args),
+        Command::CardTrial { card, risk } => {
+            output::line(&crate::jobs::trials::serve(*card, *risk));
+            Ok(0)
+        }
     }
 }

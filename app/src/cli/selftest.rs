@@ -20,6 +20,8 @@ struct Document {
 
 /// Examine every backend that can be used here, or the one that was asked for; 1 when something is wrong.
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
+    // Whoever asks for an examination wants a new answer.
+    crate::jobs::trials::forget(&context.data_dir)?;
     let seed = seed();
     output::note(&format!("Inputs are drawn from seed {seed}"));
     let backends = usable(context)?.iter().map(|engine| engine.selftest(seed)).collect::<Result<Vec<_>, _>>()?;

@@ -88,7 +88,7 @@ pub fn train(engine: &Engine, request: &TrainBenchRequest) -> Result<TrainBenchR
     let plan = resolve::resolve(&config, &facts)?;
     let engine = engine.with_arithmetic(plan.arithmetic);
     let timing = StepTiming { base: &base, plan: &plan, lengths: &lengths, steps, warmup };
-    let work = timing.workload().on_card(engine.card_bytes().is_some());
+    let work = timing.workload().on_card(engine.beside());
     let planned_memory_bytes = memory_plan(&base, &plan, &work)?.without_saving();
     let layers = base.spec().layers.len();
     let step_seconds = engine.time_steps(&timing)?;

@@ -96,6 +96,7 @@ impl Described {
             ahead: false,
             arithmetic: Arithmetic::F32,
             card: false,
+            beside: memory::card::Beside::default(),
             longest: tokens,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             tokenizer_bytes: sizes.tokenizer_bytes,

@@ -50,6 +50,7 @@ pub mod standing;
 pub mod starter;
 pub mod tail;
 pub mod teaching;
+pub mod trials;
 
 pub use model::open_model;
 pub use run::{ResumeChanges, RunEnd, RunRequest, resume, start};

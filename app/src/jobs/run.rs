@@ -416,7 +416,8 @@ impl Inbox {
 fn check_memory(context: &Context, config: &RunConfig, setup: &Setup) -> Result<()> {
     let fraction = config.guards.memory_limit_fraction.unwrap_or(0.9);
     let machine = machine(context);
-    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes).on_card(machine.card);
+    let work = Workload::of(&setup.plan, &setup.train, &setup.validation, setup.data_bytes)
+        .on_card(machine.card.then_some(machine.beside));
     let need = memory_plan(&setup.base, &setup.plan, &work)?;
     let budget = (machine.memory_bytes as f64 * fraction) as u64;
     too_large(&need, budget).map_or(Ok(()), Err)

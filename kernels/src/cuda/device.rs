@@ -3,6 +3,8 @@
 //! Two machines are meant: a driver with a GPU, and the emulation that tests compile the kernels for
 //! (`tests/src/emulated.rs`). Everything above this trait is the same for both.
 
+use super::library::Choice;
+use super::lt::Dense;
 use crate::error::{Error, Result};
 
 /// An argument of a kernel.
@@ -50,6 +52,8 @@ pub struct DeviceMemory {
     pub peak: usize,
     /// What could still be had beside.
     pub available: usize,
+    /// Of what this program has, and uses, what a library has to work in.
+    pub library: usize,
 }
 
 /// A row of work that takes effect in the order of its calls, beside that of the other lanes.
@@ -118,6 +122,18 @@ pub trait Device: Send + Sync + 'static {
     /// Whether it has the kernels of compute capability 9.0 ([`super::shipped::PTX_9_0`]).
     fn has_wgmma(&self) -> bool {
         false
+    }
+    /// The version of its maker's library that it multiplies with, and from which sizes on.
+    fn library(&self) -> Option<(String, Choice)> {
+        None
+    }
+    /// Open such a library where one passed its trial; its version.
+    fn open_library(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+    /// Have it multiply, after everything launched before; `false`: it does not, and nothing was done.
+    fn multiply(&self, _dense: &Dense) -> Result<bool> {
+        Ok(false)
     }
     /// Begin what was launched, without waiting for it: a machine may gather launches until somebody needs them.
     fn submit(&self) -> Result<()> {

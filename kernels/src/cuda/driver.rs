@@ -9,6 +9,8 @@ use super::arena::{self, Arena};
 use super::device::{Arg, Device, DeviceMemory, Lanes};
 use super::graphs::{self, Failure, Graphs};
 use super::lanes::Streams;
+use super::library::{Choice, Library};
+use super::lt::Dense;
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -67,7 +69,10 @@ pub struct Driver {
     modules: Vec<CUmodule>,
     functions: HashMap<&'static str, CUfunction>,
     name: String,
+    chip: (i32, i32),
+    version: i32,
     wgmma: bool,
+    pub(super) library: Mutex<Library>,
     arena: Mutex<Arena>,
     /// Taken after `arena` where both are.
     graphs: Mutex<Graphs>,
@@ -92,7 +97,7 @@ pub struct CardMemory {
     pub total: usize,
 }
 
-fn unavailable(reason: impl Into<String>) -> Error {
+pub(super) fn unavailable(reason: impl Into<String>) -> Error {
     Error::Unavailable { reason: reason.into() }
 }
 
@@ -121,8 +126,8 @@ pub(super) fn missing(names: &[&'static str]) -> Option<&'static str> {
     }
 }
 
-/// Looks for the driver and starts it; then for its functions, before any of them is called.
-fn start() -> Result<()> {
+/// Looks for the driver and starts it; then for its functions, before any of them is called. Its version, as in 12040.
+fn start() -> Result<i32> {
     // SAFETY: loads the library if there is one, whose own start is the driver's business.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable("no NVIDIA driver was found on this computer"));
@@ -145,7 +150,7 @@ fn start() -> Result<()> {
         let reason = format!("NVIDIA's driver offers CUDA {major}.{minor}; the kernels need 12.0, driver 525 or newer");
         return Err(Error::OldDriver { reason });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Card number `ordinal`, with its name and compute capability.
@@ -195,9 +200,18 @@ impl Driver {
         each.collect()
     }
 
-    /// Card number `ordinal`, with all kernels loaded.
+    /// Card number `ordinal`, with all kernels loaded and graphs where they work.
     pub fn open(ordinal: usize) -> Result<Self> {
-        start()?;
+        let mut driver = Self::open_plain(ordinal)?;
+        driver.use_wgmma();
+        driver.use_graphs();
+        Ok(driver)
+    }
+
+    /// Card number `ordinal` without what could take a program down with it: graphs, the kernels of compute capability
+    /// 9.0 and libraries are used when they were asked for.
+    pub fn open_plain(ordinal: usize) -> Result<Self> {
+        let version = start()?;
         let (card, name, chip) = card(ordinal)?;
         if chip < OLDEST_CARD {
             let (major, minor) = chip;
@@ -217,20 +231,38 @@ impl Driver {
             modules: Vec::new(),
             functions: HashMap::new(),
             name: format!("{name}, {}.{}", chip.0, chip.1),
+            chip,
+            version,
             wgmma: false,
+            library: Mutex::default(),
             arena: Mutex::default(),
             graphs: Mutex::new(Graphs::without("the card was not examined yet")),
             asked: AtomicU64::new(0),
             streams: OnceLock::new(),
         };
         driver.bind()?;
-        driver.load(chip)?;
-        driver.begin_graphs();
+        driver.load_all(PTX)?;
         Ok(driver)
     }
 
+    /// CUDA version of the driver, as in 12040.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// Whether this is a card for the kernels of compute capability 9.0.
+    pub fn could_use_wgmma(&self) -> bool {
+        self.chip == WGMMA_CARD
+    }
+
+    /// Load the kernels of compute capability 9.0 where this is a card for them. What such a driver does not take, a
+    /// card can do without.
+    pub fn use_wgmma(&mut self) {
+        self.wgmma = self.could_use_wgmma() && self.bind().is_ok() && self.load_all(PTX_9_0).is_ok();
+    }
+
     /// Use graphs where the driver has them and they do here what single launches do.
-    fn begin_graphs(&self) {
+    pub fn use_graphs(&self) {
         let reason = if let Some(name) = missing(&graphs::NEEDED) {
             Some(format!("the driver has no {name}"))
         } else {
@@ -273,10 +305,10 @@ impl Driver {
         Ok(all?.into_iter().all(|is_right| is_right) && self.graphs().replayed() == 3)
     }
 
-    /// Launch every kernel by itself from here on.
-    pub fn without_graphs(&self) -> Result<()> {
+    /// Launch every kernel by itself from here on, for this reason.
+    pub fn without_graphs(&self, reason: &str) -> Result<()> {
         self.bind()?;
-        self.graphs().stop("they were switched off".to_owned()).map_err(unstarted)
+        self.graphs().stop(reason.to_owned()).map_err(unstarted)
     }
 
     /// Why kernels are launched one by one; `None`: lists of them that come again are launched as graphs.
@@ -297,13 +329,6 @@ impl Driver {
     /// Begin what was launched. The card's context is that of this thread.
     pub(super) fn run_launched(&self) -> Result<()> {
         self.graphs().run().map_err(unstarted)
-    }
-
-    fn load(&mut self, chip: (i32, i32)) -> Result<()> {
-        self.load_all(PTX)?;
-        // What such a driver does not take, a card can do without.
-        self.wgmma = chip == WGMMA_CARD && self.load_all(PTX_9_0).is_ok();
-        Ok(())
     }
 
     fn load_all(&mut self, texts: &'static [(&str, &str)]) -> Result<()> {
@@ -350,12 +375,15 @@ impl Driver {
         self.arena.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of the card; what this holds and does not use counts as available.
+    /// Memory of the card; what this holds and does not use counts as available, and so does what a library works in: a
+    /// plan has both.
     pub fn memory(&self) -> Result<CardMemory> {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
+        let library = self.library_bytes();
         let arena = self.arena();
-        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + arena.held() - arena.used(), total })
+        let own = arena.held() - arena.used() + library;
+        Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + own, total })
     }
 
     /// What the card calls itself, and its compute capability.
@@ -365,12 +393,24 @@ impl Driver {
 
     /// Bytes that were taken from the card, used or kept for the next use.
     pub fn held(&self) -> usize {
-        self.arena().held()
+        self.library_bytes() + self.arena().held()
     }
 
     /// How often memory was asked of the driver.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Memory beside the arena, for somebody else to use. The card's context is that of this thread.
+    pub(super) fn take_apart(bytes: usize) -> Result<u64> {
+        // SAFETY: memory without content, which is written before it is read.
+        unsafe { result::malloc_sync(bytes) }.map_err(|e| refused(e, bytes))
+    }
+
+    /// Give that back. It waits for kernels under way; what cannot be given back is gone with the card.
+    pub(super) fn give_apart(&self, address: u64) {
+        // SAFETY: of `take_apart`, and given back once.
+        let _gone = self.bind().map(|()| unsafe { result::free_sync(address) });
     }
 
     /// Ask the driver for a block of `size` bytes. The card's context is that of this thread.
@@ -409,6 +449,7 @@ fn give_back(arena: &mut Arena) {
 impl Drop for Driver {
     fn drop(&mut self) {
         if self.bind().is_ok() {
+            self.close_library();
             self.graphs().forget();
             if let Some(Ok(streams)) = self.streams.take() {
                 streams.close();
@@ -468,9 +509,11 @@ impl Device for Driver {
 
     fn memory(&self) -> Option<DeviceMemory> {
         let available = Self::memory(self).ok()?.available;
+        let library = self.library_bytes();
         let arena = self.arena();
-        let (held, used, peak) = (arena.held(), arena.used(), arena.peak());
-        Some(DeviceMemory { held, used, peak, available: available - (held - used).min(available) })
+        let (held, used, peak) = (arena.held() + library, arena.used() + library, arena.peak() + library);
+        let own = arena.held() - arena.used() + library;
+        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library })
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
@@ -491,6 +534,19 @@ impl Device for Driver {
 
     fn has_wgmma(&self) -> bool {
         self.wgmma
+    }
+
+    fn library(&self) -> Option<(String, Choice)> {
+        self.library_in_use()
+    }
+
+    fn open_library(&self) -> Result<Option<String>> {
+        self.open_offered()?;
+        Ok(self.library_in_use().map(|(version, _)| version))
+    }
+
+    fn multiply(&self, dense: &Dense) -> Result<bool> {
+        self.multiply_by_library(dense)
     }
 
     fn launch(&self, kernel: &'static str, blocks: u32, threads: u32, args: &[Arg]) -> Result<()> {

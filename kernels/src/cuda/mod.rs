@@ -9,6 +9,7 @@
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
 //! | `adapted.rs` | weights with adapters beside them |
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
+//! | `lt.rs`, `library.rs` | cuBLASLt where it is installed, and whether it is used |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
 //! | `windows.rs` | what is done to every row: copies, norms, scales |
 //! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
@@ -29,7 +30,9 @@ pub mod driver;
 mod few;
 mod graphs;
 mod lanes;
+pub mod library;
 mod loss;
+pub mod lt;
 mod memory;
 mod optim;
 mod product;
@@ -83,13 +86,15 @@ pub struct Cuda<D: Device> {
     precision: Precision,
     /// Large products run on kernels that this card alone has, and passed.
     wgmma: bool,
+    /// From which sizes on products go to a library of the card's maker.
+    library: library::Choice,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, maps, recent, precision, wgmma } = self;
+        let Self { device, maps, recent, precision, wgmma, library } = self;
         let (device, maps, recent) = (Arc::clone(device), Arc::clone(maps), Arc::clone(recent));
-        Self { device, maps, recent, precision: *precision, wgmma: *wgmma }
+        Self { device, maps, recent, precision: *precision, wgmma: *wgmma, library: *library }
     }
 }
 
@@ -99,7 +104,8 @@ impl<D: Device> Cuda<D> {
         let device = Arc::new(device);
         let maps = Arc::new(Maps::new(&device)?);
         let recent = Arc::new(Recent::new());
-        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false }.with_wgmma())
+        let library = device.library().map_or_else(Default::default, |(_, choice)| choice);
+        Ok(Self { device, maps, recent, precision: Precision::Single, wgmma: false, library }.with_wgmma())
     }
 
     /// The same with products in this precision.
@@ -142,8 +148,8 @@ impl<D: Device> Backend for Cuda<D> {
     const NAME: &'static str = "cuda";
 
     fn fingerprint(&self) -> String {
-        let wgmma = if self.wgmma { ", wgmma" } else { "" };
-        format!("cuda, {}, {:?}{wgmma}", self.device.name(), self.precision)
+        let wgmma = if self.wgmma { wgmma::MARK } else { "" };
+        format!("cuda, {}, {:?}{}{wgmma}", self.device.name(), self.precision, self.library_mark())
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {

@@ -15,7 +15,7 @@ use crate::weight::Matrix;
 use std::sync::Arc;
 
 /// Steps of the sum come in pieces of so many.
-const DEPTH: usize = 32;
+pub(super) const DEPTH: usize = 32;
 /// Rows and columns come in tiles of at most so many.
 pub(super) const TILE: usize = 128;
 /// Numbers that a thread packs.
@@ -51,11 +51,11 @@ pub(super) struct Sum {
 
 /// A factor in bfloat16.
 pub(super) struct Packed<D: Device> {
-    address: u64,
+    pub(super) address: u64,
     /// Distance of its rows.
-    stride: usize,
+    pub(super) stride: usize,
     /// A row is a step of the sum.
-    by_step: bool,
+    pub(super) by_step: bool,
     /// What `address` points into, where it was made for this.
     _memory: Option<Memory<D>>,
 }
@@ -191,6 +191,25 @@ impl<D: Device> Cuda<D> {
 
     /// `y (=|+=) alpha·(a·b + more) + bias`, `shape` = rows, columns, length of the sum of `a·b`.
     pub(super) fn product_bf16(
+        &self,
+        y: Place,
+        factors: (&Packed<D>, &Packed<D>),
+        more: Option<&More<D>>,
+        bias: Option<u64>,
+        shape: [usize; 3],
+        alpha: f32,
+        write: Write,
+    ) -> Result<()> {
+        if bias.is_none()
+            && let Some(done) = self.product_by_library(y, factors, more, shape, alpha, write)
+        {
+            return done;
+        }
+        self.own_product_bf16(y, factors, more, bias, shape, alpha, write)
+    }
+
+    /// The same by the kernels of `kernels/cu`.
+    pub(super) fn own_product_bf16(
         &self,
         y: Place,
         (a, b): (&Packed<D>, &Packed<D>),

@@ -37,6 +37,14 @@ pub const PTX: &[(&str, &str)] = ptx![
 /// The same for cards of compute capability 9.0 alone, which other drivers and cards refuse.
 pub const PTX_9_0: &[(&str, &str)] = ptx!["gemm_wgmma"];
 
+/// A number that is another one when any of these texts is (FNV-1a over the sources' hashes in their first lines).
+pub fn mark() -> u64 {
+    let heads = PTX.iter().chain(PTX_9_0).filter_map(|(_, ptx)| ptx.lines().next());
+    heads
+        .flat_map(str::bytes)
+        .fold(0xCBF2_9CE4_8422_2325, |mark, byte| (mark ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+}
+
 /// Names of the kernels that a PTX text declares.
 pub fn entries(ptx: &str) -> impl Iterator<Item = &str> {
     ptx.lines().filter_map(|line| line.strip_prefix(".visible .entry ")).map(|rest| rest.trim_end_matches('('))

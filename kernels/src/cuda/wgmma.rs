@@ -5,6 +5,7 @@
 
 use super::call::Place;
 use super::device::Device;
+use super::library::Choice;
 use super::memory::{self, Memory};
 use super::product::Side;
 use super::{Cuda, Precision};
@@ -17,6 +18,9 @@ const SHAPES: [[usize; 3]; 3] = [[128, 128, 64], [200, 330, 96], [70, 65, 1056]]
 
 /// Where the numbers come from.
 const SEED: u64 = 0x90A;
+
+/// What a fingerprint says where they are used.
+pub(super) const MARK: &str = ", wgmma";
 
 /// The largest normalised mean square error between the two.
 const TOLERANCE: f64 = 1e-9;
@@ -36,7 +40,7 @@ impl<D: Device> Cuda<D> {
         if !self.device.has_wgmma() {
             return self;
         }
-        let plain = self.clone().with_precision(Precision::Bf16);
+        let plain = Self { library: Choice::default(), ..self.clone().with_precision(Precision::Bf16) };
         let wgmma = Self { wgmma: true, ..plain.clone() };
         // A card that stopped says so at the next call.
         let is_right = SHAPES.iter().all(|&shape| {
@@ -46,10 +50,15 @@ impl<D: Device> Cuda<D> {
         });
         Self { wgmma: is_right, ..self }
     }
+
+    /// Whether the kernels of compute capability 9.0 are used: this card has them and computes correctly with them.
+    pub fn uses_wgmma(&self) -> bool {
+        self.wgmma
+    }
 }
 
 /// Numbers between plus and minus a half.
-fn numbers(stream: u64, count: usize) -> Vec<f32> {
+pub(super) fn numbers(stream: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|i| philox::uniform(SEED, stream, i) - 0.5).collect()
 }
 

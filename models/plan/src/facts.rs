@@ -1,6 +1,7 @@
 //! What was measured outside: the model, the data and the machine, as far as the planner asks for them.
 
 use crate::config::{Method, TargetModules};
+use crate::memory::card::Beside;
 use crate::order::SCORE_TOKENS;
 use crate::resolve::{Arithmetic, Optimizer};
 use crate::spec::{ModelSpec, ModuleSpec};
@@ -99,6 +100,9 @@ pub struct MachineFacts {
     /// A graphics card computes, and the memory is its own.
     #[serde(default)]
     pub card: bool,
+    /// What that card takes for every run.
+    #[serde(default)]
+    pub beside: Beside,
     /// Memory of the computer that is free beside a card; 0 where none computes.
     #[serde(default)]
     pub host_bytes: u64,

@@ -342,6 +342,8 @@ pub struct MemoryFacts {
     pub arithmetic: Arithmetic,
     /// The table is that of a graphics card, not of the computer.
     pub card: bool,
+    /// What that card takes for every run.
+    pub beside: card::Beside,
     /// Longest example, tokens.
     pub longest: usize,
     /// Threads that compute.
@@ -424,6 +426,7 @@ pub fn of_run(facts: &Facts, plan: &TrainingPlan) -> MemoryPlan {
         ahead: plan.decodes_ahead(),
         arithmetic: plan.arithmetic,
         card: facts.machine.is_some_and(|machine| machine.card),
+        beside: facts.machine.map(|machine| machine.beside).unwrap_or_default(),
         longest: all().max().unwrap_or(0),
         threads: plan.threads,
         tokenizer_bytes: facts.model.tokenizer_bytes,

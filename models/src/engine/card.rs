@@ -3,11 +3,13 @@
 //! A card computes for the first time in a process only after every kernel was compared with the reference there: a
 //! driver, a compiler of a driver, or a card that its authors never saw is judged where it is.
 
+use super::trial::{self, Unused};
 use crate::fault::device;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::cuda::{Cuda, Precision};
 use peft_kernels::selftest::{self, Check};
 use peft_kernels::{Backend, Error};
+use peft_plan::memory::card::Beside;
 use peft_plan::{Arithmetic, Fault, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +30,12 @@ pub struct Chosen {
     pub reason: String,
     /// Memory of the card, where it is one.
     pub memory: Option<CardMemory>,
-    /// Why launches that come again are no graphs there; `None`: they are, or it is no card.
-    pub graphs_off: Option<String>,
+    /// What of a card is not used, and why; nothing where it is none.
+    pub unused: Unused,
+    /// The library that the card multiplies with, and from which sizes on.
+    pub library: Option<String>,
+    /// What a run's memory plan counts beside what the run takes itself.
+    pub beside: Beside,
 }
 
 /// What became of a name.
@@ -69,7 +75,7 @@ pub(super) fn open(backend: &str) -> Choice {
 
 /// The card that `backend` names, however it computes: for the examination that a person asks for.
 pub(super) fn unexamined(backend: &str) -> Option<Result<Cuda<Driver>>> {
-    number(backend).map(|ordinal| driver(ordinal).and_then(Cuda::new).map_err(device))
+    number(backend).map(|ordinal| driver(ordinal).and_then(|(driver, _)| Cuda::new(driver)).map_err(device))
 }
 
 /// Whether cards are opened without graphs.
@@ -79,13 +85,21 @@ pub(super) fn without_graphs() {
     NO_GRAPHS.store(true, Ordering::Relaxed);
 }
 
-/// Card number `ordinal` as it was asked for.
-fn driver(ordinal: usize) -> Result<Driver, Error> {
-    let driver = Driver::open(ordinal)?;
-    if NO_GRAPHS.load(Ordering::Relaxed) {
-        driver.without_graphs()?;
-    }
-    Ok(driver)
+/// Card number `ordinal` with what passed its trial and was not switched off.
+fn driver(ordinal: usize) -> Result<(Driver, Unused), Error> {
+    let mut driver = driver_plain(ordinal)?;
+    let unused = trial::use_what_passed(&mut driver, ordinal, NO_GRAPHS.load(Ordering::Relaxed))?;
+    Ok((driver, unused))
+}
+
+/// Card number `ordinal` with nothing that needs a trial.
+pub(super) fn driver_plain(ordinal: usize) -> Result<Driver, Error> {
+    Driver::open_plain(ordinal)
+}
+
+/// What `be` takes of a card's memory for every run; `None`: it is no card.
+pub(super) fn beside<B: Backend>(be: &B) -> Option<Beside> {
+    be.memory().map(|memory| Beside { library_bytes: memory.library as u64 })
 }
 
 /// Comparisons of what `card` computes from rounded factors.
@@ -100,16 +114,35 @@ pub(super) fn is_used(backend: &str) -> bool {
 
 /// What `backend` is opened as, and why.
 pub(super) fn choice(backend: &str) -> Result<Chosen> {
-    let processor = |reason: String| Ok(Chosen { name: "cpu", reason, memory: None, graphs_off: None });
-    let card = |card: &Cuda<Driver>, asked: &str| {
+    let processor = |reason: String| {
+        Ok(Chosen {
+            name: "cpu",
+            reason,
+            memory: None,
+            unused: Unused::default(),
+            library: None,
+            beside: Beside::default(),
+        })
+    };
+    let card = |card: &Cuda<Driver>, ordinal: usize, asked: &str| {
         let memory = card.device().memory().map_err(device)?;
         let reason = format!("{} {asked}", card.device().card_name());
-        Ok(Chosen { name: "cuda", reason, memory: Some(memory), graphs_off: card.device().graphs_off() })
+        let mut unused = cards().known.get(&ordinal).map(|known| known.unused.clone()).unwrap_or_default();
+        unused.graphs = card.device().graphs_off();
+        unused.library = card.device().library_stopped().or(unused.library);
+        Ok(Chosen {
+            name: "cuda",
+            reason,
+            memory: Some(memory),
+            unused,
+            library: card.device().library_words(),
+            beside: beside(card).unwrap_or_default(),
+        })
     };
     match (number(backend), backend) {
-        (Some(ordinal), _) => card(&examined(ordinal).map_err(device)?, "was asked for"),
+        (Some(ordinal), _) => card(&examined(ordinal).map_err(device)?, ordinal, "was asked for"),
         (None, "auto") => match examined(0) {
-            Ok(found) => card(&found, "computes correctly and is faster"),
+            Ok(found) => card(&found, 0, "computes correctly and is faster"),
             Err(e) => processor(format!("{e}; the processor is used")),
         },
         (None, "cpu") => processor("the processor was asked for".to_owned()),
@@ -130,6 +163,8 @@ struct Known {
     /// Open, for whoever asks next: a context and the kernels take longer than a plan.
     open: Option<Cuda<Driver>>,
     used: Option<Instant>,
+    /// What of it is not used.
+    unused: Unused,
 }
 
 /// All cards that were asked for.
@@ -164,7 +199,9 @@ fn examined(ordinal: usize) -> Result<Cuda<Driver>, Error> {
         known.open = Some(open.clone());
         return Ok(open);
     }
-    let opened = driver(ordinal).and_then(Cuda::new).and_then(|card| {
+    let opened = driver(ordinal).and_then(|(driver, unused)| {
+        known.unused = unused;
+        let card = Cuda::new(driver)?;
         if !known.examined {
             examine(&card)?;
             card.trim();

@@ -6,6 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::peft_format;
 use crate::train::{Tokens, rows};
 use peft_plan::facts::Trained;
+use peft_plan::memory::card::Beside;
 use peft_plan::{
     AnswerMemory, MemoryFacts, MemoryPlan, Method, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets,
     TrainingPlan, saved,
@@ -67,6 +68,8 @@ pub struct Workload {
     pub data_bytes: u64,
     /// A graphics card computes: the table is that of its memory.
     pub card: bool,
+    /// What that card takes for every run.
+    pub beside: Beside,
 }
 
 impl Workload {
@@ -79,13 +82,14 @@ impl Workload {
             example_tokens: all().map(|n| n as u64).sum(),
             data_bytes,
             card: false,
+            beside: Beside::default(),
         }
     }
 
     /// The same on a graphics card, or on none.
     #[must_use]
-    pub fn on_card(self, card: bool) -> Self {
-        Self { card, ..self }
+    pub fn on_card(self, card: Option<Beside>) -> Self {
+        Self { card: card.is_some(), beside: card.unwrap_or_default(), ..self }
     }
 }
 
@@ -137,6 +141,7 @@ fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<Memor
         ahead: plan.decodes_ahead(),
         arithmetic: plan.arithmetic,
         card: work.card,
+        beside: work.beside,
         longest: work.longest,
         threads: plan.threads,
         tokenizer_bytes: model.tokenizer_bytes,

@@ -7,6 +7,7 @@ mod merging;
 mod session;
 mod timing;
 mod training;
+mod trial;
 
 pub use card::{CardMemory, Chosen, ListedCard};
 pub use memory::{Workload, answer_memory, memory_plan, model_facts, targets, trainable_parameters};
@@ -14,6 +15,7 @@ pub use merging::{MergeOptions, MergeProgress};
 pub use session::Session;
 pub use timing::StepTiming;
 pub use training::{TrainJob, kept_adapter};
+pub use trial::{Examiner, Question, Risk, Speed, Unused, Verdict};
 
 use crate::base::BaseModel;
 use crate::calibrate::{self, Sample};
@@ -29,6 +31,7 @@ use peft_kernels::cuda::Cuda;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::{Backend, FourBitKind, selftest};
 use peft_plan::estimate::Calibration;
+use peft_plan::memory::card::Beside;
 use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -120,6 +123,21 @@ impl Engine {
     /// Cards that this process opens from now on launch every kernel by itself.
     pub fn without_graphs() {
         card::without_graphs();
+    }
+
+    /// Cards that this process opens from now on multiply with our kernels alone.
+    pub fn without_library() {
+        trial::without_library();
+    }
+
+    /// What could take a process down is used only after `examiner` said that it can be: it has it tried elsewhere.
+    pub fn have_tried(examiner: Examiner) {
+        trial::have_tried(examiner);
+    }
+
+    /// Make a trial in this process, from which it may not come back.
+    pub fn try_here(ordinal: usize, risk: Risk) -> Verdict {
+        trial::here(ordinal, risk)
     }
 
     /// What `backend` would be opened as, and why.
@@ -220,6 +238,11 @@ impl Engine {
         }
     }
 
+    /// What the card takes for every run; `None` where no card computes.
+    pub fn beside(&self) -> Option<Beside> {
+        on!(self, be => card::beside(be))
+    }
+
     /// Threads it computes with.
     pub fn threads(&self) -> usize {
         self.threads
@@ -233,9 +256,17 @@ impl Engine {
     }
 
     /// With the kernels that the run in `directory` was begun with, where nobody asked for other ones than the best: it
-    /// goes on to the same bits on a processor for which better ones have come since.
+    /// goes on to the same bits on a processor for which better ones have come since, and on a card beside which a
+    /// library was installed since.
     fn continued(self, directory: &Path) -> Self {
-        let Device::Cpu(cpu) = &self.device else { return self };
+        let cpu = match &self.device {
+            Device::Cpu(cpu) => cpu,
+            Device::Card(card, cpu) => {
+                let Some(backend) = training::begun_on(directory) else { return self };
+                let device = Device::Card(card.clone().as_begun(&backend), cpu.clone());
+                return Self { device, ..self };
+            }
+        };
         let begun = || training::begun_on(directory).and_then(|backend| cpu.with_kernels_of(&backend));
         match begun().filter(|_| cpu.path() == KernelPath::best()) {
             Some(cpu) => Self { device: Device::Cpu(cpu), ..self },

@@ -45,7 +45,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
         adapter: (!full).then_some(source),
         trainable: true,
     };
-    let work = timing.workload().on_card(be.memory().is_some());
+    let work = timing.workload().on_card(super::card::beside(be));
     if work.card {
         let staying = memory::staying(base, plan, &work)?;
         be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;

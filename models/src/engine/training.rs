@@ -112,7 +112,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         adapter: (!full).then_some(source),
         trainable: true,
     };
-    let work = Workload::of(plan, train, validation, data_bytes).on_card(be.memory().is_some());
+    let work = Workload::of(plan, train, validation, data_bytes).on_card(super::card::beside(be));
     if work.card {
         // One block for what stays; the trainer takes another one for what a step computes.
         let staying = memory::staying(base, plan, &work)?;

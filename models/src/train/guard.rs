@@ -29,6 +29,9 @@ pub struct GuardState {
     pub excluded: BTreeSet<u32>,
     /// Micro-batches are cut into so many parts.
     pub parts: usize,
+    /// Held-out rows are scored so many times fewer together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub score_parts: usize,
     /// Sets of activations, where there was no room for those of the plan.
     #[serde(default)]
     pub sets: Option<usize>,
@@ -42,6 +45,15 @@ pub struct GuardState {
     pub probe: Vec<Option<f64>>,
     /// The detectors; `None` before the first event.
     pub watch: Option<Watch>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_one(parts: &usize) -> bool {
+    *parts == 1
 }
 
 impl GuardState {
@@ -59,6 +71,7 @@ impl Default for GuardState {
             clip: None,
             excluded: BTreeSet::new(),
             parts: 1,
+            score_parts: 1,
             sets: None,
             offloaded: None,
             decodes_all: false,
@@ -271,7 +284,7 @@ impl Doubt {
 
     /// The finding, unless the model finds the rows' own answers clearly likelier: by three standard errors. How likely
     /// an answer is by itself cancels out, because each is once with its own question and once with another.
-    pub(super) fn settle(self, own: &[f64], other: &[f64]) -> Option<Finding> {
+    pub(super) fn settle(&self, own: &[f64], other: &[f64]) -> Option<Finding> {
         let gains: Vec<f64> = own.iter().zip(other).map(|(own, other)| other - own).filter(|d| d.is_finite()).collect();
         let count = gains.len() as f64;
         if gains.len() < 8 {
@@ -280,6 +293,6 @@ impl Doubt {
         let mean = gains.iter().sum::<f64>() / count;
         let error = (gains.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / (count - 1.0) / count).sqrt();
         let clarity = mean / error.max(1e-9);
-        (clarity < 3.0).then(|| self.finding.with("model_preference", clarity))
+        (clarity < 3.0).then(|| self.finding.clone().with("model_preference", clarity))
     }
 }

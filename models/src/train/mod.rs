@@ -240,7 +240,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         if !resumed {
             // Before anything is saved: a run that goes on from step 0 has told them.
             if let Some(samples) = self.samples {
-                samples.tell(decoder, false, 0, sink)?;
+                self.told(decoder, &mut acts, sink, &mut progress.state, samples, false)?;
             }
             self.before_first_step(decoder, &mut acts, sink, &guard, &mut progress)?;
         }
@@ -248,7 +248,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         let mut answering = answering::Answering::new(self.plan.method == peft_plan::Method::Full);
         while progress.state.step < self.plan.total_steps && !self.is_stopped_early(&progress.state) {
             match (self.request)().or(halt.take()) {
-                Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &progress.state)?,
+                Some(Request::Evaluate) => self.evaluate_aside(decoder, &mut acts, sink, &mut progress.state)?,
                 Some(Request::Snapshot) => self.save(decoder, sink, &mut progress)?,
                 Some(request) => return self.halted(request, decoder, sink, &mut progress),
                 None => {}
@@ -313,7 +313,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let last = step == self.plan.total_steps;
             let evaluates = last || (self.plan.evaluate_every > 0 && step.is_multiple_of(self.plan.evaluate_every));
             if let Some(samples) = self.samples.filter(|_| evaluates) {
-                samples.tell(decoder, true, step, sink)?;
+                self.told(decoder, &mut acts, sink, &mut progress.state, samples, true)?;
             }
             if !self.validation.is_empty() && evaluates {
                 let event = self.evaluate(decoder, &mut acts, sink, &mut progress)?;
@@ -346,21 +346,36 @@ impl<B: Backend> Trainer<'_, '_, B> {
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
-        state: &RunState,
+        state: &mut RunState,
     ) -> Result<()> {
         if self.validation.is_empty() {
             return Ok(());
         }
-        let event = RunEvent::Evaluation(self.scored(decoder, acts, state.step)?);
+        let event = RunEvent::Evaluation(self.scored(decoder, acts, sink, state)?);
         let _continue = sink.emit(&event);
         Ok(())
     }
 
+    /// Score the held-out rows, so many together as there is memory for.
     pub(super) fn scored(
         &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        state: &mut RunState,
+    ) -> Result<Evaluation> {
+        let step = state.step;
+        self.in_room(decoder, acts, sink, state, |trainer, decoder, acts, guard| {
+            trainer.scored_now(decoder, acts, step, trainer.score_tokens(guard))
+        })
+    }
+
+    fn scored_now(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
         step: u64,
+        tokens: usize,
     ) -> Result<Evaluation> {
         decoder.prepare().map_err(device)?;
         let plan = self.plan.preference.as_ref();
@@ -368,7 +383,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let scores = reference.evaluate(decoder, acts, self.validation, plan)?;
             (scores.answers, scores.loss, Some(scores.metrics()))
         } else {
-            let totals = score(decoder, acts, self.validation, true)?;
+            let totals = score::score_within(decoder, acts, self.validation, true, tokens)?;
             (totals, totals.mean_loss(), None)
         };
         Ok(Evaluation {
@@ -387,7 +402,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         sink: &mut dyn EventSink,
         progress: &mut Progress,
     ) -> Result<RunEvent> {
-        let evaluation = self.scored(decoder, acts, progress.state.step)?;
+        let evaluation = self.scored(decoder, acts, sink, &mut progress.state)?;
         let state = &mut progress.state;
         let loss = evaluation.loss;
         state.validation_loss = Some(loss);

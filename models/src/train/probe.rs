@@ -79,7 +79,7 @@ pub(super) fn compare(step: u64, base: &[Option<f64>], now: &[f64]) -> Probe {
 pub(super) fn settle<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
-    doubt: Doubt,
+    doubt: &Doubt,
 ) -> Result<Option<Finding>> {
     let own = score(decoder, acts, &doubt.own.iter().collect::<Vec<_>>())?;
     let other = score(decoder, acts, &doubt.other.iter().collect::<Vec<_>>())?;

@@ -40,20 +40,22 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let (examined, doubt) = guard.examine(self.train, self.validation);
             found.extend(examined);
             if let Some(doubt) = doubt {
-                found.extend(probe::settle(decoder, acts, doubt)?);
+                found.extend(self.in_room(decoder, acts, sink, &mut progress.state, |_, decoder, acts, _| {
+                    probe::settle(decoder, acts, &doubt)
+                })?);
             }
         }
         let steep = probe::steepness(decoder, &guard.facts(&progress.state.guard))?;
         guard.expect_rate(&mut progress.state.guard, steep.as_ref().and_then(|finding| finding.rate));
         found.extend(steep);
         if self.plan.preference.is_none() {
-            let scores = probe::score(decoder, acts, &probe::rows(self.train, self.validation))?;
+            let scores = self.probed(decoder, acts, sink, progress)?;
             progress.state.guard.probe = probe::kept(&scores);
             found.extend(self.probe(decoder, acts, sink, guard, progress)?);
         }
         if !self.validation.is_empty() {
             // The untouched base, to compare with. It is no candidate for the best.
-            let event = RunEvent::Evaluation(self.scored(decoder, acts, 0)?);
+            let event = RunEvent::Evaluation(self.scored(decoder, acts, sink, &mut progress.state)?);
             let _continue = sink.emit(&event);
             found.extend(guard.observe(&mut progress.state.guard, &event));
         }
@@ -64,21 +66,34 @@ impl<B: Backend> Trainer<'_, '_, B> {
         Ok(())
     }
 
+    /// Losses of the probe's rows.
+    fn probed(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        progress: &mut Progress,
+    ) -> Result<Vec<f64>> {
+        self.in_room(decoder, acts, sink, &mut progress.state, |trainer, decoder, acts, _| {
+            probe::score(decoder, acts, &probe::rows(trainer.train, trainer.validation))
+        })
+    }
+
     /// Score the probe and tell of it.
     pub(super) fn probe(
-        &self,
+        &mut self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         sink: &mut dyn EventSink,
         guard: &Guard,
         progress: &mut Progress,
     ) -> Result<Vec<Finding>> {
-        let state = &mut progress.state;
-        let now = if state.step == 0 {
-            state.guard.probe.iter().map(|score| score.unwrap_or(f64::NAN)).collect()
+        let now = if progress.state.step == 0 {
+            progress.state.guard.probe.iter().map(|score| score.unwrap_or(f64::NAN)).collect()
         } else {
-            probe::score(decoder, acts, &probe::rows(self.train, self.validation))?
+            self.probed(decoder, acts, sink, progress)?
         };
+        let state = &mut progress.state;
         let event = RunEvent::Probe(probe::compare(state.step, &state.guard.probe, &now));
         let _continue = sink.emit(&event);
         Ok(guard.observe(&mut state.guard, &event))
@@ -116,7 +131,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
                     return Ok(Next::Halt(Box::new(finding)));
                 }
                 Verdict::Split => {
-                    let taken = self.shrink(decoder, acts, &mut progress.state.guard, batches)?;
+                    let taken = self.shrink(decoder, acts, &mut progress.state.guard, Some(batches))?;
                     let taken = taken.unwrap_or_else(|| "went on; a micro-batch is a single row already".to_owned());
                     let _continue = sink.emit(&finding.event(taken));
                     // How a step is cut decides its last bits: the run must go on from here in this way.
@@ -203,6 +218,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
         state.guard.clip = change.clip.or(progress.state.guard.clip);
         state.guard.excluded = std::mem::take(&mut progress.state.guard.excluded);
         state.guard.parts = progress.state.guard.parts;
+        state.guard.score_parts = progress.state.guard.score_parts;
         state.guard.sets = progress.state.guard.sets;
         state.guard.offloaded = progress.state.guard.offloaded;
         state.guard.decodes_all = progress.state.guard.decodes_all;

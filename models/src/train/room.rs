@@ -3,17 +3,19 @@
 //!
 //! Less is: weights that were held decoded are decoded again for every product; fewer blocks keep what they computed and the
 //! others compute it again; the inputs of blocks go to the computer's memory. None of it changes a bit of a result. Then
-//! micro-batches are cut smaller, and each step still learns from the same rows.
+//! micro-batches are cut smaller, and each step still learns from the same rows. What is done between steps (held-out
+//! rows are scored, prompts are answered) is done in smaller pieces first.
 
 use super::guard::GuardState;
-use super::{Progress, RunState, Trainer, rows};
+use super::samples::Samples;
+use super::{Progress, RunState, Tokens, Trainer, rows};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
 use peft_kernels::Backend;
 use peft_plan::findings::{Finding, FindingKind, MemoryReading};
 use peft_plan::memory::card::{self, Steps};
 use peft_plan::memory::{Rows, layout, policy};
-use peft_plan::order::StepBatches;
+use peft_plan::order::{SCORE_TOKENS, StepBatches};
 use peft_plan::{EventSink, Fault, Method, Result, TrainingPlan};
 
 /// Whether `fault` is that there was no memory.
@@ -95,8 +97,86 @@ impl<B: Backend> Trainer<'_, '_, B> {
 
     /// Tokens computed together under what the guard has changed.
     fn rows(&self, guard: &GuardState) -> Rows {
-        let longest = self.train.iter().map(|t| t.ids.len()).max().unwrap_or(0);
-        card::cut(rows(self.plan, self.train, self.validation), guard.parts, longest)
+        let longest = |tokens: &[Tokens]| tokens.iter().map(|t| t.ids.len()).max().unwrap_or(0);
+        let whole = rows(self.plan, self.train, self.validation);
+        let held_out = longest(self.validation).min(whole.score);
+        let score = whole.score.div_ceil(guard.score_parts.max(1)).max(held_out);
+        Rows { score, ..card::cut(whole, guard.parts, longest(self.train)) }
+    }
+
+    /// Tokens of held-out rows that are scored together.
+    pub(super) fn score_tokens(&self, guard: &GuardState) -> usize {
+        (SCORE_TOKENS / guard.score_parts.max(1)).max(1)
+    }
+
+    /// Score fewer held-out rows together; in words. `None`: it is one at a time already.
+    fn score_less(&self, guard: &mut GuardState) -> Option<String> {
+        let tokens = self.score_tokens(guard);
+        // Preferences are scored in groups of their own, which are small.
+        let has_neighbours = |two: &[Tokens]| two.iter().map(|t| t.ids.len()).sum::<usize>() <= tokens;
+        if self.plan.preference.is_some() || !self.validation.windows(2).any(has_neighbours) {
+            return None;
+        }
+        guard.score_parts *= 2;
+        Some(format!("scores at most {} tokens together from here on", self.score_tokens(guard)))
+    }
+
+    /// Do something between two steps that finds no memory: it is done again in smaller pieces, then in what a step can
+    /// do without. No bit of a step depends on it. The fault, where nothing is left to make smaller.
+    pub(super) fn in_room<T>(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        state: &mut RunState,
+        mut work: impl FnMut(&mut Self, &mut Decoder<B>, &mut Activations<B>, &GuardState) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let fault = match work(self, decoder, acts, &state.guard) {
+                Err(fault) if is_want(&fault) => fault,
+                done => return done,
+            };
+            let taken = match self.score_less(&mut state.guard) {
+                Some(taken) => taken,
+                None => match self.shrink(decoder, acts, &mut state.guard, None)? {
+                    Some(taken) => taken,
+                    None => return Err(fault),
+                },
+            };
+            let _continue = sink.emit(&finding(state.step, &fault).event(taken));
+        }
+    }
+
+    /// Answer the prompts of a run. Where even the last of its memory is too little for one, they are left out, and the
+    /// run goes on.
+    pub(super) fn told(
+        &mut self,
+        decoder: &mut Decoder<B>,
+        acts: &mut Activations<B>,
+        sink: &mut dyn EventSink,
+        state: &mut RunState,
+        samples: Samples,
+        adapters: bool,
+    ) -> Result<()> {
+        let answers = loop {
+            match samples.answers(decoder, adapters) {
+                Err(fault) if is_want(&fault) => {
+                    let taken = match self.shrink(decoder, acts, &mut state.guard, None) {
+                        Ok(taken) => taken,
+                        Err(again) if is_want(&again) => None,
+                        Err(other) => return Err(other),
+                    };
+                    let is_over = taken.is_none();
+                    let taken = taken.unwrap_or_else(|| "leaves the prompts of this evaluation unanswered".to_owned());
+                    let _continue = sink.emit(&finding(state.step, &fault).event(taken));
+                    if is_over {
+                        return Ok(());
+                    }
+                }
+                answers => break answers?,
+            }
+        };
+        samples.tell(&answers, state.step, sink)
     }
 
     /// Blocks whose input is in the computer's memory.
@@ -161,7 +241,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             match self.room(decoder, &mut state.guard, &mut tell) {
                 Err(fault) if is_want(&fault) => {
                     be.trim();
-                    let Some(taken) = self.less(decoder, &mut state.guard, batches) else { return Err(fault) };
+                    let Some(taken) = self.less(decoder, &mut state.guard, Some(batches)) else { return Err(fault) };
                     let _continue = sink.emit(&finding(state.step, &fault).event(taken));
                 }
                 room => return room,
@@ -179,20 +259,22 @@ impl<B: Backend> Trainer<'_, '_, B> {
         progress: &mut Progress,
         (step, fault, batches): (u64, Fault, &StepBatches),
     ) -> Result<()> {
-        let Some(taken) = self.shrink(decoder, acts, &mut progress.state.guard, batches)? else { return Err(fault) };
+        let taken = self.shrink(decoder, acts, &mut progress.state.guard, Some(batches))?;
+        let Some(taken) = taken else { return Err(fault) };
         let _continue = sink.emit(&finding(step, &fault).event(taken));
         // How a step is cut decides its last bits: a resumed run must go on from here in this way.
         progress.saved_step = None;
         self.save(decoder, sink, progress)
     }
 
-    /// Take less memory from here on; what was done. `None`: nothing is left to make smaller.
+    /// Take less memory from here on; what was done. `None`: nothing is left to make smaller. Without `batches` no step
+    /// is cut.
     pub(super) fn shrink(
         &self,
         decoder: &mut Decoder<B>,
         acts: &mut Activations<B>,
         guard: &mut GuardState,
-        batches: &StepBatches,
+        batches: Option<&StepBatches>,
     ) -> Result<Option<String>> {
         let Some(mut taken) = self.less(decoder, guard, batches) else { return Ok(None) };
         // What the buffers had grown to is given back first: there may be no room even for empty ones.
@@ -222,8 +304,16 @@ impl<B: Backend> Trainer<'_, '_, B> {
         }
     }
 
-    /// Decide on less memory; in words.
-    fn less(&self, decoder: &Decoder<B>, guard: &mut GuardState, batches: &StepBatches) -> Option<String> {
+    /// Decide on less memory; in words. Without `batches` no step is cut.
+    fn less(&self, decoder: &Decoder<B>, guard: &mut GuardState, batches: Option<&StepBatches>) -> Option<String> {
+        let rows = self.rows(guard);
+        // What is longest decides what is needed: steps lose nothing by this.
+        if rows.score > rows.train
+            && decoder.be.memory().is_some()
+            && let Some(taken) = self.score_less(guard)
+        {
+            return Some(taken);
+        }
         let holds = self.plan.held_layers() > 0 || self.plan.decodes_ahead();
         if holds && !guard.decodes_all && decoder.be.memory().is_some() && hold_nothing(decoder).is_ok() {
             guard.decodes_all = true;
@@ -248,9 +338,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
                 ));
             }
         }
-        if !guard.can_split(batches) {
-            return None;
-        }
+        batches.filter(|batches| guard.can_split(batches))?;
         guard.parts *= 2;
         let parts = guard.parts;
         Some(format!(

@@ -1,8 +1,9 @@
 //! The same prompts answered again and again while a model learns (S4.7): what people compare by eye.
 
+use super::room::is_want;
 use crate::decoder::Decoder;
 use crate::fault::device;
-use crate::generate::{AnswerText, GenerateOptions, Prompt, generate};
+use crate::generate::{Answer, AnswerText, Columns, GenerateOptions, Generation, PREFILL_ROWS, Prompt};
 use peft_kernels::Backend;
 use peft_plan::{EventSink, Result, RunEvent};
 use peft_text::Tokenizer;
@@ -32,31 +33,50 @@ pub struct Samples<'a> {
     pub tokenizer: &'a Tokenizer,
 }
 
+/// How many prompts are answered together and how many of their rows are read at once: the fastest first, then what takes
+/// less memory.
+const PIECES: [(usize, usize); 3] = [(usize::MAX, PREFILL_ROWS), (1, 64), (1, 8)];
+
 impl Samples<'_> {
-    /// Answer all prompts and tell `sink`. `adapters`: as trained so far, or as the base does.
-    pub fn tell<B: Backend>(
-        &self,
-        decoder: &mut Decoder<B>,
-        adapters: bool,
-        step: u64,
-        sink: &mut dyn EventSink,
-    ) -> Result<()> {
+    /// Answer all prompts. `adapters`: as trained so far, or as the base does. A fault for want of memory says that there
+    /// is none for a few tokens of a single one.
+    pub(super) fn answers<B: Backend>(&self, decoder: &mut Decoder<B>, adapters: bool) -> Result<Vec<Answer>> {
         if self.prompts.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         decoder.prepare().map_err(device)?;
-        // Buffers of its own: those of the training step keep their shapes.
-        let mut acts = decoder.answering_activations().map_err(device)?;
         let prompts: Vec<Prompt> =
             self.prompts.iter().map(|p| Prompt { ids: p.ids.clone(), adapter: adapters }).collect();
+        let mut pieces = PIECES.into_iter();
+        loop {
+            let (together, rows) = pieces.next().unwrap_or(PIECES[PIECES.len() - 1]);
+            let answers = prompts.chunks(together.min(prompts.len())).map(|some| self.answer(decoder, some, rows));
+            let answers = answers.collect::<Result<Vec<Vec<Answer>>>>();
+            match answers {
+                Err(fault) if is_want(&fault) && pieces.len() > 0 => decoder.be.trim(),
+                answers => return Ok(answers?.concat()),
+            }
+        }
+    }
+
+    fn answer<B: Backend>(&self, decoder: &mut Decoder<B>, prompts: &[Prompt], rows: usize) -> Result<Vec<Answer>> {
+        // Buffers of its own: those of the training step keep their shapes.
+        let mut acts = decoder.answering_activations().map_err(device)?;
         let options = GenerateOptions {
             max_new_tokens: self.tokens,
             stop_ids: self.stop_ids.to_vec(),
             ..GenerateOptions::default()
         };
+        let mut columns = Columns::default();
         let mut quiet = |_: usize, _: u32| ControlFlow::Continue(());
-        let generated = generate(decoder, &mut acts, &prompts, &options, &mut quiet)?;
-        for (prompt, answer) in self.prompts.iter().zip(generated.answers) {
+        let mut generation = Generation::new(decoder, &mut columns, prompts, &options)?;
+        while !generation.advance(decoder, &mut acts, &mut columns, rows, &mut quiet)? {}
+        Ok(generation.finish().answers)
+    }
+
+    /// Tell `sink` what was answered.
+    pub(super) fn tell(&self, answers: &[Answer], step: u64, sink: &mut dyn EventSink) -> Result<()> {
+        for (prompt, answer) in self.prompts.iter().zip(answers) {
             let mut text = AnswerText::new(self.tokenizer, &[])?;
             for &id in &answer.ids {
                 text.push(id)?;

@@ -1,5 +1,6 @@
 //! Loss and accuracy over held-out examples.
 
+use super::room::is_want;
 use super::{Tokens, batch_of};
 use crate::decoder::{Activations, Decoder};
 use crate::fault::device;
@@ -32,15 +33,15 @@ impl Totals {
     }
 }
 
-/// Where the group of examples that begins at `start` ends, and its tokens.
-fn group(examples: &[Tokens], start: usize) -> (usize, usize) {
+/// Where the group of examples that begins at `start` ends: one, or as many as have `most` tokens together.
+fn group(examples: &[Tokens], start: usize, most: usize) -> usize {
     let mut end = start + 1;
     let mut tokens = examples[start].ids.len();
-    while end < examples.len() && tokens + examples[end].ids.len() <= SCORE_TOKENS {
+    while end < examples.len() && tokens + examples[end].ids.len() <= most {
         tokens += examples[end].ids.len();
         end += 1;
     }
-    (end, tokens)
+    end
 }
 
 /// Most tokens that a run computes together.
@@ -51,17 +52,43 @@ pub fn rows(plan: &TrainingPlan, train: &[Tokens], validation: &[Tokens]) -> Row
     Lengths { whole: whole(train), firsts }.rows(&whole(validation), &weights, plan)
 }
 
-/// Score `examples` in order, with or without the adapters.
+/// Score `examples` in order, with or without the adapters. Where there is no memory for as many as are scored together
+/// otherwise, fewer are: a fault for want of memory says that there is none for a single one.
 pub fn score<B: Backend>(
     decoder: &mut Decoder<B>,
     acts: &mut Activations<B>,
     examples: &[Tokens],
     adapters: bool,
 ) -> Result<Totals> {
+    let mut most = SCORE_TOKENS;
+    loop {
+        match score_within(decoder, acts, examples, adapters, most) {
+            Err(fault) if is_want(&fault) && most > 1 => {
+                most = if most > FEWEST_TOKENS { most / 2 } else { 1 };
+                // What the buffers had grown to is given back first.
+                acts.release(&decoder.be);
+                decoder.be.trim();
+            }
+            scored => return scored,
+        }
+    }
+}
+
+/// With fewer tokens there is one example at a time.
+const FEWEST_TOKENS: usize = SCORE_TOKENS / 16;
+
+/// The same in groups of at most `most` tokens, or of one example.
+pub(super) fn score_within<B: Backend>(
+    decoder: &mut Decoder<B>,
+    acts: &mut Activations<B>,
+    examples: &[Tokens],
+    adapters: bool,
+    most: usize,
+) -> Result<Totals> {
     let mut totals = Totals::default();
     let mut start = 0;
     while start < examples.len() {
-        let (end, _) = group(examples, start);
+        let end = group(examples, start, most);
         let indices: Vec<usize> = (start..end).collect();
         let batch = batch_of(examples, &indices);
         let scores = decoder.score(acts, &batch, adapters).map_err(device)?;

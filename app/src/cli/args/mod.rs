@@ -85,6 +85,9 @@ pub struct GlobalArgs {
     /// On a graphics card, launch every kernel by itself; for measurements and for looking for faults
     #[arg(long, global = true, hide = true)]
     pub no_graphs: bool,
+    /// On a graphics card, multiply with our kernels alone and not with NVIDIA's library
+    #[arg(long, global = true, hide = true)]
+    pub no_cublaslt: bool,
 }
 
 /// The commands.
@@ -162,6 +165,15 @@ pub enum Command {
     /// Make and measure the built-in starter model
     #[command(subcommand, hide = true)]
     Starter(StarterCommand),
+    /// Try a part of a graphics card's driver, for the process that asks
+    #[command(hide = true)]
+    CardTrial {
+        /// Number of the card
+        card: usize,
+        /// What is tried: graphs, wgmma or library
+        #[arg(value_parser = values::risk)]
+        risk: peft_models::engine::Risk,
+    },
 }
 
 /// The whole command line, with every alternative spelling.

@@ -24,6 +24,12 @@ pub(super) fn backend(text: &str) -> Result<String, String> {
     Err(format!("auto, cpu, cuda or cuda:N was expected, or cpu:KERNELS with one of {kernels}"))
 }
 
+/// What is tried of a graphics card.
+pub(super) fn risk(text: &str) -> Result<peft_models::engine::Risk, String> {
+    let found = peft_models::engine::Risk::ALL.into_iter().find(|risk| risk.name() == text);
+    found.ok_or_else(|| "graphs, wgmma or library was expected".to_owned())
+}
+
 /// A count of at least 1.
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     whole(text, 1, 1 << 31)

@@ -90,6 +90,12 @@ pub struct Chosen {
     pub unused_tiles: Option<&'static str>,
     /// Why a card is given its kernels one by one and not as graphs; nothing where it is not, or no card computes.
     pub graphs_off: Option<String>,
+    /// Why a card's products of compute capability 9.0 are not used, where it could have them.
+    pub wgmma_off: Option<String>,
+    /// The library that a card multiplies with, and from which sizes on.
+    pub library: Option<String>,
+    /// Why a card multiplies with none.
+    pub library_off: Option<String>,
 }
 
 /// Look at the machine. `chosen`: what is computed with; `backend`: what was asked for; `threads`: how many compute.
@@ -126,7 +132,10 @@ pub fn probe(
             fastest_precision: if is_card { "bf16" } else { kernels.fastest_factors().name() },
             byte_products: kernels.byte_products().filter(|_| !is_card),
             unused_tiles: peft_kernels::cpu::Cpu::unused_tiles(),
-            graphs_off: chosen.graphs_off.clone(),
+            graphs_off: chosen.unused.graphs.clone(),
+            wgmma_off: chosen.unused.wgmma.clone(),
+            library: chosen.library.clone(),
+            library_off: chosen.unused.library.clone(),
         },
         requirement: judge::requirement(&cards),
         problems: faults.iter().map(|fault| crate::cli::error::to_json(fault)["error"].clone()).collect(),
@@ -137,7 +146,8 @@ pub fn probe(
 /// The part that plans are made from.
 pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
     // A plan is made for the card's memory where a card computes.
-    let card = Engine::choice(backend).ok().and_then(|chosen| chosen.memory);
+    let chosen = Engine::choice(backend).ok();
+    let card = chosen.as_ref().and_then(|chosen| chosen.memory);
     MachineFacts {
         memory_bytes: card.map_or_else(total_memory, |card| card.total as u64),
         available_bytes: card.map_or_else(available_memory, |card| card.available as u64),
@@ -145,6 +155,7 @@ pub fn machine_facts(data_dir: &Path, backend: &str) -> MachineFacts {
         disk_free_bytes: free_space(data_dir).unwrap_or(0),
         fastest: Engine::fastest(backend),
         card: card.is_some(),
+        beside: chosen.map(|chosen| chosen.beside).unwrap_or_default(),
         host_bytes: card.map_or(0, |_| available_memory()),
     }
 }

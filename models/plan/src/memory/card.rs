@@ -9,6 +9,7 @@ use super::{Adapters, Column, Layout, MemoryFacts, MemoryPlan, Rows, floats, vec
 use crate::config::Method;
 use crate::resolve::Arithmetic;
 use crate::spec::{ModelSpec, ModuleSpec, NormPlacement, Part};
+use serde::{Deserialize, Serialize};
 
 /// Sizes of pieces are multiples of this.
 const PIECE: u64 = 512;
@@ -70,9 +71,16 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// What a card takes for every run, whatever the run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// What a library of its maker has to work in; 0 where none multiplies.
+    pub library_bytes: u64,
+}
+
 /// The table of a card.
 pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> MemoryPlan {
-    let mut parts = vec![("small tables", FIRST_BLOCK)];
+    let mut parts = vec![("small tables", FIRST_BLOCK), ("working space of cuBLASLt", facts.beside.library_bytes)];
     parts.extend(staying_parts(spec, facts));
     parts.push(("decoded weights", decoded(spec, facts.decoded)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
