@@ -14,7 +14,6 @@ pub(crate) struct View<'a, T = f32> {
     cols: usize,
 }
 
-#[expect(clippy::expl_impl_clone_on_copy, reason = "a derive would ask for `T: Copy`")]
 impl<T> Clone for View<'_, T> {
     fn clone(&self) -> Self {
         *self

@@ -52,9 +52,10 @@ impl Case for GateUp {
         let normed = Normed { x: x.view(), gain: &gain, params };
         if is_apart {
             be.reshape(&mut gate_up, rows, 2 * d_ff)?;
-            match has_norm {
-                true => be.adapted_of_norm(gate_up.view_mut(), &mut rstd, &normed, &mut parts)?,
-                false => be.adapted(gate_up.view_mut(), x.view(), &mut parts)?,
+            if has_norm {
+                be.adapted_of_norm(gate_up.view_mut(), &mut rstd, &normed, &mut parts)?;
+            } else {
+                be.adapted(gate_up.view_mut(), x.view(), &mut parts)?;
             }
             be.gated(h.view_mut(), gate_up.view(), act)?;
         } else {

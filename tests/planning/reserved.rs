@@ -5,8 +5,8 @@ use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Batch, BuildOptions, build};
-use peft_plan::memory::{MemoryFacts, Rows, layout, plan, unread};
-use peft_plan::{AnswerMemory, Arithmetic, Method, ModelFacts, TargetModules, Targets};
+use peft_plan::memory::{MemoryFacts, Rows, layout, of_run, plan, unread};
+use peft_plan::{AnswerMemory, Arithmetic, Facts, Method, ModelFacts, RunConfig, TargetModules, Targets, resolve};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -206,4 +206,38 @@ fn keys_and_values_are_said_to_take_what_a_cache_has_room_for() {
             assert_eq!(said.cache_bytes < said.exact_cache_bytes, eight_bits, "{family}");
         }
     }
+}
+
+/// Runs of a model of 1.1 billion parameters at 512 tokens, in bf16: with the weights in memory, and with them in 4 bits.
+/// Beside what a step holds, a checkpoint copies the adapter.
+#[test]
+fn a_model_of_a_billion_parameters_is_planned_for_in_bf16_b3() {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32_000, "hidden_size": 2048,
+        "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": false
+    });
+    let spec = Checkpoint::spec_of(&config).expect("a model");
+    let lengths = [512];
+    let bytes = 2 * spec.parameters();
+    let table = (spec.vocab_size * spec.hidden_size) as u64 * 2;
+    let linear_bytes = bytes - 2 * table - (2 * spec.layers.len() as u64 + 1) * spec.hidden_size as u64 * 2;
+    let model = ModelFacts { stored_bytes: bytes, linear_bytes, embedding_bytes: table, tokenizer_bytes: 0 };
+    let planned = |settings: &[&str]| {
+        let mut config = RunConfig::default();
+        let needed = ["model.id=m", "dataset.path=d", "adapter.rank=16", "training.micro_batch_size=1"];
+        for setting in needed.iter().chain(settings) {
+            config.set(setting).expect("a setting");
+        }
+        let facts = Facts { model, ..Facts::bare(&spec, &lengths, 2) };
+        let plan = resolve::resolve(&config, &facts).expect("a plan");
+        of_run(&facts, &plan).without_saving() >> 20
+    };
+    let [narrow, exact] = ["bf16", "f32"].map(|precision| {
+        let precision = format!("training.precision={precision}");
+        ["lora", "qlora"].map(|method| planned(&[&precision, &format!("adapter.method={method}")]))
+    });
+    assert!((2750..2900).contains(&narrow[0]), "{narrow:?} MiB");
+    assert!((1400..1550).contains(&narrow[1]), "{narrow:?} MiB");
+    assert!(narrow.iter().zip(exact).all(|(narrow, exact)| narrow + 300 < exact), "{narrow:?} {exact:?} MiB");
 }

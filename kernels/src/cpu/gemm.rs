@@ -146,8 +146,7 @@ fn blocks<T: Written>(
                     let deep = (deep, &in_source);
                     let lengths = RightPanels::lengths(kernel, group, pieces, narrows, deep, is_last);
                     let mut room = pool.scratch(lengths.iter().flatten().sum());
-                    let mut b_panels =
-                        RightPanels::new(kernel, group, pieces, &in_source, &lengths, &mut &mut room[..]);
+                    let (mut b_panels, _) = RightPanels::new(kernel, group, pieces, &in_source, &lengths, &mut room);
                     let mut tasks = b_panels.tasks(kernel, group, pieces, narrows, &in_source);
                     if p == 0 {
                         // The left operand with the first columns of the right one, so that threads meet once less.
@@ -233,6 +232,9 @@ pub(super) fn first_factors<'p>(pool: &'p Pool, kernel: Kernel, narrows: &[Narro
     panels
 }
 
+/// Narrow products, and each packed as a factor.
+type Seconds<'n, 'b, 'a, 'p> = (&'n [Narrow<'b>], &'a [Scratch<'p>]);
+
 /// Panels of the right operand: of every piece those of its product, then those of its second factors.
 pub(super) struct RightPanels<'p> {
     panels: Vec<Vec<&'p mut [f32]>>,
@@ -260,23 +262,23 @@ impl<'p> RightPanels<'p> {
         pieces.iter().map(of_piece).collect()
     }
 
-    /// Panels of these lengths at the beginning of `room`, which loses it.
+    /// Panels of these lengths at the beginning of `room`, and what is left of that.
     pub(super) fn new(
         kernel: Kernel,
         group: &[Wide<'p>],
         pieces: &[Piece],
         depth: &Range<usize>,
         lengths: &[Vec<usize>],
-        room: &mut &'p mut [f32],
-    ) -> Self {
+        mut room: &'p mut [f32],
+    ) -> (Self, &'p mut [f32]) {
         let mut take = |len: &usize| {
-            let (panels, rest) = std::mem::take(room).split_at_mut(*len);
-            *room = rest;
+            let (panels, rest) = std::mem::take(&mut room).split_at_mut(*len);
+            room = rest;
             panels
         };
         let panels = lengths.iter().map(|lengths| lengths.iter().map(&mut take).collect()).collect();
         let lying = |piece: &Piece| kernel.lying(group[piece.wide].w, &piece.lanes, depth);
-        Self { panels, lying: pieces.iter().map(lying).collect() }
+        (Self { panels, lying: pieces.iter().map(lying).collect() }, room)
     }
 
     /// Panels of a piece's product; packed ones are `stride` long.
@@ -285,7 +287,7 @@ impl<'p> RightPanels<'p> {
     }
 
     fn second(&self, piece: usize, narrow: usize) -> &[f32] {
-        &self.panels[piece][1 + narrow]
+        &*self.panels[piece][1 + narrow]
     }
 
     /// What is summed for the piece at `at`: its product with the left operand's panels, of so many steps, and where the
@@ -295,7 +297,7 @@ impl<'p> RightPanels<'p> {
         kernel: Kernel,
         at: usize,
         (left, steps): (&'a [f32], usize),
-        (wide, seconds): (&Wide, Option<(&[Narrow], &'a [Scratch])>),
+        (wide, seconds): (&Wide, Option<Seconds<'_, '_, 'a, '_>>),
         epilogue: Epilogue<'a>,
     ) -> Part<'a> {
         let words = kernel.words(steps);

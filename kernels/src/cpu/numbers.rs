@@ -124,6 +124,7 @@ pub(super) fn view(x: In<'_, Cpu>) -> Result<View<'_>> {
 }
 
 /// A window of f32 to write.
+#[expect(clippy::needless_pass_by_value, reason = "it is the exclusive borrow that moves")]
 pub(super) fn view_mut(y: Out<'_, Cpu>) -> Result<ViewMut<'_>> {
     let stride = y.tensor.cols();
     Ok(ViewMut::window(slice_mut(y.tensor)?, stride, &y.at))

@@ -172,10 +172,9 @@ impl<'a> Source<'a> {
     /// Rows of it, element by element, as pairs of bf16 in `out`.
     pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
         let is_bf16 = match self {
-            Self::Narrow(_) => true,
             Self::Stored(FrozenWeight::Dense { dtype, .. }, ..) => *dtype == DType::BF16,
             Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
-            Self::Packed(..) => true,
+            Self::Narrow(_) | Self::Packed(..) => true,
             _ => false,
         };
         if is_bf16 {

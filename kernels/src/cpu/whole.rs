@@ -108,7 +108,9 @@ pub(super) fn products<T: Taker>(
             let mut room = &mut room[..];
             let mut b_panels = Vec::with_capacity(blocks.len());
             for (Block { group, in_source, .. }, lengths) in blocks.iter().zip(&lengths) {
-                b_panels.push(RightPanels::new(kernel, groups[*group], &strip.of, in_source, lengths, &mut room));
+                let (panels, rest) = RightPanels::new(kernel, groups[*group], &strip.of, in_source, lengths, room);
+                b_panels.push(panels);
+                room = rest;
             }
             let mut tasks = Vec::new();
             for (Block { group, in_source, .. }, panels) in blocks.iter().zip(&mut b_panels) {
