@@ -8,6 +8,10 @@ use peft_kernels::{
 };
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a property of its own, and all of their combinations are tried"
+)]
 pub(crate) struct GateUp {
     rows: usize,
     inputs: usize,
@@ -78,10 +82,13 @@ impl Case for GateUp {
     }
 }
 
+/// Rows, inputs, width of gate, ranks of the adapters, and whether gate and up are one matrix.
+type Sizes = (usize, usize, usize, [Option<usize>; 2], bool);
+
 /// Few rows and many, widths beside those of panels and tiles, with and without adapters and norm, kept or not.
 pub(crate) fn cases() -> Vec<GateUp> {
     let nf4 = Storage::FourBit(FourBitKind::Nf4, true, DType::BF16);
-    let sizes: [(usize, usize, usize, [Option<usize>; 2], bool); 8] = [
+    let sizes: [Sizes; 8] = [
         (1, 5, 7, [Some(2), None], false),
         (16, 64, 30, [Some(4), Some(4)], false),
         (17, 33, 65, [Some(1), Some(3)], false),

@@ -7,6 +7,7 @@
 //   EMULATED_SCHEDULE  order of threads       EMULATED_BREAKS    the kernel that fails when it is launched, or the call
 //   EMULATED_CRASHES   the kernel that ends the process when it is launched, or the call
 //   EMULATED_HANGS     the kernel that never comes back, or the call
+//   EMULATED_LAGS      how the names of kernels begin that take five times as long
 //   EMULATED_STALE     1: a graph that is told of other arguments keeps its old ones
 //   EMULATED_SHRINKS   "N BYTES": from the N-th launch of adamw after memory was asked for last there is so much of it, as
 //                      if another program had taken the rest
@@ -21,9 +22,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <thread>
 #include <unordered_map>
 
 #include "kernels.cpp"
@@ -368,6 +371,10 @@ bool is_named(const char* setting, const char* name) {
   const char* text = getenv(setting);
   return text != nullptr && strcmp(text, name) == 0;
 }
+bool lags(const char* name) {
+  const char* text = getenv("EMULATED_LAGS");
+  return text != nullptr && strncmp(text, name, strlen(text)) == 0;
+}
 bool breaks(const char* name) {
   if (is_named("EMULATED_CRASHES", name)) abort();
   while (is_named("EMULATED_HANGS", name)) sleep(1);
@@ -387,7 +394,9 @@ int run(const Work& work) {
       card().capacity = bytes;
     }
   }
+  auto begun = std::chrono::steady_clock::now();
   std::string error = work.what->run(card(), work.grid, work.block, work.args);
+  if (lags(name)) std::this_thread::sleep_for(4 * (std::chrono::steady_clock::now() - begun));
   if (error.empty()) return Success;
   fprintf(stderr, "%s: %s\n", name, error.c_str());
   return Illegal;

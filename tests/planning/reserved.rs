@@ -5,7 +5,7 @@ use peft_kernels::cpu::{Cpu, Factors, Path as KernelPath};
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{Batch, BuildOptions, build};
-use peft_plan::memory::{MemoryFacts, Rows, layout, of_run, plan, unread};
+use peft_plan::memory::{MemoryFacts, Rows, card, layout, of_run, plan, unread};
 use peft_plan::{AnswerMemory, Arithmetic, Facts, Method, ModelFacts, RunConfig, TargetModules, Targets, resolve};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -174,6 +174,7 @@ fn panels_are_planned_for_as_deep_as_any_kernel_packs_them_b3() {
                 ahead: false,
                 arithmetic,
                 card: false,
+                beside: card::Beside::default(),
                 longest: 34,
                 threads: 2,
                 tokenizer_bytes: 0,

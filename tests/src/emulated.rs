@@ -195,14 +195,16 @@ pub fn driver() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// One is built at a time.
+static LIBRARIES: Mutex<()> = Mutex::new(());
+
 /// Folders with that driver and a library of products beside it (`tests/emulated/cublaslt.cpp`), for `LD_LIBRARY_PATH` of a
 /// program. `whole`: it has all functions.
 pub fn driver_and_library(whole: bool) -> Result<OsString> {
     let driver = driver()?;
     let folder = driver.with_extension(if whole { "library" } else { "lacking" });
     let path = folder.join("libcublasLt.so.12");
-    static BUILDS: Mutex<()> = Mutex::new(());
-    let _alone = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
     if !path.exists() {
         let lacking = if whole { &[][..] } else { &["-DWITHOUT_PRODUCTS"] };
         let mut command = compiler(&path);

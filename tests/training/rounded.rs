@@ -5,11 +5,11 @@ use peft_kernels::Backend;
 use peft_kernels::cpu::{Cpu, Factors};
 use peft_models::train::batch_of;
 
-/// Largest distance of all gradients of a model, relative to their size: 1.5e-2 where factors of products are all that is
-/// rounded; what is kept for the way back, in narrow models such as these, adds up to a tenth of that.
-const GRADIENTS: f64 = 1.65e-2;
+/// Largest distance of all gradients of a model, relative to their size. Eleven of these twelve are below 1.5e-2; one model
+/// in four bits, whose biases of keys are large, is at 1.524e-2 since what is kept for the way back is rounded, too.
+const GRADIENTS: f64 = 1.55e-2;
 /// And of their direction, as a cosine.
-const DIRECTION: f64 = 0.9997;
+const DIRECTION: f64 = 0.9998;
 /// Largest distance of the loss of a step, relative to it.
 const LOSS: f64 = 1e-2;
 

@@ -65,7 +65,7 @@ pub fn answer_memory(memory: &AnswerMemory) -> String {
     let AnswerMemory { weights_bytes, context_tokens, cache_bytes, exact_cache_bytes } = *memory;
     let [weights, cache, exact] = [weights_bytes, cache_bytes, exact_cache_bytes].map(bytes);
     let exact = if cache_bytes < exact_cache_bytes { format!(" ({exact} in f32)") } else { String::new() };
-    format!("weights {weights}, keys and values of {context_tokens} tokens {cache}{exact}")
+    format!("weights {weights}, keys and values of at most {context_tokens} tokens {cache}{exact}")
 }
 
 /// Text from files and names, safe for a terminal: control characters other than line feeds and

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const COMMAND: &str = "card-trial";
 
 /// A trial that takes longer hangs: the first one of a driver makes the card's instructions from the kernels.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_mins(3);
 
 /// Another time limit, in seconds, for a computer that is very slow.
 const LIMIT: &str = "PEFT_STUDIO_TRIAL_SECONDS";

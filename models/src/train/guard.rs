@@ -8,7 +8,7 @@ use super::{RunState, Tokens};
 use peft_plan::findings::{
     ExampleView, Finding, FindingKind, MemoryReading, RowLoss, RunFacts, Watch, examine, mismatched,
 };
-use peft_plan::order::StepBatches;
+use peft_plan::order::{SCORE_TOKENS, StepBatches};
 use peft_plan::{Reaction, RunEvent, TrainingPlan};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -57,6 +57,11 @@ fn is_one(parts: &usize) -> bool {
 }
 
 impl GuardState {
+    /// Tokens of held-out rows that are scored together.
+    pub(super) fn score_tokens(&self) -> usize {
+        (SCORE_TOKENS / self.score_parts.max(1)).max(1)
+    }
+
     /// Whether micro-batches can be cut smaller.
     pub(super) fn can_split(&self, batches: &StepBatches) -> bool {
         batches.iter().any(|micro| micro.len() > self.parts)

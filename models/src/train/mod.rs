@@ -366,7 +366,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
     ) -> Result<Evaluation> {
         let step = state.step;
         self.in_room(decoder, acts, sink, state, |trainer, decoder, acts, guard| {
-            trainer.scored_now(decoder, acts, step, trainer.score_tokens(guard))
+            trainer.scored_now(decoder, acts, step, guard.score_tokens())
         })
     }
 

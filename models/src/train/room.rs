@@ -15,7 +15,7 @@ use peft_kernels::Backend;
 use peft_plan::findings::{Finding, FindingKind, MemoryReading};
 use peft_plan::memory::card::{self, Steps};
 use peft_plan::memory::{Rows, layout, policy};
-use peft_plan::order::{SCORE_TOKENS, StepBatches};
+use peft_plan::order::StepBatches;
 use peft_plan::{EventSink, Fault, Method, Result, TrainingPlan};
 
 /// Whether `fault` is that there was no memory.
@@ -104,21 +104,16 @@ impl<B: Backend> Trainer<'_, '_, B> {
         Rows { score, ..card::cut(whole, guard.parts, longest(self.train)) }
     }
 
-    /// Tokens of held-out rows that are scored together.
-    pub(super) fn score_tokens(&self, guard: &GuardState) -> usize {
-        (SCORE_TOKENS / guard.score_parts.max(1)).max(1)
-    }
-
     /// Score fewer held-out rows together; in words. `None`: it is one at a time already.
     fn score_less(&self, guard: &mut GuardState) -> Option<String> {
-        let tokens = self.score_tokens(guard);
+        let tokens = guard.score_tokens();
         // Preferences are scored in groups of their own, which are small.
         let has_neighbours = |two: &[Tokens]| two.iter().map(|t| t.ids.len()).sum::<usize>() <= tokens;
         if self.plan.preference.is_some() || !self.validation.windows(2).any(has_neighbours) {
             return None;
         }
         guard.score_parts *= 2;
-        Some(format!("scores at most {} tokens together from here on", self.score_tokens(guard)))
+        Some(format!("scores at most {} tokens together from here on", guard.score_tokens()))
     }
 
     /// Do something between two steps that finds no memory: it is done again in smaller pieces, then in what a step can

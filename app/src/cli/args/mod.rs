@@ -66,6 +66,7 @@ pub struct Cli {
 /// Options that every command has.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct GlobalArgs {
     /// Print the result as JSON, for scripts
     #[arg(long, global = true)]
