@@ -2,7 +2,7 @@
 // wrong in a description, a layout, a wish or an address is refused with a status, and said.
 //
 // The environment says what kind of library it is:
-//   EMULATED_LIBRARY   "wrong": results are a little off; "slow": a product takes a quarter of a second; "unsteady":
+//   EMULATED_LIBRARY   "wrong": results are a little off; "slow": a product takes a tenth of a second more; "unsteady":
 //                      the last bits change from product to product; "refusing": no product is begun; "beyond": a result is
 //                      written behind its row; "crashing": a product ends the process. Products run in their stream, as late as
 //                      everything there
@@ -132,7 +132,7 @@ struct Waiting {
 
 int multiply(void* what) {
   std::unique_ptr<Waiting> w((Waiting*)what);
-  if (is("slow")) usleep(250000);
+  if (is("slow")) usleep(100000);
   const void *left = (const void*)w->a, *right = (const void*)w->b;
   std::vector<float> row(w->turned ? w->of_a.rows : w->of_a.cols), other(row.size() * w->of_d.cols);
   for (uint64_t j = 0; j < w->of_d.cols; j++) {
