@@ -356,11 +356,9 @@ impl Run<'_> {
     }
 }
 
-/// Its products are those of our kernels, as near as their roundings are, and the plan counts what it works in. A run goes
-/// on with the products that it was begun with: its last bits are those of a run that nobody stopped, also where kernels
-/// and products begin as late as they may, and the library is not faster any more.
+/// Its products are those of our kernels, as near as their roundings are, and the plan counts what it works in.
 #[test]
-fn a_library_that_passed_its_trial_multiplies_in_a_run_and_a_run_keeps_it() {
+fn a_library_that_passed_its_trial_multiplies_in_a_run() {
     let home = Home::new();
     // Which of the two is faster here is no claim of this test.
     let Some(backend) = beside_a_library(&home, &[("EMULATED_LAGS", "gemm_bf16")], &[]) else { return };
@@ -382,7 +380,20 @@ fn a_library_that_passed_its_trial_multiplies_in_a_run_and_a_run_keeps_it() {
         shown["memory_plan_bytes"].as_u64().unwrap_or_else(|| panic!("{shown}"))
     };
     assert_eq!(said("with") - said("without"), 32 << 20);
+}
 
+/// A run goes on with the products that it was begun with: its last bits are those of a run that nobody stopped, also where
+/// kernels and products begin as late as they may, and the library is not faster any more.
+#[test]
+#[ignore = "three runs on the emulated card: minutes"]
+fn a_run_keeps_the_library_that_it_was_begun_with() {
+    let home = Home::new();
+    if beside_a_library(&home, &[("EMULATED_LAGS", "gemm_bf16")], &[]).is_none() {
+        return;
+    }
+    let folders = driver_and_library(true).expect("it was there");
+    let of = |card, name| Run { home: &home, folder: Path::new(&folders), card, name };
+    let with = of(&[], "with").whole(&[]);
     let late = [("EMULATED_LATE", "kernels"), ("EMULATED_LIBRARY", "slow")];
     of(&late[..1], "begun").killed(&[]);
     std::fs::remove_file(home.path("home/cache/card-trials.json")).expect("answers were kept");
