@@ -87,14 +87,9 @@ pub(super) fn without_graphs() {
 
 /// Card number `ordinal` with what passed its trial and was not switched off.
 fn driver(ordinal: usize) -> Result<(Driver, Unused), Error> {
-    let mut driver = driver_plain(ordinal)?;
+    let mut driver = Driver::open_plain(ordinal)?;
     let unused = trial::use_what_passed(&mut driver, ordinal, NO_GRAPHS.load(Ordering::Relaxed))?;
     Ok((driver, unused))
-}
-
-/// Card number `ordinal` with nothing that needs a trial.
-pub(super) fn driver_plain(ordinal: usize) -> Result<Driver, Error> {
-    Driver::open_plain(ordinal)
 }
 
 /// What `be` takes of a card's memory for every run; `None`: it is no card.

@@ -6,7 +6,6 @@
 //! came back from trying them. Whoever can start processes says so once ([`super::Engine::have_tried`]); without that, none of
 //! it is used, and a card computes with the kernels that need no trial.
 
-use super::card::driver_plain;
 use peft_kernels::cuda::driver::Driver;
 use peft_kernels::cuda::library::{Choice, Measured};
 use peft_kernels::cuda::{Cuda, lt, shipped};
@@ -202,7 +201,7 @@ fn use_library(driver: &Driver, ask: impl FnOnce() -> Verdict) -> Result<(), Str
 
 /// Make the trial in this process: it may not come back.
 pub(super) fn here(ordinal: usize, risk: Risk) -> Verdict {
-    driver_plain(ordinal).and_then(|driver| tried(driver, risk)).unwrap_or_else(|e| Verdict::of(&e))
+    Driver::open_plain(ordinal).and_then(|driver| tried(driver, risk)).unwrap_or_else(|e| Verdict::of(&e))
 }
 
 fn tried(mut driver: Driver, risk: Risk) -> Result<Verdict> {
