@@ -66,6 +66,11 @@ impl<'a, T> View<'a, T> {
         &self.data[i * self.stride..][..self.cols]
     }
 
+    /// Everything from the first element of row `i` on, and from one row to the next.
+    pub(crate) fn rest(&self, i: usize) -> (&'a [T], usize) {
+        (&self.data[i * self.stride..], self.stride)
+    }
+
     /// Columns `col..col + cols` of every row.
     pub(crate) fn columns(&self, col: usize, cols: usize) -> Self {
         assert!(col + cols <= self.cols, "columns {col}+{cols} of {}", self.cols);

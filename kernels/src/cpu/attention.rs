@@ -4,7 +4,8 @@
 //! queries are stacked head after head, so that a block of keys is packed once for all of them.
 
 use super::exp::{exp, tanh};
-use super::gemm::steps;
+use super::finish::tile;
+use super::gemm::{Epilogue, steps};
 use super::panels::{Kernel, Side};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
@@ -77,28 +78,16 @@ pub(super) fn product(
     out: &mut [f32],
     write: Write,
 ) {
-    let Kernel { isa, mr, nr, .. } = kernel;
+    let Kernel { mr, nr, .. } = kernel;
     let (a_words, b_words) = (kernel.left_words(depth), kernel.words(depth));
+    let mut out: Vec<&mut [f32]> = out[..m * n].chunks_exact_mut(n).collect();
     kernel.ready(|multiply| {
         for (b, cols) in b.chunks_exact(nr * b_words).zip(steps(0..n, nr)) {
-            for (a, rows) in a.chunks_exact(mr * a_words).zip(steps(0..m, mr)) {
-                let out = &mut out[rows.start * n..rows.end * n];
-                multiply(&[(a, b)], rows.len(), cols.len(), &mut |sums| {
-                    place(isa, out, n, cols.clone(), sums, nr, write);
-                });
+            for (a, rows) in a.chunks_exact(mr * a_words).zip(out.chunks_mut(mr)) {
+                tile(kernel, &[(a, b)], rows, cols.clone(), Epilogue::plain(write), multiply);
             }
         }
     });
-}
-
-vectorized! {
-    fn place(out: &mut [f32], n: usize, cols: Range<usize>, sums: &[f32], nr: usize, write: Write) {
-        for (row, sums) in out.chunks_exact_mut(n).zip(sums.chunks_exact(nr)) {
-            for (y, &sum) in row[cols.clone()].iter_mut().zip(sums) {
-                *y = if write == Write::Set { sum } else { *y + sum };
-            }
-        }
-    }
 }
 
 /// Zero the rows that belong to no sequence.

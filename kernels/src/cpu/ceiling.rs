@@ -4,6 +4,7 @@
 //! For benchmarks alone. Which kernels run is never decided by a timing.
 
 use super::kernel::Sums;
+use super::panels::Kernel;
 use super::tiles::{BLOCK, BlockSums};
 use super::{Cpu, dots};
 use crate::error::Result;
@@ -25,10 +26,10 @@ impl Cpu {
     /// Floating-point operations a second of all threads, with the factors in use.
     pub fn ceiling(&self) -> f64 {
         let tiles = self.isa.tiles(self.factors);
-        let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (self.isa.mr(), self.isa.nr()) };
+        let kernel @ Kernel { mr, nr, .. } = self.kernel();
         // As words of pairs: 1.0 and 0.0. What is multiplied does not matter, as long as it is no subnormal.
         let (a, b) = (vec![1.0; mr * DEPTH], vec![1.0; nr * DEPTH]);
-        let flops = 2 * self.pool.count() * TILES * mr * nr * DEPTH * self.factors.steps();
+        let flops = 2 * self.pool.count() * TILES * mr * nr * DEPTH * kernel.factors.steps();
         let round = || {
             let start = Instant::now();
             self.pool.each(vec![(); self.pool.count()], |()| {
@@ -42,7 +43,7 @@ impl Cpu {
                 }
                 let mut sums: Sums = [0.0; 448];
                 for _ in 0..TILES {
-                    self.isa.tile_of(self.factors, &[(black_box(&a), black_box(&b))], mr, nr, &mut sums);
+                    self.isa.tile_of(kernel.factors, &[(black_box(&a), black_box(&b))], mr, nr, &mut sums);
                 }
                 black_box(sums);
             });

@@ -3,7 +3,8 @@
 //! A pair is two neighbouring steps of the inner dimension, the earlier one in the low half of a word; that is
 //! how processors with an instruction for it read bf16. The words travel as the bits of an `f32`, so that panels
 //! of pairs lie in the same buffers, and turn in the same squares, as panels of numbers. Nothing ever computes
-//! with such a word: it is made and read through its bits alone.
+//! with such a word: it is made and read through its bits alone. Processors without that instruction multiply panels of
+//! rounded numbers, as quickly as any.
 
 use super::simd_dispatch::vectorized;
 
@@ -129,21 +130,17 @@ vectorized! {
 }
 
 vectorized! {
-    /// A panel of pairs, `width` lanes wide, as a panel of twice as many numbers.
-    pub(super) fn widen(out: &mut [f32], pairs: &[f32], width: usize) {
-        for (out, pairs) in out.chunks_exact_mut(2 * width).zip(pairs.chunks_exact(width)) {
-            let (low, high) = out.split_at_mut(width);
-            for ((low, high), word) in low.iter_mut().zip(high).zip(pairs) {
-                *low = f32::from_bits(word.to_bits() << 16);
-                *high = f32::from_bits(word.to_bits() & 0xFFFF_0000);
-            }
+    /// Numbers as a product of bf16 sees them, which remain f32.
+    pub(super) fn round_numbers(x: &mut [f32]) {
+        for x in x {
+            *x = f32::from_bits(nearest(*x) << 16);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Factors, join_rows, nearest, pair_rows, pair_up, stored_pairs, widen};
+    use super::{Factors, join_rows, nearest, pair_rows, pair_up, round_numbers, stored_pairs};
     use crate::cpu::path::{PATHS, Path};
     use crate::quant::decode::round_to;
     use crate::weight::DType;
@@ -192,10 +189,9 @@ mod tests {
             join_rows(isa, &mut joined, &whole[..777], &whole[5000..5777]);
             pair_rows(isa, &mut paired, &whole[..777], &whole[5000..5777]);
             assert!(joined.iter().map(|w| w.to_bits()).eq(paired.iter().map(|w| w.to_bits())), "{isa:?}");
-            let mut wide = vec![f32::NAN; 24];
-            widen(isa, &mut wide, &[f32::from_bits(0x4000_3F80); 12], 4);
-            let want: Vec<f32> = [[1.0; 4], [2.0; 4]].concat().repeat(3);
-            assert_eq!(wide, want, "{isa:?}");
+            let mut rounded = x.clone();
+            round_numbers(isa, &mut rounded);
+            assert!(rounded.iter().map(|x| x.to_bits()).eq(whole.iter().map(|x| x.to_bits())), "{isa:?}");
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What becomes of the sums of a register tile: scaled, with a bias, added to what was there, rounded where that is asked.
 
+#[cfg(target_arch = "x86_64")]
+use super::factors::Factors;
 use super::gemm::Epilogue;
 use super::numbers::{Half, round_half, widen_half};
+use super::panels::{Kernel, Multiply, Pair};
 use super::simd_dispatch::{Isa, vectorized};
 use super::tiles::BLOCK;
 use crate::backend::Write;
@@ -11,9 +14,39 @@ use std::ops::Range;
 pub(super) trait Written: Send + Sized {
     /// Bring the sums of one register tile, `nr` a row, to these columns of its rows.
     fn finish(isa: Isa, rows: &mut [&mut [Self]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue);
+
+    /// A register tile of these panels that goes from the registers to its place, where there is such a one. False
+    /// elsewhere, and nothing is done.
+    fn fill(_: Kernel, _: &[Pair], _: &mut [&mut [Self]], _: Range<usize>, _: Epilogue) -> bool {
+        false
+    }
+}
+
+/// One register tile of these panels, at its place.
+pub(super) fn tile<T: Written>(
+    kernel: Kernel,
+    pairs: &[Pair],
+    rows: &mut [&mut [T]],
+    cols: Range<usize>,
+    epilogue: Epilogue,
+    multiply: &mut Multiply,
+) {
+    if !T::fill(kernel, pairs, rows, cols.clone(), epilogue) {
+        multiply(pairs, rows.len(), cols.len(), &mut |sums| {
+            T::finish(kernel.isa, rows, cols.clone(), sums, kernel.nr, epilogue);
+        });
+    }
 }
 
 impl Written for f32 {
+    fn fill(kernel: Kernel, pairs: &[Pair], rows: &mut [&mut [f32]], cols: Range<usize>, epilogue: Epilogue) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let (Isa::Avx2(isa), Factors::F32) = (kernel.isa, kernel.factors) {
+            return isa.tile_to(pairs, rows, cols, epilogue);
+        }
+        false
+    }
+
     fn finish(isa: Isa, rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
         finish(isa, rows, cols, sums, nr, epilogue);
     }

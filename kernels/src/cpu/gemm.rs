@@ -10,7 +10,7 @@
 
 use super::factors::Factors;
 use super::few::tiles;
-use super::finish::Written;
+use super::finish::{Written, tile as tile_at};
 use super::packed::Lying;
 pub(super) use super::panels::Side;
 use super::panels::{Kernel, Multiply, Packing};
@@ -477,7 +477,8 @@ impl Part<'_> {
     }
 
     fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut Multiply) {
-        let &Self { kernel: Kernel { isa, mr, nr, .. }, ref panels, epilogue } = self;
+        let &Self { kernel, ref panels, epilogue } = self;
+        let Kernel { mr, nr, .. } = kernel;
         let width = tile.rows.first().map_or(0, |row| row.len());
         let mut pairs = Vec::with_capacity(panels.len());
         for cols in steps(0..width, nr) {
@@ -488,9 +489,7 @@ impl Part<'_> {
                     let a = &a[(tile.row + i * mr) * depth.0..][..mr * depth.0];
                     (a, &b.words[(tile.col + cols.start) / nr * b.stride..][..nr * depth.1])
                 }));
-                multiply(&pairs, rows.len(), cols.len(), &mut |sums| {
-                    T::finish(isa, rows, cols.clone(), sums, nr, Epilogue { bias, ..epilogue });
-                });
+                tile_at(kernel, &pairs, rows, cols.clone(), Epilogue { bias, ..epilogue }, multiply);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The register tile and the table look-up of each instruction set, behind one face.
 
-use super::factors::{Factors, halves, widen};
+use super::factors::{Factors, halves};
 use super::panels::Pair;
 #[cfg(target_arch = "x86_64")]
 use super::simd_avx512bf16::Avx512Bf16;
@@ -16,9 +16,6 @@ use crate::weight::DType;
 
 /// Room for the sums of any register tile: the largest is 14 x 32.
 pub(super) type Sums = [f32; 448];
-
-/// Words of the depth that are widened together.
-const WIDENED: usize = 32;
 
 impl Isa {
     /// Rows of the register tile; the width of a packed panel of the left operand.
@@ -54,7 +51,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
+            Self::Avx2(isa) => isa.tile(&[(a, b)], rows, cols, rectangle(sums)),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
             Self::Portable | Self::PortableTiles => {
@@ -79,7 +76,7 @@ impl Isa {
     }
 
     /// The tile of panels whose words are what `factors` packs, or of squares and a panel: the sum over all pairs of
-    /// them.
+    /// them. Panels of pairs are for processors that have an instruction for those.
     pub(super) fn tile_of(self, factors: Factors, pairs: &[Pair], rows: usize, cols: usize, sums: &mut Sums) {
         #[cfg(target_arch = "x86_64")]
         if let Some(isa) = self.pairs()
@@ -87,30 +84,16 @@ impl Isa {
         {
             return isa.tile(pairs, rows, cols, rectangle(sums));
         }
-        let tile = match factors {
-            Factors::F32 => Self::tile,
-            Factors::Bf16 => Self::tile_widened,
-        };
+        debug_assert!(factors == Factors::F32, "what has no instruction for pairs multiplies numbers");
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx2(isa) = self {
+            return isa.tile(pairs, rows, cols, rectangle(sums));
+        }
         let Some(((a, b), rest)) = pairs.split_first() else { return sums.fill(0.0) };
-        tile(self, a, b, rows, cols, sums);
+        self.tile(a, b, rows, cols, sums);
         for (a, b) in rest {
             let mut part: Sums = [0.0; 448];
-            tile(self, a, b, rows, cols, &mut part);
-            sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
-        }
-    }
-
-    /// Panels of pairs where there is no instruction for them: some steps at a time become numbers again.
-    fn tile_widened(self, a: &[f32], b: &[f32], rows: usize, cols: usize, sums: &mut Sums) {
-        let (mr, nr) = (self.mr(), self.nr());
-        let (mut a_wide, mut b_wide) = ([0.0; 2 * WIDENED * 14], [0.0; 2 * WIDENED * 32]);
-        let mut part: Sums = [0.0; 448];
-        sums.fill(0.0);
-        for (a, b) in a.chunks(WIDENED * mr).zip(b.chunks(WIDENED * nr)) {
-            let (a_wide, b_wide) = (&mut a_wide[..2 * a.len()], &mut b_wide[..2 * b.len()]);
-            widen(self, a_wide, a, mr);
-            widen(self, b_wide, b, nr);
-            self.tile(a_wide, b_wide, rows, cols, &mut part);
+            self.tile(a, b, rows, cols, &mut part);
             sums.iter_mut().zip(&part).for_each(|(sum, part)| *sum += part);
         }
     }
@@ -126,6 +109,17 @@ impl Isa {
             Self::Neon(_) => simd_portable::transpose(rows, width, at, panel),
             Self::Portable | Self::PortableTiles => simd_portable::transpose(rows, width, at, panel),
         }
+    }
+
+    /// `panel[d·6 + i] = rows[i][d]` of panels that wide, where it is quicker than one number after the other. False
+    /// elsewhere, and nothing is done.
+    pub(super) fn transpose_six(self, rows: &[&[f32]; 6], panel: &mut [f32]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx2(isa) = self {
+            isa.turn_six(rows, panel);
+            return true;
+        }
+        false
     }
 
     /// The same of twice as many rows.
@@ -213,9 +207,9 @@ mod tests {
 
     #[test]
     fn every_tile_of_pairs_agrees_with_a_loop() {
-        // What multiplies tiles has tests of its own.
-        let tiled = |isa: &Isa| isa.tiles(Factors::Bf16).is_some();
-        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)).filter(|isa| !tiled(isa)) {
+        // What multiplies tiles has tests of its own, and what has no instruction for pairs multiplies none.
+        let pairs = |isa: &Isa| isa.squares(Factors::Bf16).is_some() && isa.tiles(Factors::Bf16).is_none();
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)).filter(pairs) {
             // Words of the depth: more than are widened together.
             let (mr, nr, words) = (isa.mr(), isa.nr(), 37);
             // Small whole numbers: bf16 holds them, and their sums are exact in any order.
@@ -228,12 +222,10 @@ mod tests {
                 }
                 out
             };
-            let (mut a_pairs, b_pairs) = (packed(&a, mr), packed(&b, nr));
-            if isa.squares(Factors::Bf16).is_some() {
-                let at = |i: usize| (i / (16 * mr) * 16 + i % 16, i / 16 % mr);
-                let word = |(d, row): (usize, usize)| if d < words { a_pairs[d * mr + row] } else { 0.0 };
-                a_pairs = (0..words.next_multiple_of(16) * mr).map(|i| word(at(i))).collect();
-            }
+            let (a_panel, b_pairs) = (packed(&a, mr), packed(&b, nr));
+            let at = |i: usize| (i / (16 * mr) * 16 + i % 16, i / 16 % mr);
+            let word = |(d, row): (usize, usize)| if d < words { a_panel[d * mr + row] } else { 0.0 };
+            let a_pairs: Vec<f32> = (0..words.next_multiple_of(16) * mr).map(|i| word(at(i))).collect();
             for (rows, cols) in (1..=mr).flat_map(|rows| (1..=nr).map(move |cols| (rows, cols))) {
                 let mut sums: Sums = [f32::NAN; 448];
                 isa.tile_of(Factors::Bf16, &[(&a_pairs, &b_pairs)], rows, cols, &mut sums);

@@ -64,6 +64,8 @@ mod simd_avx2_bytes;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2_bytes_k;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx2_panels;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx2_words;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512;
@@ -111,7 +113,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 3;
+const KERNELS: u32 = 4;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]

@@ -64,19 +64,27 @@ pub(super) fn pack_as(
     });
     match along {
         Along::Lanes => {
+            let mut sixteen = None::<Runs<16, { DECODE / 2 }>>;
+            let mut eight = None::<Runs<8, DECODE>>;
             for (panel, first) in panels.zip(lanes.clone().step_by(width)) {
                 let lanes = first..lanes.end.min(first + width);
+                if turn_stored(factors, isa, source, &lanes, &depth, width, panel) {
+                    continue;
+                }
                 if width.is_multiple_of(16) {
                     let turn = Isa::transpose_sixteen;
-                    lane_by_lane::<16, { DECODE / 2 }>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                    lane_by_lane(&mut sixteen, factors, isa, source, lanes, depth.clone(), width, panel, turn);
                 } else {
                     let turn = Isa::transpose;
-                    lane_by_lane::<8, DECODE>(factors, isa, source, lanes, depth.clone(), width, panel, turn);
+                    lane_by_lane(&mut eight, factors, isa, source, lanes, depth.clone(), width, panel, turn);
                 }
             }
         }
         Along::Depth => {
             let mut panels: Vec<&mut [f32]> = panels.collect();
+            if spread_whole(factors, isa, source, &lanes, &depth, width, &mut panels) {
+                return;
+            }
             // Whole panels, so that a run starts where a panel does.
             let step = DECODE / width * width;
             for from in lanes.clone().step_by(step) {
@@ -88,9 +96,80 @@ pub(super) fn pack_as(
     }
 }
 
-/// `N` lanes at a time, `RUN` steps long, through a small square, so that neither side is read or written with gaps
-/// for long.
+/// A whole panel of a weight that is stored in bf16, where the processor has a loop for that.
+fn turn_stored(
+    factors: Factors,
+    isa: Isa,
+    source: Source,
+    lanes: &Range<usize>,
+    depth: &Range<usize>,
+    width: usize,
+    panel: &mut [f32],
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx2(isa), Factors::F32, WIDE, WIDE) = (isa, factors, width, lanes.len()) {
+        let mut rows: [&[u8]; WIDE] = [&[]; WIDE];
+        for (row, lane) in rows.iter_mut().zip(lanes.clone()) {
+            let Some(stored) = source.stored_bf16(lane, depth) else { return false };
+            *row = stored;
+        }
+        isa.turn_stored(&rows, panel);
+        return true;
+    }
+    false
+}
+
+/// All steps of whole panels, panel after panel, of what lies in memory as it is or has a loop of the processor's.
+fn spread_whole(
+    factors: Factors,
+    isa: Isa,
+    source: Source,
+    lanes: &Range<usize>,
+    depth: &Range<usize>,
+    width: usize,
+    panels: &mut [&mut [f32]],
+) -> bool {
+    if factors != Factors::F32 || width != WIDE || !lanes.len().is_multiple_of(WIDE) {
+        return false;
+    }
+    if let Source::Dense(x) = source {
+        let (rows, stride) = x.rest(depth.start);
+        spread_rows(isa, panels, &rows[lanes.start..], stride);
+        return true;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx2(isa) = isa
+        && let Some((rows, stride)) = source.stored_from(depth.start, lanes.start)
+    {
+        isa.spread_stored(rows, stride, panels);
+        return true;
+    }
+    false
+}
+
+vectorized! {
+    /// `panels[p][d·16 + i] = rows[d·stride + 16·p + i]`
+    fn spread_rows(panels: &mut [&mut [f32]], rows: &[f32], stride: usize) {
+        for (p, panel) in panels.iter_mut().enumerate() {
+            for (d, step) in panel.as_chunks_mut::<WIDE>().0.iter_mut().enumerate() {
+                if let Some(row) = rows[d * stride + p * WIDE..].first_chunk() {
+                    *step = *row;
+                }
+            }
+        }
+    }
+}
+
+/// Runs of lanes that are decoded before they are turned.
+struct Runs<const N: usize, const RUN: usize> {
+    lanes: [[f32; RUN]; N],
+    numbers: [f32; RUN],
+}
+
+/// `N` lanes at a time, `RUN` steps long, through a small square, so that neither side is read or written with gaps for
+/// long. `runs` are made where they are needed: what lies in memory is turned from there.
 fn lane_by_lane<const N: usize, const RUN: usize>(
+    runs: &mut Option<Runs<N, RUN>>,
     factors: Factors,
     isa: Isa,
     source: Source,
@@ -100,7 +179,6 @@ fn lane_by_lane<const N: usize, const RUN: usize>(
     panel: &mut [f32],
     turn: impl Fn(Isa, &[&[f32]; N], usize, usize, &mut [f32]),
 ) {
-    let (mut buffers, mut numbers) = ([[0.0; RUN]; N], [0.0; RUN]);
     if lanes.len() < width {
         panel.fill(0.0);
     }
@@ -113,15 +191,23 @@ fn lane_by_lane<const N: usize, const RUN: usize>(
             let first = first.min(lanes.end.saturating_sub(N)).max(lanes.start);
             let count = (lanes.end - first).min(N);
             let mut rows: [&[f32]; N] = [&[]; N];
-            for ((row, buffer), lane) in rows.iter_mut().zip(&mut buffers).zip(first..first + count) {
-                *row = match factors {
-                    Factors::F32 => source.read(isa, lane, run.clone(), buffer),
-                    Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), &mut numbers, buffer),
-                };
+            if let (Source::Dense(x), Factors::F32) = (source, factors) {
+                for (row, lane) in rows.iter_mut().zip(first..first + count) {
+                    *row = &x.row(lane)[run.clone()];
+                }
+            } else {
+                let Runs { lanes: buffers, numbers } =
+                    runs.get_or_insert_with(|| Runs { lanes: [[0.0; RUN]; N], numbers: [0.0; RUN] });
+                for ((row, buffer), lane) in rows.iter_mut().zip(buffers).zip(first..first + count) {
+                    *row = match factors {
+                        Factors::F32 => source.read(isa, lane, run.clone(), buffer),
+                        Factors::Bf16 => source.read_pairs(isa, lane, run.clone(), numbers, buffer),
+                    };
+                }
             }
             if count == N {
                 turn(isa, &rows, width, first - lanes.start, panel);
-            } else {
+            } else if !turn_narrow(isa, &rows[..count], width, panel) {
                 for (i, row) in rows[..count].iter().enumerate() {
                     for (step, &x) in panel.chunks_exact_mut(width).zip(*row) {
                         step[first - lanes.start + i] = x;
@@ -130,6 +216,11 @@ fn lane_by_lane<const N: usize, const RUN: usize>(
             }
         }
     }
+}
+
+/// All lanes of the narrowest panels, which are fewer than are turned otherwise.
+fn turn_narrow(isa: Isa, rows: &[&[f32]], width: usize, panel: &mut [f32]) -> bool {
+    rows.as_array().is_some_and(|rows| width == NARROW && isa.transpose_six(rows, panel))
 }
 
 fn step_by_step(
@@ -239,33 +330,81 @@ pub(super) fn step<'b>(
 mod tests {
     use super::{Along, Form, pack_as, packed_len};
     use crate::cpu::factors::{Factors, pair_up};
+    use crate::cpu::numbers::Half;
     use crate::cpu::path::{PATHS, Path};
+    use crate::cpu::simd_dispatch::Isa;
     use crate::cpu::source::Source;
     use crate::host::View;
+    use crate::weight::{Bytes, DType, FrozenWeight};
 
     #[test]
     fn both_ways_of_packing_put_every_element_where_it_belongs() {
-        let isa = Path::best().isa().expect("the best path runs");
         for (lanes, depth, width) in
             [(1, 1, 4), (14, 5, 14), (33, 700, 16), (70, 9, 32), (600, 3, 32), (29, 33, 14), (600, 5, 16), (45, 8, 6)]
+                .into_iter()
+                .chain([(48, 29, 16), (16, 8, 16), (32, 16, 16), (12, 17, 6), (6, 8, 6), (6, 9, 6), (6, 1, 6)])
         {
-            let value = |lane: usize, d: usize| (lane * 1000 + d) as f32;
+            // Whole numbers that a bf16 holds.
+            let value = |lane: usize, d: usize| ((lane * 37 + d * 11) % 256) as f32;
             let by_lane: Vec<f32> = (0..lanes).flat_map(|l| (0..depth).map(move |d| value(l, d))).collect();
             let by_depth: Vec<f32> = (0..depth).flat_map(|d| (0..lanes).map(move |l| value(l, d))).collect();
+            let halves = |x: &[f32]| -> Vec<Half> {
+                let upper = |x: &f32| *x.to_le_bytes().last_chunk().expect("four bytes");
+                x.iter().map(upper).collect()
+            };
+            let (lane_halves, depth_halves) = (halves(&by_lane), halves(&by_depth));
+            let stored = |x: &[Half], rows: usize, cols: usize| {
+                let bytes = Bytes::from_vec(x.as_flattened().to_vec());
+                FrozenWeight::Dense { bytes, dtype: DType::BF16, rows, cols }
+            };
+            let (lane_stored, depth_stored) = (stored(&lane_halves, lanes, depth), stored(&depth_halves, depth, lanes));
             let sources = [
                 (Source::Dense(View::dense(&by_lane, lanes, depth)), Along::Lanes),
                 (Source::Dense(View::dense(&by_depth, depth, lanes)), Along::Depth),
+                (Source::Narrow(View::dense(&lane_halves, lanes, depth)), Along::Lanes),
+                (Source::Narrow(View::dense(&depth_halves, depth, lanes)), Along::Depth),
+                (Source::Stored(&lane_stored, 0, lanes), Along::Lanes),
+                (Source::Stored(&depth_stored, 0, depth), Along::Depth),
             ];
-            for (source, along) in sources {
+            for ((source, along), isa) in
+                sources.into_iter().flat_map(|of| PATHS.iter().filter_map(move |row| Some((of, Path::isa(row.0)?))))
+            {
                 let mut out = vec![f32::NAN; packed_len(lanes, width, depth)];
                 let form = Form { factors: Factors::F32, width, words: depth };
                 pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
-                pairs_are_the_same_numbers(&out, source, along, (lanes, depth, width));
                 for (i, &x) in out.iter().enumerate() {
                     let (panel, d, lane) = (i / (width * depth), i / width % depth, i % width);
                     let lane = panel * width + lane;
                     let want = if lane < lanes { value(lane, d) } else { 0.0 };
-                    assert_eq!(x, want, "{along:?} {lanes}x{depth} width {width}: lane {lane}, step {d}");
+                    assert_eq!(x, want, "{isa:?} {along:?} {lanes}x{depth} width {width}: lane {lane}, step {d}");
+                }
+                pairs_are_the_same_numbers(isa, &out, source, along, (lanes, depth, width));
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_matrix_is_packed_from_its_place() {
+        let (rows, cols) = (70, 90);
+        let data: Vec<f32> = (0..rows * cols).map(|i| (i * 29 % 256) as f32).collect();
+        let bytes = data.iter().flat_map(|x| x.to_le_bytes().into_iter().skip(2)).collect();
+        let stored = FrozenWeight::Dense { bytes: Bytes::from_vec(bytes), dtype: DType::BF16, rows, cols };
+        let (across, along) = (7..55, 3..36);
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            for source in [Source::Dense(View::dense(&data, rows, cols)), Source::Stored(&stored, 0, rows)] {
+                for width in [6, 16] {
+                    let form = Form { factors: Factors::F32, width, words: along.len() };
+                    let mut out = vec![f32::NAN; packed_len(across.len(), width, along.len())];
+                    for turned in [false, true] {
+                        let way = if turned { Along::Depth } else { Along::Lanes };
+                        pack_as(isa, form, source, way, across.clone(), along.clone(), &mut out);
+                        for (i, x) in out.iter().enumerate() {
+                            let (panel, d, lane) = (i / (width * along.len()), i / width % along.len(), i % width);
+                            let (lane, d) = (across.start + panel * width + lane, along.start + d);
+                            let at = if turned { d * cols + lane } else { lane * cols + d };
+                            assert_eq!(*x, data[at], "{isa:?} {way:?} width {width}: lane {lane}, step {d}");
+                        }
+                    }
                 }
             }
         }
@@ -273,28 +412,23 @@ mod tests {
 
     /// Panels of pairs hold what panels of numbers hold, two steps a word.
     fn pairs_are_the_same_numbers(
+        isa: Isa,
         panels: &[f32],
         source: Source,
         along: Along,
         (lanes, depth, width): (usize, usize, usize),
     ) {
-        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
-            // With room for more than there is.
-            let words = depth.div_ceil(2).next_multiple_of(4);
-            let mut out = vec![f32::NAN; packed_len(lanes, width, words)];
-            let form = Form { factors: Factors::Bf16, width, words };
-            pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
-            for (i, word) in out.iter().enumerate() {
-                let (panel, d, lane) = (i / (width * words), i / width % words, i % width);
-                let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };
-                let mut want = [f32::NAN];
-                pair_up(isa, &mut want, &[at(2 * d), at(2 * d + 1)]);
-                assert_eq!(
-                    word.to_bits(),
-                    want[0].to_bits(),
-                    "{isa:?} {along:?} {lanes}x{depth} lane {lane}, pair {d}"
-                );
-            }
+        // With room for more than there is.
+        let words = depth.div_ceil(2).next_multiple_of(4);
+        let mut out = vec![f32::NAN; packed_len(lanes, width, words)];
+        let form = Form { factors: Factors::Bf16, width, words };
+        pack_as(isa, form, source, along, 0..lanes, 0..depth, &mut out);
+        for (i, word) in out.iter().enumerate() {
+            let (panel, d, lane) = (i / (width * words), i / width % words, i % width);
+            let at = |d: usize| if d < depth { panels[(panel * depth + d) * width + lane] } else { 0.0 };
+            let mut want = [f32::NAN];
+            pair_up(isa, &mut want, &[at(2 * d), at(2 * d + 1)]);
+            assert_eq!(word.to_bits(), want[0].to_bits(), "{isa:?} {along:?} {lanes}x{depth} lane {lane}, pair {d}");
         }
     }
 }

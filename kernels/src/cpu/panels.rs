@@ -1,7 +1,7 @@
 //! What multiplies panels, and how panels for it are packed.
 
 use super::Cpu;
-use super::factors::Factors;
+use super::factors::{Factors, round_numbers};
 use super::gemm::steps;
 use super::kernel::Sums;
 use super::pack::{Along, Form, pack_as, packed_len};
@@ -14,6 +14,13 @@ use std::ops::Range;
 
 /// Words of depth packed at a time: a panel of each operand stays close to the processor.
 const DEPTH: usize = 384;
+/// The same for panels of half that width. On a Zen 3 products of models with 0.06 to 1.1 billion parameters reach 2 to 5 %
+/// more with it than with 384, and deeper ones no more than that.
+#[cfg(target_arch = "x86_64")]
+const DEPTH_OF_NARROW: usize = 512;
+/// Steps that are turned together when such panels are packed.
+#[cfg(target_arch = "x86_64")]
+const STEPS: usize = 8;
 /// The same where a unit multiplies tiles: it is done with a panel sooner than sums are brought to their place, so those
 /// are brought there as seldom as a task's panels, 1.5 MiB, allow.
 const DEPTH_OF_TILES: usize = 1024;
@@ -45,6 +52,8 @@ pub(super) type Multiply<'a> = dyn FnMut(&[Pair], usize, usize, &mut dyn FnMut(&
 pub(super) struct Kernel {
     pub(super) isa: Isa,
     pub(super) factors: Factors,
+    /// Numbers are rounded to bf16 and stay f32: there is no instruction for pairs of them.
+    rounds: bool,
     tiles: Option<TileUnit>,
     /// The left operand lies in squares, not in panels.
     squares: bool,
@@ -64,17 +73,22 @@ impl Kernel {
     pub(super) fn of(isa: Isa, factors: Factors) -> Self {
         let tiles = isa.tiles(factors);
         let (mr, nr) = if tiles.is_some() { (BLOCK, BLOCK) } else { (isa.mr(), isa.nr()) };
-        Self { isa, factors, tiles, squares: isa.squares(factors).is_some(), mr, nr }
+        let squares = isa.squares(factors).is_some();
+        let rounds = factors == Factors::Bf16 && !squares;
+        let factors = if rounds { Factors::F32 } else { factors };
+        Self { isa, factors, rounds, tiles, squares, mr, nr }
     }
 
     /// Steps of the inner dimension, of `k`, that are packed at a time.
     pub(super) fn deepest(self, k: usize) -> usize {
         if self.tiles.is_none() {
-            return DEPTH * self.factors.steps();
+            return match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2(_) => even(k, DEPTH_OF_NARROW * self.factors.steps(), STEPS),
+                _ => DEPTH * self.factors.steps(),
+            };
         }
-        // Parts of about the same depth, all but the last of whole tiles.
-        let parts = k.div_ceil(DEPTH_OF_TILES * self.factors.steps()).max(1);
-        k.div_ceil(parts).next_multiple_of(SIDE * self.factors.steps())
+        even(k, DEPTH_OF_TILES * self.factors.steps(), SIDE * self.factors.steps())
     }
 
     /// Words that `steps` of the inner dimension take in a panel of the right operand.
@@ -174,6 +188,11 @@ impl Kernel {
     }
 }
 
+/// Steps of parts of about the same depth, of at most `most`: whole `units`.
+fn even(k: usize, most: usize, units: usize) -> usize {
+    k.div_ceil(k.div_ceil(most).max(1)).next_multiple_of(units)
+}
+
 /// Panels, or rows of squares, to be packed.
 pub(super) struct Packing<'a> {
     kernel: Kernel,
@@ -209,7 +228,7 @@ impl<'a> Packing<'a> {
     /// Pack them: the panels, and words of their depth.
     pub(super) fn pack(self) -> (&'a [f32], usize) {
         let Self { kernel, squares, source, along, lanes, depth, width, words, out } = self;
-        let Kernel { isa, factors, .. } = kernel;
+        let Kernel { isa, factors, rounds, .. } = kernel;
         if let (Source::Packed(w, first, _), Along::Depth, false) = (source, along, squares)
             && w.turn(kernel, &lanes, &(first + depth.start..first + depth.end), words, out)
         {
@@ -218,7 +237,11 @@ impl<'a> Packing<'a> {
         if squares {
             pack_squares(isa, source, along, lanes, depth, (width, words), out);
         } else {
+            let len = packed_len(lanes.len(), width, words);
             pack_as(isa, Form { factors, width, words }, source, along, lanes, depth, out);
+            if rounds && !source.is_bf16() {
+                round_numbers(isa, &mut out[..len]);
+            }
         }
         (out, words)
     }

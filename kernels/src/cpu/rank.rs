@@ -3,10 +3,13 @@
 //! The narrow operand is packed once; each task packs some columns of the wide one and multiplies them at once with all
 //! narrow ones they belong to, so that nothing wide is written to memory.
 
-use super::gemm::steps;
+use super::finish::Written;
+use super::gemm::{Epilogue, steps};
 use super::panels::{Kernel, Side};
 use super::pool::{Pool, Scratch};
+use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
+use crate::backend::Write;
 use crate::host::{View, ViewMut};
 use std::ops::Range;
 
@@ -111,7 +114,7 @@ impl Task<'_> {
                     for (cols, b) in steps(0..self.columns.len(), kernel.nr).zip(b.chunks(kernel.nr * b_words)) {
                         for (ranks, a) in steps(0..rank, kernel.mr).zip(a.chunks(kernel.mr * a_words)) {
                             multiply(&[(a, b)], ranks.len(), cols.len(), &mut |sums| {
-                                sum.add(ranks.clone(), cols.clone(), sums, kernel.nr);
+                                sum.add(kernel.isa, ranks.clone(), cols.clone(), sums, kernel.nr);
                             });
                         }
                     }
@@ -122,17 +125,22 @@ impl Task<'_> {
 }
 
 impl Share<'_> {
-    fn add(&mut self, ranks: Range<usize>, cols: Range<usize>, sums: &[f32], nr: usize) {
-        let alpha = self.alpha;
+    fn add(&mut self, isa: Isa, ranks: Range<usize>, cols: Range<usize>, sums: &[f32], nr: usize) {
         if self.is_turned {
-            for (j, row) in self.rows[cols].iter_mut().enumerate() {
-                for (y, sums) in row[ranks.clone()].iter_mut().zip(sums.chunks_exact(nr)) {
-                    *y += alpha * sums[j];
-                }
-            }
+            add_turned(isa, &mut self.rows[cols], ranks, sums, nr, self.alpha);
         } else {
-            for (row, sums) in self.rows[ranks].iter_mut().zip(sums.chunks_exact(nr)) {
-                row[cols.clone()].iter_mut().zip(sums).for_each(|(y, sum)| *y += alpha * sum);
+            let epilogue = Epilogue { alpha: self.alpha, ..Epilogue::plain(Write::Add) };
+            f32::finish(isa, &mut self.rows[ranks], cols, sums, nr, epilogue);
+        }
+    }
+}
+
+vectorized! {
+    /// `rows[j][ranks] += alpha·sums[·][j]`
+    fn add_turned(rows: &mut [&mut [f32]], ranks: Range<usize>, sums: &[f32], nr: usize, alpha: f32) {
+        for (j, row) in rows.iter_mut().enumerate() {
+            for (y, sums) in row[ranks.clone()].iter_mut().zip(sums.chunks_exact(nr)) {
+                *y += alpha * sums[j];
             }
         }
     }

@@ -1,10 +1,15 @@
 //! Kernels with 256-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
+use super::gemm::Epilogue;
+use super::panels::Pair;
+use crate::backend::Write;
 use std::arch::x86_64::{
-    __m256, _mm_loadl_epi64, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    __m256, _MM_HINT_T0, _mm_loadl_epi64, _mm_prefetch, _mm256_add_ps, _mm256_blendv_ps, _mm256_castsi256_ps,
+    _mm256_cvtepu8_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_permute2f128_ps,
+    _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32,
+    _mm256_srli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
+use std::ops::Range;
 
 /// Proof that this processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -22,19 +27,35 @@ impl Avx2 {
         found.then_some(Self(()))
     }
 
-    /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.
-    pub(super) fn tile(self, a: &[[f32; MR]], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
+    /// `sums[r, c] = Σ a[d, r]·b[d, c]` over all pairs of panels, for the first `rows` and `cols`.
+    pub(super) fn tile(self, pairs: &[Pair], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
         // SAFETY: `self` proves the features the functions are compiled for.
         unsafe {
             match (rows, cols <= LANES) {
-                (..=2, true) => tile::<2, 1>(a, b, sums),
-                (..=2, false) => tile::<2, 2>(a, b, sums),
-                (3..=4, true) => tile::<4, 1>(a, b, sums),
-                (3..=4, false) => tile::<4, 2>(a, b, sums),
-                (_, true) => tile::<MR, 1>(a, b, sums),
-                (_, false) => tile::<MR, 2>(a, b, sums),
+                (..=2, true) => tile::<2, 1>(pairs, sums),
+                (..=2, false) => tile::<2, 2>(pairs, sums),
+                (3..=4, true) => tile::<4, 1>(pairs, sums),
+                (3..=4, false) => tile::<4, 2>(pairs, sums),
+                (_, true) => tile::<MR, 1>(pairs, sums),
+                (_, false) => tile::<MR, 2>(pairs, sums),
             }
         }
+    }
+
+    /// The same for a whole tile, and what becomes of it: `rows (=|+=) alpha·sums + bias`. False where these columns of the
+    /// rows are no whole tile, and nothing is done.
+    pub(super) fn tile_to(
+        self,
+        pairs: &[Pair],
+        rows: &mut [&mut [f32]],
+        cols: Range<usize>,
+        epilogue: Epilogue,
+    ) -> bool {
+        let Some(rows) = rows.first_chunk_mut::<MR>().filter(|_| cols.len() == NR) else { return false };
+        let mut rows = rows.each_mut().map(|row| row[cols.clone()].first_chunk_mut().expect("columns of a whole tile"));
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { tile_to(pairs, &mut rows, epilogue) };
+        true
     }
 
     /// `panel[d·width + at + i] = rows[i][d]`
@@ -62,26 +83,58 @@ fn store(to: &mut [f32; LANES], x: __m256) {
     unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
 }
 
-/// The first `R` rows and `W` vectors of the tile.
+/// The sums of the first `R` rows and `W` vectors of the tile.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn tile<const R: usize, const W: usize>(a: &[[f32; MR]], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
+fn sums_of<const R: usize, const W: usize>(pairs: &[Pair]) -> [[__m256; W]; R] {
     let mut acc = [[_mm256_setzero_ps(); W]; R];
-    for (a, b) in a.iter().zip(b) {
-        let b = b.as_chunks().0;
-        let mut columns = [_mm256_setzero_ps(); W];
-        for w in 0..W {
-            columns[w] = load(&b[w]);
-        }
-        for r in 0..R {
-            let row = _mm256_set1_ps(a[r]);
+    for (a, b) in pairs {
+        for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0) {
+            let b = b.as_chunks().0;
+            let mut columns = [_mm256_setzero_ps(); W];
             for w in 0..W {
-                acc[r][w] = _mm256_fmadd_ps(row, columns[w], acc[r][w]);
+                columns[w] = load(&b[w]);
+            }
+            for r in 0..R {
+                let row = _mm256_set1_ps(a[r]);
+                for w in 0..W {
+                    acc[r][w] = _mm256_fmadd_ps(row, columns[w], acc[r][w]);
+                }
             }
         }
     }
-    for (sums, acc) in sums.iter_mut().zip(acc) {
+    acc
+}
+
+/// The first `R` rows and `W` vectors of the tile.
+#[target_feature(enable = "avx2,fma")]
+fn tile<const R: usize, const W: usize>(pairs: &[Pair], sums: &mut [[f32; NR]; MR]) {
+    for (sums, acc) in sums.iter_mut().zip(sums_of::<R, W>(pairs)) {
         for (sums, acc) in sums.as_chunks_mut().0.iter_mut().zip(acc) {
             store(sums, acc);
+        }
+    }
+}
+
+/// A whole tile from the registers to its place. Rounded as `finish.rs` does, so the bits are those of that way.
+#[target_feature(enable = "avx2,fma")]
+fn tile_to(pairs: &[Pair], rows: &mut [&mut [f32; NR]; MR], epilogue: Epilogue) {
+    let Epilogue { alpha, bias, write } = epilogue;
+    for row in &*rows {
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast());
+    }
+    let sums = sums_of::<MR, 2>(pairs);
+    let scale = _mm256_set1_ps(alpha);
+    for (row, sums) in rows.iter_mut().zip(sums) {
+        for (i, (y, sum)) in row.as_chunks_mut().0.iter_mut().zip(sums).enumerate() {
+            let mut new = _mm256_mul_ps(scale, sum);
+            if write == Write::Add {
+                new = _mm256_add_ps(load(y), new);
+            }
+            if let Some(bias) = bias.and_then(|bias| bias[i * LANES..].first_chunk()) {
+                new = _mm256_add_ps(new, load(bias));
+            }
+            store(y, new);
         }
     }
 }

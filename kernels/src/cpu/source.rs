@@ -169,15 +169,19 @@ impl<'a> Source<'a> {
         buffer
     }
 
-    /// Rows of it, element by element, as pairs of bf16 in `out`.
-    pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
-        let is_bf16 = match self {
+    /// Whether every number of it is a bf16.
+    pub(super) fn is_bf16(&self) -> bool {
+        match self {
             Self::Stored(FrozenWeight::Dense { dtype, .. }, ..) => *dtype == DType::BF16,
             Self::Stored(FrozenWeight::FourBit(w), ..) => w.rounding == DType::BF16,
             Self::Narrow(_) | Self::Packed(..) => true,
             _ => false,
-        };
-        if is_bf16 {
+        }
+    }
+
+    /// Rows of it, element by element, as pairs of bf16 in `out`.
+    pub(super) fn pair(&self, isa: Isa, out: &mut [f32], low: &[f32], high: &[f32]) {
+        if self.is_bf16() {
             return join_rows(isa, out, low, high);
         }
         #[cfg(target_arch = "x86_64")]
@@ -201,6 +205,18 @@ impl<'a> Source<'a> {
         let start = (first + row) * w.cols + cols.start;
         let whole = w.block.is_multiple_of(2) && start.is_multiple_of(w.block) && cols.len().is_multiple_of(w.block);
         (whole && !w.kind.low_half_first()).then_some((w, start / w.block))
+    }
+
+    /// What is stored as bf16: everything from column `col` of row `row` on, and the bytes of a row.
+    pub(super) fn stored_from(&self, row: usize, col: usize) -> Option<(&'a [u8], usize)> {
+        if let Self::Narrow(x) = *self {
+            let (rows, stride) = x.rest(row);
+            return Some((rows[col..].as_flattened(), 2 * stride));
+        }
+        let Self::Stored(FrozenWeight::Dense { bytes, dtype: DType::BF16, cols, .. }, first, _) = *self else {
+            return None;
+        };
+        Some((&bytes.as_slice()[2 * ((first + row) * cols + col)..], 2 * cols))
     }
 
     /// Part of a row that is stored as bf16.

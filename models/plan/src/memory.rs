@@ -454,7 +454,7 @@ const TOKENIZER_FACTOR: f64 = 12.0;
 const PACKED: usize = 2048;
 /// Words of the inner dimension that are packed at a time, of numbers and of pairs of bfloat16: as many as a unit takes
 /// that multiplies tiles, the deepest there is (`kernels/src/cpu/panels.rs`).
-const DEPTH: usize = 384;
+const DEPTH: usize = 512;
 const DEPTH_OF_PAIRS: usize = 1024;
 /// Columns that one task multiplies, and lanes of the widest panel.
 const TASK: usize = 256;
@@ -512,7 +512,8 @@ fn panels(spec: &ModelSpec, arithmetic: Arithmetic, rows: usize) -> usize {
     let behind = if spec.placement == NormPlacement::Pre { 0 } else { spec.intermediate_size.max(spec.q_dim()) };
     let (depth, whole) = match arithmetic {
         Arithmetic::F32 => (DEPTH, spec.hidden_size),
-        Arithmetic::Bf16 => (DEPTH_OF_PAIRS, spec.hidden_size.max(behind).div_ceil(2)),
+        // Where there is no instruction for pairs, panels hold numbers.
+        Arithmetic::Bf16 => (DEPTH_OF_PAIRS, spec.hidden_size.max(behind)),
     };
     rows.min(PACKED).next_multiple_of(LANES) * whole.max(depth) + (PACKED * depth).max(TASK * whole)
 }
