@@ -99,7 +99,8 @@ pub(super) fn driver_plain(ordinal: usize) -> Result<Driver, Error> {
 
 /// What `be` takes of a card's memory for every run; `None`: it is no card.
 pub(super) fn beside<B: Backend>(be: &B) -> Option<Beside> {
-    be.memory().map(|memory| Beside { library_bytes: memory.library as u64 })
+    be.memory()
+        .map(|memory| Beside { library_bytes: memory.library as u64, graph_kernel_bytes: memory.graph_kernel as u64 })
 }
 
 /// Comparisons of what `card` computes from rounded factors.
