@@ -16,6 +16,8 @@ pub struct Counted {
     pub used: usize,
     /// The most that was in use at a time.
     pub peak: usize,
+    /// Kernels that were launched.
+    pub launches: u64,
     /// All that there is; 0: no end.
     pub capacity: usize,
 }
@@ -80,7 +82,14 @@ impl Device for Counting {
         let counted = self.counted();
         // Nobody presses: it is there or not.
         let available = usize::MAX >> 8;
-        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available, library: 0 })
+        Some(DeviceMemory {
+            held: counted.used,
+            used: counted.used,
+            peak: counted.peak,
+            available,
+            library: 0,
+            graph_kernel: 0,
+        })
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
@@ -97,6 +106,7 @@ impl Device for Counting {
     }
 
     fn launch(&self, _: &'static str, _: u32, _: u32, _: &[Arg]) -> Result<()> {
+        self.counted().launches += 1;
         Ok(())
     }
 }

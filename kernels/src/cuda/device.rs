@@ -54,6 +54,8 @@ pub struct DeviceMemory {
     pub available: usize,
     /// Of what this program has, and uses, what a library has to work in.
     pub library: usize,
+    /// Beside that, what it keeps for every kernel that is launched again and again.
+    pub graph_kernel: usize,
 }
 
 /// A row of work that takes effect in the order of its calls, beside that of the other lanes.

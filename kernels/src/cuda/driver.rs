@@ -266,7 +266,7 @@ impl Driver {
         let reason = if let Some(name) = missing(&graphs::NEEDED) {
             Some(format!("the driver has no {name}"))
         } else {
-            self.graphs().begin();
+            self.graphs().begin(graphs::kernel_bytes(self.version));
             match self.replays_correctly() {
                 Ok(true) => None,
                 Ok(false) => Some("they do not compute what single launches do".to_owned()),
@@ -314,6 +314,11 @@ impl Driver {
     /// Why kernels are launched one by one; `None`: lists of them that come again are launched as graphs.
     pub fn graphs_off(&self) -> Option<String> {
         self.graphs().off().map(str::to_owned)
+    }
+
+    /// Bytes of the card that a kernel of a graph takes; 0 where there are none.
+    pub fn graph_kernel_bytes(&self) -> usize {
+        if self.graphs().off().is_some() { 0 } else { graphs::kernel_bytes(self.version) }
     }
 
     /// How many lists of kernels were launched as graphs.
@@ -509,11 +514,11 @@ impl Device for Driver {
 
     fn memory(&self) -> Option<DeviceMemory> {
         let available = Self::memory(self).ok()?.available;
-        let library = self.library_bytes();
+        let (library, graph_kernel) = (self.library_bytes(), self.graph_kernel_bytes());
         let arena = self.arena();
         let (held, used, peak) = (arena.held() + library, arena.used() + library, arena.peak() + library);
         let own = arena.held() - arena.used() + library;
-        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library })
+        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library, graph_kernel })
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {

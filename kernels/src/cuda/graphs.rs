@@ -8,6 +8,9 @@
 //!
 //! A list that comes for the first time is launched kernel by kernel, one that comes for the second time becomes a
 //! graph. Steps of ever new sizes never repeat, and are launched as without graphs.
+//!
+//! A driver keeps every kernel of a graph in the card's memory ([`kernel_bytes`]); no more are kept than [`BUDGET`] has
+//! room for.
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
@@ -35,6 +38,18 @@ const FEWEST: usize = 4;
 const REMEMBERED: usize = 192;
 /// Of so many launches one may have other arguments.
 const ONE_IN: usize = 4;
+
+/// Bytes of the card that graphs may take together.
+const BUDGET: usize = 256 << 20;
+/// From this version of CUDA on a driver keeps graphs small.
+const SMALL_FROM: i32 = 12_040;
+
+/// Bytes of the card that a driver of this version of CUDA, as in 12040, keeps for a kernel of a graph. Up to 12.3 it is
+/// 64 KiB (PyTorch's manual says so of its graphs); since then what describes a launch and its arguments is assumed,
+/// 1 KiB: predicted.
+pub(super) fn kernel_bytes(version: i32) -> usize {
+    if version < SMALL_FROM { 64 << 10 } else { 1 << 10 }
+}
 
 /// A kernel that is to run, and where its arguments stand among those of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +225,8 @@ pub(super) struct Graphs {
     off: Option<String>,
     /// Lists that ran as graphs.
     replayed: u64,
+    /// Kernels that graphs may have together.
+    most: usize,
 }
 
 /// Which kernel did not start (or how many together), and why.
@@ -218,12 +235,27 @@ pub(super) type Failure = (String, DriverError);
 impl Graphs {
     /// None are used, for this reason.
     pub(super) fn without(reason: impl Into<String>) -> Self {
-        Self { open: List::default(), known: Vec::new(), clock: 0, off: Some(reason.into()), replayed: 0 }
+        Self { open: List::default(), known: Vec::new(), clock: 0, off: Some(reason.into()), replayed: 0, most: 0 }
     }
 
-    /// They are used from here on.
-    pub(super) fn begin(&mut self) {
+    /// They are used from here on, by a driver that takes so many bytes for a kernel.
+    pub(super) fn begin(&mut self, kernel_bytes: usize) {
         self.off = None;
+        self.most = BUDGET / kernel_bytes.max(1);
+    }
+
+    /// Kernels in graphs.
+    pub(super) fn kernels(&self) -> usize {
+        self.known.iter().filter_map(|known| known.graph.as_ref()).map(|graph| graph.nodes.len()).sum()
+    }
+
+    /// Keep so few graphs that one of so many kernels more is within bounds: those that were not used for longest go.
+    fn make_way(&mut self, kernels: usize) {
+        while self.kernels() + kernels > self.most {
+            let with_graph = self.known.iter_mut().filter(|known| known.graph.is_some());
+            let Some(oldest) = with_graph.min_by_key(|known| known.used) else { return };
+            oldest.graph = None;
+        }
     }
 
     /// They are not used any more: everything is launched at once. The card's context is that of this thread.
@@ -284,6 +316,9 @@ impl Graphs {
             self.remember(list.clone());
             return list.run();
         };
+        if self.known[found].graph.is_none() {
+            self.make_way(list.launches.len());
+        }
         let known = &mut self.known[found];
         known.used = self.clock;
         std::mem::swap(&mut known.list, list);
@@ -381,5 +416,28 @@ mod tests {
         }
         assert_eq!(graphs.known.len(), REMEMBERED);
         assert!(graphs.known.iter().all(|known| known.used > REMEMBERED as u64));
+    }
+
+    #[test]
+    fn graphs_that_were_not_used_for_longest_make_way_for_a_new_one() {
+        let graph = |kernels| Graph { template: null_mut(), exec: null_mut(), nodes: vec![null_mut(); kernels] };
+        let mut graphs = Graphs::without("nothing is launched here");
+        graphs.begin(BUDGET / 10);
+        for used in [3, 1, 2] {
+            graphs.known.push(Known { list: list(&[(8, 1, &[used])]), graph: Some(graph(3)), used });
+        }
+        graphs.make_way(1);
+        assert_eq!(graphs.kernels(), 9);
+        graphs.make_way(4);
+        let left: Vec<u64> =
+            graphs.known.iter().filter(|known| known.graph.is_some()).map(|known| known.used).collect();
+        assert_eq!((left, graphs.kernels()), (vec![3, 2], 6));
+        graphs.make_way(100);
+        assert_eq!(graphs.kernels(), 0);
+    }
+
+    #[test]
+    fn a_kernel_of_a_graph_takes_less_where_the_driver_is_newer() {
+        assert_eq!([12_000, 12_030, 12_040, 13_000].map(kernel_bytes), [64 << 10, 64 << 10, 1 << 10, 1 << 10]);
     }
 }

@@ -76,6 +76,9 @@ impl<'a> Steps<'a> {
 pub struct Beside {
     /// What a library of its maker has to work in; 0 where none multiplies.
     pub library_bytes: u64,
+    /// What its driver keeps for every kernel of a graph of launches that come again; 0 where there are none.
+    #[serde(default)]
+    pub graph_kernel_bytes: u64,
 }
 
 /// The table of a card.
@@ -83,8 +86,48 @@ pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> Me
     let mut parts = vec![("small tables", FIRST_BLOCK), ("working space of cuBLASLt", facts.beside.library_bytes)];
     parts.extend(staying_parts(spec, facts));
     parts.push(("decoded weights", decoded(spec, facts.decoded)));
+    parts.push(("launches that come again", graphs(spec, facts)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
+}
+
+/// Bytes that graphs of launches take at most (`kernels/src/cuda/graphs.rs`).
+const GRAPHS: u64 = 256 << 20;
+/// Kernels of a module and of a block: forward, and back with what is trained. Counted on a card that computes nothing
+/// (`tests/planning/card.rs`), a little high: an adapter may be long enough to be packed, and a sum to be cut.
+const FORWARD: (u64, u64) = (6, 10);
+const BACK: (u64, u64) = (14, 16);
+/// More of them for a module with a magnitude, or with dropout on its input.
+const DORA: u64 = 12;
+const DROPOUT: u64 = 4;
+/// Kernels of a pass that belong to no block, and of each piece of the head.
+const PASS: u64 = 32;
+const HEAD: u64 = 12;
+
+/// Bytes that the driver keeps for the launches of a step, which come again with the next: each is a part of a graph then.
+fn graphs(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    if facts.beside.graph_kernel_bytes == 0 {
+        return 0;
+    }
+    (launches(spec, facts) * facts.beside.graph_kernel_bytes).min(GRAPHS)
+}
+
+/// Kernels that a micro-batch forward and back launches, the update behind it, and a pass over held-out rows.
+pub fn launches(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    let layers = spec.layers.len();
+    let modules: u64 = (0..layers).map(|i| spec.layer_modules(i).count() as u64).sum();
+    let each = |(module, block): (u64, u64)| module * modules + block * layers as u64;
+    let more = if facts.adapters.dora { DORA * modules } else { 0 }
+        + if facts.adapters.dropout { DROPOUT * modules } else { 0 };
+    // Blocks without a set of their own are computed twice.
+    let twice = super::sharing(layers, facts.sets).saturating_sub(1) as u64;
+    let forward = each(FORWARD) + more / 2;
+    let again = forward * twice / (layers as u64).max(1);
+    let scored = if facts.rows.score > 0 { forward } else { 0 };
+    let panels = (spec.vocab_size * spec.hidden_size).div_ceil(PANEL) as u64;
+    let most = (LOGITS / spec.vocab_size.max(1)).max(1);
+    let pieces = (facts.rows.train.div_ceil(most) + facts.rows.score.div_ceil(most)) as u64;
+    forward + again + scored + each(BACK) + more / 2 + 2 * PASS + pieces * (HEAD + 6 * panels)
 }
 
 /// Bytes of what stays from the first step to the last, besides the first block.
