@@ -54,7 +54,7 @@ pub struct DeviceMemory {
     pub available: usize,
     /// Of what this program has, and uses, what a library has to work in.
     pub library: usize,
-    /// Beside that, what it keeps for every kernel that is launched again and again.
+    /// Beside that, what the driver is taken to keep for every kernel of a graph; 0 where launches are no graphs.
     pub graph_kernel: usize,
 }
 
@@ -113,6 +113,8 @@ pub trait Device: Send + Sync + 'static {
     }
     /// Give back the blocks that nobody uses.
     fn trim(&self) {}
+    /// Graphs of launches may take so many bytes beside those blocks from here on; `None`: as many as without a plan.
+    fn set_graph_room(&self, _bytes: Option<usize>) {}
     /// Its memory, where it is known.
     fn memory(&self) -> Option<DeviceMemory> {
         None

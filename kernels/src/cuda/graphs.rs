@@ -9,9 +9,12 @@
 //! A list that comes for the first time is launched kernel by kernel, one that comes for the second time becomes a
 //! graph. Steps of ever new sizes never repeat, and are launched as without graphs.
 //!
-//! A driver keeps every kernel of a graph in the card's memory ([`kernel_bytes`]); no more are kept than [`BUDGET`] has
-//! room for.
+//! A driver keeps every kernel of a graph in the card's memory: no more are kept than there is room for
+//! (`graph_room.rs`). A graph makes way for one whose list came before it did, and was not seen since: of lists that come
+//! in turns and do not all find room, the same ones stay graphs.
 
+use super::driver::reserve_of;
+use super::graph_room::Room;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
     self, CUDA_KERNEL_NODE_PARAMS_v2_st as NodeParams, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUresult,
@@ -38,18 +41,6 @@ const FEWEST: usize = 4;
 const REMEMBERED: usize = 192;
 /// Of so many launches one may have other arguments.
 const ONE_IN: usize = 4;
-
-/// Bytes of the card that graphs may take together.
-const BUDGET: usize = 256 << 20;
-/// From this version of CUDA on a driver keeps graphs small.
-const SMALL_FROM: i32 = 12_040;
-
-/// Bytes of the card that a driver of this version of CUDA, as in 12040, keeps for a kernel of a graph. Up to 12.3 it is
-/// 64 KiB (PyTorch's manual says so of its graphs); since then what describes a launch and its arguments is assumed,
-/// 1 KiB: predicted.
-pub(super) fn kernel_bytes(version: i32) -> usize {
-    if version < SMALL_FROM { 64 << 10 } else { 1 << 10 }
-}
 
 /// A kernel that is to run, and where its arguments stand among those of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,8 +216,7 @@ pub(super) struct Graphs {
     off: Option<String>,
     /// Lists that ran as graphs.
     replayed: u64,
-    /// Kernels that graphs may have together.
-    most: usize,
+    room: Room,
 }
 
 /// Which kernel did not start (or how many together), and why.
@@ -235,27 +225,46 @@ pub(super) type Failure = (String, DriverError);
 impl Graphs {
     /// None are used, for this reason.
     pub(super) fn without(reason: impl Into<String>) -> Self {
-        Self { open: List::default(), known: Vec::new(), clock: 0, off: Some(reason.into()), replayed: 0, most: 0 }
+        let (open, known, off) = (List::default(), Vec::new(), Some(reason.into()));
+        Self { open, known, clock: 0, off, replayed: 0, room: Room::new(0, None) }
     }
 
-    /// They are used from here on, by a driver that takes so many bytes for a kernel.
-    pub(super) fn begin(&mut self, kernel_bytes: usize) {
+    /// They are used from here on, within `room`.
+    pub(super) fn begin(&mut self, room: Room) {
         self.off = None;
-        self.most = BUDGET / kernel_bytes.max(1);
+        self.room = room;
+    }
+
+    /// What they may take, and took.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// So many bytes are set aside for them from here on; there are none.
+    pub(super) fn give(&mut self, bytes: Option<usize>) {
+        self.room = self.room.anew(bytes);
     }
 
     /// Kernels in graphs.
-    pub(super) fn kernels(&self) -> usize {
+    fn kernels(&self) -> usize {
         self.known.iter().filter_map(|known| known.graph.as_ref()).map(|graph| graph.nodes.len()).sum()
     }
 
-    /// Keep so few graphs that one of so many kernels more is within bounds: those that were not used for longest go.
-    fn make_way(&mut self, kernels: usize) {
-        while self.kernels() + kernels > self.most {
-            let with_graph = self.known.iter_mut().filter(|known| known.graph.is_some());
-            let Some(oldest) = with_graph.min_by_key(|known| known.used) else { return };
+    /// Whether there is room for a graph of so many kernels, whose list was seen last at `seen`: others that were not used
+    /// since then make way for it.
+    fn makes_way(&mut self, kernels: usize, seen: u64) -> bool {
+        while !self.room.holds(self.kernels() + kernels) {
+            let unused = self.known.iter_mut().filter(|known| known.graph.is_some() && known.used < seen);
+            let Some(oldest) = unused.min_by_key(|known| known.used) else { return false };
             oldest.graph = None;
         }
+        true
+    }
+
+    /// Give back what the driver keeps for them; lists that come again become graphs again. The card's context is that of
+    /// this thread.
+    pub(super) fn give_back(&mut self) {
+        self.known.iter_mut().for_each(|known| known.graph = None);
     }
 
     /// They are not used any more: everything is launched at once. The card's context is that of this thread.
@@ -316,15 +325,27 @@ impl Graphs {
             self.remember(list.clone());
             return list.run();
         };
-        if self.known[found].graph.is_none() {
-            self.make_way(list.launches.len());
-        }
-        let known = &mut self.known[found];
-        known.used = self.clock;
-        std::mem::swap(&mut known.list, list);
-        let prepared = match &known.graph {
-            Some(graph) => differing.iter().try_for_each(|&i| graph.update(&known.list, i)),
-            None => Graph::of(&known.list).map(|graph| known.graph = Some(graph)),
+        let seen = std::mem::replace(&mut self.known[found].used, self.clock);
+        std::mem::swap(&mut self.known[found].list, list);
+        let (known, count) = (&self.known[found], self.known[found].list.launches.len());
+        let prepared = if let Some(graph) = &known.graph {
+            differing.iter().try_for_each(|&i| graph.update(&known.list, i))
+        } else {
+            if !self.makes_way(count, seen) {
+                return self.known[found].list.run();
+            }
+            let (free, total) = result::mem_get_info().unwrap_or_default();
+            if !self.room.fits(count, free, reserve_of(total)) {
+                return self.known[found].list.run();
+            }
+            match Graph::of(&self.known[found].list) {
+                Ok(graph) => return self.run_new(found, graph, free),
+                Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                    self.room.close();
+                    return self.known[found].list.run();
+                }
+                Err(e) => Err(e),
+            }
         };
         if let Err(e) = prepared {
             // Nothing of it ran: it does so one by one, and so does everything from here on.
@@ -333,10 +354,26 @@ impl Graphs {
             self.off = Some(format!("the driver refused one: {}", super::driver::words(e)));
             return whole.run();
         }
+        let run = self.known[found].graph.as_ref().map_or(Ok(()), Graph::run);
+        self.ran(found, run)
+    }
+
+    /// Run a graph for the first time, of the list of `found`, before which so many bytes were free. It stays where it took
+    /// no more than there is room for.
+    fn run_new(&mut self, found: usize, graph: Graph, free: usize) -> Result<(), Failure> {
+        let run = graph.run();
+        // What it did not take when it was made, it took now.
+        let after = result::mem_get_info().map_or(free, |(after, _)| after);
+        if self.room.keeps(self.kernels() + graph.nodes.len(), free, after) {
+            self.known[found].graph = Some(graph);
+        }
+        self.ran(found, run)
+    }
+
+    fn ran(&mut self, found: usize, run: Result<(), DriverError>) -> Result<(), Failure> {
         self.replayed += 1;
-        let count = known.list.launches.len();
-        let run = known.graph.as_ref().map_or(Ok(()), Graph::run);
-        run.map_err(|e| (format!("{count} kernels from {} on", known.list.launches[0].kernel), e))
+        let launches = &self.known[found].list.launches;
+        run.map_err(|e| (format!("{} kernels from {} on", launches.len(), launches[0].kernel), e))
     }
 
     /// The list that came before and differs least from `list`, and where.
@@ -419,25 +456,24 @@ mod tests {
     }
 
     #[test]
-    fn graphs_that_were_not_used_for_longest_make_way_for_a_new_one() {
+    fn a_graph_makes_way_for_a_list_that_came_after_its_last_use_and_for_no_other() {
         let graph = |kernels| Graph { template: null_mut(), exec: null_mut(), nodes: vec![null_mut(); kernels] };
         let mut graphs = Graphs::without("nothing is launched here");
-        graphs.begin(BUDGET / 10);
+        graphs.begin(Room::new(1, Some(10)));
         for used in [3, 1, 2] {
             graphs.known.push(Known { list: list(&[(8, 1, &[used])]), graph: Some(graph(3)), used });
         }
-        graphs.make_way(1);
-        assert_eq!(graphs.kernels(), 9);
-        graphs.make_way(4);
-        let left: Vec<u64> =
-            graphs.known.iter().filter(|known| known.graph.is_some()).map(|known| known.used).collect();
-        assert_eq!((left, graphs.kernels()), (vec![3, 2], 6));
-        graphs.make_way(100);
-        assert_eq!(graphs.kernels(), 0);
-    }
-
-    #[test]
-    fn a_kernel_of_a_graph_takes_less_where_the_driver_is_newer() {
-        assert_eq!([12_000, 12_030, 12_040, 13_000].map(kernel_bytes), [64 << 10, 64 << 10, 1 << 10, 1 << 10]);
+        let left = |graphs: &Graphs| -> Vec<u64> {
+            graphs.known.iter().filter(|known| known.graph.is_some()).map(|known| known.used).collect()
+        };
+        assert!(graphs.makes_way(1, 0), "there is room");
+        // All of them were used since this one came before: lists that come in turns do not take each other's place.
+        assert!(!graphs.makes_way(4, 1));
+        assert_eq!((left(&graphs), graphs.kernels()), (vec![3, 1, 2], 9));
+        assert!(graphs.makes_way(4, 3));
+        assert_eq!((left(&graphs), graphs.kernels()), (vec![3, 2], 6));
+        assert!(!graphs.makes_way(11, 4), "there will never be room");
+        graphs.give_back();
+        assert_eq!((graphs.kernels(), graphs.known.len()), (0, 3));
     }
 }

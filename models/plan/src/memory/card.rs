@@ -76,7 +76,7 @@ impl<'a> Steps<'a> {
 pub struct Beside {
     /// What a library of its maker has to work in; 0 where none multiplies.
     pub library_bytes: u64,
-    /// What its driver keeps for every kernel of a graph of launches that come again; 0 where there are none.
+    /// What its driver is taken to keep for every kernel of a graph of launches that come again; 0 where there are none.
     #[serde(default)]
     pub graph_kernel_bytes: u64,
 }
@@ -86,30 +86,40 @@ pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> Me
     let mut parts = vec![("small tables", FIRST_BLOCK), ("working space of cuBLASLt", facts.beside.library_bytes)];
     parts.extend(staying_parts(spec, facts));
     parts.push(("decoded weights", decoded(spec, facts.decoded)));
-    parts.push(("launches that come again", graphs(spec, facts)));
+    parts.push((GRAPHS, graphs(spec, facts)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
 }
 
-/// Bytes that graphs of launches take at most (`kernels/src/cuda/graphs.rs`).
-const GRAPHS: u64 = 256 << 20;
+/// What the share of graphs is called. What a driver keeps for a kernel of one is an assumption, not measured on a card
+/// (`kernels/src/cuda/graph_room.rs`): the share is a bound, beyond which a run makes no graphs and launches kernels one
+/// by one.
+pub const GRAPHS: &str = "graphs of launches (size assumed)";
+/// The same in a sentence.
+pub const ASSUMED: &str = "What a driver keeps for a kernel of a graph is assumed, not measured on a card; \
+                           where it keeps more, a run makes fewer graphs";
+/// The most that is set aside for them.
+const MOST_GRAPHS: u64 = 256 << 20;
+/// Drivers take memory in pieces of this size, of which one is begun.
+const BEGUN: u64 = 2 << 20;
 /// Kernels of a module and of a block: forward, and back with what is trained. Counted on a card that computes nothing
 /// (`tests/planning/card.rs`), a little high: an adapter may be long enough to be packed, and a sum to be cut.
 const FORWARD: (u64, u64) = (6, 10);
 const BACK: (u64, u64) = (14, 16);
 /// More of them for a module with a magnitude, or with dropout on its input.
-const DORA: u64 = 12;
-const DROPOUT: u64 = 4;
+const DORA: u64 = 24;
+const DROPOUT: u64 = 12;
 /// Kernels of a pass that belong to no block, and of each piece of the head.
 const PASS: u64 = 32;
 const HEAD: u64 = 12;
 
-/// Bytes that the driver keeps for the launches of a step, which come again with the next: each is a part of a graph then.
-fn graphs(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
-    if facts.beside.graph_kernel_bytes == 0 {
-        return 0;
+/// Bytes that are set aside for graphs of the launches of a step, which come again with the next; 0 where the driver has
+/// no graphs.
+pub fn graphs(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    match facts.beside.graph_kernel_bytes {
+        0 => 0,
+        bytes => (launches(spec, facts).saturating_mul(bytes) + BEGUN).min(MOST_GRAPHS),
     }
-    (launches(spec, facts) * facts.beside.graph_kernel_bytes).min(GRAPHS)
 }
 
 /// Kernels that a micro-batch forward and back launches, the update behind it, and a pass over held-out rows.
