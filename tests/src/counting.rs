@@ -3,6 +3,7 @@
 
 use peft_kernels::cuda::Cuda;
 use peft_kernels::cuda::device::{Arg, Device, DeviceMemory, Lane, Lanes};
+use peft_kernels::cuda::library::Choice;
 use peft_kernels::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ pub struct Counted {
     pub launches: u64,
     /// All that there is; 0: no end.
     pub capacity: usize,
+    /// The version of a library that multiplies, and from which sizes on.
+    pub library: Option<(String, Choice)>,
 }
 
 impl Counted {
@@ -90,6 +93,10 @@ impl Device for Counting {
             library: 0,
             graph_kernel: 0,
         })
+    }
+
+    fn library(&self) -> Option<(String, Choice)> {
+        self.counted().library.clone()
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
