@@ -2,6 +2,10 @@
 //! is emulated, through the same driver calls as on a real one (issue 8, 2 to 4).
 
 use peft_kernels::Error;
+use peft_models::checkpoint::Checkpoint;
+use peft_plan::memory::card::{self, Beside};
+use peft_plan::memory::of_run;
+use peft_plan::{Facts, MachineFacts, RunConfig, resolve};
 use peft_tests::emulated::{driver, driver_and_library};
 use peft_tests::home::{Home, text};
 use serde_json::{Value, json};
@@ -200,6 +204,7 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
         ("EMULATED_CARDS", "2"),
         ("EMULATED_MEMORY", "13000000"),
         ("EMULATED_SHRINKS", "100 4680000"),
+        ("EMULATED_NODE", "16384"),
         ("EMULATED_REPORT", &report),
     ];
     let settings = ["adapter.method=qlora", "adapter.rank=4", "training.max_steps=5", "training.micro_batch_size=4"];
@@ -216,17 +221,35 @@ fn a_run_takes_what_was_said_and_goes_on_in_less() {
     assert!(said < 11_700_000, "nine tenths of the memory: {said}");
     let steps = named("step");
     assert_eq!((steps.len(), number(named("finished")[0], "step")), (5, 5));
-    let taken = number(steps[0], "memory_bytes") as f64;
-    assert!((taken / said as f64 - 1.0).abs() < 0.02, "{said} said, {taken} taken");
     let pressure: Vec<_> = named("anomaly").into_iter().filter(|event| event["kind"] == "memory_pressure").collect();
     assert!(!pressure.is_empty(), "{stdout}");
-    assert!(number(steps[4], "memory_bytes") < number(steps[0], "memory_bytes"), "{stdout}");
+    let taken: Vec<u64> = steps.iter().map(|step| number(step, "memory_bytes")).collect();
+    assert!(taken[4] < taken[3], "{stdout}");
     let report: Value = serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
     // What stays, what a step computes, and the smaller one after it.
     let late = number(&report, "late_allocations");
     assert!((3..=4).contains(&late), "{report}");
+    // What is said beside graphs is what was asked for. They have a bound: this driver keeps for a kernel 16 times what is
+    // assumed, so that they end where the plan does.
+    let (asked, graphs) = (number(&report, "most_bytes"), said_of_graphs(Path::new(&model), &settings));
+    assert!((asked as f64 / (said - graphs) as f64 - 1.0).abs() < 0.02, "{said} said with {graphs}, {asked} asked for");
+    assert!((asked + graphs / 2..=asked + graphs + 20_000).contains(&taken[3]), "{taken:?}, {graphs} for graphs");
     // Steps repeat, and so do their launches.
     assert!(number(&report, "graph_runs") > 100 && number(&report, "graph_updates") > 10, "{report}");
+}
+
+/// Bytes that a plan of a run with a few short rows sets aside for graphs.
+fn said_of_graphs(model: &Path, settings: &[&str]) -> u64 {
+    let checkpoint = Checkpoint::open(model).expect("a model");
+    let beside = Beside { graph_kernel_bytes: 1 << 10, ..Beside::default() };
+    let machine = MachineFacts { memory_bytes: u64::MAX, card: true, beside, ..MachineFacts::default() };
+    let facts = Facts { machine: Some(machine), ..Facts::bare(checkpoint.spec(), &[20; 12], 1) };
+    let mut config = RunConfig::default();
+    for setting in ["model.id=m", "dataset.path=d"].iter().chain(settings) {
+        config.set(setting).expect("a setting");
+    }
+    let planned = of_run(&facts, &resolve::resolve(&config, &facts).expect("a plan"));
+    planned.items.iter().find(|part| part.name == card::GRAPHS).expect("graphs are planned").bytes
 }
 
 /// What `hardware` says of a card that cuBLASLt lies beside.

@@ -260,13 +260,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         }
         Ok(())
     }
-    /// Take memory of the device for `bytes` at once, where it has memory of its own: what is asked for later is given
-    /// from it.
+    /// Take `bytes` of a device's own memory at once: what is asked for later is given from it.
     fn reserve(&self, _bytes: usize) -> Result<()> {
         Ok(())
     }
     /// Give back memory of the device that is kept and not used.
     fn trim(&self) {}
+    /// Launches that come again may take so many bytes of it besides; `None`: as many as without a plan.
+    fn set_graph_room(&self, _bytes: Option<usize>) {}
     /// Give back the memory of `t` where that is the device's; `t` is empty then.
     fn release(&self, _t: &mut Tensor<Self>) {}
     /// Begin what was asked for, without waiting for it.
@@ -362,8 +363,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn norms_in_products(&self, _rows: usize) -> bool {
         false
     }
-    /// [`Backend::rms_norm`] of `x` and [`Backend::adapted`] of what that gives: the bits of both. Sets `rstd`,
-    /// `[rows, 1]`.
+    /// [`Backend::rms_norm`] of `x` and [`Backend::adapted`] of that: the bits of both. Sets `rstd`, `[rows, 1]`.
     fn adapted_of_norm(
         &self,
         y: Out<Self>,

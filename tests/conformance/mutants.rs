@@ -59,9 +59,9 @@ fn wrong<C: Case>(case: &C, be: &Cuda<Emulated>, tolerance: f64) -> Option<Strin
     }
 }
 
-/// How often each schedule catches the mutant, and the first finding.
-fn catches<C: Case>(folder: &Path, only: &[&str], cases: &[C]) -> Vec<(Schedule, Option<String>)> {
-    let run = |schedule| {
+/// The first schedule that catches the mutant, and how.
+fn caught<C: Case>(folder: &Path, only: &[&str], cases: &[C]) -> Option<(Schedule, String)> {
+    SCHEDULES.into_iter().find_map(|schedule| {
         let device = Emulated::of(folder, only, schedule).expect("a compiler");
         let (precision, tolerance) = match only {
             only if only.iter().any(|name| name.starts_with("attention_bf16")) => (Precision::Bf16, ATTENTION_BF16),
@@ -69,9 +69,8 @@ fn catches<C: Case>(folder: &Path, only: &[&str], cases: &[C]) -> Vec<(Schedule,
             _ => (Precision::Single, SINGLE),
         };
         let be = Cuda::new(device).expect("memory for a test").with_precision(precision);
-        (schedule, cases.iter().find_map(|case| wrong(case, &be, tolerance)))
-    };
-    SCHEDULES.into_iter().map(run).collect()
+        cases.iter().find_map(|case| wrong(case, &be, tolerance)).map(|found| (schedule, found))
+    })
 }
 
 /// Every mutant is caught by some schedule, and what is not damaged by none.
@@ -80,14 +79,11 @@ fn all_caught<C: Case>(only: &[&str], cases: &[C], mutants: &[Mutant]) {
         return;
     }
     let folder = tempfile::tempdir().expect("room for a copy");
-    for (schedule, found) in catches(&sources(), only, cases) {
-        assert_eq!(found, None, "undamaged kernels of {only:?} under {schedule:?}");
-    }
+    assert_eq!(caught(&sources(), only, cases), None, "undamaged kernels of {only:?}");
     for mutant in mutants {
         let name = format!("{}: {:?} number {} -> {:?}", mutant.file, mutant.from, mutant.index, mutant.to);
         damaged(mutant, folder.path()).unwrap_or_else(|| panic!("{name} is not there"));
-        let found = catches(folder.path(), only, cases);
-        assert!(found.iter().any(|(_, found)| found.is_some()), "{name} was not caught");
+        assert!(caught(folder.path(), only, cases).is_some(), "{name} was not caught");
     }
 }
 
@@ -230,7 +226,8 @@ fn products_of_few_rows_without_a_barrier_or_a_border_are_caught() {
     mutants.push(other("gemv.cu", "i < rows ? i : rows - 1", "i"));
     mutants.push(other("gemv.cu", "part < share; part++", "part < 1; part++"));
     let mut cases = linear::answers();
-    cases.truncate(40);
+    // The last one has more outputs than blocks, so that each of them comes to its shared memory again.
+    cases.drain(40..cases.len() - 1);
     all_caught(&["move", "gemm", "gemv", "weights"], &cases, &mutants);
 }
 

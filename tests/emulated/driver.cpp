@@ -15,10 +15,11 @@
 //                      the first one. What happens when is said by events and by calls that wait, and by nothing else.
 //   EMULATED_DEAF      number of a stream whose waits are forgotten: 0 the first, others as they were made
 //   EMULATED_PINNED    bytes of the computer's memory that can be pinned
+//   EMULATED_NODE      bytes that a kernel of a graph takes of the card (64 KiB before version 12.4, else 1 KiB)
 //   EMULATED_REPORT    a file that is written when the last user leaves: how often memory was asked for, most bytes,
 //                      launches, how often memory was asked for after the first launch of adamw, and of graphs: how many
-//                      were made, how often one ran, how many kernels ran so, how many got other arguments; products of
-//                      the library; of pinned memory the most bytes, and how many copies went there and came from there
+//                      were made, how often one ran, how many kernels ran so, how many got other arguments, most bytes;
+//                      products of the library; of pinned memory the most bytes, and how many copies went there and came from there
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,7 +44,7 @@ uint64_t setting(const char* name, uint64_t otherwise) {
 // What happened on the card.
 struct Story {
   uint64_t allocations = 0, most = 0, launches = 0, late = 0, since = 0;
-  uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0, products = 0;
+  uint64_t graphs = 0, graph_runs = 0, graph_kernels = 0, graph_updates = 0, graph_bytes = 0, products = 0;
   uint64_t pinned = 0, copies_out = 0, copies_in = 0;
   bool has_learnt = false;
 } story;
@@ -57,8 +58,9 @@ void tell() {
       {"launches", story.launches},             {"late_allocations", story.late},
       {"graphs", story.graphs},                 {"graph_runs", story.graph_runs},
       {"graph_kernels", story.graph_kernels},   {"graph_updates", story.graph_updates},
-      {"library_products", story.products},     {"pinned_bytes", story.pinned},
-      {"copies_out", story.copies_out},         {"copies_in", story.copies_in}};
+      {"graph_bytes", story.graph_bytes},       {"library_products", story.products},
+      {"pinned_bytes", story.pinned},           {"copies_out", story.copies_out},
+      {"copies_in", story.copies_in}};
   const char* before = "{";
   for (auto& [name, number] : numbers) {
     fprintf(file, "%s\"%s\": %llu", before, name, (unsigned long long)number);
@@ -136,11 +138,20 @@ struct Graph {
   std::vector<std::unique_ptr<Work>> chain;
 };
 struct Executable {
+  uint64_t bytes;
   std::vector<Work> chain;
   std::unordered_map<const Work*, size_t> places;
 };
 
 enum : int { Success = 0, Invalid = 1, OutOfMemory = 2, NoDevice = 100, InvalidDevice = 101, NotFound = 500, Illegal = 700 };
+
+uint64_t of_graphs = 0;  // bytes that those take
+
+// What nobody has.
+uint64_t unused() {
+  uint64_t used = card().used + of_graphs;
+  return card().capacity > used ? card().capacity - used : 0;
+}
 
 // Work in its order. Whoever waits for a stream has it done what came before; a stream that is late does nothing until then.
 struct Stream {
@@ -236,6 +247,7 @@ ANSWER cuDevicePrimaryCtxRetain(void** context, int) { return *context = &card()
 ANSWER cuDevicePrimaryCtxRelease_v2(int) {
   // Whoever leaves must have given everything back.
   if (card().used != 0) fprintf(stderr, "the emulated card still holds %zu bytes\n", card().used);
+  if (of_graphs != 0) fprintf(stderr, "the emulated card still holds graphs of %llu bytes\n", (unsigned long long)of_graphs);
   if (!pinned.empty()) fprintf(stderr, "the emulated card still holds %zu pieces of pinned memory\n", pinned.size());
   tell();
   return Success;
@@ -258,7 +270,7 @@ ANSWER cuModuleGetFunction(void** found, void* module, const char* name) {
 }
 ANSWER cuMemAlloc_v2(uint64_t* address, size_t bytes) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
-  *address = emu_alloc(&card(), bytes);
+  *address = bytes > unused() ? 0 : emu_alloc(&card(), bytes);
   story.allocations++;
   story.since = 0;
   story.late += story.has_learnt;
@@ -273,7 +285,7 @@ ANSWER cuMemFree_v2(uint64_t address) {
 ANSWER cuMemGetInfo_v2(size_t* free, size_t* total) {
   std::lock_guard<std::mutex> guard(one_at_a_time);
   *total = card().capacity;
-  *free = card().capacity > card().used ? card().capacity - card().used : 0;
+  *free = unused();
   return Success;
 }
 ANSWER cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) {
@@ -421,8 +433,13 @@ ANSWER cuGraphAddKernelNode_v2(Work** node, Graph* graph, Work* const* before, s
 ANSWER cuGraphInstantiateWithFlags(Executable** executable, Graph* graph, unsigned long long) {
   if (breaks("cuGraphInstantiateWithFlags")) return Invalid;
   std::lock_guard<std::mutex> guard(one_at_a_time);
+  uint64_t node = setting("EMULATED_NODE", setting("EMULATED_DRIVER", 12040) < 12040 ? 64 << 10 : 1 << 10);
+  uint64_t bytes = node * graph->chain.size();
+  if (bytes > unused()) return OutOfMemory;
   story.graphs++;
-  *executable = new Executable;
+  of_graphs += bytes;
+  if (of_graphs > story.graph_bytes) story.graph_bytes = of_graphs;
+  *executable = new Executable{bytes, {}, {}};
   for (auto& work : graph->chain) {
     (*executable)->places[work.get()] = (*executable)->chain.size();
     (*executable)->chain.push_back(*work);
@@ -450,7 +467,11 @@ ANSWER cuGraphLaunch(Executable* executable, Stream* stream) {
   };
   return named(stream).add({all, 0, 0});
 }
-ANSWER cuGraphExecDestroy(Executable* executable) { return delete executable, Success; }
+ANSWER cuGraphExecDestroy(Executable* executable) {
+  std::lock_guard<std::mutex> guard(one_at_a_time);
+  of_graphs -= executable->bytes;
+  return delete executable, Success;
+}
 ANSWER cuGraphDestroy(Graph* graph) { return delete graph, Success; }
 
 // For a library beside the driver (`cublaslt.cpp`): whether so many bytes lie in one allocation.

@@ -2,6 +2,9 @@
 //! goes on from the last step that was done (S4.2.4, S4.6.3). The card counts and computes nothing.
 
 use crate::world::{Data, plan, world};
+use peft_kernels::Backend;
+use peft_kernels::cuda::Cuda;
+use peft_kernels::cuda::library::Choice;
 use peft_models::adapter::{AdapterSource, AdapterSpec};
 use peft_models::decoder::{BuildOptions, build};
 use peft_models::train::{GuardJob, RunOutcome, Trainer, checkpoint};
@@ -16,18 +19,26 @@ type Story = (Vec<u64>, Vec<String>, Result<RunOutcome, Fault>);
 
 /// A run of four steps on a card of `capacity` bytes, which is another one once `at` steps are done.
 fn run(directory: &Path, capacity: usize, at: u64, later: usize) -> (Story, usize) {
+    let device = Counting::default();
+    device.counted().capacity = capacity;
+    let story = run_on(directory, &device, "memory_pressure", at, |device| device.counted().capacity = later);
+    let peak = device.counted().peak;
+    (story, peak)
+}
+
+/// The same on this card, to which `change` comes once `at` steps are done, and what was done about findings of `kind`.
+fn run_on(directory: &Path, card: &Counting, kind: &str, at: u64, change: impl Fn(&Counting)) -> Story {
     let settings = ["training.micro_batch_size=4", "training.gradient_accumulation=1", "training.max_steps=4"];
     let w = world("llama", Data::Cipher, 40, 3, &settings);
     let plan = plan(&w.base, &w.train, &w.settings);
-    let (be, counting) = Counting::backend();
-    counting.counted().capacity = capacity;
+    let be = Cuda::new(card.clone()).expect("nothing can be missing");
     let source = AdapterSource::Fresh { spec: AdapterSpec::of_plan(&plan), seed: 1 };
     let options = BuildOptions { full: false, quantize: None, adapter: Some(source), trainable: true };
     let mut decoder = build(&be, w.base.checkpoint(), &options).expect("built");
     let mut asked = 0;
     let mut request = || {
         if asked == at {
-            counting.counted().capacity = later;
+            change(card);
         }
         asked += 1;
         None
@@ -38,7 +49,7 @@ fn run(directory: &Path, capacity: usize, at: u64, later: usize) -> (Story, usiz
         validation: &[],
         directory,
         reference: None,
-        fingerprint: BTreeMap::new(),
+        fingerprint: BTreeMap::from([("backend".to_owned(), be.fingerprint())]),
         request: &mut request,
         questions: &mut || None,
         samples: None,
@@ -50,14 +61,40 @@ fn run(directory: &Path, capacity: usize, at: u64, later: usize) -> (Story, usiz
     let mut sink = |event: &RunEvent| {
         match event {
             RunEvent::Step(step) => steps.push(step.step),
-            RunEvent::Anomaly { kind, taken: what, .. } if kind == "memory_pressure" => taken.push(what.clone()),
+            RunEvent::Anomaly { kind: found, step, message, taken: what, .. } if found == kind => {
+                taken.push(format!("{step}: {message}: {what}"));
+            }
             _ => {}
         }
         ControlFlow::Continue(())
     };
     let outcome = trainer.run(&mut decoder, &mut sink, None);
-    let peak = counting.counted().peak;
-    ((steps, taken, outcome), peak)
+    (steps, taken, outcome)
+}
+
+/// Our kernels multiply from there on: the run says so, and is resumed with them (issue 8, 3).
+#[test]
+fn a_library_that_fails_in_the_middle_of_a_run_is_told_of_once_and_not_taken_up_again() {
+    let home = tempfile::tempdir().expect("a directory");
+    let choice = Choice { forward: Some(64), back: None };
+    let device = Counting::default();
+    device.counted().library = Some(("12.4.5".to_owned(), choice));
+    let (steps, told, outcome) = run_on(home.path(), &device, "device", 2, |card| card.counted().library = None);
+    assert!(outcome.is_ok() && steps == [1, 2, 3, 4], "{outcome:?}");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("3: ")
+            && told[0].contains("cuBLASLt 12.4.5 forward from 64")
+            && told[0].contains("last bits")
+    );
+    let has_mark =
+        |directory: &Path| checkpoint::read(directory, 4).expect("a state").fingerprint["backend"].contains("cuBLASLt");
+    assert!(!has_mark(home.path()), "a resumed run would go on with it");
+
+    let whole = home.path().join("whole");
+    device.counted().library = Some(("12.4.5".to_owned(), choice));
+    let (_, told, _) = run_on(&whole, &device, "device", 99, |_| ());
+    assert!(told.is_empty() && has_mark(&whole), "{told:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use peft_models::checkpoint::Checkpoint;
 use peft_models::decoder::{BuildOptions, build};
 use peft_models::engine::{Quantization, model_facts};
 use peft_models::train::{Tokens, optimizer_step, rows};
+use peft_plan::memory::card::Beside;
 use peft_plan::memory::{layout, of_run};
 use peft_plan::{Arithmetic, Facts, MachineFacts, Method, Optimizer, RunConfig, resolve};
 use peft_tests::counting::Counting;
@@ -23,8 +24,9 @@ fn shape(class: &str, family: &str, [hidden, inner, vocabulary]: [usize; 3]) -> 
     })
 }
 
-/// Bytes that were said, and the most that were in use in two steps of sequences of `length` tokens.
-fn said_and_used(checkpoint: &Checkpoint, length: usize, settings: &[&str]) -> (u64, u64) {
+/// Bytes that were said, and the most that were in use in two steps of sequences of `length` tokens; launches that were
+/// said of a micro-batch and its update, and that the second step made.
+fn said_and_used(checkpoint: &Checkpoint, length: usize, settings: &[&str]) -> [(u64, u64); 2] {
     let spec = checkpoint.spec();
     let lengths = vec![length; 8];
     let machine = MachineFacts { memory_bytes: u64::MAX, card: true, ..MachineFacts::default() };
@@ -38,6 +40,11 @@ fn said_and_used(checkpoint: &Checkpoint, length: usize, settings: &[&str]) -> (
     }
     let plan = resolve::resolve(&config, &facts).expect("a plan");
     let said = of_run(&facts, &plan).total_bytes;
+    // What one byte more for every kernel comes to.
+    let [one, two] = [1, 2].map(|graph_kernel_bytes| {
+        let beside = Beside { graph_kernel_bytes, ..Beside::default() };
+        of_run(&Facts { machine: Some(MachineFacts { beside, ..machine }), ..facts.clone() }, &plan).total_bytes
+    });
 
     let (be, counting) = Counting::backend();
     let narrow = plan.arithmetic == Arithmetic::Bf16;
@@ -66,12 +73,14 @@ fn said_and_used(checkpoint: &Checkpoint, length: usize, settings: &[&str]) -> (
     acts.put_away(&be, plan.offloaded_layers, usize::MAX).expect("it is copied nowhere");
     let layout = layout(&decoder.spec, &decoder.adapters());
     acts.reserve(&be, &layout, rows(&plan, &examples, &[])).expect("reserved");
-    for step in 1..=2 {
-        let batches = vec![vec![0, 1], vec![2, 3]];
+    let mut launches = 0;
+    for step in 1..=3 {
+        let batches = if step == 3 { vec![vec![0, 1]] } else { vec![vec![0, 1], vec![2, 3]] };
+        launches = counting.counted().launches;
         optimizer_step(&mut decoder, &mut acts, &examples, &batches, &plan, step, 1e-3).expect("a step");
     }
-    let used = counting.counted().peak as u64;
-    (said, used)
+    let counted = counting.counted();
+    [(said, counted.peak as u64), (two - one, counted.launches - launches)]
 }
 
 #[test]
@@ -114,8 +123,10 @@ fn what_a_card_is_said_to_need_is_what_steps_ask_for() {
         ("gemma2", &gemma, 900, &["adapter.method=dora", "training.precision=bf16", "adapter.dropout=0.1"]),
         ("gemma2", &gemma, 333, &["adapter.method=qdora", "training.precision=f32"]),
     ] {
-        let (said, used) = said_and_used(checkpoint, length, settings);
+        let [(said, used), launches] = said_and_used(checkpoint, length, settings);
         let ratio = said as f64 / used as f64;
         assert!((0.98..=1.02).contains(&ratio), "{name}, {length}, {settings:?}: {said} said, {used} used: {ratio}");
+        let ratio = launches.0 as f64 / launches.1 as f64;
+        assert!((1.0..=2.0).contains(&ratio), "{name}, {length}, {settings:?}: {launches:?} launches: {ratio}");
     }
 }

@@ -3,6 +3,7 @@
 
 use peft_kernels::cuda::Cuda;
 use peft_kernels::cuda::device::{Arg, Device, DeviceMemory, Lane, Lanes};
+use peft_kernels::cuda::library::Choice;
 use peft_kernels::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,12 @@ pub struct Counted {
     pub used: usize,
     /// The most that was in use at a time.
     pub peak: usize,
+    /// Kernels that were launched.
+    pub launches: u64,
     /// All that there is; 0: no end.
     pub capacity: usize,
+    /// The version of a library that multiplies, and from which sizes on.
+    pub library: Option<(String, Choice)>,
 }
 
 impl Counted {
@@ -80,7 +85,18 @@ impl Device for Counting {
         let counted = self.counted();
         // Nobody presses: it is there or not.
         let available = usize::MAX >> 8;
-        Some(DeviceMemory { held: counted.used, used: counted.used, peak: counted.peak, available, library: 0 })
+        Some(DeviceMemory {
+            held: counted.used,
+            used: counted.used,
+            peak: counted.peak,
+            available,
+            library: 0,
+            graph_kernel: 0,
+        })
+    }
+
+    fn library(&self) -> Option<(String, Choice)> {
+        self.counted().library.clone()
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
@@ -97,6 +113,7 @@ impl Device for Counting {
     }
 
     fn launch(&self, _: &'static str, _: u32, _: u32, _: &[Arg]) -> Result<()> {
+        self.counted().launches += 1;
         Ok(())
     }
 }

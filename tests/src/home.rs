@@ -21,7 +21,13 @@ fn program() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("profiles have plain names");
             let profile = if name == "debug" { "dev" } else { name };
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
+            let mut command = Command::new(cargo);
+            // What Cargo says of the package of the tests: some dependencies are built again where it changes.
+            let of_tests = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_tests)) {
+                command.env_remove(name);
+            }
+            let status = command
                 .args(["build", "--quiet", "--package", "peft_studio", "--profile", profile])
                 .current_dir(root)
                 .status();

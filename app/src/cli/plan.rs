@@ -9,6 +9,7 @@ use crate::jobs::specification::specify;
 use peft_plan::alternatives::Alternative;
 use peft_plan::defaults::{Reasoned, Source};
 use peft_plan::estimate::{Estimate, Rates, energy_data};
+use peft_plan::memory::card::{ASSUMED, GRAPHS};
 use peft_plan::{Fault, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -123,6 +124,9 @@ fn for_people(answer: &Answer) -> String {
         bytes(planned.memory.total_bytes),
         bytes(*budget_bytes)
     ));
+    if items.iter().any(|item| item.name == GRAPHS) {
+        lines.push(format!("  {ASSUMED}\n"));
+    }
     lines.push("\nEstimate\n".to_owned());
     lines.push(estimate(&planned.estimate));
     if !alternatives.is_empty() {

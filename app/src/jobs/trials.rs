@@ -130,7 +130,10 @@ mod tests {
         let long = Duration::from_secs(20);
         let reason = |script: &str, limit| shell(script, limit).into_reason().expect("it failed");
         assert!(reason("kill -SEGV $$", long).contains("signal"), "{}", reason("kill -SEGV $$", long));
+        let begun = Instant::now();
         assert!(reason("exec sleep 60", Duration::from_millis(200)).contains("did not end"));
+        assert!(begun.elapsed() < long, "it was ended, not waited for");
+        assert!(reason("true", long).contains("ended with exit status: 0"), "it said nothing");
         assert!(reason("echo '{\"passed\": true, \"holds\": true}'; exit 3", long).contains("exit status: 3"));
         assert!(reason("echo hello", long).contains("ended with"));
         assert!(shell("echo '{\"passed\": true, \"holds\": true}'", long).passed);

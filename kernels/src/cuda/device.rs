@@ -54,6 +54,8 @@ pub struct DeviceMemory {
     pub available: usize,
     /// Of what this program has, and uses, what a library has to work in.
     pub library: usize,
+    /// Beside that, what the driver is taken to keep for every kernel of a graph; 0 where launches are no graphs.
+    pub graph_kernel: usize,
 }
 
 /// A row of work that takes effect in the order of its calls, beside that of the other lanes.
@@ -111,6 +113,8 @@ pub trait Device: Send + Sync + 'static {
     }
     /// Give back the blocks that nobody uses.
     fn trim(&self) {}
+    /// Graphs of launches may take so many bytes beside those blocks from here on; `None`: as many as without a plan.
+    fn set_graph_room(&self, _bytes: Option<usize>) {}
     /// Its memory, where it is known.
     fn memory(&self) -> Option<DeviceMemory> {
         None

@@ -7,10 +7,11 @@
 
 use super::arena::{self, Arena};
 use super::device::{Arg, Device, DeviceMemory, Lanes};
-use super::graphs::{self, Failure, Graphs};
+use super::graphs::Graphs;
 use super::lanes::Streams;
 use super::library::{Choice, Library};
 use super::lt::Dense;
+use super::replay::unstarted;
 use super::shipped::{PTX, PTX_9_0, entries};
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError, device as cards, module, primary_ctx};
@@ -58,7 +59,7 @@ const OLDEST_CARD: (i32, i32) = (8, 0);
 const WGMMA_CARD: (i32, i32) = (9, 0);
 
 /// Memory of a card of `total` bytes that is left to the driver and the screen.
-fn reserve_of(total: usize) -> usize {
+pub(super) fn reserve_of(total: usize) -> usize {
     (300 << 20).min(total / 16)
 }
 
@@ -75,7 +76,7 @@ pub struct Driver {
     pub(super) library: Mutex<Library>,
     arena: Mutex<Arena>,
     /// Taken after `arena` where both are.
-    graphs: Mutex<Graphs>,
+    pub(super) graphs: Mutex<Graphs>,
     /// How often memory was asked of the driver.
     asked: AtomicU64,
     /// Opened when somebody copies or decodes beside what is computed.
@@ -111,10 +112,6 @@ pub(super) fn words(e: DriverError) -> String {
 
 pub(super) fn lost(what: &str, e: DriverError) -> Error {
     Error::Lost { reason: format!("{what}: {}", words(e)) }
-}
-
-fn unstarted((kernel, e): Failure) -> Error {
-    lost(&format!("the graphics card did not start {kernel}"), e)
 }
 
 /// The first of `names` that the driver, which is loaded, does not have.
@@ -261,76 +258,6 @@ impl Driver {
         self.wgmma = self.could_use_wgmma() && self.bind().is_ok() && self.load_all(PTX_9_0).is_ok();
     }
 
-    /// Use graphs where the driver has them and they do here what single launches do.
-    pub fn use_graphs(&self) {
-        let reason = if let Some(name) = missing(&graphs::NEEDED) {
-            Some(format!("the driver has no {name}"))
-        } else {
-            self.graphs().begin();
-            match self.replays_correctly() {
-                Ok(true) => None,
-                Ok(false) => Some("they do not compute what single launches do".to_owned()),
-                Err(e) => Some(e.to_string()),
-            }
-        };
-        let has_stopped = self.graphs().off().is_some();
-        if let Some(reason) = reason.filter(|_| !has_stopped) {
-            // A card that stopped says so at the next call.
-            let _unstarted = self.graphs().stop(reason);
-        }
-    }
-
-    /// The same list of kernels four times, of which one has another argument each time: launched, made a graph, and
-    /// replayed.
-    fn replays_correctly(&self) -> Result<bool> {
-        const QUARTER: usize = 256;
-        let at = self.alloc(4 * QUARTER)?;
-        let round = |last: f32| -> Result<bool> {
-            let wanted = [0.25, 0.5, 0.75, last];
-            for (i, value) in wanted.into_iter().enumerate() {
-                let numbers = (QUARTER / 4) as u64;
-                let to = Arg::Address(at + (i * QUARTER) as u64);
-                let (stride, is_narrow) = (Arg::Long(numbers), Arg::Word(0));
-                let args = [to, stride, is_narrow, Arg::Long(1), Arg::Long(numbers), Arg::Single(value)];
-                self.launch("fill_window", 1, 256, &args)?;
-            }
-            let mut bytes = [0; 4 * QUARTER];
-            self.download(&mut bytes, at)?;
-            let holds =
-                |(quarter, value): (&[u8], f32)| quarter.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b) == value);
-            Ok(bytes.chunks(QUARTER).zip(wanted).all(holds))
-        };
-        let all = [1.0, 2.0, 3.0, 4.0].into_iter().map(round).collect::<Result<Vec<bool>>>();
-        self.free(at);
-        Ok(all?.into_iter().all(|is_right| is_right) && self.graphs().replayed() == 3)
-    }
-
-    /// Launch every kernel by itself from here on, for this reason.
-    pub fn without_graphs(&self, reason: &str) -> Result<()> {
-        self.bind()?;
-        self.graphs().stop(reason.to_owned()).map_err(unstarted)
-    }
-
-    /// Why kernels are launched one by one; `None`: lists of them that come again are launched as graphs.
-    pub fn graphs_off(&self) -> Option<String> {
-        self.graphs().off().map(str::to_owned)
-    }
-
-    /// How many lists of kernels were launched as graphs.
-    pub fn replayed(&self) -> u64 {
-        self.graphs().replayed()
-    }
-
-    fn graphs(&self) -> MutexGuard<'_, Graphs> {
-        // Its content is whole between any two calls.
-        self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begin what was launched. The card's context is that of this thread.
-    pub(super) fn run_launched(&self) -> Result<()> {
-        self.graphs().run().map_err(unstarted)
-    }
-
     fn load_all(&mut self, texts: &'static [(&str, &str)]) -> Result<()> {
         for (file, ptx) in texts {
             // SAFETY: a text that ends with a zero, as `shipped.rs` makes them.
@@ -375,14 +302,14 @@ impl Driver {
         self.arena.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory of the card; what this holds and does not use counts as available, and so does what a library works in: a
-    /// plan has both.
+    /// Memory of the card; what this holds and does not use counts as available, and so do what a library works in and what
+    /// graphs have: a plan has them all.
     pub fn memory(&self) -> Result<CardMemory> {
         self.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| lost("the graphics card does not answer", e))?;
-        let library = self.library_bytes();
+        let beside = self.library_bytes() + self.graph_bytes();
         let arena = self.arena();
-        let own = arena.held() - arena.used() + library;
+        let own = arena.held() - arena.used() + beside;
         Ok(CardMemory { available: free.saturating_sub(reserve_of(total)) + own, total })
     }
 
@@ -393,7 +320,7 @@ impl Driver {
 
     /// Bytes that were taken from the card, used or kept for the next use.
     pub fn held(&self) -> usize {
-        self.library_bytes() + self.arena().held()
+        self.library_bytes() + self.graph_bytes() + self.arena().held()
     }
 
     /// How often memory was asked of the driver.
@@ -426,6 +353,14 @@ impl Driver {
         let base = unsafe { result::malloc_sync(size) }?;
         arena.add(base, size);
         Ok(())
+    }
+
+    /// The same, in the place of graphs where there is no other.
+    fn block_before_graphs(&self, arena: &mut Arena, size: usize) -> std::result::Result<(), DriverError> {
+        self.block(arena, size).or_else(|_| {
+            self.graphs().give_back();
+            self.block(arena, size)
+        })
     }
 }
 
@@ -480,7 +415,7 @@ impl Device for Driver {
         if given.is_err() {
             self.run_launched()?;
             give_back(&mut arena);
-            given = self.block(&mut arena, arena::rounded(bytes));
+            given = self.block_before_graphs(&mut arena, arena::rounded(bytes));
         }
         given.map_err(|e| refused(e, bytes))?;
         arena.take(bytes).ok_or(Error::OutOfMemory { op: "alloc", bytes })
@@ -495,7 +430,11 @@ impl Device for Driver {
         let mut arena = self.arena();
         self.run_launched()?;
         give_back(&mut arena);
-        self.block(&mut arena, arena::rounded(bytes)).map_err(|e| refused(e, bytes))
+        self.block_before_graphs(&mut arena, arena::rounded(bytes)).map_err(|e| refused(e, bytes))
+    }
+
+    fn set_graph_room(&self, bytes: Option<usize>) {
+        Self::set_graph_room(self, bytes);
     }
 
     fn trim(&self) {
@@ -509,11 +448,12 @@ impl Device for Driver {
 
     fn memory(&self) -> Option<DeviceMemory> {
         let available = Self::memory(self).ok()?.available;
-        let library = self.library_bytes();
+        let (library, graph_kernel) = (self.library_bytes(), self.graph_kernel_bytes());
+        let beside = library + self.graph_bytes();
         let arena = self.arena();
-        let (held, used, peak) = (arena.held() + library, arena.used() + library, arena.peak() + library);
-        let own = arena.held() - arena.used() + library;
-        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library })
+        let (held, used, peak) = (arena.held() + beside, arena.used() + beside, arena.peak() + beside);
+        let own = arena.held() - arena.used() + beside;
+        Some(DeviceMemory { held, used, peak, available: available - own.min(available), library, graph_kernel })
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {

@@ -8,7 +8,13 @@
 //!
 //! A list that comes for the first time is launched kernel by kernel, one that comes for the second time becomes a
 //! graph. Steps of ever new sizes never repeat, and are launched as without graphs.
+//!
+//! A driver keeps every kernel of a graph in the card's memory: no more are kept than there is room for
+//! (`graph_room.rs`). A graph makes way for one whose list came before it did, and was not seen since: of lists that come
+//! in turns and do not all find room, the same ones stay graphs.
 
+use super::driver::reserve_of;
+use super::graph_room::Room;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
     self, CUDA_KERNEL_NODE_PARAMS_v2_st as NodeParams, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUresult,
@@ -210,6 +216,7 @@ pub(super) struct Graphs {
     off: Option<String>,
     /// Lists that ran as graphs.
     replayed: u64,
+    room: Room,
 }
 
 /// Which kernel did not start (or how many together), and why.
@@ -218,12 +225,46 @@ pub(super) type Failure = (String, DriverError);
 impl Graphs {
     /// None are used, for this reason.
     pub(super) fn without(reason: impl Into<String>) -> Self {
-        Self { open: List::default(), known: Vec::new(), clock: 0, off: Some(reason.into()), replayed: 0 }
+        let (open, known, off) = (List::default(), Vec::new(), Some(reason.into()));
+        Self { open, known, clock: 0, off, replayed: 0, room: Room::new(0, None) }
     }
 
-    /// They are used from here on.
-    pub(super) fn begin(&mut self) {
+    /// They are used from here on, within `room`.
+    pub(super) fn begin(&mut self, room: Room) {
         self.off = None;
+        self.room = room;
+    }
+
+    /// What they may take, and took.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// So many bytes are set aside for them from here on; there are none.
+    pub(super) fn give(&mut self, bytes: Option<usize>) {
+        self.room = self.room.anew(bytes);
+    }
+
+    /// Kernels in graphs.
+    fn kernels(&self) -> usize {
+        self.known.iter().filter_map(|known| known.graph.as_ref()).map(|graph| graph.nodes.len()).sum()
+    }
+
+    /// Whether there is room for a graph of so many kernels, whose list was seen last at `seen`: others that were not used
+    /// since then make way for it.
+    fn makes_way(&mut self, kernels: usize, seen: u64) -> bool {
+        while !self.room.holds(self.kernels() + kernels) {
+            let unused = self.known.iter_mut().filter(|known| known.graph.is_some() && known.used < seen);
+            let Some(oldest) = unused.min_by_key(|known| known.used) else { return false };
+            oldest.graph = None;
+        }
+        true
+    }
+
+    /// Give back what the driver keeps for them; lists that come again become graphs again. The card's context is that of
+    /// this thread.
+    pub(super) fn give_back(&mut self) {
+        self.known.iter_mut().for_each(|known| known.graph = None);
     }
 
     /// They are not used any more: everything is launched at once. The card's context is that of this thread.
@@ -284,12 +325,27 @@ impl Graphs {
             self.remember(list.clone());
             return list.run();
         };
-        let known = &mut self.known[found];
-        known.used = self.clock;
-        std::mem::swap(&mut known.list, list);
-        let prepared = match &known.graph {
-            Some(graph) => differing.iter().try_for_each(|&i| graph.update(&known.list, i)),
-            None => Graph::of(&known.list).map(|graph| known.graph = Some(graph)),
+        let seen = std::mem::replace(&mut self.known[found].used, self.clock);
+        std::mem::swap(&mut self.known[found].list, list);
+        let (known, count) = (&self.known[found], self.known[found].list.launches.len());
+        let prepared = if let Some(graph) = &known.graph {
+            differing.iter().try_for_each(|&i| graph.update(&known.list, i))
+        } else {
+            if !self.makes_way(count, seen) {
+                return self.known[found].list.run();
+            }
+            let (free, total) = result::mem_get_info().unwrap_or_default();
+            if !self.room.fits(count, free, reserve_of(total)) {
+                return self.known[found].list.run();
+            }
+            match Graph::of(&self.known[found].list) {
+                Ok(graph) => return self.run_new(found, graph, free),
+                Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                    self.room.close();
+                    return self.known[found].list.run();
+                }
+                Err(e) => Err(e),
+            }
         };
         if let Err(e) = prepared {
             // Nothing of it ran: it does so one by one, and so does everything from here on.
@@ -298,10 +354,26 @@ impl Graphs {
             self.off = Some(format!("the driver refused one: {}", super::driver::words(e)));
             return whole.run();
         }
+        let run = self.known[found].graph.as_ref().map_or(Ok(()), Graph::run);
+        self.ran(found, run)
+    }
+
+    /// Run a graph for the first time, of the list of `found`, before which so many bytes were free. It stays where it took
+    /// no more than there is room for.
+    fn run_new(&mut self, found: usize, graph: Graph, free: usize) -> Result<(), Failure> {
+        let run = graph.run();
+        // What it did not take when it was made, it took now.
+        let after = result::mem_get_info().map_or(free, |(after, _)| after);
+        if self.room.keeps(self.kernels() + graph.nodes.len(), free, after) {
+            self.known[found].graph = Some(graph);
+        }
+        self.ran(found, run)
+    }
+
+    fn ran(&mut self, found: usize, run: Result<(), DriverError>) -> Result<(), Failure> {
         self.replayed += 1;
-        let count = known.list.launches.len();
-        let run = known.graph.as_ref().map_or(Ok(()), Graph::run);
-        run.map_err(|e| (format!("{count} kernels from {} on", known.list.launches[0].kernel), e))
+        let launches = &self.known[found].list.launches;
+        run.map_err(|e| (format!("{} kernels from {} on", launches.len(), launches[0].kernel), e))
     }
 
     /// The list that came before and differs least from `list`, and where.
@@ -381,5 +453,27 @@ mod tests {
         }
         assert_eq!(graphs.known.len(), REMEMBERED);
         assert!(graphs.known.iter().all(|known| known.used > REMEMBERED as u64));
+    }
+
+    #[test]
+    fn a_graph_makes_way_for_a_list_that_came_after_its_last_use_and_for_no_other() {
+        let graph = |kernels| Graph { template: null_mut(), exec: null_mut(), nodes: vec![null_mut(); kernels] };
+        let mut graphs = Graphs::without("nothing is launched here");
+        graphs.begin(Room::new(1, Some(10)));
+        for used in [3, 1, 2] {
+            graphs.known.push(Known { list: list(&[(8, 1, &[used])]), graph: Some(graph(3)), used });
+        }
+        let left = |graphs: &Graphs| -> Vec<u64> {
+            graphs.known.iter().filter(|known| known.graph.is_some()).map(|known| known.used).collect()
+        };
+        assert!(graphs.makes_way(1, 0), "there is room");
+        // All of them were used since this one came before: lists that come in turns do not take each other's place.
+        assert!(!graphs.makes_way(4, 1));
+        assert_eq!((left(&graphs), graphs.kernels()), (vec![3, 1, 2], 9));
+        assert!(graphs.makes_way(4, 3));
+        assert_eq!((left(&graphs), graphs.kernels()), (vec![3, 2], 6));
+        assert!(!graphs.makes_way(11, 4), "there will never be room");
+        graphs.give_back();
+        assert_eq!((graphs.kernels(), graphs.known.len()), (0, 3));
     }
 }

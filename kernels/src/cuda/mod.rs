@@ -3,7 +3,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `device.rs` | what a machine must do: memory, launches |
-//! | `driver.rs`, `arena.rs`, `graphs.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, launches that come again, the PTX |
+//! | `driver.rs`, `arena.rs`, `shipped.rs` | the machine that is a card: NVIDIA's driver, its memory, the PTX |
+//! | `graphs.rs`, `graph_room.rs`, `replay.rs` | launches that come again, the memory they take, their examination |
 //! | `lanes.rs`, `aside.rs`, `ahead.rs` | beside what is computed: copies to the computer and back, weights decoded ahead |
 //! | `memory.rs`, `recent.rs`, `call.rs` | allocations, small lists that are used again, one launch put together |
 //! | `weight.rs`, `product.rs`, `few.rs` | frozen weights, products, those of few rows |
@@ -11,8 +12,7 @@
 //! | `product_bf16.rs`, `skinny.rs`, `wgmma.rs` | products on tensor cores: large, of adapters, of compute capability 9.0 |
 //! | `lt.rs`, `library.rs` | cuBLASLt where it is installed, and whether it is used |
 //! | `attention.rs`, `attention_bf16.rs`, `attention_few.rs` | attention, that on tensor cores, that of single queries |
-//! | `windows.rs` | what is done to every row: copies, norms, scales |
-//! | `loss.rs`, `optim.rs`, `sample.rs` | the operations that take more than one launch |
+//! | `windows.rs`, `loss.rs`, `optim.rs`, `sample.rs` | what is done to every row; what takes more than one launch |
 //!
 //! [`Cuda`] is the same code over a driver and over the emulation in `tests`, where every kernel's own source runs
 //! through the conformance suite on a processor.
@@ -28,6 +28,7 @@ mod call;
 pub mod device;
 pub mod driver;
 mod few;
+mod graph_room;
 mod graphs;
 mod lanes;
 pub mod library;
@@ -38,6 +39,7 @@ mod optim;
 mod product;
 mod product_bf16;
 mod recent;
+mod replay;
 mod sample;
 pub mod shipped;
 mod skinny;
@@ -186,6 +188,10 @@ impl<D: Device> Backend for Cuda<D> {
     fn release(&self, t: &mut Tensor<Self>) {
         t.set_shape(0, 0);
         t.buf.give_back();
+    }
+
+    fn set_graph_room(&self, bytes: Option<usize>) {
+        self.device.set_graph_room(bytes);
     }
 
     fn memory(&self) -> Option<DeviceMemory> {

@@ -94,7 +94,8 @@ fn driver(ordinal: usize) -> Result<(Driver, Unused), Error> {
 
 /// What `be` takes of a card's memory for every run; `None`: it is no card.
 pub(super) fn beside<B: Backend>(be: &B) -> Option<Beside> {
-    be.memory().map(|memory| Beside { library_bytes: memory.library as u64 })
+    be.memory()
+        .map(|memory| Beside { library_bytes: memory.library as u64, graph_kernel_bytes: memory.graph_kernel as u64 })
 }
 
 /// Comparisons of what `card` computes from rounded factors.

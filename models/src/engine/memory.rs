@@ -3,10 +3,12 @@
 use super::Quantization;
 use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
+use crate::fault::device;
 use crate::peft_format;
 use crate::train::{Tokens, rows};
+use peft_kernels::Backend;
 use peft_plan::facts::Trained;
-use peft_plan::memory::card::Beside;
+use peft_plan::memory::card::{self, Beside};
 use peft_plan::{
     AnswerMemory, MemoryFacts, MemoryPlan, Method, ModelFacts, ModelSpec, Result, Rows, TargetModules, Targets,
     TrainingPlan, saved,
@@ -112,9 +114,17 @@ pub fn answer_memory(
     AnswerMemory::of(base.spec(), bytes, tokens, eight_bits)
 }
 
-/// Bytes of a card that a run holds from its beginning to its end.
-pub(super) fn staying(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<u64> {
-    Ok(peft_plan::memory::card::staying(base.spec(), &facts(base, plan, work)?))
+/// Set aside what a run holds of a card from its beginning to its end, and what its graphs may take. Nothing is done where
+/// none computes.
+pub(super) fn set_aside<B: Backend>(be: &B, base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<()> {
+    if !work.card {
+        return Ok(());
+    }
+    let facts = facts(base, plan, work)?;
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    be.set_graph_room(Some(bytes(card::graphs(base.spec(), &facts))));
+    // One block for what stays; another one will be what a step computes in.
+    be.reserve(bytes(card::staying(base.spec(), &facts))).map_err(device)
 }
 
 fn facts(base: &BaseModel, plan: &TrainingPlan, work: &Workload) -> Result<MemoryFacts> {

@@ -46,10 +46,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
         trainable: true,
     };
     let work = timing.workload().on_card(super::card::beside(be));
-    if work.card {
-        let staying = memory::staying(base, plan, &work)?;
-        be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;
-    }
+    memory::set_aside(be, base, plan, &work)?;
     let mut decoder = build(be, base.checkpoint(), &options)?;
     if plan.optimizer == Optimizer::AdamW8bit {
         decoder.params_mut().into_iter().try_for_each(|p| p.use_8bit_moments(be)).map_err(device)?;
@@ -67,6 +64,7 @@ pub(super) fn run<B: Backend>(be: &B, timing: &StepTiming) -> Result<Vec<f64>> {
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
+    be.set_graph_room(None);
     be.decode_ahead(None).map_err(device)?;
     Ok(seconds)
 }

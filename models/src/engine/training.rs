@@ -113,11 +113,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
         trainable: true,
     };
     let work = Workload::of(plan, train, validation, data_bytes).on_card(super::card::beside(be));
-    if work.card {
-        // One block for what stays; the trainer takes another one for what a step computes.
-        let staying = memory::staying(base, plan, &work)?;
-        be.reserve(usize::try_from(staying).unwrap_or(usize::MAX)).map_err(device)?;
-    }
+    memory::set_aside(be, base, plan, &work)?;
     let mut decoder = build(be, checkpoint_file, &options)?;
     if let Some(file) = &file {
         adapter::check_all_used(&mut decoder, file)?;
@@ -203,6 +199,7 @@ pub(super) fn run<B: Backend>(be: &B, job: TrainJob, sink: &mut dyn EventSink, b
     };
     let outcome = trainer.run(&mut decoder, sink, resumed);
     // Whoever uses the device next finds it as it was.
+    be.set_graph_room(None);
     let ended = be.decode_ahead(None).map_err(device);
     outcome.and_then(|outcome| ended.map(|()| outcome))
 }

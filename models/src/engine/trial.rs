@@ -11,7 +11,7 @@ use peft_kernels::cuda::library::{Choice, Measured};
 use peft_kernels::cuda::{Cuda, lt, shipped};
 use peft_kernels::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,22 +131,25 @@ fn library(driver: &Driver) -> Option<PathBuf> {
 }
 
 fn question(driver: &Driver, ordinal: usize, risk: Risk) -> Question {
-    let mut about = format!("{} on {}, driver {}", risk.name(), driver.card_name(), driver.version());
     // The module of the system, which says its version to the last digit.
-    if let Ok(module) = std::fs::read_to_string("/sys/module/nvidia/version") {
-        about = format!("{about} {}", module.trim());
-    }
-    if let Some(path) = library(driver).filter(|_| risk == Risk::Library) {
-        // Another library at the same place has another length or time.
-        let meta = std::fs::metadata(&path).ok();
-        let length = meta.as_ref().map_or(0, std::fs::Metadata::len);
-        let changed = meta.and_then(|meta| meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok());
-        let seconds = changed.map_or(0, |time| time.as_secs());
-        about = format!("{about}, {} of {length} bytes from {seconds}", path.display());
-    }
+    let module = std::fs::read_to_string("/sys/module/nvidia/version").unwrap_or_default();
+    let library = library(driver).filter(|_| risk == Risk::Library).map(|path| file(&path)).unwrap_or_default();
+    Question { risk, ordinal, about: about(risk, driver.card_name(), driver.version(), [module.trim(), &library]) }
+}
+
+/// Everything that an answer depends on; what is not there is empty.
+fn about(risk: Risk, card: &str, driver: i32, [module, library]: [&str; 2]) -> String {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let kernels = shipped::mark();
-    Question { risk, ordinal, about: format!("{about}, program {} {build} {kernels:016x}", env!("CARGO_PKG_VERSION")) }
+    let program = format!("program {} {build} {:016x}", env!("CARGO_PKG_VERSION"), shipped::mark());
+    format!("{} on {card}, driver {driver} {module}, library {library}, {program}", risk.name())
+}
+
+/// A library at `path`: another one at the same place has another length or time.
+fn file(path: &Path) -> String {
+    let meta = std::fs::metadata(path).ok();
+    let length = meta.as_ref().map_or(0, std::fs::Metadata::len);
+    let changed = meta.and_then(|meta| meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok());
+    format!("{} of {length} bytes from {}", path.display(), changed.map_or(0, |time| time.as_secs()))
 }
 
 /// What is not used of a card, and why.
@@ -228,6 +231,29 @@ fn tried(mut driver: Driver, risk: Risk) -> Result<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An answer about one of them is none about another.
+    #[test]
+    fn a_kept_answer_is_that_of_its_card_driver_and_library() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("libcublasLt.so.12");
+        std::fs::write(&path, "one").expect("written");
+        let (one, own) = (file(&path), ["570.1", "library"]);
+        std::fs::write(&path, "another").expect("written");
+        let mut all = vec![
+            about(Risk::Library, "A card, 9.0", 12_040, own),
+            about(Risk::Wgmma, "A card, 9.0", 12_040, own),
+            about(Risk::Library, "A card, 8.9", 12_040, own),
+            about(Risk::Library, "A card, 9.0", 12_080, own),
+            about(Risk::Library, "A card, 9.0", 12_040, ["570.2", "library"]),
+            about(Risk::Library, "A card, 9.0", 12_040, ["570.1", &one]),
+            about(Risk::Library, "A card, 9.0", 12_040, ["570.1", &file(&path)]),
+        ];
+        assert!(all.iter().all(|about| about.contains(&format!("{:016x}", shipped::mark()))), "{all:?}");
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 7, "{all:?}");
+    }
 
     #[test]
     fn a_trial_without_memory_says_nothing_for_later_and_any_other_failure_does() {

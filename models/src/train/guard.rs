@@ -253,6 +253,7 @@ impl<'a> Guard<'a> {
                 Verdict::GoOn("went on; early stopping will end the run and keep the best")
             }
             FindingKind::Overfitting => Verdict::GoOn("went on; the best adapter so far is kept beside the last"),
+            FindingKind::Device => Verdict::GoOn("went on with what is left; the last bits may be others from here on"),
             _ => Verdict::GoOn("went on"),
         }
     }

@@ -5,6 +5,7 @@
 
 mod answering;
 mod blame;
+mod changed;
 pub mod checkpoint;
 mod each;
 mod guard;
@@ -307,6 +308,7 @@ impl<B: Backend> Trainer<'_, '_, B> {
             let mut found = guard.observe(&mut progress.state.guard, &event);
             found.extend(rows);
             found.extend(guard.memory(&mut progress.state.guard, step, room::reading(&decoder.be)));
+            found.extend(self.device_changed(&decoder.be, &mut progress.state));
             if probe::is_due(self.plan, step) {
                 found.extend(self.probe(decoder, &mut acts, sink, &guard, &mut progress)?);
             }

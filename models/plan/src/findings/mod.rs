@@ -67,6 +67,8 @@ pub enum FindingKind {
     Masking,
     /// Held-out rows are training rows.
     Leak,
+    /// The device computes otherwise than it did.
+    Device,
 }
 
 impl FindingKind {
@@ -85,6 +87,7 @@ impl FindingKind {
             Self::Answers => "answers",
             Self::Masking => "masking",
             Self::Leak => "leak",
+            Self::Device => "device",
         }
     }
 }

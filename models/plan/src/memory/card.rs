@@ -76,6 +76,9 @@ impl<'a> Steps<'a> {
 pub struct Beside {
     /// What a library of its maker has to work in; 0 where none multiplies.
     pub library_bytes: u64,
+    /// What its driver is taken to keep for every kernel of a graph of launches that come again; 0 where there are none.
+    #[serde(default)]
+    pub graph_kernel_bytes: u64,
 }
 
 /// The table of a card.
@@ -83,8 +86,58 @@ pub(super) fn plan(spec: &ModelSpec, facts: &MemoryFacts, layout: &Layout) -> Me
     let mut parts = vec![("small tables", FIRST_BLOCK), ("working space of cuBLASLt", facts.beside.library_bytes)];
     parts.extend(staying_parts(spec, facts));
     parts.push(("decoded weights", decoded(spec, facts.decoded)));
+    parts.push((GRAPHS, graphs(spec, facts)));
     parts.extend(step_parts(spec, &Steps::of(facts), layout));
     MemoryPlan::of(&parts)
+}
+
+/// What the share of graphs is called. What a driver keeps for a kernel of one is an assumption, not measured on a card
+/// (`kernels/src/cuda/graph_room.rs`): the share is a bound, beyond which a run makes no graphs and launches kernels one
+/// by one.
+pub const GRAPHS: &str = "graphs of launches (size assumed)";
+/// The same in a sentence.
+pub const ASSUMED: &str = "What a driver keeps for a kernel of a graph is assumed, not measured on a card; \
+                           where it keeps more, a run makes fewer graphs";
+/// The most that is set aside for them.
+const MOST_GRAPHS: u64 = 256 << 20;
+/// Drivers take memory in pieces of this size, of which one is begun.
+const BEGUN: u64 = 2 << 20;
+/// Kernels of a module and of a block: forward, and back with what is trained. Counted on a card that computes nothing
+/// (`tests/planning/card.rs`), a little high: an adapter may be long enough to be packed, and a sum to be cut.
+const FORWARD: (u64, u64) = (6, 10);
+const BACK: (u64, u64) = (14, 16);
+/// More of them for a module with a magnitude, or with dropout on its input.
+const DORA: u64 = 24;
+const DROPOUT: u64 = 12;
+/// Kernels of a pass that belong to no block, and of each piece of the head.
+const PASS: u64 = 32;
+const HEAD: u64 = 12;
+
+/// Bytes that are set aside for graphs of the launches of a step, which come again with the next; 0 where the driver has
+/// no graphs.
+pub fn graphs(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    match facts.beside.graph_kernel_bytes {
+        0 => 0,
+        bytes => (launches(spec, facts).saturating_mul(bytes) + BEGUN).min(MOST_GRAPHS),
+    }
+}
+
+/// Kernels that a micro-batch forward and back launches, the update behind it, and a pass over held-out rows.
+pub fn launches(spec: &ModelSpec, facts: &MemoryFacts) -> u64 {
+    let layers = spec.layers.len();
+    let modules: u64 = (0..layers).map(|i| spec.layer_modules(i).count() as u64).sum();
+    let each = |(module, block): (u64, u64)| module * modules + block * layers as u64;
+    let more = if facts.adapters.dora { DORA * modules } else { 0 }
+        + if facts.adapters.dropout { DROPOUT * modules } else { 0 };
+    // Blocks without a set of their own are computed twice.
+    let twice = super::sharing(layers, facts.sets).saturating_sub(1) as u64;
+    let forward = each(FORWARD) + more / 2;
+    let again = forward * twice / (layers as u64).max(1);
+    let scored = if facts.rows.score > 0 { forward } else { 0 };
+    let panels = (spec.vocab_size * spec.hidden_size).div_ceil(PANEL) as u64;
+    let most = (LOGITS / spec.vocab_size.max(1)).max(1);
+    let pieces = (facts.rows.train.div_ceil(most) + facts.rows.score.div_ceil(most)) as u64;
+    forward + again + scored + each(BACK) + more / 2 + 2 * PASS + pieces * (HEAD + 6 * panels)
 }
 
 /// Bytes of what stays from the first step to the last, besides the first block.
