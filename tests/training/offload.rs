@@ -132,3 +132,38 @@ fn is_refused() {
     assert_eq!(acts.away(), 0);
     acts.put_away(&be, 2, TOKENS * 64 * 4).expect("what was taken before is there again");
 }
+
+/// Each wait of a slab by itself: passes over a model wait more than once for the same thing.
+#[test]
+fn a_slab_leaves_and_comes_back_in_its_turn() {
+    for late in ["copies", "kernels"] {
+        passes("offload::in_turn", &[("EMULATED_LATE", late)]);
+    }
+}
+
+#[test]
+#[ignore = "the second half of the test above it"]
+fn in_turn() {
+    let be = card(true);
+    let [one, two] = [1.0, 2.0].map(|value| vec![value; 64]);
+    let mut x = be.tensor(4, 16, &one).expect("memory");
+    let mut y = be.zeros(4, 16).expect("memory");
+    let slabs = be.aside(2, 256).expect("pinned memory");
+    // It comes back once it has left.
+    slabs.put(0, &x).expect("copied");
+    slabs.fetch(0, &mut y).expect("copied");
+    slabs.arrive(0).expect("an event");
+    assert_eq!(be.download(&y).expect("numbers"), one, "fetched before it was there");
+    // What is written from here on comes after all copies.
+    slabs.put(1, &x).expect("copied");
+    slabs.join().expect("events");
+    be.fill(x.view_mut(), 2.0).expect("shapes fit");
+    assert_eq!(slabs.read(1, 64).expect("numbers"), one, "written before it had left");
+    slabs.put(0, &x).expect("copied");
+    slabs.fetch(0, &mut y).expect("copied");
+    slabs.join().expect("events");
+    be.scale(y.view_mut(), 1.0).expect("shapes fit");
+    assert_eq!(be.download(&y).expect("numbers"), two, "read before it was there");
+    // Nothing is given back under a copy: the driver would still hold it.
+    slabs.put(1, &x).expect("copied");
+}
