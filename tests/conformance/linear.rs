@@ -76,8 +76,17 @@ pub(crate) fn answers() -> Vec<Answer> {
             cases.push(Answer { rows: [1, 2, 3, 8, 5][(at + i) % 5], inputs, outputs, storage });
         }
     }
+    // The last inputs are no eight, and several warps share a row.
+    cases.push(Answer { rows: 2, inputs: 1099, outputs: 9, storage: Storage::Dense(DType::BF16) });
     cases.push(Answer { rows: 1, inputs: 520, outputs: 1100, storage: Storage::Dense(DType::BF16) });
     cases
+}
+
+impl Answer {
+    /// Whether a damaged kernel is quickly tried on it.
+    pub(crate) fn is_small(&self) -> bool {
+        self.outputs < 1000
+    }
 }
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// Largest error of what is not damaged; on tensor cores the factors are rounded to bfloat16.
 const SINGLE: f64 = 1e-10;
-const BF16: f64 = 2e-5;
+const BF16: f64 = 5e-5;
 const ATTENTION_BF16: f64 = 1e-4;
 
 const SCHEDULES: [Schedule; 4] = [Schedule::Forward, Schedule::Backward, Schedule::Warps, Schedule::Shuffled(1)];
@@ -229,8 +229,7 @@ fn products_of_few_rows_without_a_barrier_or_a_border_are_caught() {
     mutants.push(other("gemv.cu", "part == 0 && k < inputs", "part == 0"));
     mutants.push(other("gemv.cu", "i < rows ? i : rows - 1", "i"));
     mutants.push(other("gemv.cu", "part < share; part++", "part < 1; part++"));
-    let mut cases = linear::answers();
-    cases.truncate(40);
+    let cases: Vec<_> = linear::answers().into_iter().filter(linear::Answer::is_small).collect();
     all_caught(&["move", "gemm", "gemv", "weights"], &cases, &mutants);
 }
 

@@ -3,7 +3,7 @@
 mod broken;
 
 use super::rig::Rig;
-use super::{Check, run};
+use super::{Check, run, settled};
 use crate::cpu::{Cpu, Factors};
 use crate::reference::Reference;
 use broken::{Broken, Damage};
@@ -68,6 +68,21 @@ fn the_reference_passes_with_every_seed() {
         assert!(checks.len() > 500, "{} checks", checks.len());
         assert_eq!(failed(&checks), [""; 0], "seed {seed}");
     }
+}
+
+#[test]
+fn what_is_nearly_allowed_is_asked_once_more_and_nothing_else_is() {
+    let check = |error: f64, allowed: f64| Check { name: "a product".to_owned(), error, allowed };
+    let errors = |first: Vec<Check>, second: f64| -> Vec<f64> {
+        settled(first, || vec![check(second, 1e-4)]).iter().map(|check| check.error).collect()
+    };
+    assert_eq!(errors(vec![check(1e-4, 1e-4), check(0.0, 0.0)], 7.0), [1e-4, 0.0], "it passed");
+    assert_eq!(errors(vec![check(2e-4, 1e-4), check(0.0, 0.0)], 1e-5), [1e-5], "the inputs were unlucky");
+    assert_eq!(errors(vec![check(2e-4, 1e-4)], 3e-4), [3e-4], "and again: it is wrong");
+    assert_eq!(errors(vec![check(2e-3, 1e-4)], 0.0), [2e-3], "it is far off");
+    assert!(errors(vec![check(f64::NAN, 1e-4)], 0.0)[0].is_nan());
+    // One element beside the output, or one bit that differs when repeated, is one too many.
+    assert_eq!(errors(vec![check(2e-4, 1e-4), check(1.0, 0.0)], 0.0), [2e-4, 1.0]);
 }
 
 #[test]
