@@ -19,6 +19,16 @@ pub(super) struct Record {
     pub(super) strayed: usize,
 }
 
+impl Record {
+    /// The results of another call behind these.
+    pub(super) fn append(&mut self, more: Self) {
+        for ((_, all), (_, more)) in self.outputs.iter_mut().zip(more.outputs) {
+            all.extend(more);
+        }
+        self.strayed += more.strayed;
+    }
+}
+
 /// One call of one operation on one backend: the same seed draws the same inputs on every backend.
 pub(super) struct Rig<'a, B: Backend> {
     pub(super) be: &'a B,

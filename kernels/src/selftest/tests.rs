@@ -2,8 +2,8 @@
 
 mod broken;
 
-use super::rig::Rig;
-use super::{Check, run, settled};
+use super::rig::{Record, Rig};
+use super::{Check, is_inexact, run};
 use crate::cpu::{Cpu, Factors};
 use crate::reference::Reference;
 use broken::{Broken, Damage};
@@ -71,18 +71,26 @@ fn the_reference_passes_with_every_seed() {
 }
 
 #[test]
-fn what_is_nearly_allowed_is_asked_once_more_and_nothing_else_is() {
+fn rounding_passes_with_every_seed() {
+    // With these the few outputs of a case nearly cancel, as with every 25th.
+    let rounded = Cpu::new(2).expect("two threads").with_factors(Factors::Bf16);
+    for seed in [0, 97, 104, 173, 180] {
+        assert_eq!(failed(&super::rounded(&rounded, seed)), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn more_is_drawn_for_numbers_that_are_not_exact_and_for_nothing_else() {
     let check = |error: f64, allowed: f64| Check { name: "a product".to_owned(), error, allowed };
-    let errors = |first: Vec<Check>, second: f64| -> Vec<f64> {
-        settled(first, || vec![check(second, 1e-4)]).iter().map(|check| check.error).collect()
-    };
-    assert_eq!(errors(vec![check(1e-4, 1e-4), check(0.0, 0.0)], 7.0), [1e-4, 0.0], "it passed");
-    assert_eq!(errors(vec![check(2e-4, 1e-4), check(0.0, 0.0)], 1e-5), [1e-5], "the inputs were unlucky");
-    assert_eq!(errors(vec![check(2e-4, 1e-4)], 3e-4), [3e-4], "and again: it is wrong");
-    assert_eq!(errors(vec![check(2e-3, 1e-4)], 0.0), [2e-3], "it is far off");
-    assert!(errors(vec![check(f64::NAN, 1e-4)], 0.0)[0].is_nan());
+    assert!(is_inexact(&[check(0.0, 0.0), check(2e-4, 1e-4), check(1e-5, 1e-4)]));
+    assert!(!is_inexact(&[check(1e-4, 1e-4), check(0.0, 0.0)]), "it passed");
     // One element beside the output, or one bit that differs when repeated, is one too many.
-    assert_eq!(errors(vec![check(2e-4, 1e-4), check(1.0, 0.0)], 0.0), [2e-4, 1.0]);
+    assert!(!is_inexact(&[check(2e-4, 1e-4), check(1.0, 0.0)]));
+    assert!(!is_inexact(&[check(f64::INFINITY, 1e-4)]) && !is_inexact(&[check(f64::NAN, 1e-4)]));
+    let record = |numbers: &[f32], strayed| Record { outputs: vec![("y", numbers.to_vec())], strayed };
+    let mut all = record(&[1.0, 2.0], 1);
+    all.append(record(&[3.0], 2));
+    assert_eq!((&all.outputs[0].1[..], all.strayed), (&[1.0, 2.0, 3.0][..], 3));
 }
 
 #[test]
