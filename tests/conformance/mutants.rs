@@ -259,9 +259,10 @@ fn gathered_rows_pieces_and_decoded_weights_that_are_wrong_are_caught() {
     // Rows whose last piece is of seven lie at multiples of 16 bytes where they are activations.
     let seven = other("device.cuh", "if (there < 8 || !is_wide)", "if (there < 7 || !is_wide)");
     all_caught(&products, &narrow(linear::long_sums()), &[seven]);
+    // That numbers are rounded to float16 before they are to bfloat16 changes one of them in some dozens by its last bit,
+    // which is less than products on tensor cores may be off: no mutant of it is caught here.
     let of_weights = [
         other("weights.cu", "&& i < n_rows && j < inside;", "&& j < inside;"),
-        other("weights.cu", "if (w.rounding == 1)", "if (w.rounding == 0)"),
         other("weights.cuh", "to[2 * pair] = low_first ? low : high;", "to[2 * pair] = high;"),
     ];
     let four_bit = linear::linear();
