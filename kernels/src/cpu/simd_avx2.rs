@@ -71,14 +71,16 @@ impl Avx2 {
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
-fn load(from: &[f32; LANES]) -> __m256 {
+pub(super) fn load(from: &[f32; LANES]) -> __m256 {
     // SAFETY: the reference covers the 8 floats that an unaligned load reads.
     unsafe { _mm256_loadu_ps(from.as_ptr()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
-fn store(to: &mut [f32; LANES], x: __m256) {
+pub(super) fn store(to: &mut [f32; LANES], x: __m256) {
     // SAFETY: the reference covers the 8 floats that an unaligned store writes.
     unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
 }

@@ -4,13 +4,13 @@
 //! Elsewhere a row is decoded into a buffer that is then turned. Here numbers are turned while they are half as wide, and
 //! become f32 on their way into the panel, which is most of what packing takes.
 
-use super::simd_avx2::{Avx2, MR, NR};
+use super::simd_avx2::{Avx2, MR, NR, load, store};
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_castsi128_si256, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cvtepu16_epi32, _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_loadu_ps,
+    __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_castsi128_si256, _mm256_castsi256_ps,
+    _mm256_castsi256_si128, _mm256_cvtepu16_epi32, _mm256_extracti128_si256, _mm256_inserti128_si256,
     _mm256_loadu_si256, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps,
-    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpackhi_ps, _mm256_unpacklo_epi16, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_unpacklo_ps,
+    _mm256_slli_epi32, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpackhi_ps,
+    _mm256_unpacklo_epi16, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_unpacklo_ps,
 };
 
 /// Steps of the depth that are turned together.
@@ -59,13 +59,6 @@ impl Avx2 {
 /// The first number of what is stored.
 fn widened(stored: &[u8]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes([stored[0], stored[1]])) << 16)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store(to: &mut [f32; 8], x: __m256) {
-    // SAFETY: the reference covers the 8 floats that an unaligned store writes.
-    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
 }
 
 /// Eight numbers of each of two lanes, one in each half.
@@ -143,9 +136,7 @@ fn turn_six(lanes: &[&[f32]; MR], panel: &mut [f32]) -> usize {
     for d in (0..whole).step_by(STEPS) {
         let mut r = [_mm256_setzero_ps(); MR];
         for (r, lane) in r.iter_mut().zip(lanes) {
-            let lane: &[f32; STEPS] = lane[d..].first_chunk().expect("eight steps remain");
-            // SAFETY: the reference covers the 8 floats that an unaligned load reads.
-            *r = unsafe { _mm256_loadu_ps(lane.as_ptr()) };
+            *r = load(lane[d..].first_chunk().expect("eight steps remain"));
         }
         let low = [0, 2, 4].map(|i| _mm256_unpacklo_ps(r[i], r[i + 1]));
         let high = [0, 2, 4].map(|i| _mm256_unpackhi_ps(r[i], r[i + 1]));
