@@ -91,7 +91,7 @@ impl Writer<'_> {
 
     fn write(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         self.may_write(name)?;
-        let digest = write_new(self.fs, &self.path.join(name), write)?;
+        let (digest, _) = write_new(self.fs, &self.path.join(name), write)?;
         self.files.push(Entry { name: name.to_owned(), digest });
         Ok(())
     }

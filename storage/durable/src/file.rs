@@ -2,7 +2,7 @@
 
 use crate::fs::{Fs, RealFs};
 use crate::hashed::{Digest, write_new};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,14 +34,33 @@ pub fn write_file_on(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file needs a name"));
     }
     let parent = parent_of(path);
+    remove_abandoned(parent);
     let temporary = temporary_in(parent);
-    let digest = write_new(fs, &temporary, write)?;
+    // Held until the file has its name: whoever tidies this directory meanwhile sees that it is in use.
+    let (digest, _held) = write_new(fs, &temporary, write)?;
     if let Err(error) = fs.rename(&temporary, path) {
         drop(fs.remove_file(&temporary));
         return Err(error);
     }
     fs.sync_directory(parent)?;
     Ok(digest)
+}
+
+/// Removes the temporary files of writers that died in `parent`: ours by their names, and nobody holds them.
+///
+/// What cannot be removed is in nobody's way: the next writer tries again.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_str().and_then(|name| name.strip_prefix(TEMPORARY)).is_some_and(is_unique);
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // Removed while it is locked, so that a writer which has just created it finds it gone and creates it again.
+        let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
+        if file.try_lock().is_ok() {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// Gives the finished file `from` the name `to` in the same directory, durably: for a file that

@@ -38,8 +38,9 @@ impl<W> Hashed<W> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(same_error(error)))
     }
 
-    pub(crate) fn digest(self) -> Digest {
-        Digest { bytes: self.bytes, sha256: hex(&self.hash.finalize()) }
+    /// What was written, and where to.
+    pub(crate) fn ended(self) -> (Digest, W) {
+        (Digest { bytes: self.bytes, sha256: hex(&self.hash.finalize()) }, self.writer)
     }
 }
 
@@ -73,12 +74,15 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
+/// What was written, and the file itself, which is held as long as this lives.
+type Written = (Digest, Box<dyn DurableFile>);
+
 /// Creates `path`, lets `write` fill it, and fsyncs it. On an error nothing is left at `path`.
 pub(crate) fn write_new(
     fs: &dyn Fs,
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<Digest> {
+) -> io::Result<Written> {
     let file = fs.create(path)?;
     let written = fill(file, write);
     if written.is_err() {
@@ -87,14 +91,14 @@ pub(crate) fn write_new(
     written
 }
 
-fn fill(file: Box<dyn DurableFile>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Digest> {
+fn fill(file: Box<dyn DurableFile>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Written> {
     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Hashed::behind(file, 0, Sha256::new()));
     write(&mut buffered)?;
     let mut hashed = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     hashed.whole()?;
     hashed.flush()?;
     hashed.writer.sync()?;
-    Ok(hashed.digest())
+    Ok(hashed.ended())
 }
 
 /// Length and SHA-256 of the file at `path`, read in pieces.

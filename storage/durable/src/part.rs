@@ -156,7 +156,7 @@ impl Part {
             self.discard();
             return Err(error);
         }
-        Ok(Sealed { target: self.target, journal: Some(self.journal), digest: self.content.digest() })
+        Ok(Sealed { target: self.target, journal: Some(self.journal), digest: self.content.ended().0 })
     }
 
     /// Remove everything.

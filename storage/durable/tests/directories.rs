@@ -177,6 +177,45 @@ fn only_our_own_leftovers_are_removed() {
 }
 
 #[test]
+fn a_file_that_is_written_takes_away_what_dead_writers_left_beside_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (dead, alive) = (".tmp-18f0a1b2c3d4e5f6x1a2bx0", ".tmp-18f0a1b2c3d4e5f6x1a2cx0");
+    for name in [dead, alive, ".tmp-mine", "notes.txt"] {
+        fs::write(home.path().join(name), b"x").unwrap();
+    }
+    fs::create_dir(home.path().join(".tmp-18f0a1b2c3d4e5f6x1a2dx0")).unwrap();
+    let held = fs::File::open(home.path().join(alive)).unwrap();
+    held.lock().unwrap();
+    write_file(&home.path().join("new"), b"new").unwrap();
+    assert!(!home.path().join(dead).exists());
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 5);
+    drop(held);
+    write_file(&home.path().join("new"), b"newer").unwrap();
+    assert!(!home.path().join(alive).exists());
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 4);
+}
+
+#[test]
+fn writers_of_one_directory_leave_each_other_alone() {
+    let home = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let path = home.path().join(format!("file-{writer}"));
+            scope.spawn(move || {
+                for round in 0..200 {
+                    write_file(&path, format!("{writer} {round}").as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    for writer in 0..8 {
+        let path = home.path().join(format!("file-{writer}"));
+        assert_eq!(fs::read_to_string(path).unwrap(), format!("{writer} 199"));
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 8);
+}
+
+#[test]
 fn the_latest_of_several_directories_moved_aside_comes_back() {
     let home = tempfile::tempdir().unwrap();
     for (stamp, content) in [("18f0a1b2c3d4e5f6x1x0", b"1"), ("18f0a1b2c3d4e5f7x1x0", b"2")] {
