@@ -166,6 +166,16 @@ fn packed_weights_give_the_bits_of_stored_ones() {
     }
 }
 
+#[test]
+fn weights_in_strips_give_the_bits_of_stored_ones_but_for_rows_in_eight_bits_s4_5() {
+    with(Cpu::with_path(2, Path::Avx2), packed::strips_are_near);
+    // Elsewhere, and where rows are not rounded, blocks stay as they are.
+    let be = Cpu::with_path(1, Path::Portable).expect("any processor").with_eight_bit_rows(true);
+    let bytes = peft_kernels::Bytes::from_vec(vec![0; 144]);
+    let kind = peft_kernels::quant::GgmlType::Q4K;
+    assert!(!be.packs(&peft_kernels::FrozenWeight::Blocks { bytes, kind, rows: 1, cols: 256 }));
+}
+
 /// bf16 adds nothing where factors are not rounded: runs of before it was known go on.
 #[test]
 fn the_best_path_computes_the_bits_of_the_one_below_it_in_f32() {

@@ -1,10 +1,12 @@
-//! A packed weight gives the bits of one that lies as it is stored.
+//! A packed weight gives the bits of one that lies as it is stored, and one for rows in eight bits all but those.
 
-use crate::harness::tensor;
+use crate::harness::{noise, tensor};
 use crate::weights::{Storage, frozen};
+use peft_kernels::cpu::Cpu;
+use peft_kernels::quant::GgmlType;
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, DType, IGNORE_INDEX, LossParams, Matrix, Part, Result,
-    Write,
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Bytes, DType, FrozenWeight, IGNORE_INDEX, LossParams,
+    Matrix, Part, Result, Write,
 };
 
 /// Everything that reads a weight.
@@ -64,4 +66,40 @@ pub(crate) fn same_bits<B: Backend>(be: &B) {
     assert_eq!(packed, 6, "what is stored as bf16 is packed on {}", be.fingerprint());
     // What does not end with a square stays as it is.
     assert!(!be.packs(&frozen(Storage::Dense(DType::BF16), 11, 64, 48)));
+}
+
+/// Types of blocks that lie eight rows side by side where rows are in eight bits.
+const STRIPS: [GgmlType; 3] = [GgmlType::Q4K, GgmlType::Q6K, GgmlType::Q5_0];
+
+/// Every operation on a weight in strips, beside one as it is stored: what rounds rows is near the exact result, with few
+/// rows and with many, and everything else has its bits.
+pub(crate) fn strips_are_near(cpu: &Cpu) {
+    let be = cpu.with_eight_bit_rows(true);
+    for kind in STRIPS {
+        for (rows, outputs, inputs) in [(1, 64, 256), (5, 37, 512), (40, 96, 512), (70, 20, 256)] {
+            let numbers = noise(21, outputs * inputs);
+            let mut bytes = vec![0; kind.row_bytes(inputs).expect("whole blocks") * outputs];
+            be.encode_blocks(kind, &mut bytes, &numbers, inputs, None).expect("plain numbers");
+            let bytes = Bytes::from_vec(bytes);
+            let stored = || FrozenWeight::Blocks { bytes: bytes.clone(), kind, rows: outputs, cols: inputs };
+            assert!(be.packs(&stored()) && !cpu.packs(&stored()), "{kind} on {}", be.fingerprint());
+            let (plain, held) =
+                (cpu.weight(stored()).expect("a weight"), be.packed_weight(stored()).expect("a weight"));
+            let shape = (rows, outputs, inputs);
+            let want = everything(cpu, Matrix::Frozen(&plain), shape).expect("shapes that fit");
+            let got = everything(&be, Matrix::Frozen(&held), shape).expect("shapes that fit");
+            for (i, (want, got)) in want.iter().zip(&got).enumerate() {
+                let what = format!("output {i} of {kind}, {shape:?}, on {}", be.fingerprint());
+                let size = want.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let off = want.iter().zip(got).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+                match i {
+                    // Rows in eight bits lose half of a step of 1/127 of the largest of 64.
+                    0 | 2 => assert!(off > 0.0 && off < 0.012 * size, "{what}: {off} of {size}"),
+                    // Made beside the product where that is in blocks, and alone here; its gradient follows it.
+                    3 | 5 => assert!(off <= 1e-5 * size, "{what}: {off} of {size}"),
+                    _ => assert!(want.iter().zip(got).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}"),
+                }
+            }
+        }
+    }
 }

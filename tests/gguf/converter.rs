@@ -3,6 +3,7 @@
 use crate::world::{FAMILIES, adapter, engine, layout, model, written};
 use peft_models::base::BaseModel;
 use peft_models::checkpoint::Checkpoint;
+use peft_models::engine::Engine;
 use peft_models::export::gguf::architecture::Architecture;
 use peft_models::export::gguf::lora::write_lora;
 use peft_models::export::gguf::{Array, File, FileType, Metadata, Value as Said};
@@ -119,6 +120,35 @@ fn rows_in_eight_bits_stay_near_the_exact_answer_in_all_logits_s4_5() {
     }
     // Models of random numbers have close seconds.
     assert!(agreed * 100 >= rows * 95, "{agreed} of {rows} choices");
+}
+
+/// Where weights lie eight rows side by side, rows in eight bits are not the few alone; without room for that the weights
+/// stay in their file, and the few are rounded as before.
+#[test]
+fn prompts_of_any_length_stay_near_the_exact_answer_wherever_weights_lie_s4_5() {
+    let (exact, rounded) = (engine(), engine().with_eight_bit_rows(true));
+    let in_file = engine().with_eight_bit_rows(true).with_room(0);
+    let products = Engine::kernels("cpu").expect("a processor").byte_products();
+    let is_rearranged = matches!(products, Some("avx2" | "avxvnni"));
+    for family in FAMILIES {
+        let home = tempfile::tempdir().expect("a folder");
+        let base = model(family, &home);
+        let path = home.path().join("q5_0.gguf");
+        written(&exact, &base, None, None, FileType::Q5_0, &path);
+        let file = BaseModel::open("file", &path).expect("a model");
+        for count in [9, 40] {
+            let ids: Vec<u32> = (0..count).map(|i| (i * 37 + 5) % base.spec().vocab_size as u32).collect();
+            let [wanted, rearranged, stored] = [&exact, &rounded, &in_file]
+                .map(|engine| engine.session(&file, None, None).expect("loaded").logits(&ids, false).expect("logits"));
+            let size = wanted.iter().map(|x| x * x).sum::<f32>().sqrt();
+            for (which, found) in [("rearranged", &rearranged), ("stored", &stored)] {
+                let off = wanted.iter().zip(found).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt() / size;
+                assert!(off < 0.04, "{family}, {count} tokens, {which}: {off}");
+            }
+            // Sums in another order have other last bits.
+            assert_eq!(rearranged != stored, is_rearranged, "{family}, {count} tokens");
+        }
+    }
 }
 
 #[test]

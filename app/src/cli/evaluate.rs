@@ -5,6 +5,7 @@ use super::context::Context;
 use super::export::{Source, source_of_run};
 use super::{evaluate_preference, output};
 use crate::jobs::evaluate::{Column, EvaluateRequest, Report, RowReport, evaluate};
+use crate::jobs::memory::available_memory;
 use crate::jobs::open_model;
 use crate::jobs::run::find;
 use crate::jobs::sources::files_of;
@@ -56,7 +57,9 @@ pub(super) fn arithmetic_of(precision: &str) -> Arithmetic {
 pub(super) fn answering(engine: &Engine, precision: &str) -> Engine {
     let arithmetic = if precision == "int8" { engine.fastest_arithmetic() } else { arithmetic_of(precision) };
     let engine = engine.with_arithmetic(arithmetic);
-    if precision == "auto" { engine.for_answers() } else { engine.with_eight_bit_rows(precision == "int8") }
+    let engine =
+        if precision == "auto" { engine.for_answers() } else { engine.with_eight_bit_rows(precision == "int8") };
+    engine.with_room(available_memory())
 }
 
 fn request(context: &Context, args: &EvaluateArgs) -> Result<EvaluateRequest> {

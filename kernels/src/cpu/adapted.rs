@@ -51,7 +51,9 @@ pub(super) fn blocks(y: &impl Dims, x: &In<Cpu>, parts: &[Adapted<Cpu>]) -> Resu
     }
     let ranks = parts.iter().filter_map(|part| part.adapter.as_ref()).map(|adapter| adapter.a.rows());
     let outputs = parts.iter().map(|part| part.part.columns.len());
-    Ok(is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
+    // Products in whole numbers are made alone, and the adapters' added to them.
+    let in_strips = parts.iter().any(|part| matches!(Source::of(part.part.w), Source::Interleaved(..)));
+    Ok(!in_strips && is_blocked(x.at.rows, ranks.chain(outputs).chain([x.at.cols, parts.len()])))
 }
 
 pub(super) fn forward(cpu: &Cpu, y: Out<Cpu>, x: In<Cpu>, parts: &mut [Adapted<Cpu>]) -> Result<()> {

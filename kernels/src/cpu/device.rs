@@ -2,9 +2,12 @@
 
 use super::Cpu;
 use super::factors::Factors;
+use super::interleaved::{Interleaved, is_interleaved_for};
+use super::packed::{Held, Packed, is_packed_for};
 use super::path::{self, Path};
 use super::pool::Pool;
 use crate::error::{Error, Result};
+use crate::weight::FrozenWeight;
 use std::sync::Arc;
 
 impl Cpu {
@@ -39,6 +42,20 @@ impl Cpu {
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
         Self { eight_bit_rows, ..self.clone() }
+    }
+
+    /// Whether a weight is read eight rows side by side: where products with it are in whole numbers anyway.
+    pub(super) fn interleaves(&self, w: &FrozenWeight) -> bool {
+        self.eight_bit_rows && is_interleaved_for(self.isa, w)
+    }
+
+    /// `w` in the form that products read.
+    pub(super) fn held(&self, w: FrozenWeight) -> Result<Held> {
+        if self.interleaves(&w) {
+            return Interleaved::new(&self.pool, &w).map(Held::Interleaved);
+        }
+        let is_packed = is_packed_for(self.kernel(), &w);
+        if is_packed { Packed::new(&self.pool, self.isa, &w).map(Held::Packed) } else { Ok(Held::Stored(w)) }
     }
 
     /// What the factors of large products are rounded to.

@@ -5,6 +5,8 @@ use super::dots::{self, dots};
 use super::gemm::Epilogue;
 use super::int8;
 use super::int8_groups::Stored;
+use super::interleaved::{Interleaved, STRIP};
+use super::interleaved_rows;
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
 use super::source::Source;
@@ -30,6 +32,8 @@ pub(super) struct Part<'a> {
 enum Way<'a> {
     /// The rows in eight bits.
     Eight(Stored<'a>),
+    /// The same with a weight that lies eight rows side by side, from some row on.
+    Strips(&'a Interleaved, usize),
     Exact(Source<'a>),
 }
 
@@ -40,6 +44,14 @@ pub(super) struct Few {
     pub(super) eight_bits: Option<usize>,
     /// Without.
     pub(super) exact: usize,
+}
+
+impl Few {
+    /// Whether any of these products takes so many rows.
+    pub(super) fn takes(&self, rows: usize, parts: &[Part]) -> bool {
+        let is_in_strips = |part: &Part| matches!(part.w, Source::Interleaved(..)) && self.eight_bits.is_some();
+        rows <= self.exact.max(self.eight_bits.unwrap_or(0)) || parts.iter().any(is_in_strips)
+    }
 }
 
 impl Cpu {
@@ -63,6 +75,10 @@ pub(super) fn products<'a>(
     let rows = y.rows();
     let mut ways = Vec::with_capacity(parts.len());
     for part in parts {
+        if let (Source::Interleaved(w, first, _), Some(_)) = (part.w, few.eight_bits) {
+            ways.push(Way::Strips(w, first));
+            continue;
+        }
         let stored = if few.eight_bits.is_some_and(|most| rows <= most) { Stored::of(part.w) } else { None };
         ways.push(match stored {
             Some(stored) => Way::Eight(stored),
@@ -73,10 +89,17 @@ pub(super) fn products<'a>(
     let is_rounded = ways.iter().any(|way| matches!(way, Way::Eight(_)));
     let rounded = is_rounded.then(|| int8::Rows::of(isa, x));
     let rounded = rounded.as_ref().map_or_else(Vec::new, int8::Rows::rows);
+    let is_grouped = ways.iter().any(|way| matches!(way, Way::Strips(..)));
+    let grouped = is_grouped.then(|| interleaved_rows::Rows::of(pool, isa, Source::Dense(x)));
     let columns = parts.iter().zip(&ways).map(|(part, way)| (part.columns.clone(), way.columns_per_task()));
     let tasks = tiles(y, columns).into_iter().map(|(i, tile)| (&ways[i], parts[i].epilogue, tile)).collect();
     pool.each(tasks, |(way, epilogue, tile)| match way {
         Way::Eight(w) => int8::fill(isa, tile, &rounded, w, epilogue),
+        Way::Strips(w, first) => {
+            if let Some(x) = &grouped {
+                w.fill(isa, tile, x, *first, epilogue);
+            }
+        }
         Way::Exact(w) => dots(isa, tile, x, *w, epilogue),
     });
     None
@@ -86,6 +109,7 @@ impl Way<'_> {
     fn columns_per_task(&self) -> usize {
         let bytes = match self {
             Self::Eight(w) => w.row_bytes(),
+            Self::Strips(w, _) => w.strip_bytes() / STRIP,
             // More work than its bytes are, and they are not asked about.
             Self::Exact(w) => size_of::<u32>() * w.cols(),
         };

@@ -35,6 +35,10 @@ pub(super) struct Rounded {
     pub(super) fours: [i32; LANES],
 }
 
+impl Rounded {
+    pub(super) const NOTHING: Self = Self { codes: [0; GROUP], fours: [0; LANES] };
+}
+
 /// A row of activations.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
@@ -58,10 +62,9 @@ impl Rows {
     /// `x`, of whole groups.
     pub(super) fn of(isa: Isa, x: View) -> Self {
         let len = x.cols() / GROUP;
-        let nothing = Rounded { codes: [0; GROUP], fours: [0; LANES] };
         let count = len * x.rows();
         let mut rows =
-            Self { groups: vec![nothing; count], scales: vec![0.0; count], halves: vec![0.0; 2 * count], len };
+            Self { groups: vec![Rounded::NOTHING; count], scales: vec![0.0; count], halves: vec![0.0; 2 * count], len };
         for r in 0..x.rows() {
             let at = r * len..(r + 1) * len;
             let halves = &mut rows.halves[2 * at.start..2 * at.end];
@@ -91,7 +94,7 @@ vectorized! {
 
 /// To the nearest code. A group with a number that is none, or is beyond all, has a scale like it.
 #[inline(always)]
-fn round_group(x: &[f32; GROUP], to: &mut Rounded) -> f32 {
+pub(super) fn round_group(x: &[f32; GROUP], to: &mut Rounded) -> f32 {
     // The bits of magnitudes ascend with them, and those of no numbers are above all.
     let largest = f32::from_bits(x.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF)));
     let per_number = LARGEST / largest;

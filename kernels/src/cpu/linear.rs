@@ -37,7 +37,7 @@ pub(super) fn few_rows<'a>(cpu: &Cpu, few: Few, y: Sink<'a>, x: Source, parts: &
         (y, _) => y,
     };
     let (rows, cols) = (y.rows(), y.cols());
-    if rows > few.exact.max(few.eight_bits.unwrap_or(0)) {
+    if !few.takes(rows, parts) {
         return Some(y);
     }
     let (mut of_x, mut of_y) = (pool.scratch(rows * x.cols()), pool.scratch(rows * cols));

@@ -40,6 +40,9 @@ mod gated_clamped;
 mod gemm;
 mod int8;
 mod int8_groups;
+mod interleaved;
+mod interleaved_rows;
+mod interleaved_units;
 mod kernel;
 mod linear;
 mod loss;
@@ -65,6 +68,8 @@ mod simd_avx2_bytes;
 mod simd_avx2_bytes_k;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2_panels;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2_strips;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx2_words;
 #[cfg(target_arch = "x86_64")]
@@ -94,7 +99,7 @@ pub use path::Path;
 
 use self::gemm::Epilogue;
 use self::numbers::{slice, slice_mut, view, view_mut, whole, whole_mut};
-use self::packed::{Held, Packed, is_packed_for};
+use self::packed::{Held, is_packed_for};
 use self::pool::Pool;
 use self::simd_dispatch::Isa;
 use self::sink::Sink;
@@ -200,13 +205,12 @@ impl Backend for Cpu {
     }
 
     fn packs(&self, w: &FrozenWeight) -> bool {
-        is_packed_for(self.kernel(), w)
+        is_packed_for(self.kernel(), w) || self.interleaves(w)
     }
 
     fn packed_weight(&self, w: FrozenWeight) -> Result<Arc<Held>> {
         w.check()?;
-        let held = if self.packs(&w) { Held::Packed(Packed::new(&self.pool, self.isa, &w)?) } else { Held::Stored(w) };
-        Ok(Arc::new(held))
+        self.held(w).map(Arc::new)
     }
 
     fn eight_bit_weight(&self, w: &FrozenWeight) -> Result<Option<Arc<Held>>> {

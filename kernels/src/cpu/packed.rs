@@ -17,6 +17,7 @@
 
 use super::factors::{Factors, stored_pairs};
 use super::gemm::{Epilogue, steps};
+use super::interleaved::Interleaved;
 use super::pack::DECODE;
 use super::panels::Kernel;
 use super::pool::Pool;
@@ -44,6 +45,8 @@ pub enum Held {
     Stored(FrozenWeight),
     /// In panels.
     Packed(Packed),
+    /// Eight rows side by side.
+    Interleaved(Interleaved),
 }
 
 impl Held {
@@ -52,6 +55,7 @@ impl Held {
         match self {
             Self::Stored(w) => w.shape(),
             Self::Packed(w) => (w.rows, w.cols),
+            Self::Interleaved(w) => w.shape(),
         }
     }
 }

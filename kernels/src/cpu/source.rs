@@ -2,6 +2,7 @@
 
 use super::Cpu;
 use super::factors::{join_rows, join_stored, pair_rows, pair_up, stored_pairs};
+use super::interleaved::Interleaved;
 use super::norm::{self, NormedRows};
 use super::numbers::{Half, widen_half};
 use super::packed::{Held, Packed};
@@ -25,6 +26,8 @@ pub(super) enum Source<'a> {
     Stored(&'a FrozenWeight, usize, usize),
     /// These rows of one that is packed.
     Packed(&'a Packed, usize, usize),
+    /// These rows of one that lies eight rows side by side.
+    Interleaved(&'a Interleaved, usize, usize),
 }
 
 impl<'a> Source<'a> {
@@ -34,6 +37,7 @@ impl<'a> Source<'a> {
             Matrix::Frozen(w) => match &**w {
                 Held::Stored(w) => Self::Stored(w, 0, w.shape().0),
                 Held::Packed(packed) => Self::Packed(packed, 0, w.shape().0),
+                Held::Interleaved(strips) => Self::Interleaved(strips, 0, w.shape().0),
             },
         }
     }
@@ -43,7 +47,7 @@ impl<'a> Source<'a> {
             Self::Dense(x) => x.rows(),
             Self::Narrow(x) => x.rows(),
             Self::Normed(of) => of.x.rows(),
-            Self::Stored(_, _, rows) | Self::Packed(_, _, rows) => *rows,
+            Self::Stored(_, _, rows) | Self::Packed(_, _, rows) | Self::Interleaved(_, _, rows) => *rows,
         }
     }
 
@@ -54,6 +58,7 @@ impl<'a> Source<'a> {
             Self::Normed(of) => of.x.cols(),
             Self::Stored(w, ..) => w.shape().1,
             Self::Packed(w, ..) => w.cols(),
+            Self::Interleaved(w, ..) => w.shape().1,
         }
     }
 
@@ -75,6 +80,10 @@ impl<'a> Source<'a> {
                 assert!(row + rows <= all, "rows {row}+{rows} of {all}");
                 Self::Packed(w, first + row, rows)
             }
+            Self::Interleaved(w, first, all) => {
+                assert!(row + rows <= all, "rows {row}+{rows} of {all}");
+                Self::Interleaved(w, first + row, rows)
+            }
         }
     }
 
@@ -83,7 +92,9 @@ impl<'a> Source<'a> {
         match self {
             Self::Dense(x) => Self::Dense(x.columns(col, cols)),
             Self::Narrow(x) => Self::Narrow(x.columns(col, cols)),
-            Self::Normed(_) | Self::Stored(..) | Self::Packed(..) => unreachable!("only windows are cut"),
+            Self::Normed(_) | Self::Stored(..) | Self::Packed(..) | Self::Interleaved(..) => {
+                unreachable!("only windows are cut")
+            }
         }
     }
 
@@ -135,6 +146,11 @@ impl<'a> Source<'a> {
             Self::Packed(w, first, _) => {
                 let buffer = &mut buffer[..cols.len()];
                 w.read(first + row, cols, buffer);
+                buffer
+            }
+            Self::Interleaved(w, first, _) => {
+                let buffer = &mut buffer[..cols.len()];
+                w.read(isa, first + row, cols, buffer);
                 buffer
             }
         }

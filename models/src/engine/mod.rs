@@ -33,6 +33,7 @@ use peft_kernels::{Backend, FourBitKind, selftest};
 use peft_plan::estimate::Calibration;
 use peft_plan::memory::card::Beside;
 use peft_plan::{Arithmetic, EventSink, Fault, Result, TrainingPlan};
+use session::Lying;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -40,6 +41,8 @@ use std::path::Path;
 pub struct Engine {
     device: Device,
     threads: usize,
+    /// Bytes that the weights of a session may take beside the files they are read from.
+    room: u64,
 }
 
 enum Device {
@@ -85,14 +88,14 @@ impl Engine {
             card::Choice::Processor => Device::Cpu(cpu),
             card::Choice::Refused(fault) => return Err(*fault),
         };
-        Ok(Self { device, threads })
+        Ok(Self { device, threads, room: u64::MAX })
     }
 
     /// As [`Engine::open`], but a card is taken however it computes: to say what is wrong with it.
     pub fn open_unexamined(backend: &str, threads: usize) -> Result<Self> {
         let Some(opened) = card::unexamined(backend) else { return Self::open(backend, threads) };
         let cpu = Cpu::with_path(threads, KernelPath::best()).map_err(device)?;
-        Ok(Self { device: Device::Card(opened?, cpu), threads })
+        Ok(Self { device: Device::Card(opened?, cpu), threads, room: u64::MAX })
     }
 
     /// The kernels of the processor that `backend` uses; beside a card, the best.
@@ -173,7 +176,7 @@ impl Engine {
                 Device::Card(card.clone().with_precision(card::precision(arithmetic)), cpu.with_factors(factors))
             }
         };
-        Self { device, threads: self.threads }
+        Self { device, ..*self }
     }
 
     /// The same device for answers: products of few rows with quantised weights round the rows to eight bits; on a card
@@ -189,7 +192,7 @@ impl Engine {
             }
             Device::Card(card, cpu) => Device::Card(card.clone(), cpu.with_eight_bit_rows(false)),
         };
-        Self { device, threads: self.threads }
+        Self { device, ..*self }
     }
 
     /// The same device with whatever of that is faster: what answers are written with where nobody asked for more. On a
@@ -212,7 +215,15 @@ impl Engine {
             }
             Device::Card(card, cpu) => Device::Card(card.clone(), cpu.clone()),
         };
-        Ok(Self { device, threads: self.threads })
+        Ok(Self { device, ..*self })
+    }
+
+    /// The same device for sessions whose weights may take so many bytes beside their files. Weights that are read in
+    /// another form than the files have are rearranged only where all of them fit; otherwise they stay in files that
+    /// the system may drop from memory and read again. At first there is no bound.
+    #[must_use]
+    pub fn with_room(self, bytes: u64) -> Self {
+        Self { room: bytes, ..self }
     }
 
     /// Whether keys and values of answers are kept in eight bits.
@@ -303,7 +314,8 @@ impl Engine {
         adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
-        on!(self, be => session::open(be, base, adapter, quantize, false))
+        let lying = if session::has_room(base, self.room) { Lying::Rearranged } else { Lying::InFiles };
+        on!(self, be => session::open(be, base, adapter, quantize, lying))
     }
 
     /// The same for a few passes over a model that may be larger than the memory: of the blocks that lie in its files
@@ -314,7 +326,7 @@ impl Engine {
         adapter: Option<&AdapterFile>,
         quantize: Option<Quantization>,
     ) -> Result<Box<dyn Session>> {
-        on!(self, be => session::open(be, base, adapter, quantize, true))
+        on!(self, be => session::open(be, base, adapter, quantize, Lying::BlockByBlock))
     }
 
     /// Replay a reference run of another framework.

@@ -187,17 +187,37 @@ fn check_places<B: Backend>(decoder: &Decoder<B>, file: &AdapterFile) -> Result<
     }
 }
 
-/// `sparing`: the memory under a block is given back after each use, and read again at the next.
+/// Memory for what a session needs beside its weights, and for the largest of them while it is read.
+const ASIDE: u64 = 1 << 30;
+
+/// Where the frozen weights of a session are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lying {
+    /// In whatever form the device reads them fastest.
+    Rearranged,
+    /// In the files they are read from.
+    InFiles,
+    /// The same, and the memory under a block is given back after each use, and read again at the next.
+    BlockByBlock,
+}
+
+/// Whether all weights of `base` fit into so many bytes in another form, which takes a little more than their files.
+pub(super) fn has_room(base: &BaseModel, room: u64) -> bool {
+    let weights = base.checkpoint().total_bytes();
+    weights.saturating_add(weights / 16).saturating_add(ASIDE) <= room
+}
+
 pub(super) fn open<B: Backend>(
     be: &B,
     base: &BaseModel,
     file: Option<&AdapterFile>,
     quantize: Option<Quantization>,
-    sparing: bool,
+    lying: Lying,
 ) -> Result<Box<dyn Session>> {
     let source = file.map(|file| AdapterSource::File { spec: spec_of_file(file), file });
     let options = BuildOptions { full: false, quantize, adapter: source, trainable: false };
-    let build = if sparing { build_mapped } else { build };
+    let sparing = lying == Lying::BlockByBlock;
+    let build = if lying == Lying::Rearranged { build } else { build_mapped };
     let mut decoder = build(be, base.checkpoint(), &options)?;
     // Beside weights of four bits a dense head is most of what is read for a token.
     if !sparing && decoder.saved.head.is_none() && (quantize.is_some() || base.stored_in_4bit()) {

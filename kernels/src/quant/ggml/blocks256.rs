@@ -29,7 +29,7 @@ pub(crate) fn six_bit_pairs(s: &[u8]) -> ([u8; 8], [u8; 8]) {
 }
 
 #[inline(always)]
-fn put_six_bit_pairs(s: &mut [u8], scales: &[u8; 8], mins: &[u8; 8]) {
+pub(crate) fn put_six_bit_pairs(s: &mut [u8], scales: &[u8; 8], mins: &[u8; 8]) {
     for j in 0..4 {
         s[j] = scales[j] | scales[j + 4] >> 4 << 6;
         s[j + 4] = mins[j] | mins[j + 4] >> 4 << 6;
