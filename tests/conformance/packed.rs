@@ -3,10 +3,10 @@
 use crate::harness::{noise, tensor};
 use crate::weights::{Storage, frozen};
 use peft_kernels::cpu::Cpu;
-use peft_kernels::quant::GgmlType;
+use peft_kernels::quant::{GgmlType, quantize};
 use peft_kernels::{
-    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Bytes, DType, FrozenWeight, IGNORE_INDEX, LossParams,
-    Matrix, Part, Result, Write,
+    Adapted, AdaptedGradient, Adapter, AdapterGradient, Backend, Bytes, DType, FourBitKind, FrozenWeight, IGNORE_INDEX,
+    LossParams, Matrix, Part, Result, Write,
 };
 
 /// Everything that reads a weight.
@@ -68,20 +68,30 @@ pub(crate) fn same_bits<B: Backend>(be: &B) {
     assert!(!be.packs(&frozen(Storage::Dense(DType::BF16), 11, 64, 48)));
 }
 
-/// Types of blocks that lie eight rows side by side where rows are in eight bits.
-const STRIPS: [GgmlType; 3] = [GgmlType::Q4K, GgmlType::Q6K, GgmlType::Q5_0];
+/// A weight of a type that lies eight rows side by side where rows are in eight bits.
+fn in_strips(be: &Cpu, which: usize, outputs: usize, inputs: usize) -> FrozenWeight {
+    let numbers = noise(21, outputs * inputs);
+    let kind = match which {
+        0 => GgmlType::Q4K,
+        1 => GgmlType::Q6K,
+        2 => GgmlType::Q5_0,
+        more => {
+            let kind = if more == 3 { FourBitKind::Nf4 } else { FourBitKind::Fp4 };
+            return FrozenWeight::FourBit(quantize(&numbers, outputs, inputs, kind, 64, more == 3, DType::BF16));
+        }
+    };
+    let mut bytes = vec![0; kind.row_bytes(inputs).expect("whole blocks") * outputs];
+    be.encode_blocks(kind, &mut bytes, &numbers, inputs, None).expect("plain numbers");
+    FrozenWeight::Blocks { bytes: Bytes::from_vec(bytes), kind, rows: outputs, cols: inputs }
+}
 
 /// Every operation on a weight in strips, beside one as it is stored: what rounds rows is near the exact result, with few
 /// rows and with many, and everything else has its bits.
 pub(crate) fn strips_are_near(cpu: &Cpu) {
     let be = cpu.with_eight_bit_rows(true);
-    for kind in STRIPS {
+    for kind in 0..5 {
         for (rows, outputs, inputs) in [(1, 64, 256), (5, 37, 512), (40, 96, 512), (70, 20, 256)] {
-            let numbers = noise(21, outputs * inputs);
-            let mut bytes = vec![0; kind.row_bytes(inputs).expect("whole blocks") * outputs];
-            be.encode_blocks(kind, &mut bytes, &numbers, inputs, None).expect("plain numbers");
-            let bytes = Bytes::from_vec(bytes);
-            let stored = || FrozenWeight::Blocks { bytes: bytes.clone(), kind, rows: outputs, cols: inputs };
+            let stored = || in_strips(&be, kind, outputs, inputs);
             assert!(be.packs(&stored()) && !cpu.packs(&stored()), "{kind} on {}", be.fingerprint());
             let (plain, held) =
                 (cpu.weight(stored()).expect("a weight"), be.packed_weight(stored()).expect("a weight"));

@@ -1,15 +1,18 @@
-//! Frozen weights in blocks of a GGUF file, eight rows side by side: once and for all in the form in which products in
-//! whole numbers read them.
+//! Frozen weights of few bits, eight rows side by side: once and for all in the form in which products in whole numbers
+//! read them.
 //!
 //! A strip is eight rows. Four neighbouring codes of each of them lie in one vector of 32 bytes, so that four numbers of
 //! an activation, broadcast, are multiplied with all eight rows, and a lane of the sums is a row: nothing is added
-//! across lanes, and scales are applied to eight rows at once. Nothing is lost: every block can be had back, byte by byte.
+//! across lanes, and scales are applied to eight rows at once. Nothing is lost: every number can be had back, bit by bit.
 //!
 //! | type | elements of a unit | bytes of eight units | in them |
 //! | --- | --- | --- | --- |
 //! | `Q4_K` | 256 | 1184 | 8 f16 scales, 8 f16 of minima; of each group 16 scales, 16 minima, 256 of codes |
 //! | `Q6_K` | 256 | 1696 | 8 f32 scales; of each group 32 scales, 256 of low halves, 128 of high bits |
 //! | `Q5_0` | 64 | 352 | 8 f16 scales of one half, 8 of the other; 256 of low halves, 64 of high bits |
+//! | NF4, FP4 | 64 | 288 | 8 f32 scales; 256 of codes |
+//!
+//! Values of 4-bit codes are taken as whole numbers of ten bits, as near as 1/1022 of a block's scale.
 //!
 //! A product of a row of activations rounded to eight bits, group by group of 64 elements:
 //! `y += whole·(scale·scale of x)`, `y -= whole·(scale of minima·scale of x)`, where everything a group has in whole
@@ -18,16 +21,17 @@
 
 use super::gemm::Epilogue;
 use super::interleaved_rows::{Group, Rows};
-use super::interleaved_units::{put, take};
+use super::interleaved_units::{put, put_four_bit, scale_of_four_bit, take};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
-use super::source::widen_f16;
+use super::source::{scaled_table, widen_f16};
 use crate::backend::Write;
 use crate::error::{Error, Result};
 use crate::host::Tile;
 use crate::quant::GgmlType;
+use crate::quant::decode::code_table;
 use crate::quant::ggml::decode::decode_on;
-use crate::weight::FrozenWeight;
+use crate::weight::{DType, FourBitKind, FrozenWeight};
 use std::ops::Range;
 
 /// Rows of a strip.
@@ -48,22 +52,59 @@ struct Unit {
 }
 
 impl Unit {
-    fn of(kind: GgmlType) -> Option<Self> {
-        match kind {
-            GgmlType::Q4K => Some(Self { len: 256, stored: 144, bytes: 1184 }),
-            GgmlType::Q6K => Some(Self { len: 256, stored: 210, bytes: 1696 }),
-            GgmlType::Q5_0 => Some(Self { len: GROUP, stored: 44, bytes: 352 }),
-            _ => None,
-        }
+    /// Of a weight that can be laid out in strips.
+    fn of(w: &FrozenWeight) -> Option<Self> {
+        let (rows, cols) = w.shape();
+        let unit = match w {
+            FrozenWeight::Blocks { kind: GgmlType::Q4K, .. } => Self { len: 256, stored: 144, bytes: 1184 },
+            FrozenWeight::Blocks { kind: GgmlType::Q6K, .. } => Self { len: 256, stored: 210, bytes: 1696 },
+            FrozenWeight::Blocks { kind: GgmlType::Q5_0, .. } => Self { len: GROUP, stored: 44, bytes: 352 },
+            FrozenWeight::FourBit(w)
+                if w.block.is_multiple_of(GROUP) && cols.is_multiple_of(w.block) && !w.kind.low_half_first() =>
+            {
+                Self { len: GROUP, stored: GROUP / 2, bytes: 288 }
+            }
+            _ => return None,
+        };
+        (rows > 0 && cols > 0 && cols.is_multiple_of(unit.len)).then_some(unit)
     }
 }
+
+/// What the codes of a strip mean.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// Blocks of a GGUF file.
+    Blocks(GgmlType),
+    /// Places in a table, and what decoded values are rounded to where they are not multiplied in whole numbers.
+    FourBit(FourBitKind, DType, Table),
+}
+
+/// Values of 4-bit codes in steps of 1/511 around a zero of 512.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// Their last four bits.
+    pub(super) low: [u8; 16],
+    /// Those above.
+    pub(super) high: [u8; 16],
+}
+
+impl Table {
+    /// Of values between -1 and 1.
+    fn of(values: &[f32; 16]) -> Self {
+        let steps = values.map(|value| ((value / STEP_OF_VALUES).round_ties_even() + 512.0) as u16);
+        Self { low: steps.map(|step| (step & 15) as u8), high: steps.map(|step| (step >> 4) as u8) }
+    }
+}
+
+/// What one of these steps is.
+pub(super) const STEP_OF_VALUES: f32 = 1.0 / 511.0;
 
 /// Bytes of a line of the cache, where strips begin.
 const LINE: usize = 64;
 
 /// A weight in strips.
 pub struct Interleaved {
-    kind: GgmlType,
+    kind: Kind,
     unit: Unit,
     /// Strip after strip, from `start`.
     bytes: Vec<u8>,
@@ -74,24 +115,21 @@ pub struct Interleaved {
 
 impl std::fmt::Debug for Interleaved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Interleaved({} [{}, {}])", self.kind, self.rows, self.cols)
+        write!(f, "Interleaved({:?} [{}, {}])", self.kind, self.rows, self.cols)
     }
 }
 
 /// Whether products in whole numbers read such strips of `w` faster than what is stored.
 pub(super) fn is_interleaved_for(isa: Isa, w: &FrozenWeight) -> bool {
-    let FrozenWeight::Blocks { kind, rows, cols, .. } = w else { return false };
-    let fits = Unit::of(*kind).is_some_and(|unit| cols.is_multiple_of(unit.len));
-    fits && *rows > 0 && *cols > 0 && matches!(isa.byte_products(), Some("avx2" | "avxvnni"))
+    Unit::of(w).is_some() && matches!(isa.byte_products(), Some("avx2" | "avxvnni"))
 }
 
 impl Interleaved {
-    /// `w` in strips; of a type that has them.
+    /// `w` in strips: for which [`is_interleaved_for`] holds on some processor.
     pub(super) fn new(pool: &Pool, w: &FrozenWeight) -> Result<Self> {
-        let refused = || Error::Weight { what: "blocks of this type are not interleaved".into() };
-        let FrozenWeight::Blocks { bytes, kind, rows, cols } = w else { return Err(refused()) };
-        let (kind, rows, cols) = (*kind, *rows, *cols);
-        let unit = Unit::of(kind).filter(|unit| cols.is_multiple_of(unit.len)).ok_or_else(refused)?;
+        let refused = || Error::Weight { what: "weights of this type are not laid out in strips".into() };
+        let unit = Unit::of(w).ok_or_else(refused)?;
+        let (rows, cols) = w.shape();
         let (row, strip) = (cols / unit.len * unit.stored, cols / unit.len * unit.bytes);
         let len = rows.div_ceil(STRIP) * strip;
         let mut all = Vec::new();
@@ -100,15 +138,32 @@ impl Interleaved {
         }
         all.resize(len + LINE, 0);
         let start = all.as_ptr().align_offset(LINE).min(LINE);
-        let from = |strip: usize| &bytes.as_slice()[strip * STRIP * row..rows.min((strip + 1) * STRIP) * row];
-        let tasks = all[start..start + len].chunks_exact_mut(strip.max(1)).enumerate().collect();
+        let tasks = all[start..start + len].chunks_exact_mut(strip).enumerate().collect();
         pool.each(tasks, |(i, strip): (usize, &mut [u8])| {
-            for (lane, stored) in from(i).chunks_exact(row.max(1)).enumerate() {
-                for (to, from) in strip.chunks_exact_mut(unit.bytes).zip(stored.chunks_exact(unit.stored)) {
-                    put(kind, to, lane, from);
+            for (lane, at) in (i * STRIP..rows.min((i + 1) * STRIP)).enumerate() {
+                let units = strip.chunks_exact_mut(unit.bytes);
+                match w {
+                    FrozenWeight::Blocks { bytes, kind, .. } => {
+                        let stored = bytes.as_slice()[at * row..(at + 1) * row].chunks_exact(unit.stored);
+                        units.zip(stored).for_each(|(to, from)| put(*kind, to, lane, from));
+                    }
+                    FrozenWeight::FourBit(w) => {
+                        let stored = w.codes.as_slice()[at * row..(at + 1) * row].chunks_exact(unit.stored);
+                        let mut scales = vec![0.0; cols / w.block];
+                        w.absmax.run(at * scales.len(), &mut scales);
+                        for (i, (to, from)) in units.zip(stored).enumerate() {
+                            put_four_bit(to, lane, from, scales[i * GROUP / w.block]);
+                        }
+                    }
+                    FrozenWeight::Dense { .. } => {}
                 }
             }
         });
+        let kind = match w {
+            FrozenWeight::Blocks { kind, .. } => Kind::Blocks(*kind),
+            FrozenWeight::FourBit(w) => Kind::FourBit(w.kind, w.rounding, Table::of(code_table(w.kind))),
+            FrozenWeight::Dense { .. } => return Err(refused()),
+        };
         Ok(Self { kind, unit, bytes: all, start, rows, cols })
     }
 
@@ -134,12 +189,28 @@ impl Interleaved {
         let Unit { len, stored, bytes } = self.unit;
         let units = cols.start / len..cols.end.div_ceil(len);
         let strip = self.strips(row / STRIP..row / STRIP + 1);
-        let mut blocks = vec![0; units.len() * stored];
         let from = strip[units.start * bytes..units.end * bytes].chunks_exact(bytes);
+        let kind = match &self.kind {
+            Kind::Blocks(kind) => *kind,
+            Kind::FourBit(kind, rounding, _) => {
+                let mut table = [0.0; 16];
+                for (unit, from) in units.zip(from) {
+                    let scale = scale_of_four_bit(from, row % STRIP);
+                    scaled_table(isa, &mut table, code_table(*kind), scale, *rounding);
+                    let codes = codes(&self.kind, from, row % STRIP, 0);
+                    let inside = cols.start.max(unit * len)..cols.end.min((unit + 1) * len);
+                    for at in inside {
+                        out[at - cols.start] = table[usize::from(codes[at - unit * len])];
+                    }
+                }
+                return;
+            }
+        };
+        let mut blocks = vec![0; units.len() * stored];
         for (to, from) in blocks.chunks_exact_mut(stored).zip(from) {
-            take(self.kind, to, row % STRIP, from);
+            take(kind, to, row % STRIP, from);
         }
-        decode_on(isa, self.kind, &blocks, cols.start - units.start * len, out);
+        decode_on(isa, kind, &blocks, cols.start - units.start * len, out);
     }
 
     /// One task of `y (=|+=) alpha·x·wᵀ + bias`; column 0 of the whole is row `first` of the weight.
@@ -173,22 +244,22 @@ impl Interleaved {
         if let Some(isa) = isa.bytes() {
             let at = |row| x.row(rows.start + row);
             match rows.len() {
-                1 => sums[..1].copy_from_slice(&isa.strip(self.kind, strip, &[at(0)])),
-                2 => sums[..2].copy_from_slice(&isa.strip(self.kind, strip, &[at(0), at(1)])),
-                3 => sums[..3].copy_from_slice(&isa.strip(self.kind, strip, &[at(0), at(1), at(2)])),
-                _ => *sums = isa.strip(self.kind, strip, &[at(0), at(1), at(2), at(3)]),
+                1 => sums[..1].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0)])),
+                2 => sums[..2].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0), at(1)])),
+                3 => sums[..3].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0), at(1), at(2)])),
+                _ => *sums = isa.strip(&self.kind, strip, &[at(0), at(1), at(2), at(3)]),
             }
             return;
         }
         let _ = isa;
         for (sums, row) in sums.iter_mut().zip(rows) {
-            *sums = plain(self.kind, self.unit, strip, x.row(row));
+            *sums = plain(&self.kind, self.unit, strip, x.row(row));
         }
     }
 }
 
 /// What every instruction set gives, and is held against.
-fn plain(kind: GgmlType, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
+fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
     let mut sums = [0.0; STRIP];
     let groups = unit.len / GROUP;
     for (unit_of, x) in strip.chunks_exact(unit.bytes).zip(x.chunks_exact(groups)) {
@@ -200,14 +271,14 @@ fn plain(kind: GgmlType, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] 
                     elements.map(|i| (i32::from(codes[i]) - zero) * i32::from(x.codes[i])).sum()
                 };
                 match kind {
-                    GgmlType::Q4K => {
+                    Kind::Blocks(GgmlType::Q4K) => {
                         let at = 32 + 288 * g + 2 * lane;
                         let of = |half: usize| i32::from(unit_of[at + half]) * whole(32 * half..32 * half + 32, 0);
                         let least = |half: usize| i32::from(unit_of[at + 16 + half]) * i32::from(x.halves[half]);
                         *sum += (of(0) + of(1)) as f32 * (half(2 * lane) * x.scale);
                         *sum -= (least(0) + least(1)) as f32 * (half(16 + 2 * lane) * x.scale);
                     }
-                    GgmlType::Q6K => {
+                    Kind::Blocks(GgmlType::Q6K) => {
                         let scale = |part: usize| {
                             let at = 32 + 416 * g + 16 * (part / 2) + 2 * lane + part % 2;
                             i32::from(unit_of[at].cast_signed())
@@ -216,11 +287,18 @@ fn plain(kind: GgmlType, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] 
                         let d = f32::from_le_bytes(std::array::from_fn(|i| unit_of[4 * lane + i]));
                         *sum += all as f32 * (d * x.scale);
                     }
-                    _ => {
+                    Kind::Blocks(_) => {
                         for part in 0..2 {
                             let whole = whole(32 * part..32 * part + 32, 16);
                             *sum += whole as f32 * (half(16 * part + 2 * lane) * x.scale);
                         }
+                    }
+                    Kind::FourBit(_, _, Table { low, high }) => {
+                        let value =
+                            |code: u8| i32::from(low[usize::from(code)]) + 16 * i32::from(high[usize::from(code)]);
+                        let products = codes.iter().zip(&x.codes).map(|(w, x)| (value(*w) - 512) * i32::from(*x));
+                        let scale = scale_of_four_bit(unit_of, lane) * (x.scale * STEP_OF_VALUES);
+                        *sum += products.sum::<i32>() as f32 * scale;
                     }
                 }
             }
@@ -230,11 +308,12 @@ fn plain(kind: GgmlType, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] 
 }
 
 /// The codes of group `g` of one lane of a unit, as they are: unsigned.
-fn codes(kind: GgmlType, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
+fn codes(kind: &Kind, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
     let (low, high) = match kind {
-        GgmlType::Q4K => (64 + 288 * g, None),
-        GgmlType::Q6K => (64 + 416 * g, Some(2)),
-        _ => (32, Some(1)),
+        Kind::Blocks(GgmlType::Q4K) => (64 + 288 * g, None),
+        Kind::Blocks(GgmlType::Q6K) => (64 + 416 * g, Some(2)),
+        Kind::Blocks(_) => (32, Some(1)),
+        Kind::FourBit(..) => (32, None),
     };
     std::array::from_fn(|i| {
         let (word, byte) = (i / 4, 4 * lane + i % 4);
@@ -256,18 +335,27 @@ mod tests {
     use crate::backend::Write;
     use crate::cpu::source::Source;
     use crate::host::{View, ViewMut};
-    use crate::quant::{GgmlType, decode};
-    use crate::weight::{Bytes, FrozenWeight};
+    use crate::quant::{GgmlType, decode, quantize};
+    use crate::weight::{Bytes, DType, FourBitKind, FrozenWeight};
 
     /// Types, and elements of a row: several units, and one.
-    const KINDS: [(GgmlType, usize); 6] = [
-        (GgmlType::Q4K, 1024),
-        (GgmlType::Q4K, 256),
-        (GgmlType::Q6K, 1024),
-        (GgmlType::Q6K, 256),
-        (GgmlType::Q5_0, 896),
-        (GgmlType::Q5_0, 64),
-    ];
+    fn weights() -> Vec<(FrozenWeight, usize)> {
+        let mut all = Vec::new();
+        for (kind, some) in [(GgmlType::Q4K, [1024, 256]), (GgmlType::Q6K, [1024, 256]), (GgmlType::Q5_0, [896, 64])] {
+            all.extend(some.map(|cols| (weight(kind, cols), cols)));
+        }
+        for (kind, block, cols) in
+            [(FourBitKind::Nf4, 64, 896), (FourBitKind::Nf4, 128, 256), (FourBitKind::Fp4, 64, 64)]
+        {
+            let data: Vec<f32> = noise(OUTPUTS * cols, 3).map(|x| (x >> 8) as f32 / (1 << 22) as f32 - 2.0).collect();
+            for rounding in [DType::BF16, DType::F32] {
+                let w = quantize(&data, OUTPUTS, cols, kind, block, rounding == DType::BF16, rounding);
+                all.push((FrozenWeight::FourBit(w), cols));
+            }
+        }
+        all
+    }
+
     const OUTPUTS: usize = 19;
 
     fn noise(n: usize, mut state: u32) -> impl Iterator<Item = u32> {
@@ -323,8 +411,8 @@ mod tests {
     #[test]
     fn every_path_gives_the_bits_of_the_plain_loop_and_rows_those_they_give_alone_s4_5() {
         let pool = Pool::new(2).expect("threads");
-        for (kind, cols) in KINDS {
-            let w = Interleaved::new(&pool, &weight(kind, cols)).expect("a type in strips");
+        for (stored, cols) in weights() {
+            let w = Interleaved::new(&pool, &stored).expect("a type in strips");
             let numbers = rows(70, cols);
             for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
                 for (count, columns) in [(1, 0..OUTPUTS), (2, 8..16), (3, 3..OUTPUTS), (4, 9..10), (70, 1..18)] {
@@ -333,9 +421,9 @@ mod tests {
                     for (i, got) in got.iter().enumerate() {
                         let (r, lane) = (i / columns.len(), columns.start + i % columns.len());
                         let strip = w.strips(lane / STRIP..lane / STRIP + 1);
-                        let sum = plain(kind, w.unit, strip, x.row(r))[lane % STRIP];
+                        let sum = plain(&w.kind, w.unit, strip, x.row(r))[lane % STRIP];
                         let want = 0.5 + 2.0 * sum + lane as f32;
-                        assert_eq!(got.to_bits(), want.to_bits(), "{kind} {isa:?} {cols}: {r} of {count}, {lane}");
+                        assert_eq!(got.to_bits(), want.to_bits(), "{w:?} {isa:?}: {r} of {count}, {lane}");
                     }
                 }
             }
@@ -345,24 +433,22 @@ mod tests {
     #[test]
     fn the_plain_loop_is_the_product_of_what_is_decoded_with_what_is_rounded() {
         let pool = Pool::new(1).expect("a thread");
-        for (kind, cols) in KINDS {
-            let stored = weight(kind, cols);
+        for (stored, cols) in weights() {
             let w = Interleaved::new(&pool, &stored).expect("a type in strips");
             let numbers = rows(8, cols);
             let x = Rows::of(&pool, Isa::best(), Source::Dense(View::dense(&numbers, 8, cols)));
             let got = product(Isa::Portable, &w, &x, 8, 0..OUTPUTS);
             let mut exact = vec![0.0; OUTPUTS * cols];
             decode(&stored, 0, &mut exact);
+            // Values of codes are no more than half of a step off, and may be rounded to eight bits on their own.
+            let most = if matches!(stored, FrozenWeight::FourBit(_)) { 3e-3 } else { 2e-6 };
             for (i, got) in got.iter().enumerate() {
                 let (r, j) = (i / OUTPUTS, i % OUTPUTS);
                 let of_x = x.row(r).iter().flat_map(|x| x.codes.map(|code| f64::from(code) * f64::from(x.scale)));
                 let terms = exact[j * cols..(j + 1) * cols].iter().zip(of_x).map(|(w, x)| f64::from(*w) * x);
                 let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
                 let want = 0.5 + 2.0 * sum + j as f64;
-                assert!(
-                    (f64::from(*got) - want).abs() < 2e-6 * (size + 20.0),
-                    "{kind} {cols} ({r}, {j}): {got}, {want}"
-                );
+                assert!((f64::from(*got) - want).abs() < most * (size + 20.0), "{w:?} ({r}, {j}): {got}, {want}");
             }
         }
     }
@@ -370,8 +456,7 @@ mod tests {
     #[test]
     fn rows_are_decoded_to_the_bits_of_the_stored_blocks() {
         let pool = Pool::new(2).expect("threads");
-        for (kind, cols) in KINDS {
-            let stored = weight(kind, cols);
+        for (stored, cols) in weights() {
             let w = Interleaved::new(&pool, &stored).expect("a type in strips");
             for part in [0..cols, 3..cols, cols / 2 - 1..cols / 2 + 2, cols - 1..cols] {
                 for row in 0..OUTPUTS {
@@ -379,7 +464,7 @@ mod tests {
                     decode(&stored, row * cols + part.start, &mut want);
                     w.read(Isa::best(), row, part.clone(), &mut got);
                     let same = want.iter().map(|x| x.to_bits()).eq(got.iter().map(|x| x.to_bits()));
-                    assert!(same, "{kind} {cols}: row {row}, {part:?}");
+                    assert!(same, "{w:?}: row {row}, {part:?}");
                 }
             }
         }

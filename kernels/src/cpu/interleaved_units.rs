@@ -1,4 +1,4 @@
-//! Blocks of a GGUF file into eight rows side by side, and back: `interleaved.rs` says where what lies.
+//! Blocks of a GGUF file and 4-bit codes into eight rows side by side, and back: `interleaved.rs` says where what lies.
 //!
 //! Words of four codes are moved whole, whatever types their codes have.
 
@@ -33,6 +33,23 @@ pub(super) fn take(kind: GgmlType, stored: &mut [u8], lane: usize, unit: &[u8]) 
         GgmlType::Q6K => take_q6_k(stored, lane, unit),
         _ => take_q5_0(stored, lane, unit),
     }
+}
+
+/// 64 codes, two a byte, the first in the high half, into lane `lane` of a unit; a scale before them.
+pub(super) fn put_four_bit(unit: &mut [u8], lane: usize, stored: &[u8], scale: f32) {
+    put_word(unit, 4 * lane, scale.to_bits());
+    let four = |word: usize| {
+        let [a, b] = [stored[2 * word], stored[2 * word + 1]];
+        u32::from_le_bytes([a >> 4, a & 15, b >> 4, b & 15])
+    };
+    for t in 0..8 {
+        put_word(unit, 32 + 32 * t + 4 * lane, four(t) | four(t + 8) << 4);
+    }
+}
+
+/// What the values of these codes are multiplied with.
+pub(super) fn scale_of_four_bit(unit: &[u8], lane: usize) -> f32 {
+    f32::from_bits(word(unit, 4 * lane))
 }
 
 fn put_q4_k(unit: &mut [u8], lane: usize, stored: &[u8]) {

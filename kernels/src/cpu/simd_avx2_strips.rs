@@ -5,7 +5,7 @@
 //! in the same sixteen bits, around which sums may run over and come back, because the whole fits them
 //! (16 · 16 · 127 and 8 · 32 · 127 are 32512). The step to 32 bits multiplies with the scales of eight rows.
 
-use super::interleaved::STRIP;
+use super::interleaved::{Kind, STEP_OF_VALUES, STRIP, Table};
 use super::interleaved_rows::Group;
 use super::simd_avx2_bytes::{Avx2Bytes, LINE, ask_for, at, load16, load32, numbers_of};
 use crate::quant::GgmlType;
@@ -23,18 +23,19 @@ const AHEAD: usize = 3072;
 
 impl Avx2Bytes {
     /// `x·wᵀ` of the eight rows of a strip.
-    pub(super) fn strip<const R: usize>(self, kind: GgmlType, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
+    pub(super) fn strip<const R: usize>(self, kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
         // SAFETY: that this exists says that the processor has the features the function is compiled for.
         unsafe { strip_of(kind, strip, x) }
     }
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn strip_of<const R: usize>(kind: GgmlType, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
+fn strip_of<const R: usize>(kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
     let sums = match kind {
-        GgmlType::Q4K => q4_k(strip, x),
-        GgmlType::Q6K => q6_k(strip, x),
-        _ => q5_0(strip, x),
+        Kind::Blocks(GgmlType::Q4K) => q4_k(strip, x),
+        Kind::Blocks(GgmlType::Q6K) => q6_k(strip, x),
+        Kind::Blocks(_) => q5_0(strip, x),
+        Kind::FourBit(_, _, table) => four_bit(strip, x, table),
     };
     sums.map(|sums| numbers_of(sums))
 }
@@ -232,6 +233,49 @@ fn q5_0<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
                 let whole = _mm256_madd_epi16(halves[half][r], one);
                 sums[r] = add(sums[r], whole, _mm256_mul_ps(scales[half], scale));
             }
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_bit<const R: usize>(strip: &[u8], x: &[&[Group]; R], table: &Table) -> [__m256; R] {
+    let [low, high] = [&table.low, &table.high].map(|values| _mm256_broadcastsi128_si256(load16(values)));
+    let (nibble, one, sixteen) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1), _mm256_set1_epi16(16));
+    let (units, x) = units::<288, 1, R>(strip, x);
+    let mut sums = [_mm256_setzero_ps(); R];
+    for (i, unit) in units.iter().enumerate() {
+        for line in (0..288).step_by(LINE) {
+            ask_for(unit, AHEAD + line);
+        }
+        let scales = _mm256_castsi256_ps(load32(at(unit, 0)));
+        let mut whole = [_mm256_setzero_si256(); R];
+        for part in 0..4 {
+            let (mut of_low, mut of_high) = ([_mm256_setzero_si256(); R], [_mm256_setzero_si256(); R]);
+            for r in 0..R {
+                let zero = _mm256_slli_epi16::<5>(two(x[r][i][0].quarters[part]));
+                of_high[r] = _mm256_sub_epi16(of_high[r], zero);
+            }
+            for t in 0..4 {
+                let both = load32(at(unit, 32 + 32 * (4 * (part % 2) + t)));
+                let both = if part < 2 { both } else { _mm256_srli_epi16::<4>(both) };
+                let codes = _mm256_and_si256(both, nibble);
+                let values = [low, high].map(|table| _mm256_shuffle_epi8(table, codes));
+                for r in 0..R {
+                    let four = four(&x[r][i][0], 4 * part + t);
+                    multiply(&mut of_low[r], values[0], four);
+                    multiply(&mut of_high[r], values[1], four);
+                }
+            }
+            for r in 0..R {
+                let (of_low, of_high) = (_mm256_madd_epi16(of_low[r], one), _mm256_madd_epi16(of_high[r], sixteen));
+                whole[r] = _mm256_add_epi32(whole[r], _mm256_add_epi32(of_low, of_high));
+            }
+        }
+        for r in 0..R {
+            let scale = _mm256_set1_ps(x[r][i][0].scale * STEP_OF_VALUES);
+            sums[r] = add(sums[r], whole[r], _mm256_mul_ps(scales, scale));
         }
     }
     sums

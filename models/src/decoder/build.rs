@@ -237,7 +237,7 @@ impl<B: Backend> Builder<'_, B> {
                     }
                     stored @ (FrozenWeight::FourBit(_) | FrozenWeight::Blocks { .. }) => stored,
                 };
-                Weights::Frozen(self.be.weight(frozen).map_err(device)?)
+                Weights::Frozen(self.frozen(&name, frozen)?)
             }
             _ => self.matrix(&name, out, inp)?,
         };
