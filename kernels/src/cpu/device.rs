@@ -38,7 +38,8 @@ impl Cpu {
     }
 
     /// The same threads, with products of up to sixteen rows with quantised weights in whole numbers: the rows are
-    /// rounded to eight bits. For writing answers; nothing is learned through such a product.
+    /// rounded to eight bits. So are any number of rows where [`Backend::packed_weight`](crate::Backend::packed_weight)
+    /// lays a weight out for that. For writing answers; nothing is learned through such a product.
     #[must_use]
     pub fn with_eight_bit_rows(&self, eight_bit_rows: bool) -> Self {
         Self { eight_bit_rows, ..self.clone() }

@@ -242,12 +242,13 @@ impl Interleaved {
     fn products(&self, isa: Isa, strip: &[u8], x: &Rows, rows: Range<usize>, sums: &mut [[f32; STRIP]; TOGETHER]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(isa) = isa.bytes() {
+            use super::simd_avx2_strips::strip as strip_of;
             let at = |row| x.row(rows.start + row);
             match rows.len() {
-                1 => sums[..1].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0)])),
-                2 => sums[..2].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0), at(1)])),
-                3 => sums[..3].copy_from_slice(&isa.strip(&self.kind, strip, &[at(0), at(1), at(2)])),
-                _ => *sums = isa.strip(&self.kind, strip, &[at(0), at(1), at(2), at(3)]),
+                1 => sums[..1].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0)])),
+                2 => sums[..2].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0), at(1)])),
+                3 => sums[..3].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0), at(1), at(2)])),
+                _ => *sums = strip_of(isa, &self.kind, strip, &[at(0), at(1), at(2), at(3)]),
             }
             return;
         }

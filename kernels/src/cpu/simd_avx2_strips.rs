@@ -5,6 +5,8 @@
 //! in the same sixteen bits, around which sums may run over and come back, because the whole fits them
 //! (16 · 16 · 127 and 8 · 32 · 127 are 32512). The step to 32 bits multiplies with the scales of eight rows.
 
+#![expect(clippy::needless_range_loop, reason = "arrays of registers are indexed by what they belong to")]
+
 use super::interleaved::{Kind, STEP_OF_VALUES, STRIP, Table};
 use super::interleaved_rows::Group;
 use super::simd_avx2_bytes::{Avx2Bytes, LINE, ask_for, at, load16, load32, numbers_of};
@@ -21,12 +23,10 @@ use std::mem::transmute;
 /// Bytes.
 const AHEAD: usize = 3072;
 
-impl Avx2Bytes {
-    /// `x·wᵀ` of the eight rows of a strip.
-    pub(super) fn strip<const R: usize>(self, kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
-        // SAFETY: that this exists says that the processor has the features the function is compiled for.
-        unsafe { strip_of(kind, strip, x) }
-    }
+/// `x·wᵀ` of the eight rows of a strip.
+pub(super) fn strip<const R: usize>(_: Avx2Bytes, kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
+    // SAFETY: that the first argument exists says that the processor has the features the function is compiled for.
+    unsafe { strip_of(kind, strip, x) }
 }
 
 #[target_feature(enable = "avx2,f16c")]
