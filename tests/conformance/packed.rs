@@ -75,9 +75,11 @@ fn in_strips(be: &Cpu, which: usize, outputs: usize, inputs: usize) -> FrozenWei
         0 => GgmlType::Q4K,
         1 => GgmlType::Q6K,
         2 => GgmlType::Q5_0,
+        3 => GgmlType::Q5K,
+        4 => GgmlType::Q4_0,
         more => {
-            let kind = if more == 3 { FourBitKind::Nf4 } else { FourBitKind::Fp4 };
-            return FrozenWeight::FourBit(quantize(&numbers, outputs, inputs, kind, 64, more == 3, DType::BF16));
+            let kind = if more == 5 { FourBitKind::Nf4 } else { FourBitKind::Fp4 };
+            return FrozenWeight::FourBit(quantize(&numbers, outputs, inputs, kind, 64, more == 5, DType::BF16));
         }
     };
     let mut bytes = vec![0; kind.row_bytes(inputs).expect("whole blocks") * outputs];
@@ -89,7 +91,7 @@ fn in_strips(be: &Cpu, which: usize, outputs: usize, inputs: usize) -> FrozenWei
 /// rows and with many, and everything else has its bits.
 pub(crate) fn strips_are_near(cpu: &Cpu) {
     let be = cpu.with_eight_bit_rows(true);
-    for kind in 0..5 {
+    for kind in 0..7 {
         for (rows, outputs, inputs) in [(1, 64, 256), (5, 37, 512), (40, 96, 512), (70, 20, 256)] {
             let stored = || in_strips(&be, kind, outputs, inputs);
             assert!(be.packs(&stored()) && !cpu.packs(&stored()), "{kind} on {}", be.fingerprint());

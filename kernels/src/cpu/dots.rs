@@ -6,7 +6,6 @@ use super::pack::DECODE;
 use super::simd_avx512_dots::{Codes, GROUP};
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
-use crate::backend::Write;
 use crate::host::{Tile, View};
 #[cfg(target_arch = "x86_64")]
 use crate::quant::decode::code_table;
@@ -49,7 +48,6 @@ pub(super) fn dots(isa: Isa, tile: Tile, x: View, w: Source, epilogue: Epilogue)
 /// The same for more rows: part of a row of weights is decoded once for all of them. What they have at those columns
 /// stays in the cache next to the processor while the weights of the task go by.
 fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue) {
-    let Epilogue { alpha, bias, write } = epilogue;
     let width = tile.rows.first().map_or(0, |row| row.len());
     let mut buffer = [0.0; DECODE];
     let mut sums = vec![[0.0; MOST_ROWS]; width];
@@ -72,9 +70,7 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
     }
     for (r, row) in tile.rows.iter_mut().enumerate() {
         for (j, (y, sums)) in row.iter_mut().zip(&sums).enumerate() {
-            let bias = bias.map_or(0.0, |bias| bias[tile.col + j]);
-            let old = if write == Write::Set { 0.0 } else { *y };
-            *y = old + alpha * sums[r] + bias;
+            epilogue.store(y, tile.col + j, sums[r]);
         }
     }
 }
@@ -95,7 +91,6 @@ fn add_dots(isa: Isa, w: &[f32], x: &[&[f32]], sums: &mut [f32; FEW_ROWS]) {
 vectorized! {
     /// Rows of at most [`SHORT`] elements: the bits of [`dot`].
     fn short(tile: Tile, x: View, w: View, epilogue: Epilogue) {
-        let Epilogue { alpha, bias, write } = epilogue;
         let (row, col) = (tile.row, tile.col);
         for (r, y) in tile.rows.into_iter().enumerate() {
             let mut of_x = [0.0; SHORT];
@@ -108,9 +103,7 @@ vectorized! {
                 } else {
                     add_products(&mut lanes, &of_x, of_w);
                 }
-                let bias = bias.map_or(0.0, |bias| bias[col + j]);
-                let old = if write == Write::Set { 0.0 } else { *y };
-                *y = old + alpha * in_pairs(&mut lanes) + bias;
+                epilogue.store(y, col + j, in_pairs(&mut lanes));
             }
         }
     }
@@ -125,7 +118,6 @@ fn add_products(lanes: &mut [f32; SHORT], a: &[f32; SHORT], b: &[f32]) {
 }
 
 fn dots_of<const R: usize>(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue) {
-    let Epilogue { alpha, bias, write } = epilogue;
     let width = tile.rows.first().map_or(0, |row| row.len());
     let mut buffer = [0.0; DECODE];
     for j in 0..width {
@@ -139,10 +131,8 @@ fn dots_of<const R: usize>(isa: Isa, mut tile: Tile, x: View, w: Source, epilogu
                 }
             }
         }
-        let bias = bias.map_or(0.0, |bias| bias[tile.col + j]);
         for (row, sum) in tile.rows.iter_mut().zip(sums) {
-            let old = if write == Write::Set { 0.0 } else { row[j] };
-            row[j] = old + alpha * sum + bias;
+            epilogue.store(&mut row[j], tile.col + j, sum);
         }
     }
 }

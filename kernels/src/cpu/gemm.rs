@@ -42,6 +42,14 @@ impl Epilogue<'_> {
     pub(super) fn plain(write: Write) -> Self {
         Self { alpha: 1.0, bias: None, write }
     }
+
+    /// The sum of column `column` to its place.
+    #[inline(always)]
+    pub(super) fn store(&self, y: &mut f32, column: usize, sum: f32) {
+        let bias = self.bias.map_or(0.0, |bias| bias[column]);
+        let old = if self.write == Write::Set { 0.0 } else { *y };
+        *y = old + self.alpha * sum + bias;
+    }
 }
 
 /// One of the products with the same left operand.

@@ -9,7 +9,6 @@ use super::dots::in_pairs;
 use super::gemm::Epilogue;
 use super::int8_groups::{Codes, Group, Stored};
 use super::simd_dispatch::{Isa, vectorized};
-use crate::backend::Write;
 use crate::host::{Tile, View};
 
 /// Most rows.
@@ -158,18 +157,10 @@ fn fill_rows<const R: usize, const WIDE: usize, const NARROW: usize>(
 
 /// What columns from `j` of the tile that begins at `first` become.
 #[inline(always)]
-fn store<const R: usize>(
-    first: usize,
-    j: usize,
-    rows: &mut [&mut [f32]],
-    sums: &[[f32; R]],
-    Epilogue { alpha, bias, write }: Epilogue,
-) {
+fn store<const R: usize>(first: usize, j: usize, rows: &mut [&mut [f32]], sums: &[[f32; R]], epilogue: Epilogue) {
     for (r, row) in rows.iter_mut().enumerate() {
         for (i, (y, sums)) in row[j..j + sums.len()].iter_mut().zip(sums).enumerate() {
-            let bias = bias.map_or(0.0, |bias| bias[first + j + i]);
-            let old = if write == Write::Set { 0.0 } else { *y };
-            *y = old + alpha * sums[r] + bias;
+            epilogue.store(y, first + j + i, sums[r]);
         }
     }
 }

@@ -8,8 +8,10 @@
 //! | type | elements of a unit | bytes of eight units | in them |
 //! | --- | --- | --- | --- |
 //! | `Q4_K` | 256 | 1184 | 8 f16 scales, 8 f16 of minima; of each group 16 scales, 16 minima, 256 of codes |
+//! | `Q5_K` | 256 | 1440 | the same, and of each group 64 of high bits |
 //! | `Q6_K` | 256 | 1696 | 8 f32 scales; of each group 32 scales, 256 of low halves, 128 of high bits |
 //! | `Q5_0` | 64 | 352 | 8 f16 scales of one half, 8 of the other; 256 of low halves, 64 of high bits |
+//! | `Q4_0` | 64 | 288 | the same without high bits |
 //! | NF4, FP4 | 64 | 288 | 8 f32 scales; 256 of codes |
 //!
 //! Values of 4-bit codes are taken as whole numbers of ten bits, as near as 1/1022 of a block's scale.
@@ -25,7 +27,6 @@ use super::interleaved_units::{put, put_four_bit, scale_of_four_bit, take};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
 use super::source::{scaled_table, widen_f16};
-use crate::backend::Write;
 use crate::error::{Error, Result};
 use crate::host::Tile;
 use crate::quant::GgmlType;
@@ -57,8 +58,10 @@ impl Unit {
         let (rows, cols) = w.shape();
         let unit = match w {
             FrozenWeight::Blocks { kind: GgmlType::Q4K, .. } => Self { len: 256, stored: 144, bytes: 1184 },
+            FrozenWeight::Blocks { kind: GgmlType::Q5K, .. } => Self { len: 256, stored: 176, bytes: 1440 },
             FrozenWeight::Blocks { kind: GgmlType::Q6K, .. } => Self { len: 256, stored: 210, bytes: 1696 },
             FrozenWeight::Blocks { kind: GgmlType::Q5_0, .. } => Self { len: GROUP, stored: 44, bytes: 352 },
+            FrozenWeight::Blocks { kind: GgmlType::Q4_0, .. } => Self { len: GROUP, stored: 36, bytes: 288 },
             FrozenWeight::FourBit(w)
                 if w.block.is_multiple_of(GROUP) && cols.is_multiple_of(w.block) && !w.kind.low_half_first() =>
             {
@@ -219,7 +222,6 @@ impl Interleaved {
         let width = rows.first().map_or(0, |row| row.len());
         // Rows of the weight, and how many of them are before the tile.
         let (lanes, skip) = (first + col..first + col + width, first + col);
-        let Epilogue { alpha, bias, write } = epilogue;
         for (i, rows) in rows.chunks_mut(TOGETHER).enumerate() {
             let of_x = i * TOGETHER..i * TOGETHER + rows.len();
             for strip in lanes.start / STRIP..lanes.end.div_ceil(STRIP) {
@@ -228,10 +230,7 @@ impl Interleaved {
                 let inside = lanes.start.max(strip * STRIP)..lanes.end.min((strip + 1) * STRIP);
                 for (row, sums) in rows.iter_mut().zip(&sums) {
                     for lane in inside.clone() {
-                        let y = &mut row[lane - skip];
-                        let bias = bias.map_or(0.0, |bias| bias[lane - first]);
-                        let old = if write == Write::Set { 0.0 } else { *y };
-                        *y = old + alpha * sums[lane % STRIP] + bias;
+                        epilogue.store(&mut row[lane - skip], lane - first, sums[lane % STRIP]);
                     }
                 }
             }
@@ -272,8 +271,8 @@ fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
                     elements.map(|i| (i32::from(codes[i]) - zero) * i32::from(x.codes[i])).sum()
                 };
                 match kind {
-                    Kind::Blocks(GgmlType::Q4K) => {
-                        let at = 32 + 288 * g + 2 * lane;
+                    Kind::Blocks(kind @ (GgmlType::Q4K | GgmlType::Q5K)) => {
+                        let at = 32 + group_of_minima(*kind) * g + 2 * lane;
                         let of = |half: usize| i32::from(unit_of[at + half]) * whole(32 * half..32 * half + 32, 0);
                         let least = |half: usize| i32::from(unit_of[at + 16 + half]) * i32::from(x.halves[half]);
                         *sum += (of(0) + of(1)) as f32 * (half(2 * lane) * x.scale);
@@ -288,9 +287,10 @@ fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
                         let d = f32::from_le_bytes(std::array::from_fn(|i| unit_of[4 * lane + i]));
                         *sum += all as f32 * (d * x.scale);
                     }
-                    Kind::Blocks(_) => {
+                    Kind::Blocks(kind) => {
+                        let zero = if *kind == GgmlType::Q4_0 { 8 } else { 16 };
                         for part in 0..2 {
-                            let whole = whole(32 * part..32 * part + 32, 16);
+                            let whole = whole(32 * part..32 * part + 32, zero);
                             *sum += whole as f32 * (half(16 * part + 2 * lane) * x.scale);
                         }
                     }
@@ -308,13 +308,19 @@ fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
     sums
 }
 
+/// Bytes of a group of eight blocks with minima.
+pub(super) fn group_of_minima(kind: GgmlType) -> usize {
+    if kind == GgmlType::Q5K { 352 } else { 288 }
+}
+
 /// The codes of group `g` of one lane of a unit, as they are: unsigned.
 fn codes(kind: &Kind, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
     let (low, high) = match kind {
         Kind::Blocks(GgmlType::Q4K) => (64 + 288 * g, None),
+        Kind::Blocks(GgmlType::Q5K) => (64 + 352 * g, Some(1)),
         Kind::Blocks(GgmlType::Q6K) => (64 + 416 * g, Some(2)),
+        Kind::Blocks(GgmlType::Q4_0) | Kind::FourBit(..) => (32, None),
         Kind::Blocks(_) => (32, Some(1)),
-        Kind::FourBit(..) => (32, None),
     };
     std::array::from_fn(|i| {
         let (word, byte) = (i / 4, 4 * lane + i % 4);
@@ -342,7 +348,13 @@ mod tests {
     /// Types, and elements of a row: several units, and one.
     fn weights() -> Vec<(FrozenWeight, usize)> {
         let mut all = Vec::new();
-        for (kind, some) in [(GgmlType::Q4K, [1024, 256]), (GgmlType::Q6K, [1024, 256]), (GgmlType::Q5_0, [896, 64])] {
+        for (kind, some) in [
+            (GgmlType::Q4K, [1024, 256]),
+            (GgmlType::Q5K, [768, 256]),
+            (GgmlType::Q6K, [1024, 256]),
+            (GgmlType::Q5_0, [896, 64]),
+            (GgmlType::Q4_0, [896, 64]),
+        ] {
             all.extend(some.map(|cols| (weight(kind, cols), cols)));
         }
         for (kind, block, cols) in
@@ -371,7 +383,7 @@ mod tests {
         let size = kind.row_bytes(cols).expect("whole blocks") * OUTPUTS;
         let mut bytes: Vec<u8> = noise(size, 5).map(|x| (x >> 8) as u8).collect();
         let places: &[usize] = match kind {
-            GgmlType::Q4K => &[0, 2],
+            GgmlType::Q4K | GgmlType::Q5K => &[0, 2],
             GgmlType::Q6K => &[208],
             _ => &[0],
         };

@@ -2,6 +2,7 @@
 //!
 //! Words of four codes are moved whole, whatever types their codes have.
 
+use super::interleaved::group_of_minima;
 use crate::quant::GgmlType;
 use crate::quant::ggml::blocks256::{put_six_bit_pairs, six_bit_pairs};
 
@@ -20,18 +21,18 @@ fn put_word(bytes: &mut [u8], at: usize, word: u32) {
 /// One unit of a row as it is stored into lane `lane` of eight units.
 pub(super) fn put(kind: GgmlType, unit: &mut [u8], lane: usize, stored: &[u8]) {
     match kind {
-        GgmlType::Q4K => put_q4_k(unit, lane, stored),
+        GgmlType::Q4K | GgmlType::Q5K => put_with_minima(kind, unit, lane, stored),
         GgmlType::Q6K => put_q6_k(unit, lane, stored),
-        _ => put_q5_0(unit, lane, stored),
+        _ => put_pair(unit, lane, stored),
     }
 }
 
 /// The way back.
 pub(super) fn take(kind: GgmlType, stored: &mut [u8], lane: usize, unit: &[u8]) {
     match kind {
-        GgmlType::Q4K => take_q4_k(stored, lane, unit),
+        GgmlType::Q4K | GgmlType::Q5K => take_with_minima(kind, stored, lane, unit),
         GgmlType::Q6K => take_q6_k(stored, lane, unit),
-        _ => take_q5_0(stored, lane, unit),
+        _ => take_pair(stored, lane, unit),
     }
 }
 
@@ -52,30 +53,62 @@ pub(super) fn scale_of_four_bit(unit: &[u8], lane: usize) -> f32 {
     f32::from_bits(word(unit, 4 * lane))
 }
 
-fn put_q4_k(unit: &mut [u8], lane: usize, stored: &[u8]) {
+/// A fifth bit of each of 32 codes in order: of every fourth of them side by side, a byte each.
+fn put_fifths(to: &mut [u8], fifths: u32) {
+    for (i, byte) in to[..4].iter_mut().enumerate() {
+        *byte = (0..8).map(|t| ((fifths >> (4 * t + i) & 1) << t) as u8).sum();
+    }
+}
+
+/// The way back.
+fn take_fifths(from: &[u8]) -> u32 {
+    let of = |i: usize| (0..8).map(move |t| (u32::from(from[i]) >> t & 1) << (4 * t + i)).sum::<u32>();
+    (0..4).map(of).sum()
+}
+
+/// Where the low halves of a block of `Q4_K` or `Q5_K` begin; fifth bits are before them.
+fn nibbles_of(kind: GgmlType) -> usize {
+    if kind == GgmlType::Q5K { 48 } else { 16 }
+}
+
+fn put_with_minima(kind: GgmlType, unit: &mut [u8], lane: usize, stored: &[u8]) {
     unit[2 * lane..2 * lane + 2].copy_from_slice(&stored[..2]);
     unit[16 + 2 * lane..18 + 2 * lane].copy_from_slice(&stored[2..4]);
     let (scales, mins) = six_bit_pairs(&stored[4..16]);
-    for g in 0..4 {
-        let group = &mut unit[32 + 288 * g..32 + 288 * (g + 1)];
+    for (g, group) in unit[32..].chunks_exact_mut(group_of_minima(kind)).enumerate() {
         group[2 * lane..2 * lane + 2].copy_from_slice(&scales[2 * g..2 * g + 2]);
         group[16 + 2 * lane..18 + 2 * lane].copy_from_slice(&mins[2 * g..2 * g + 2]);
         for t in 0..8 {
-            put_word(group, 32 + 32 * t + 4 * lane, word(stored, 16 + 32 * g + 4 * t));
+            put_word(group, 32 + 32 * t + 4 * lane, word(stored, nibbles_of(kind) + 32 * g + 4 * t));
+        }
+        if kind == GgmlType::Q5K {
+            for half in 0..2 {
+                // A byte has a bit of the same place in every half group.
+                let bits = (0..32).map(|i| u32::from(stored[16 + i] >> (2 * g + half) & 1) << i);
+                put_fifths(&mut group[288 + 32 * half + 4 * lane..], bits.sum());
+            }
         }
     }
 }
 
-fn take_q4_k(stored: &mut [u8], lane: usize, unit: &[u8]) {
+fn take_with_minima(kind: GgmlType, stored: &mut [u8], lane: usize, unit: &[u8]) {
     stored[..2].copy_from_slice(&unit[2 * lane..2 * lane + 2]);
     stored[2..4].copy_from_slice(&unit[16 + 2 * lane..18 + 2 * lane]);
+    stored[16..nibbles_of(kind)].fill(0);
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
-    for g in 0..4 {
-        let group = &unit[32 + 288 * g..32 + 288 * (g + 1)];
+    for (g, group) in unit[32..].chunks_exact(group_of_minima(kind)).enumerate() {
         scales[2 * g..2 * g + 2].copy_from_slice(&group[2 * lane..2 * lane + 2]);
         mins[2 * g..2 * g + 2].copy_from_slice(&group[16 + 2 * lane..18 + 2 * lane]);
         for t in 0..8 {
-            put_word(stored, 16 + 32 * g + 4 * t, word(group, 32 + 32 * t + 4 * lane));
+            put_word(stored, nibbles_of(kind) + 32 * g + 4 * t, word(group, 32 + 32 * t + 4 * lane));
+        }
+        if kind == GgmlType::Q5K {
+            for half in 0..2 {
+                let fifths = take_fifths(&group[288 + 32 * half + 4 * lane..]);
+                for (i, byte) in stored[16..48].iter_mut().enumerate() {
+                    *byte |= ((fifths >> i & 1) as u8) << (2 * g + half);
+                }
+            }
         }
     }
     put_six_bit_pairs(&mut stored[4..16], &scales, &mins);
@@ -129,17 +162,17 @@ fn take_q6_k(stored: &mut [u8], lane: usize, unit: &[u8]) {
     }
 }
 
-fn put_q5_0(unit: &mut [u8], lane: usize, stored: &[u8]) {
+/// Two blocks of `Q5_0`, which are a scale, fifth bits and low halves, or of `Q4_0`, which have no fifth bits.
+fn put_pair(unit: &mut [u8], lane: usize, stored: &[u8]) {
     let mut words = [[0; 8]; 2];
-    for (half, block) in stored.chunks_exact(22).enumerate() {
+    let size = stored.len() / 2;
+    for (half, block) in stored.chunks_exact(size).enumerate() {
         unit[16 * half + 2 * lane..16 * half + 2 * lane + 2].copy_from_slice(&block[..2]);
         for (t, to) in words[half].iter_mut().enumerate() {
-            *to = word(block, 6 + 4 * (t % 4)) >> (4 * (t / 4)) & LOW;
+            *to = word(block, size - 16 + 4 * (t % 4)) >> (4 * (t / 4)) & LOW;
         }
-        let fifths = word(block, 2);
-        for i in 0..4 {
-            // Bits 4t+i side by side.
-            unit[288 + 32 * half + 4 * lane + i] = (0..8).map(|t| ((fifths >> (4 * t + i) & 1) << t) as u8).sum();
+        if size == 22 {
+            put_fifths(&mut unit[288 + 32 * half + 4 * lane..], word(block, 2));
         }
     }
     let [first, second] = words;
@@ -148,18 +181,16 @@ fn put_q5_0(unit: &mut [u8], lane: usize, stored: &[u8]) {
     }
 }
 
-fn take_q5_0(stored: &mut [u8], lane: usize, unit: &[u8]) {
-    for (half, block) in stored.chunks_exact_mut(22).enumerate() {
+fn take_pair(stored: &mut [u8], lane: usize, unit: &[u8]) {
+    let size = stored.len() / 2;
+    for (half, block) in stored.chunks_exact_mut(size).enumerate() {
         block[..2].copy_from_slice(&unit[16 * half + 2 * lane..16 * half + 2 * lane + 2]);
         for t in 0..4 {
             let of = |t: usize| word(unit, 32 + 32 * t + 4 * lane) >> (4 * half) & LOW;
-            put_word(block, 6 + 4 * t, of(t) | of(t + 4) << 4);
+            put_word(block, size - 16 + 4 * t, of(t) | of(t + 4) << 4);
         }
-        let mut fifths = 0;
-        for i in 0..4 {
-            let byte = u32::from(unit[288 + 32 * half + 4 * lane + i]);
-            fifths |= (0..8).map(|t| (byte >> t & 1) << (4 * t + i)).sum::<u32>();
+        if size == 22 {
+            put_word(block, 2, take_fifths(&unit[288 + 32 * half + 4 * lane..]));
         }
-        put_word(block, 2, fifths);
     }
 }

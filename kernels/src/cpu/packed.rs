@@ -23,7 +23,6 @@ use super::panels::Kernel;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::tiles::{BLOCK, SIDE};
-use crate::backend::Write;
 use crate::error::{Error, Result};
 use crate::host::{Tile, View};
 use crate::weight::{DType, FrozenWeight};
@@ -202,7 +201,6 @@ impl Packed {
     /// `tile (=|+=) alpha·x·wᵀ + bias` for few rows of `x`; column `0` of the result is row `first` of the weight. The
     /// bits of `dots.rs`: as many sums of a row, in the same order, but of 32 rows of the weight side by side.
     pub(super) fn dots(&self, isa: Isa, mut tile: Tile, x: View, first: usize, epilogue: Epilogue) {
-        let Epilogue { alpha, bias, write } = epilogue;
         let width = tile.rows.first().map_or(0, |row| row.len());
         let all = first + tile.col..first + tile.col + width;
         let mut sums = vec![[0.0; BLOCK]; x.rows()];
@@ -219,9 +217,7 @@ impl Packed {
             for (row, sums) in tile.rows.iter_mut().zip(&sums) {
                 for lane in lanes.clone() {
                     let (j, sum) = (lane - all.start, sums[lane % BLOCK]);
-                    let bias = bias.map_or(0.0, |bias| bias[tile.col + j]);
-                    let old = if write == Write::Set { 0.0 } else { row[j] };
-                    row[j] = old + alpha * sum + bias;
+                    epilogue.store(&mut row[j], tile.col + j, sum);
                 }
             }
         }

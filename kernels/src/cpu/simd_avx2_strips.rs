@@ -34,7 +34,9 @@ fn strip_of<const R: usize>(kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f
     let sums = match kind {
         Kind::Blocks(GgmlType::Q4K) => q4_k(strip, x),
         Kind::Blocks(GgmlType::Q6K) => q6_k(strip, x),
-        Kind::Blocks(_) => q5_0(strip, x),
+        Kind::Blocks(GgmlType::Q5K) => q5_k(strip, x),
+        Kind::Blocks(GgmlType::Q4_0) => pairs::<288, false, R>(strip, x),
+        Kind::Blocks(_) => pairs::<352, true, R>(strip, x),
         Kind::FourBit(_, _, table) => four_bit(strip, x, table),
     };
     sums.map(|sums| numbers_of(sums))
@@ -101,6 +103,16 @@ fn units<'a, const N: usize, const G: usize, const R: usize>(
     (units, x.map(|x| &x.as_chunks().0[..units.len()]))
 }
 
+/// `sums + whole·scales - minima·x`, of a group.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn less(sums: __m256, whole: __m256i, scales: __m256, mins: __m256i, scales_of_mins: __m256, x: &Group) -> __m256 {
+    let scale = _mm256_set1_ps(x.scale);
+    let least = _mm256_cvtepi32_ps(_mm256_madd_epi16(mins, two(x.halves)));
+    let sums = add(sums, whole, _mm256_mul_ps(scales, scale));
+    _mm256_sub_ps(sums, _mm256_mul_ps(least, _mm256_mul_ps(scales_of_mins, scale)))
+}
+
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
@@ -127,12 +139,9 @@ fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
                 }
             }
             for r in 0..R {
-                let x = &x[r][i][g];
                 let [first, second] = [0, 1].map(|half| _mm256_madd_epi16(halves[half][r], scales[half]));
-                let scale = _mm256_set1_ps(x.scale);
-                sums[r] = add(sums[r], _mm256_add_epi32(first, second), _mm256_mul_ps(scales_of, scale));
-                let least = _mm256_cvtepi32_ps(_mm256_madd_epi16(mins, two(x.halves)));
-                sums[r] = _mm256_sub_ps(sums[r], _mm256_mul_ps(least, _mm256_mul_ps(mins_of, scale)));
+                let whole = _mm256_add_epi32(first, second);
+                sums[r] = less(sums[r], whole, scales_of, mins, mins_of, &x[r][i][g]);
             }
         }
     }
@@ -191,42 +200,99 @@ fn q6_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
     sums
 }
 
+/// Words of codes of five bits: of every number of a word what brings its bit to the fifth place.
+macro_rules! fives {
+    ($group:ident, $fifths:ident, $x:expr, $to:ident: $($t:literal $shift:ident $by:literal),*) => {$({
+        let (low, sixteen) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
+        let both = load32(at($group, 32 + 32 * $t));
+        let nibbles = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+        for half in 0..2 {
+            let fifth = _mm256_and_si256($shift::<$by>($fifths[half]), sixteen);
+            let codes = _mm256_or_si256(nibbles[half], fifth);
+            for r in 0..R {
+                multiply(&mut $to[half][r], codes, four($x(r), 8 * half + $t));
+            }
+        }
+    })*};
+}
+
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn q5_0<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
-    let (low, sixteen, one) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16), _mm256_set1_epi16(1));
-    let (units, x) = units::<352, 1, R>(strip, x);
+fn q5_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
+    let (units, x) = units::<1440, 4, R>(strip, x);
     let mut sums = [_mm256_setzero_ps(); R];
     for (i, unit) in units.iter().enumerate() {
-        for line in (0..352).step_by(LINE) {
+        let [scales_of, mins_of] = [0, 16].map(|place| _mm256_cvtph_ps(load16(at(unit, place))));
+        for g in 0..4 {
+            let group: &[u8; 352] = at(unit, 32 + 352 * g);
+            for line in (0..352).step_by(LINE) {
+                ask_for(group, AHEAD + line);
+            }
+            let scales = _mm256_broadcastsi128_si256(load16(at(group, 0)));
+            let scales = [each_twice::<0, 0>(scales), each_twice::<1, 0>(scales)];
+            let mins = _mm256_cvtepu8_epi16(load16(at(group, 16)));
+            let fifths = [288, 320].map(|place| load32(at(group, place)));
+            let mut whole = [_mm256_setzero_si256(); R];
+            // Sixteen bits hold the sums of a quarter.
+            let mut quarters = [[_mm256_setzero_si256(); R]; 2];
+            fives!(group, fifths, |r: usize| &x[r][i][g], quarters:
+                0 _mm256_slli_epi16 4, 1 _mm256_slli_epi16 3, 2 _mm256_slli_epi16 2, 3 _mm256_slli_epi16 1);
+            for half in 0..2 {
+                for r in 0..R {
+                    whole[r] = _mm256_add_epi32(whole[r], _mm256_madd_epi16(quarters[half][r], scales[half]));
+                }
+            }
+            let mut quarters = [[_mm256_setzero_si256(); R]; 2];
+            fives!(group, fifths, |r: usize| &x[r][i][g], quarters:
+                4 _mm256_slli_epi16 0, 5 _mm256_srli_epi16 1, 6 _mm256_srli_epi16 2, 7 _mm256_srli_epi16 3);
+            for half in 0..2 {
+                for r in 0..R {
+                    whole[r] = _mm256_add_epi32(whole[r], _mm256_madd_epi16(quarters[half][r], scales[half]));
+                }
+            }
+            for r in 0..R {
+                sums[r] = less(sums[r], whole[r], scales_of, mins, mins_of, &x[r][i][g]);
+            }
+        }
+    }
+    sums
+}
+
+/// Pairs of blocks of 32 elements, whose zero is half of what their codes can be: of `Q5_0`, and of `Q4_0`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn pairs<const N: usize, const FIVE: bool, const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
+    let (low, one) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    let (units, x) = units::<N, 1, R>(strip, x);
+    let mut sums = [_mm256_setzero_ps(); R];
+    for (i, unit) in units.iter().enumerate() {
+        for line in (0..N).step_by(LINE) {
             ask_for(unit, AHEAD + line);
         }
         let scales = [0, 16].map(|place| _mm256_cvtph_ps(load16(at(unit, place))));
-        let fifths = [288, 320].map(|place| load32(at(unit, place)));
         let mut halves = [[_mm256_setzero_si256(); R]; 2];
         for half in 0..2 {
             for r in 0..R {
-                let zero = _mm256_slli_epi16::<4>(two(x[r][i][0].pairs[half]));
+                let pair = two(x[r][i][0].pairs[half]);
+                let zero = if FIVE { _mm256_slli_epi16::<4>(pair) } else { _mm256_slli_epi16::<3>(pair) };
                 halves[half][r] = _mm256_sub_epi16(halves[half][r], zero);
             }
         }
-        macro_rules! words {
-            ($($t:literal: $shift:ident $by:literal),*) => {$({
-                let both = load32(at(unit, 32 + 32 * $t));
-                let nibbles = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
-                for half in 0..2 {
-                    let fifth = _mm256_and_si256($shift::<$by>(fifths[half]), sixteen);
-                    let codes = _mm256_or_si256(nibbles[half], fifth);
-                    for r in 0..R {
-                        multiply(&mut halves[half][r], codes, four(&x[r][i][0], 8 * half + $t));
-                    }
+        if FIVE {
+            let fifths = [288, 320].map(|place| load32(at(unit, place)));
+            fives!(unit, fifths, |r: usize| &x[r][i][0], halves:
+                0 _mm256_slli_epi16 4, 1 _mm256_slli_epi16 3, 2 _mm256_slli_epi16 2, 3 _mm256_slli_epi16 1,
+                4 _mm256_slli_epi16 0, 5 _mm256_srli_epi16 1, 6 _mm256_srli_epi16 2, 7 _mm256_srli_epi16 3);
+        } else {
+            for t in 0..8 {
+                let both = load32(at(unit, 32 + 32 * t));
+                let codes = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+                for r in 0..R {
+                    multiply(&mut halves[0][r], codes[0], four(&x[r][i][0], t));
+                    multiply(&mut halves[1][r], codes[1], four(&x[r][i][0], 8 + t));
                 }
-            })*};
+            }
         }
-        words!(
-            0: _mm256_slli_epi16 4, 1: _mm256_slli_epi16 3, 2: _mm256_slli_epi16 2, 3: _mm256_slli_epi16 1,
-            4: _mm256_slli_epi16 0, 5: _mm256_srli_epi16 1, 6: _mm256_srli_epi16 2, 7: _mm256_srli_epi16 3
-        );
         for r in 0..R {
             let scale = _mm256_set1_ps(x[r][i][0].scale);
             for half in 0..2 {
