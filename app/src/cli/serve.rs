@@ -2,10 +2,10 @@
 
 use super::args::ServeArgs;
 use super::context::Context;
+use super::evaluate::answering;
 use super::export::{Source, source_of_run};
 use super::{interrupt, output};
 use crate::jobs::answer::Answerer;
-use crate::jobs::memory::available_memory;
 use crate::jobs::serve::Served;
 use crate::jobs::{open_model, run::find};
 use peft_models::engine::{Engine, answer_memory};
@@ -34,8 +34,8 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<u8> {
     let server = Server::bind(&Options { host: args.host, port: args.port, key })?;
     let dish = dish(context, args)?;
     let base = open_model(&dish.source.model)?;
-    let engine = Engine::open(&context.backend, context.threads)?.for_answers();
-    let engine = engine.with_room(available_memory()).with_eight_bit_cache(args.kv_cache == "int8")?;
+    let engine = answering(&Engine::open(&context.backend, context.threads)?, "auto");
+    let engine = engine.with_eight_bit_cache(args.kv_cache == "int8")?;
     let session = engine.session(&base, dish.source.adapter.as_deref(), dish.source.quantize)?;
     let (context_tokens, narrow) = (base.spec().max_positions, engine.has_eight_bit_cache());
     let memory = answer_memory(&base, dish.source.quantize, context_tokens, narrow);

@@ -47,10 +47,10 @@ pub(super) struct Few {
 }
 
 impl Few {
-    /// Whether any of these products takes so many rows.
+    /// Whether these products take so many rows.
     pub(super) fn takes(&self, rows: usize, parts: &[Part]) -> bool {
         let is_in_strips = |part: &Part| matches!(part.w, Source::Interleaved(..)) && self.eight_bits.is_some();
-        rows <= self.exact.max(self.eight_bits.unwrap_or(0)) || parts.iter().any(is_in_strips)
+        rows <= self.exact.max(self.eight_bits.unwrap_or(0)) || parts.iter().all(is_in_strips)
     }
 }
 

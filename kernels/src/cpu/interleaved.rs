@@ -22,6 +22,7 @@
 //! `int8.rs`, which adds what is whole in another order.
 
 use super::gemm::Epilogue;
+use super::int8::GROUP;
 use super::interleaved_rows::{Group, Rows};
 use super::interleaved_units::{put, put_four_bit, scale_of_four_bit, take};
 use super::pool::Pool;
@@ -37,10 +38,9 @@ use std::ops::Range;
 
 /// Rows of a strip.
 pub(super) const STRIP: usize = 8;
-/// Elements of a group.
-const GROUP: usize = 64;
 /// Rows of activations that are multiplied while a strip's codes are in registers.
 const TOGETHER: usize = 4;
+
 /// The smallest whole of a type that is interleaved.
 #[derive(Clone, Copy)]
 struct Unit {

@@ -143,7 +143,7 @@ fn less<const R: usize, const J: usize>(mut sums: [[f32; R]; J], minima: &[[f32;
 /// The low halves of 32 bytes, and the high ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn halves_of_32(bytes: &[u8; 32]) -> [__m256i; 2] {
+pub(super) fn halves_of_32(bytes: &[u8; 32]) -> [__m256i; 2] {
     let (both, low) = (load32(bytes), _mm256_set1_epi8(15));
     [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)]
 }

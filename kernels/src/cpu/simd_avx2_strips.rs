@@ -10,6 +10,7 @@
 use super::interleaved::{Kind, STEP_OF_VALUES, STRIP, Table};
 use super::interleaved_rows::Group;
 use super::simd_avx2_bytes::{Avx2Bytes, LINE, ask_for, at, load16, load32, numbers_of};
+use super::simd_avx2_bytes_k::halves_of_32;
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256,
@@ -116,7 +117,6 @@ fn less(sums: __m256, whole: __m256i, scales: __m256, mins: __m256i, scales_of_m
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
-    let low = _mm256_set1_epi8(15);
     let (units, x) = units::<1184, 4, R>(strip, x);
     let mut sums = [_mm256_setzero_ps(); R];
     for (i, unit) in units.iter().enumerate() {
@@ -131,8 +131,7 @@ fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
             let mins = _mm256_cvtepu8_epi16(load16(at(group, 16)));
             let mut halves = [[_mm256_setzero_si256(); R]; 2];
             for t in 0..8 {
-                let both = load32(at(group, 32 + 32 * t));
-                let codes = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+                let codes = halves_of_32(at(group, 32 + 32 * t));
                 for r in 0..R {
                     multiply(&mut halves[0][r], codes[0], four(&x[r][i][g], t));
                     multiply(&mut halves[1][r], codes[1], four(&x[r][i][g], 8 + t));
@@ -203,9 +202,8 @@ fn q6_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
 /// Words of codes of five bits: of every number of a word what brings its bit to the fifth place.
 macro_rules! fives {
     ($group:ident, $fifths:ident, $x:expr, $to:ident: $($t:literal $shift:ident $by:literal),*) => {$({
-        let (low, sixteen) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
-        let both = load32(at($group, 32 + 32 * $t));
-        let nibbles = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+        let sixteen = _mm256_set1_epi8(16);
+        let nibbles = halves_of_32(at($group, 32 + 32 * $t));
         for half in 0..2 {
             let fifth = _mm256_and_si256($shift::<$by>($fifths[half]), sixteen);
             let codes = _mm256_or_si256(nibbles[half], fifth);
@@ -262,7 +260,7 @@ fn q5_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn pairs<const N: usize, const FIVE: bool, const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
-    let (low, one) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    let one = _mm256_set1_epi16(1);
     let (units, x) = units::<N, 1, R>(strip, x);
     let mut sums = [_mm256_setzero_ps(); R];
     for (i, unit) in units.iter().enumerate() {
@@ -285,8 +283,7 @@ fn pairs<const N: usize, const FIVE: bool, const R: usize>(strip: &[u8], x: &[&[
                 4 _mm256_slli_epi16 0, 5 _mm256_srli_epi16 1, 6 _mm256_srli_epi16 2, 7 _mm256_srli_epi16 3);
         } else {
             for t in 0..8 {
-                let both = load32(at(unit, 32 + 32 * t));
-                let codes = [_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16::<4>(both), low)];
+                let codes = halves_of_32(at(unit, 32 + 32 * t));
                 for r in 0..R {
                     multiply(&mut halves[0][r], codes[0], four(&x[r][i][0], t));
                     multiply(&mut halves[1][r], codes[1], four(&x[r][i][0], 8 + t));
