@@ -137,6 +137,7 @@ const UNSAFE: &[&str] = &[
     "kernels/src/cuda/graphs.rs",
     "kernels/src/cuda/lanes.rs",
     "kernels/src/cuda/lt.rs",
+    "kernels/src/pages.rs",
     "models/src/checkpoint/map.rs",
     "tests/src/emulated.rs",
 ];

@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::pages;
 use crate::tensor::{In, Out, Tensor, Window};
 use std::ops::Range;
 
@@ -231,6 +232,7 @@ pub(crate) fn zeros<T: Clone + Default>(op: &'static str, rows: usize, cols: usi
     if data.try_reserve_exact(count).is_err() {
         return Err(Error::OutOfMemory { op, bytes: count.saturating_mul(size_of::<T>()) });
     }
+    pages::ask_for_large(data.spare_capacity_mut());
     data.resize(count, T::default());
     Ok(data)
 }

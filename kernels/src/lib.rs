@@ -25,6 +25,7 @@ pub mod cuda;
 pub mod error;
 mod host;
 pub mod largest;
+mod pages;
 pub mod philox;
 pub mod quant;
 pub mod reference;

@@ -7,7 +7,7 @@
 use super::Cpu;
 use super::attention::{Columns, Run, clear_outside, largest, positions_per_task, score, seen, total};
 use super::attention_rounded;
-use super::exp::exp;
+use super::exp::{exp, nearest};
 use super::gemm::steps;
 use super::panels::Kernel;
 use super::pool::Pool;
@@ -20,14 +20,18 @@ use std::ops::Range;
 
 /// Up to this many new rows a cached sequence is attended to without packing.
 const FEW_ROWS: usize = 4;
-/// Positions whose keys or values are gone through by all queries before the next ones.
-const RUN: usize = 32;
+/// Positions whose keys or values are gone through by all queries before the next ones: so few that those of a head stay in
+/// the first cache, where rows that are a power of two apart have little room.
+const RUN: usize = 8;
+/// Runs from the one that is gone through to the one that is asked for.
+const AHEAD: usize = 2;
 /// The largest code.
 pub(super) const LARGEST: f32 = 127.0;
 /// Codes in the bits of a number.
 pub(super) const CODES: usize = 4;
 /// Independent sums of a score.
 const LANES: usize = 16;
+const HALF: usize = LANES / 2;
 /// Positions whose scores are summed together.
 const TOGETHER: usize = 8;
 
@@ -140,7 +144,7 @@ vectorized! {
         for (i, word) in words.iter_mut().enumerate() {
             let mut bits = 0;
             for k in 0..CODES {
-                let code = (x[k * quarter + i] * per_number).round_ties_even() as i32;
+                let code = nearest(x[k * quarter + i] * per_number);
                 bits |= (code as u32 & 0xFF) << (8 * k);
             }
             *word = f32::from_bits(bits);
@@ -180,13 +184,19 @@ fn attend_few(
     let mut out = pool.scratch(queries * hd);
     let mut scores = pool.scratch(queries * all.len());
     columns.stack(isa, qkv, columns.at[0], y.row..y.row + n, &mut stacked);
+    // Rows of a head lie far from each other: nobody sees a stream in them.
+    let ask = |held: View, run: &Range<usize>| {
+        (run.end..all.end).skip((AHEAD - 1) * RUN).take(RUN).for_each(|row| isa.ask_for(held.row(row)));
+    };
     for run in steps(all.clone(), RUN) {
+        ask(keys, &run);
         let keys = keys.rows_from(run.start, run.len());
         weigh_keys(isa, &mut scores, all.len(), run.start - all.start, &stacked, keys, params);
     }
     shares_of_seen(isa, &mut scores, &all, (first, n), &columns, params);
     out.fill(0.0);
     for run in steps(all.clone(), RUN) {
+        ask(values, &run);
         let values = values.rows_from(run.start, run.len());
         add_values(isa, &mut out, &scores, all.len(), run.start - all.start, values);
     }
@@ -231,8 +241,8 @@ fn weigh_keys(
     params: &AttentionParams,
 ) {
     // Lanes of some positions lie beside each other and are turned, so that those of one place are added together.
-    let mut lanes = [[0.0; LANES]; TOGETHER];
-    let mut turned = [0.0; LANES * TOGETHER];
+    let mut lanes = [[0.0; HALF]; TOGETHER];
+    let mut turned = [0.0; HALF * TOGETHER];
     for (q, scores) in queries.chunks_exact(keys.cols()).zip(scores.chunks_exact_mut(len)) {
         for (i, scores) in scores[at..at + keys.rows()].chunks_mut(TOGETHER).enumerate() {
             lanes_of(isa, &mut lanes, q, keys.rows_from(i * TOGETHER, scores.len()));
@@ -243,27 +253,27 @@ fn weigh_keys(
 }
 
 vectorized! {
-    /// Products of a query with some keys, `LANES` sums of each.
-    fn lanes_of(lanes: &mut [[f32; LANES]; TOGETHER], q: &[f32], keys: View) {
+    /// Products of a query with some keys: [`LANES`] sums of each, of which the second half is added to the first.
+    fn lanes_of(lanes: &mut [[f32; HALF]; TOGETHER], q: &[f32], keys: View) {
+        let (q, q_rest) = q.as_chunks::<LANES>();
         for (j, lanes) in lanes.iter_mut().enumerate().take(keys.rows()) {
+            let (k, k_rest) = keys.row(j).as_chunks::<LANES>();
+            // All lanes are made anew each time: of sums that are changed one by one the compiler makes no vectors.
             let mut sums = [0.0; LANES];
-            let ((q, q_rest), (k, k_rest)) = (q.as_chunks::<LANES>(), keys.row(j).as_chunks::<LANES>());
             for (q, k) in q.iter().zip(k) {
-                for ((lane, &q), &k) in sums.iter_mut().zip(q).zip(k) {
-                    *lane += q * k;
-                }
+                sums = std::array::from_fn(|i| sums[i] + q[i] * k[i]);
             }
-            for ((lane, &q), &k) in sums.iter_mut().zip(q_rest).zip(k_rest) {
-                *lane += q * k;
+            *lanes = std::array::from_fn(|i| sums[i] + sums[i + HALF]);
+            for (i, (&q, &k)) in q_rest.iter().zip(k_rest).enumerate() {
+                lanes[i % HALF] += q * k;
             }
-            *lanes = sums;
         }
     }
 }
 
 vectorized! {
     /// The sums of all lanes, one after the other, as scores.
-    fn add_turned(scores: &mut [f32], turned: &[f32; LANES * TOGETHER], params: &AttentionParams) {
+    fn add_turned(scores: &mut [f32], turned: &[f32; HALF * TOGETHER], params: &AttentionParams) {
         let (first, rest) = turned.split_first_chunk::<TOGETHER>().expect("there are lanes");
         let mut sums = *first;
         for lanes in rest.as_chunks::<TOGETHER>().0 {
@@ -413,9 +423,13 @@ mod tests {
                 super::weigh_keys(isa, &mut scores, 40, 4, &queries, View::dense(&keys, positions, hd), &params);
                 for (q, scores) in queries.chunks(hd).zip(scores.chunks(40)) {
                     for (j, k) in keys.chunks(hd).enumerate() {
-                        let mut lanes = [0.0; super::LANES];
-                        q.iter().zip(k).enumerate().for_each(|(i, (q, k))| lanes[i % super::LANES] += q * k);
-                        let want = lanes.iter().sum::<f32>() * 0.125;
+                        let (mut lanes, whole) = ([0.0; super::LANES], hd - hd % super::LANES);
+                        let mut products = q.iter().zip(k).map(|(q, k)| q * k).enumerate();
+                        products.by_ref().take(whole).for_each(|(i, product)| lanes[i % super::LANES] += product);
+                        let (low, high) = lanes.split_at_mut(super::HALF);
+                        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+                        products.for_each(|(i, product)| low[i % super::HALF] += product);
+                        let want = low.iter().copied().reduce(|a, b| a + b).unwrap_or(0.0) * 0.125;
                         assert_eq!(scores[4 + j].to_bits(), want.to_bits(), "{isa:?}, {hd}, {j}");
                     }
                     assert!(

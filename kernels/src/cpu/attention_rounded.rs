@@ -6,6 +6,7 @@
 
 use super::attention::{Columns, score, seen};
 use super::attention_cached::{CODES, LARGEST, shares_of_seen};
+use super::exp::nearest;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::SinkTile;
@@ -125,7 +126,7 @@ vectorized! {
         let quarter = x.len() / CODES;
         for (i, four) in to.as_chunks_mut::<CODES>().0.iter_mut().take(quarter).enumerate() {
             for (k, code) in four.iter_mut().enumerate() {
-                *code = (x[k * quarter + i] * per_number).round_ties_even() as i16;
+                *code = nearest(x[k * quarter + i] * per_number) as i16;
             }
         }
         largest / most
@@ -146,7 +147,7 @@ vectorized! {
             return if largest.is_finite() { 0.0 } else { f32::NAN };
         }
         for (code, weight) in to.iter_mut().zip(&weights) {
-            *code = (weight * per_number).round_ties_even() as i16;
+            *code = nearest(weight * per_number) as i16;
         }
         largest / LARGEST_WORD
     }

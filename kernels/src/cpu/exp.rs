@@ -23,9 +23,22 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
     // 2^n as two factors, since n alone may lie outside of what an exponent holds.
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let n = low_bits(shifted);
     let half = n >> 1;
     y * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+}
+
+/// The nearest whole number, of two the even one, of what is smaller than 2^22. A conversion that heeds numbers beyond
+/// the range of what it makes is carried out one number after the other.
+#[inline(always)]
+pub(super) fn nearest(x: f32) -> i32 {
+    low_bits(x + ROUND)
+}
+
+/// The whole number that was added to [`ROUND`].
+#[inline(always)]
+fn low_bits(sum: f32) -> i32 {
+    (sum.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
 }
 
 #[inline(always)]
@@ -56,7 +69,15 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{exp, sigmoid, tanh};
+    use super::{exp, nearest, sigmoid, tanh};
+
+    #[test]
+    fn the_nearest_whole_number_is_even_where_there_are_two() {
+        let halves = (-70_000..70_000).map(|i| i as f32 / 2.0);
+        for x in halves.flat_map(|x| [x, x.next_up(), x.next_down()]).chain([-0.0, 4_194_303.0, -4_194_303.0]) {
+            assert_eq!(nearest(x), x.round_ties_even() as i32, "{x}");
+        }
+    }
 
     /// Distance in units in the last place of the exact result.
     fn ulps(got: f32, exact: f64) -> f64 {

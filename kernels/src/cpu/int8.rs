@@ -6,6 +6,7 @@
 //! as many as a weight of eight bits has lost.
 
 use super::dots::in_pairs;
+use super::exp::nearest;
 use super::gemm::Epilogue;
 use super::int8_groups::{Codes, Group, Stored};
 use super::simd_dispatch::{Isa, vectorized};
@@ -102,7 +103,7 @@ pub(super) fn round_group(x: &[f32; GROUP], to: &mut Rounded) -> f32 {
         return if largest.is_finite() { 0.0 } else { f32::NAN };
     }
     for (code, x) in to.codes.iter_mut().zip(x) {
-        *code = (x * per_number).round_ties_even() as i8;
+        *code = nearest(x * per_number) as i8;
     }
     for (sum, four) in to.fours.iter_mut().zip(to.codes.as_chunks::<4>().0) {
         *sum = -four.iter().map(|code| i32::from(*code)).sum::<i32>();

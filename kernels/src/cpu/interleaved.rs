@@ -29,7 +29,7 @@ use super::pool::Pool;
 use super::simd_dispatch::Isa;
 use super::source::{scaled_table, widen_f16};
 use crate::error::{Error, Result};
-use crate::host::Tile;
+use crate::host::{self, Tile};
 use crate::quant::GgmlType;
 use crate::quant::decode::code_table;
 use crate::quant::ggml::decode::decode_on;
@@ -135,11 +135,7 @@ impl Interleaved {
         let (rows, cols) = w.shape();
         let (row, strip) = (cols / unit.len * unit.stored, cols / unit.len * unit.bytes);
         let len = rows.div_ceil(STRIP) * strip;
-        let mut all = Vec::new();
-        if all.try_reserve_exact(len + LINE).is_err() {
-            return Err(Error::OutOfMemory { op: "packed_weight", bytes: len });
-        }
-        all.resize(len + LINE, 0);
+        let mut all: Vec<u8> = host::zeros("packed_weight", 1, len + LINE)?;
         let start = all.as_ptr().align_offset(LINE).min(LINE);
         let tasks = all[start..start + len].chunks_exact_mut(strip).enumerate().collect();
         pool.each(tasks, |(i, strip): (usize, &mut [u8])| {

@@ -24,7 +24,7 @@ use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::tiles::{BLOCK, SIDE};
 use crate::error::{Error, Result};
-use crate::host::{Tile, View};
+use crate::host::{self, Tile, View};
 use crate::weight::{DType, FrozenWeight};
 use std::ops::Range;
 
@@ -102,11 +102,7 @@ impl Packed {
         };
         let (rows, cols) = (*rows, *cols);
         let len = rows.next_multiple_of(BLOCK) * (cols / 2);
-        let mut words = Vec::new();
-        if words.try_reserve_exact(len + LINE).is_err() {
-            return Err(Error::OutOfMemory { op: "packed_weight", bytes: len.saturating_mul(size_of::<f32>()) });
-        }
-        words.resize(len + LINE, 0.0);
+        let mut words: Vec<f32> = host::zeros("packed_weight", 1, len + LINE)?;
         let start = words.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         let stride = BLOCK * (cols / 2);
         let tasks = words[start..start + len].chunks_exact_mut(stride).enumerate().collect();

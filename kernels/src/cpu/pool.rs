@@ -7,6 +7,7 @@
 //! them, and the others join in when they are awake. A step of a small model is thousands of such calls.
 
 use crate::error::{Error, Result};
+use crate::pages;
 use rayon::ThreadPool;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,6 +157,7 @@ impl Pool {
             // No longer than that, and nothing is copied.
             drop(buffer);
             buffer = vec![0.0; room];
+            pages::ask_for_large(&buffer);
         }
         let start = buffer.as_ptr().align_offset(ALIGNED * size_of::<f32>()).min(ALIGNED);
         Scratch { pool: self, buffer, at: start..start + len }

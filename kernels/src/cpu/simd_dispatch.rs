@@ -6,6 +6,8 @@ use super::simd_neon::Neon;
 use super::tiles::TileUnit;
 #[cfg(target_arch = "x86_64")]
 use super::{simd_avx2::Avx2, simd_avx2_bytes::Avx2Bytes, simd_avx512::Avx512};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// An instruction set that this processor has: its variants hold proofs.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +101,18 @@ impl Isa {
     #[cfg(not(target_arch = "aarch64"))]
     pub(super) fn neon() -> Option<Self> {
         None
+    }
+
+    /// Asks for all lines of `numbers`, which are wanted soon, where the processor can be asked.
+    pub(super) fn ask_for(self, numbers: &[f32]) {
+        const LINE: usize = 16;
+        #[cfg(target_arch = "x86_64")]
+        for line in numbers.chunks(LINE) {
+            // SAFETY: every processor of this architecture has the instruction, and the address is one of a slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (numbers, LINE);
     }
 
     /// What multiplies tiles of such factors.
