@@ -359,8 +359,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<()> {
         adapted::backward(self, dx, dy, x, parts, dxa)
     }
-    /// Whether products of so many rows compute the norm of their input where they read it, so that it is in no memory.
-    fn norms_in_products(&self, _rows: usize) -> bool {
+    /// Whether products of so many rows take in what is beside them, which is in no memory then: a norm, a gate's gradient.
+    fn fuses_products(&self, _rows: usize) -> bool {
         false
     }
     /// [`Backend::rms_norm`] of `x` and [`Backend::adapted`] of that: the bits of both. Sets `rstd`, `[rows, 1]`.

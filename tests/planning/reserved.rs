@@ -99,7 +99,7 @@ fn what_is_reserved_is_what_is_used_for_every_family_and_method_b3() {
             acts.reserve(be, &layout, rows).expect("reserved");
             let planned = layout.activation_bytes(rows, sets, arithmetic)
                 + layout.stream_bytes(rows)
-                + layout.working_bytes(rows);
+                + layout.working_bytes(rows, arithmetic);
             let held = |acts: &mut peft_models::decoder::Activations<Cpu>| -> u64 {
                 acts.tensors().iter().map(|t| t.buf.bytes() as u64).sum()
             };

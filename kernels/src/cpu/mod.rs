@@ -268,7 +268,7 @@ impl Backend for Cpu {
         adapted::backward(self, dx, dy, x, parts, dxa)
     }
 
-    fn norms_in_products(&self, rows: usize) -> bool {
+    fn fuses_products(&self, rows: usize) -> bool {
         rows > int8::MOST_ROWS
     }
 

@@ -69,6 +69,10 @@ pub struct Column {
     /// A card whose products are in bfloat16 holds it in bfloat16; a processor those that a block keeps
     /// (`Backend::activation`, `Backend::lent`).
     pub is_activation: bool,
+    /// Lent, and read as a factor of products alone: a processor that rounds those holds it in bfloat16 as well.
+    pub is_factor: bool,
+    /// Lent for a product that a processor joins with the gate before it, unless there are few rows.
+    pub is_joined: bool,
 }
 
 /// Names of the columns that are activations, among those that the blocks have.
@@ -95,6 +99,12 @@ const ACTIVATIONS: [&str; 20] = [
     "gradient",
 ];
 
+/// Names of those that are factors.
+const FACTORS: [&str; 2] = ["gated", "dgate_up"];
+
+/// Rows up to which a processor joins nothing with a product.
+const FEW_ROWS: usize = 16;
+
 /// The buffers of a pass, one row a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -116,8 +126,10 @@ pub struct Layout {
 
 /// The buffers that a model of this shape needs.
 pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
-    let column =
-        |name: &str, width: usize, scored: bool| Column { name: name.to_owned(), width, scored, is_activation: false };
+    let column = |name: &str, width: usize, scored: bool| {
+        let name = name.to_owned();
+        Column { name, width, scored, is_activation: false, is_factor: false, is_joined: false }
+    };
     let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
     let qkv = q + 2 * kv;
     let modules = || spec.modules.iter().enumerate().filter(|(i, _)| adapters.on(*i));
@@ -209,6 +221,8 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     for column in block.iter_mut().chain(&mut mlp).chain(&mut lent) {
         let name = column.name.split('.').next().unwrap_or_default();
         column.is_activation = ACTIVATIONS.contains(&name);
+        column.is_factor = FACTORS.contains(&name);
+        column.is_joined = name == "dgated" && adapters.rank > 0 && !adapters.dora && !adapters.dropout;
     }
     let pass = vec![
         column("normed", hidden, true),
@@ -235,6 +249,11 @@ impl Rows {
     /// Rows of a buffer.
     pub fn of(&self, column: &Column) -> usize {
         if column.scored { self.train.max(self.score) } else { self.train }
+    }
+
+    /// The same on a device that joins products with what lies beside them.
+    pub fn joined(&self, column: &Column) -> usize {
+        if column.is_joined { self.of(column).min(FEW_ROWS) } else { self.of(column) }
     }
 }
 
@@ -287,8 +306,10 @@ impl Layout {
     }
 
     /// Bytes of what is lent to the blocks, and of what the model has once.
-    pub fn working_bytes(&self, rows: Rows) -> u64 {
-        floats(self.lent.iter().chain(&self.pass).map(|c| c.width * rows.of(c)).sum())
+    pub fn working_bytes(&self, rows: Rows, arithmetic: Arithmetic) -> u64 {
+        let is_narrow = arithmetic == Arithmetic::Bf16;
+        let bytes = |c: &Column| if is_narrow && c.is_factor { 2 } else { 4 };
+        self.lent.iter().chain(&self.pass).map(|c| (c.width * rows.joined(c)) as u64 * bytes(c)).sum()
     }
 }
 
@@ -498,7 +519,7 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
         ("reference", if facts.keeps_reference { trained } else { 0 }),
         ("activations", layout.activation_bytes(rows, facts.sets, facts.arithmetic)),
         ("residual stream", layout.stream_bytes(rows)),
-        ("working space of a block", layout.working_bytes(rows)),
+        ("working space of a block", layout.working_bytes(rows, facts.arithmetic)),
         ("panels of the products", floats(panels)),
         ("logits, a block of rows", floats(head)),
         (SAVING, copies),

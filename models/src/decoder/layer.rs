@@ -103,8 +103,8 @@ pub struct LayerScratch<B: Backend> {
 }
 
 impl<B: Backend> LayerScratch<B> {
-    /// Empty; grows with its first use.
-    pub fn new(be: &B) -> Result<Self> {
+    /// Empty; grows with its first use. `keeps`: see [`LayerActs::new`].
+    pub fn new(be: &B, keeps: bool) -> Result<Self> {
         let e = || be.lent();
         Ok(Self {
             normed: e()?,
@@ -115,7 +115,7 @@ impl<B: Backend> LayerScratch<B> {
             dqkv: e()?,
             draw: e()?,
             dattended: e()?,
-            mlp: MlpScratch::new(be)?,
+            mlp: MlpScratch::new(be, keeps)?,
             linear: LinearScratch::new(be)?,
         })
     }

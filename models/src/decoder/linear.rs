@@ -289,13 +289,13 @@ impl<B: Backend> Linear<B> {
 
     /// Whether the product of these modules computes the norm of their input, of so many rows, on the way.
     pub fn take_norm(linears: &[Self], be: &B, rows: usize, pass: &Pass) -> bool {
-        be.norms_in_products(rows) && linears.iter().all(|linear| linear.seen.is_none() && linear.is_joined(rows, pass))
+        be.fuses_products(rows) && linears.iter().all(|linear| linear.seen.is_none() && linear.is_joined(rows, pass))
     }
 
     /// And that of their gradients.
     pub fn take_norm_back(linears: &[Self], be: &B, rows: usize, pass: &Pass) -> bool {
         let is_frozen = |linear: &Self| matches!(linear.weight, Weights::Frozen(_));
-        be.norms_in_products(rows) && linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(rows, pass))
+        be.fuses_products(rows) && linears.iter().all(|linear| is_frozen(linear) && linear.is_joined(rows, pass))
     }
 
     /// [`Self::forward_all`] of gate and up into `gate_up`, which is `kept` or not, and what the activation makes of that

@@ -52,10 +52,11 @@ pub struct MlpScratch<B: Backend> {
 }
 
 impl<B: Backend> MlpScratch<B> {
-    /// Empty; grows with its first use.
-    pub fn new(be: &B) -> Result<Self> {
-        let e = || be.lent();
-        Ok(Self { gated: e()?, dgated: e()?, dgate_up: e()?, experts: ExpertsScratch::new(be)? })
+    /// Empty; grows with its first use. `keeps`: see [`super::LayerActs::new`].
+    pub fn new(be: &B, keeps: bool) -> Result<Self> {
+        // Products round these two where a backward pass may follow, if they round anything.
+        let factor = || if keeps { be.activation() } else { be.lent() };
+        Ok(Self { gated: factor()?, dgated: be.lent()?, dgate_up: factor()?, experts: ExpertsScratch::new(be)? })
     }
 
     /// Every buffer by the name it has in the memory plan.

@@ -177,7 +177,7 @@ impl<B: Backend> Decoder<B> {
             layers: (0..kept).map(|_| LayerActs::new(be, modules, keeps)).collect::<Result<_>>()?,
             normed: be.zeros(0, 0)?,
             rstd: be.zeros(0, 0)?,
-            scratch: LayerScratch::new(be)?,
+            scratch: LayerScratch::new(be, keeps)?,
             dx: be.zeros(0, 0)?,
             dnormed: be.zeros(0, 0)?,
             loss: be.zeros(0, 0)?,

@@ -56,7 +56,9 @@ impl<B: Backend> Activations<B> {
             reserve(be, layer.named(), &columns, |column| layout.rows(slot, column, rows, sets))?;
         }
         let (lent, pass): (Vec<_>, Vec<_>) = (layout.lent.iter().collect(), layout.pass.iter().collect());
-        reserve(be, scratch.named(), &lent, |column| rows.of(column))?;
+        let is_joined = be.fuses_products(rows.train);
+        let lent_rows = |column: &Column| if is_joined { rows.joined(column) } else { rows.of(column) };
+        reserve(be, scratch.named(), &lent, lent_rows)?;
         reserve(be, once, &pass, |column| rows.of(column))
     }
 
