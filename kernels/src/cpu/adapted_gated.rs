@@ -226,17 +226,21 @@ impl Taker for Back<'_> {
         let BackPlace { isa, act, gate_up, row, columns, halves, h } = place;
         let [dh] = sums else { unreachable!("a strip is of one product") };
         let (width, d_ff) = (columns.len(), gate_up.cols() / 2);
-        let [mut gate, mut up, mut dgate, mut dup] = [[0.0; WIDEST]; 4];
+        let [mut gate, mut up, mut dgate, mut dup, mut of_h] = [[0.0; WIDEST]; 5];
         let [dgates, dups] = halves;
         let mut h = h.into_iter();
         for (i, (dh, (to_gate, to_up))) in dh.chunks_exact(width).zip(dgates.into_iter().zip(dups)).enumerate() {
             let gate = gate_up.read(isa, row + i, columns.clone(), &mut gate);
             let up = gate_up.read(isa, row + i, d_ff + columns.start..d_ff + columns.end, &mut up);
-            to_gate.write(isa, Write::Set, &mut dgate, |dgate| {
-                to_up.write(isa, Write::Set, &mut dup, |dup| backward_row(isa, dgate, dup, dh, gate, up, act));
-            });
-            if let Some(h) = h.next() {
-                h.write(isa, Write::Set, &mut dgate, |h| forward_row(isa, h, gate, up, act));
+            let set = |h: Option<&mut [f32]>| {
+                to_gate.write(isa, Write::Set, &mut dgate, |dgate| {
+                    let both = |dup: &mut [f32]| backward_row(isa, [dgate, dup], h, dh, [gate, up], act);
+                    to_up.write(isa, Write::Set, &mut dup, both);
+                });
+            };
+            match h.next() {
+                Some(h) => h.write(isa, Write::Set, &mut of_h, |h| set(Some(h))),
+                None => set(None),
             }
         }
     }

@@ -67,30 +67,34 @@ pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: Sink, dh: Source, gate_
             let dh = dh.row(isa, first + i, of_dh);
             row.write(isa, Write::Set, to, |row| {
                 let (dgate, dup) = row.split_at_mut(d_ff);
-                backward_row(isa, dgate, dup, dh, gate, up, act);
+                backward_row(isa, [dgate, dup], None, dh, [gate, up], act);
             });
         }
     });
 }
 
 vectorized! {
-    pub(super) fn backward_row(dgate: &mut [f32], dup: &mut [f32], dh: &[f32], gate: &[f32], up: &[f32], act: Activation) {
-        let elements = dgate.iter_mut().zip(dup).zip(dh).zip(gate).zip(up);
+    /// Both gradients, and once more what the gate made where `h` asks for it: the activation is computed once for all.
+    pub(super) fn backward_row(
+        gradients: [&mut [f32]; 2],
+        h: Option<&mut [f32]>,
+        dh: &[f32],
+        gate_up: [&[f32]; 2],
+        act: Activation,
+    ) {
+        let ([dgate, dup], [gate, up]) = (gradients, gate_up);
+        // Slopes wait where the gate's gradient goes, values where the other does.
+        let both = dgate.iter_mut().zip(&mut *dup).zip(gate);
         match act {
-            Activation::Silu => {
-                for ((((dgate, dup), &dh), &gate), &up) in elements {
-                    let (value, slope) = silu(gate);
-                    *dgate = dh * up * slope;
-                    *dup = dh * value;
-                }
-            }
-            Activation::GeluTanh => {
-                for ((((dgate, dup), &dh), &gate), &up) in elements {
-                    let (value, slope) = gelu_tanh(gate);
-                    *dgate = dh * up * slope;
-                    *dup = dh * value;
-                }
-            }
+            Activation::Silu => both.for_each(|((slope, value), &gate)| (*value, *slope) = silu(gate)),
+            Activation::GeluTanh => both.for_each(|((slope, value), &gate)| (*value, *slope) = gelu_tanh(gate)),
+        }
+        for ((h, value), up) in h.unwrap_or_default().iter_mut().zip(&*dup).zip(up) {
+            *h = value * up;
+        }
+        for (((dgate, dup), &dh), &up) in dgate.iter_mut().zip(dup).zip(dh).zip(up) {
+            *dgate *= dh * up;
+            *dup *= dh;
         }
     }
 }

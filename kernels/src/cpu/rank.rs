@@ -13,8 +13,8 @@ use crate::backend::Write;
 use crate::host::{View, ViewMut};
 use std::ops::Range;
 
-/// Panels of the wide operand that one task packs.
-const PANELS: usize = 2;
+/// Panels of the wide operand that one task packs: rows are far from each other, and of each a few lines in a row are read.
+const PANELS: usize = 8;
 
 /// A narrow operand, `[rows, rank]`.
 pub(super) struct Left<'a>(pub(super) View<'a>);
