@@ -19,6 +19,8 @@ pub(super) const MOST_ROWS: usize = 16;
 pub(super) const FEW_ROWS: usize = 4;
 /// Independent sums of one dot product.
 const LANES: usize = 64;
+/// Up to so many rows, numbers of sixteen bits are widened in registers, for each row again.
+const WIDENED_EACH: usize = 2;
 /// Most elements of rows that are gone through without [`dot`], whose other lanes would have nothing to add: those of
 /// adapters.
 const SHORT: usize = 16;
@@ -55,12 +57,8 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
         let x: Vec<&[f32]> = (0..x.rows()).map(|r| &x.row(r)[cols.clone()]).collect();
         for (j, sums) in sums.iter_mut().enumerate() {
             let row = tile.col + j;
-            #[cfg(target_arch = "x86_64")]
-            if let Isa::Avx512(isa) = isa
-                && j + 1 < width
-                && let Some(next) = w.stored_bf16(row + 1, &cols)
-            {
-                isa.ask_for_all(next);
+            if j + 1 < width {
+                ask_for_row(isa, w, row + 1, &cols);
             }
             let w = w.read(isa, row, cols.clone(), &mut buffer);
             for (x, sums) in x.chunks(FEW_ROWS).zip(sums.as_chunks_mut::<FEW_ROWS>().0) {
@@ -72,6 +70,13 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
         for (j, (y, sums)) in row.iter_mut().zip(&sums).enumerate() {
             epilogue.store(y, tile.col + j, sums[r]);
         }
+    }
+}
+
+/// Asks for part of a row that is stored as numbers: many small rows are no stream that a processor sees coming.
+fn ask_for_row(isa: Isa, w: Source, row: usize, cols: &Range<usize>) {
+    if let Some(next) = w.stored_bf16(row, cols) {
+        isa.ask_for(next);
     }
 }
 
@@ -123,8 +128,17 @@ fn dots_of<const R: usize>(isa: Isa, mut tile: Tile, x: View, w: Source, epilogu
     for j in 0..width {
         let mut sums = [0.0; R];
         for cols in steps(0..x.cols(), DECODE) {
+            if j + 1 < width {
+                ask_for_row(isa, w, tile.col + j + 1, &cols);
+            }
             let x: [&[f32]; R] = std::array::from_fn(|r| &x.row(r)[cols.clone()]);
             if !add_decoded(isa, w, tile.col + j, cols.clone(), &x, &mut sums) {
+                if R <= WIDENED_EACH
+                    && let Some(w) = w.stored_bf16(tile.col + j, &cols)
+                {
+                    sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += dot_stored(isa, x, w));
+                    continue;
+                }
                 let w = w.read(isa, tile.col + j, cols, &mut buffer);
                 for (sum, x) in sums.iter_mut().zip(x) {
                     *sum += dot(isa, x, w);
@@ -215,6 +229,24 @@ vectorized! {
         }
         for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
             *lane += a * b;
+        }
+        in_pairs(&mut lanes)
+    }
+}
+
+vectorized! {
+    /// [`dot`] with numbers that are stored as bf16.
+    fn dot_stored(a: &[f32], b: &[u8]) -> f32 {
+        let mut lanes = [0.0; LANES];
+        let (a, a_rest) = a.as_chunks::<LANES>();
+        let (b, b_rest) = b.as_chunks::<{ 2 * LANES }>();
+        for (a, b) in a.iter().zip(b) {
+            for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b.as_chunks().0) {
+                *lane += a * f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+            }
+        }
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest.as_chunks().0) {
+            *lane += a * f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
         }
         in_pairs(&mut lanes)
     }

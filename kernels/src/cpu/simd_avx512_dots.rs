@@ -9,12 +9,12 @@ use crate::quant::GgmlType;
 use crate::quant::ggml::blocks256::six_bit_pairs;
 use crate::weight::DType;
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps,
-    _mm_prefetch, _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_mask_or_epi32,
-    _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
-    _mm512_srli_epi32, _mm512_sub_epi32, _mm512_sub_ps, _mm512_test_epi32_mask,
+    __m128i, __m512, __m512i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
+    _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256, _mm512_add_ps, _mm512_and_si512,
+    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_mask_or_epi32, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32,
+    _mm512_sub_ps, _mm512_test_epi32_mask,
 };
 
 /// Elements that are decoded together: one for each lane.
@@ -46,14 +46,6 @@ impl Avx512 {
     pub(super) fn add_floats<const R: usize>(self, w: &[f32], x: &[&[f32]; R], sums: &mut [f32; R]) {
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { floats(w, x, sums) }
-    }
-
-    /// Asks for all of `bytes`, which are wanted soon.
-    pub(super) fn ask_for_all(self, bytes: &[u8]) {
-        for line in bytes.chunks(64) {
-            // SAFETY: every processor with these vectors has the instruction, and the address is one of a slice.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
     }
 
     /// The same for 16-bit numbers; whole groups.

@@ -104,10 +104,10 @@ impl Isa {
     }
 
     /// Asks for all lines of `numbers`, which are wanted soon, where the processor can be asked.
-    pub(super) fn ask_for(self, numbers: &[f32]) {
-        const LINE: usize = 16;
+    pub(super) fn ask_for<T>(self, numbers: &[T]) {
+        const LINE: usize = 64;
         #[cfg(target_arch = "x86_64")]
-        for line in numbers.chunks(LINE) {
+        for line in numbers.chunks(LINE / size_of::<T>().clamp(1, LINE)) {
             // SAFETY: every processor of this architecture has the instruction, and the address is one of a slice.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
