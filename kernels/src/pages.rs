@@ -21,7 +21,7 @@ fn advise<T>(memory: &[T], bytes: std::ops::Range<usize>) {
     let start = NonNull::from(memory).cast::<u8>();
     // SAFETY: the range is inside of `memory`; this advice changes neither what lies there nor who may use it. Without
     // such pages the system refuses, and nothing is lost.
-    let _ = unsafe { madvise(start.byte_add(bytes.start).cast(), bytes.len(), MmapAdvise::MADV_HUGEPAGE) };
+    unsafe { madvise(start.byte_add(bytes.start).cast(), bytes.len(), MmapAdvise::MADV_HUGEPAGE) }.unwrap_or_default();
 }
 
 #[cfg(not(target_os = "linux"))]

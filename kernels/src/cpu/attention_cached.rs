@@ -11,7 +11,7 @@ use super::exp::{exp, nearest};
 use super::gemm::steps;
 use super::panels::Kernel;
 use super::pool::Pool;
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::{Isa, ask_for, vectorized};
 use super::sink::{Sink, SinkTile};
 use super::source::Source;
 use crate::backend::{AttentionParams, CachedSegment, Heads, Write};
@@ -186,7 +186,7 @@ fn attend_few(
     columns.stack(isa, qkv, columns.at[0], y.row..y.row + n, &mut stacked);
     // Rows of a head lie far from each other: nobody sees a stream in them.
     let ask = |held: View, run: &Range<usize>| {
-        (run.end..all.end).skip((AHEAD - 1) * RUN).take(RUN).for_each(|row| isa.ask_for(held.row(row)));
+        (run.end..all.end).skip((AHEAD - 1) * RUN).take(RUN).for_each(|row| ask_for(held.row(row)));
     };
     for run in steps(all.clone(), RUN) {
         ask(keys, &run);

@@ -4,7 +4,7 @@ use super::gemm::{Epilogue, steps};
 use super::pack::DECODE;
 #[cfg(target_arch = "x86_64")]
 use super::simd_avx512_dots::{Codes, GROUP};
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::{Isa, ask_for, vectorized};
 use super::source::Source;
 use crate::host::{Tile, View};
 #[cfg(target_arch = "x86_64")]
@@ -58,7 +58,7 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
         for (j, sums) in sums.iter_mut().enumerate() {
             let row = tile.col + j;
             if j + 1 < width {
-                ask_for_row(isa, w, row + 1, &cols);
+                ask_for_row(w, row + 1, &cols);
             }
             let w = w.read(isa, row, cols.clone(), &mut buffer);
             for (x, sums) in x.chunks(FEW_ROWS).zip(sums.as_chunks_mut::<FEW_ROWS>().0) {
@@ -74,9 +74,9 @@ fn dots_of_more(isa: Isa, mut tile: Tile, x: View, w: Source, epilogue: Epilogue
 }
 
 /// Asks for part of a row that is stored as numbers: many small rows are no stream that a processor sees coming.
-fn ask_for_row(isa: Isa, w: Source, row: usize, cols: &Range<usize>) {
+fn ask_for_row(w: Source, row: usize, cols: &Range<usize>) {
     if let Some(next) = w.stored_bf16(row, cols) {
-        isa.ask_for(next);
+        ask_for(next);
     }
 }
 
@@ -129,7 +129,7 @@ fn dots_of<const R: usize>(isa: Isa, mut tile: Tile, x: View, w: Source, epilogu
         let mut sums = [0.0; R];
         for cols in steps(0..x.cols(), DECODE) {
             if j + 1 < width {
-                ask_for_row(isa, w, tile.col + j + 1, &cols);
+                ask_for_row(w, tile.col + j + 1, &cols);
             }
             let x: [&[f32]; R] = std::array::from_fn(|r| &x.row(r)[cols.clone()]);
             if !add_decoded(isa, w, tile.col + j, cols.clone(), &x, &mut sums) {

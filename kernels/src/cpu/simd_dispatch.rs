@@ -103,18 +103,6 @@ impl Isa {
         None
     }
 
-    /// Asks for all lines of `numbers`, which are wanted soon, where the processor can be asked.
-    pub(super) fn ask_for<T>(self, numbers: &[T]) {
-        const LINE: usize = 64;
-        #[cfg(target_arch = "x86_64")]
-        for line in numbers.chunks(LINE / size_of::<T>().clamp(1, LINE)) {
-            // SAFETY: every processor of this architecture has the instruction, and the address is one of a slice.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (numbers, LINE);
-    }
-
     /// What multiplies tiles of such factors.
     pub(super) fn tiles(self, factors: Factors) -> Option<TileUnit> {
         let unit = match self {
@@ -130,6 +118,18 @@ impl Isa {
     pub(crate) fn best() -> Self {
         Self::avx512().or_else(Self::avx2).or_else(Self::neon).unwrap_or(Self::Portable)
     }
+}
+
+/// Asks for all lines of `numbers`, which are wanted soon, where the processor can be asked.
+pub(super) fn ask_for<T>(numbers: &[T]) {
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(LINE / size_of::<T>().clamp(1, LINE)) {
+        // SAFETY: every processor of this architecture has the instruction, and the address is one of a slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (numbers, LINE);
 }
 
 /// Compiles a safe function once per instruction set and lets the first argument choose.

@@ -69,10 +69,19 @@ pub struct Column {
     /// A card whose products are in bfloat16 holds it in bfloat16; a processor those that a block keeps
     /// (`Backend::activation`, `Backend::lent`).
     pub is_activation: bool,
-    /// Lent, and read as a factor of products alone: a processor that rounds those holds it in bfloat16 as well.
-    pub is_factor: bool,
-    /// Lent for a product that a processor joins with the gate before it, unless there are few rows.
-    pub is_joined: bool,
+    /// How a processor holds it where it is lent.
+    pub lent: Lent,
+}
+
+/// How a processor holds what is lent to its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lent {
+    /// In f32, for all rows.
+    Whole,
+    /// Read as a factor of products alone: in bfloat16 where those round it.
+    Factor,
+    /// For a product that is joined with the gate before it: for few rows, with which it is not.
+    Joined,
 }
 
 /// Names of the columns that are activations, among those that the blocks have.
@@ -98,9 +107,6 @@ const ACTIVATIONS: [&str; 20] = [
     "difference",
     "gradient",
 ];
-
-/// Names of those that are factors.
-const FACTORS: [&str; 2] = ["gated", "dgate_up"];
 
 /// Rows up to which a processor joins nothing with a product.
 const FEW_ROWS: usize = 16;
@@ -128,7 +134,7 @@ pub struct Layout {
 pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     let column = |name: &str, width: usize, scored: bool| {
         let name = name.to_owned();
-        Column { name, width, scored, is_activation: false, is_factor: false, is_joined: false }
+        Column { name, width, scored, is_activation: false, lent: Lent::Whole }
     };
     let (hidden, q, kv, ff) = (spec.hidden_size, spec.q_dim(), spec.kv_dim(), spec.intermediate_size);
     let qkv = q + 2 * kv;
@@ -221,8 +227,12 @@ pub fn layout(spec: &ModelSpec, adapters: &Adapters) -> Layout {
     for column in block.iter_mut().chain(&mut mlp).chain(&mut lent) {
         let name = column.name.split('.').next().unwrap_or_default();
         column.is_activation = ACTIVATIONS.contains(&name);
-        column.is_factor = FACTORS.contains(&name);
-        column.is_joined = name == "dgated" && adapters.rank > 0 && !adapters.dora && !adapters.dropout;
+        let is_joined = adapters.rank > 0 && !adapters.dora && !adapters.dropout;
+        column.lent = match name {
+            "gated" | "dgate_up" => Lent::Factor,
+            "dgated" if is_joined => Lent::Joined,
+            _ => Lent::Whole,
+        };
     }
     let pass = vec![
         column("normed", hidden, true),
@@ -253,7 +263,7 @@ impl Rows {
 
     /// The same on a device that joins products with what lies beside them.
     pub fn joined(&self, column: &Column) -> usize {
-        if column.is_joined { self.of(column).min(FEW_ROWS) } else { self.of(column) }
+        if column.lent == Lent::Joined { self.of(column).min(FEW_ROWS) } else { self.of(column) }
     }
 }
 
@@ -308,7 +318,7 @@ impl Layout {
     /// Bytes of what is lent to the blocks, and of what the model has once.
     pub fn working_bytes(&self, rows: Rows, arithmetic: Arithmetic) -> u64 {
         let is_narrow = arithmetic == Arithmetic::Bf16;
-        let bytes = |c: &Column| if is_narrow && c.is_factor { 2 } else { 4 };
+        let bytes = |c: &Column| if is_narrow && c.lent == Lent::Factor { 2 } else { 4 };
         self.lent.iter().chain(&self.pass).map(|c| (c.width * rows.joined(c)) as u64 * bytes(c)).sum()
     }
 }
