@@ -1,11 +1,14 @@
 //! Causal grouped-query attention in blocks, softmax on the way (Milakov & Gimelshein 2018, Dao et al. 2022).
 //!
-//! A task takes some positions of one sequence and all query heads that share one key head; its
-//! queries are stacked head after head, so that a block of keys is packed once for all of them.
+//! A task takes some positions of one sequence and one query head, or, where positions are few, all query heads that share
+//! a key head, stacked head after head. Keys and values are packed once for all of them (`attention_keys.rs`).
 
+use super::attention_keys::{Held, KEYS, Read, hold};
 use super::exp::{exp, tanh};
 use super::finish::tile;
 use super::gemm::{Epilogue, steps};
+use super::pack::Along;
+use super::packed::Lying;
 use super::panels::{Kernel, Side};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
@@ -16,10 +19,10 @@ use crate::backend::{AttentionParams, Segment, Write};
 use crate::host::{Tile, View, ViewMut};
 use std::ops::Range;
 
-/// Stacked query rows of one task, about.
-const QUERIES: usize = 128;
-/// Keys of one block.
-pub(super) const KEYS: usize = 128;
+/// Query rows of one task at most.
+const QUERIES: usize = 64;
+/// The same of rows that are stacked, about.
+const STACKED: usize = 128;
 
 /// Where the columns of a key head and its query heads lie.
 #[derive(Clone, Copy)]
@@ -39,6 +42,13 @@ impl Columns {
         Self { group, head_dim: heads.head_dim, at }
     }
 
+    /// Those of one query head alone.
+    pub(super) fn of_query(params: &AttentionParams, head: usize) -> Self {
+        let heads = params.heads;
+        let of_key = Self::of(params, head * heads.n_kv_heads / heads.n_heads);
+        Self { group: 1, at: [head * heads.head_dim, of_key.at[1], of_key.at[2]], ..of_key }
+    }
+
     /// The queries of `rows`, stacked: row `g·n + i` is query head `g` of row `i`.
     pub(super) fn stack(&self, isa: Isa, x: Source, col: usize, rows: Range<usize>, out: &mut [f32]) {
         let (n, hd) = (rows.len(), self.head_dim);
@@ -50,9 +60,14 @@ impl Columns {
     }
 }
 
-/// Positions of one task.
+/// Positions of one task of all heads that share a key head.
 pub(super) fn positions_per_task(params: &AttentionParams) -> usize {
-    (QUERIES * params.heads.n_kv_heads / params.heads.n_heads).max(8)
+    (STACKED * params.heads.n_kv_heads / params.heads.n_heads).max(8)
+}
+
+/// Positions of one task of one head: whole panels.
+pub(super) fn positions_of_head(kernel: Kernel) -> usize {
+    QUERIES / kernel.mr * kernel.mr
 }
 
 /// Row ranges of the tasks of all sequences, in order.
@@ -67,22 +82,21 @@ pub(super) fn seen(window: Option<usize>, position: usize) -> Range<usize> {
     window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
 }
 
-/// `out[m, n] (=|+=) a·b` of packed panels, `depth` steps deep.
+/// `out[m, n] (=|+=) a·b` of packed panels, the first `depth` steps of them; rows of `out` are `stride` apart.
 pub(super) fn product(
     kernel: Kernel,
     a: &[f32],
-    b: &[f32],
-    m: usize,
-    n: usize,
-    depth: usize,
-    out: &mut [f32],
+    b: Lying,
+    (m, n, depth): (usize, usize, usize),
+    (out, stride): (&mut [f32], usize),
     write: Write,
 ) {
     let Kernel { mr, nr, .. } = kernel;
     let (a_words, b_words) = (kernel.left_words(depth), kernel.words(depth));
-    let mut out: Vec<&mut [f32]> = out[..m * n].chunks_exact_mut(n).collect();
+    let mut out: Vec<&mut [f32]> = out.chunks_mut(stride).take(m).collect();
     kernel.ready(|multiply| {
-        for (b, cols) in b.chunks_exact(nr * b_words).zip(steps(0..n, nr)) {
+        for (panel, cols) in steps(0..n, nr).enumerate() {
+            let b = &b.words[panel * b.stride..][..nr * b_words];
             for (a, rows) in a.chunks_exact(mr * a_words).zip(out.chunks_mut(mr)) {
                 tile(kernel, &[(a, b)], rows, cols.clone(), Epilogue::plain(write), multiply);
             }
@@ -116,16 +130,23 @@ pub(super) fn attention(
     clear_outside(Sink::F32(lse.reborrow()), covered());
     let heads = params.heads;
     let group = heads.n_heads / heads.n_kv_heads;
-    let blocks = row_ranges(&params.segments, positions_per_task(params));
-    let ranges = || blocks.iter().map(|(_, rows)| rows.clone());
-    let tiles = y.tiles(ranges(), group * heads.head_dim).into_iter().zip(lse.tiles(ranges(), group));
-    let owners = blocks.iter().flat_map(|(segment, _)| (0..heads.n_kv_heads).map(move |head| (*segment, head)));
-    pool.each(owners.zip(tiles).collect(), |((segment, head), (y, lse))| {
-        let columns = Columns::of(params, head);
+    let of_head = |segment: &Segment, head: usize| {
         let all = |col| qkv.rows_from(segment.start, segment.len).columns(col, heads.head_dim);
+        let [_, keys, values] = Columns::of(params, head).at;
+        vec![(Read::Numbers(all(keys)), Along::Lanes), (Read::Numbers(all(values)), Along::Depth)]
+    };
+    let of_segment = |s| (0..heads.n_kv_heads).map(move |head| of_head(s, head));
+    let held = hold(pool, kernel, &params.segments.iter().flat_map(of_segment).collect::<Vec<_>>());
+    let step = positions_of_head(kernel);
+    let blocks = row_ranges(&params.segments, step);
+    let ranges = || blocks.iter().map(|(_, rows)| rows.clone());
+    let tiles = y.tiles(ranges(), heads.head_dim).into_iter().zip(lse.tiles(ranges(), 1));
+    let numbers = params.segments.iter().enumerate().flat_map(|(i, s)| steps(0..s.len, step).map(move |_| i));
+    let owners = blocks.iter().zip(numbers).flat_map(|((s, _), i)| (0..heads.n_heads).map(move |head| (*s, i, head)));
+    pool.each(owners.zip(tiles).collect(), |((segment, i, head), (y, lse))| {
+        let held = &held[i * heads.n_kv_heads + head / group];
         let (first, rows) = (y.row - segment.start, y.row..y.row + y.rows.len());
-        let run =
-            Run { queries: qkv, rows, first, keys: all(columns.at[1]), values: all(columns.at[2]), columns, params };
+        let run = Run { queries: qkv, rows, first, held, columns: Columns::of_query(params, head), params };
         run.attend(pool, kernel, y, Some(lse));
     });
 }
@@ -136,8 +157,8 @@ pub(super) struct Run<'a> {
     pub(super) rows: Range<usize>,
     /// Position of the first row in its sequence.
     pub(super) first: usize,
-    pub(super) keys: Source<'a>,
-    pub(super) values: Source<'a>,
+    /// Keys with positions as lanes, values with positions as depth.
+    pub(super) held: &'a Held<'a>,
     pub(super) columns: Columns,
     pub(super) params: &'a AttentionParams,
 }
@@ -145,20 +166,17 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     pub(super) fn attend(&self, pool: &Pool, kernel: Kernel, y: SinkTile, lse: Option<Tile>) {
         let isa = kernel.isa;
-        let Self { columns, params, first, .. } = self;
+        let &Self { columns, params, first, held, .. } = self;
         let (n, hd) = (self.rows.len(), columns.head_dim);
         let m = n * columns.group;
         let mut out = pool.scratch(m * hd);
         let mut a = pool.scratch(kernel.left_len(m, KEYS));
         let mut q_panels = pool.scratch(kernel.left_len(m, hd));
-        let mut b = pool.scratch(kernel.right_len(KEYS, hd).max(kernel.right_len(hd, KEYS)));
         let mut scores = pool.scratch(m * KEYS);
         let mut state = pool.scratch(2 * m);
         let mut heads = pool.scratch(columns.group * hd);
         let (max, sum) = state.split_at_mut(m);
-        columns.stack(isa, self.queries, columns.at[0], self.rows.clone(), &mut out);
-        let queries = Side::of(Source::Dense(View::dense(&out, m, hd)), false);
-        kernel.left(queries, 0..m, 0..hd, &mut q_panels).pack();
+        self.pack_queries(kernel, &mut out, &mut q_panels);
         out.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
@@ -168,20 +186,17 @@ impl Run<'_> {
             max.fill(*sink);
             sum.fill(1.0);
         }
-        for keys in steps(seen(params.window, *first).start..first + n, KEYS) {
+        for (block, keys) in held.blocks(seen(params.window, first).start..first + n) {
             let count = keys.len();
-            kernel.right(Side::of(self.keys, true), keys.clone(), 0..hd, &mut b).pack();
-            product(kernel, &q_panels, &b, m, count, hd, &mut scores, Write::Set);
+            let to = (&mut scores[..m * count], count);
+            product(kernel, &q_panels, held.panels(block, 0), (m, count, hd), to, Write::Set);
             for (r, scores) in scores.chunks_exact_mut(count).take(m).enumerate() {
-                let seen = seen(params.window, first + r % n);
-                let seen = clamp(seen, &keys);
+                let seen = clamp(seen(params.window, first + r % n), &keys);
                 soften(isa, scores, seen, &mut out[r * hd..][..hd], &mut max[r], &mut sum[r], params);
             }
             let p = Source::Dense(View::dense(&scores[..m * count], m, count));
             kernel.left(Side::of(p, false), 0..m, 0..count, &mut a).pack();
-            let values = self.values.rows_from(keys.start, count);
-            kernel.right(Side::of(values, false), 0..hd, 0..count, &mut b).pack();
-            product(kernel, &a, &b, m, hd, count, &mut out, Write::Add);
+            product(kernel, &a, held.panels(block, 1), (m, hd, count), (&mut out, hd), Write::Add);
         }
         for (i, y) in y.rows.into_iter().enumerate() {
             y.write(isa, Write::Set, &mut heads, |y| {
@@ -197,6 +212,20 @@ impl Run<'_> {
                 *lse = max[g * n + i] + sum[g * n + i].ln();
             }
         }
+    }
+
+    /// The queries as a left operand; `stacked` has room for them.
+    fn pack_queries(&self, kernel: Kernel, stacked: &mut [f32], panels: &mut [f32]) {
+        let Self { queries, columns, rows, .. } = self;
+        let (n, hd) = (rows.len(), columns.head_dim);
+        let m = n * columns.group;
+        let source = if columns.group == 1 {
+            queries.rows_from(rows.start, n).columns(columns.at[0], hd)
+        } else {
+            columns.stack(kernel.isa, *queries, columns.at[0], rows.clone(), stacked);
+            Source::Dense(View::dense(stacked, m, hd))
+        };
+        kernel.left(Side::of(source, false), 0..m, 0..hd, panels).pack();
     }
 }
 

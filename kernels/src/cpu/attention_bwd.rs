@@ -1,23 +1,32 @@
-//! Backward of attention, in two passes that recompute the weights from the log-sum-exp.
+//! Backward of attention, in one pass that recomputes the weights from the log-sum-exp.
 //!
-//! The first pass owns blocks of queries and sums `dq` over keys; the second owns blocks of keys and
-//! sums `dk`, `dv` over queries. Every gradient is summed by one task, in order.
+//! A task owns a query head of one sequence: blocks of queries, each with the blocks of keys that they see. Weights and
+//! gradients of the scores are computed once and are factors of all three sums: `dq` over keys, and the head's share of
+//! `dk` and `dv` over queries, which are turned, so that nothing else has to be. Shares of the heads that have a key head
+//! in common are added in their order. Every gradient is summed by one task, in order.
 
 use super::attention::{
-    Columns, KEYS, clamp, clear_outside, positions_per_task, product, row_ranges, score, seen, total,
+    Columns, clamp, clear_outside, positions_of_head, product, row_ranges, score, seen, total,
 };
+use super::attention_keys::{Held, KEYS, Read, hold};
 use super::exp::exp;
+use super::factors::Factors;
 use super::gemm::steps;
+use super::pack::{Along, Form, pack_as};
+use super::packed::Lying;
 use super::panels::{Kernel, Side};
-use super::pool::Pool;
-use super::simd_dispatch::vectorized;
-use super::sink::{Sink, SinkTile};
+use super::pool::{Pool, Scratch};
+use super::simd_dispatch::{Isa, vectorized};
+use super::sink::{Row, Sink, SinkTile};
 use super::source::Source;
 use crate::backend::{AttentionParams, Segment, Write};
 use crate::host::View;
 use std::ops::Range;
 
-/// What both passes read.
+/// Tasks of a round for each thread: the shares of so many heads are in memory at a time.
+const TASKS_OF_THREAD: usize = 4;
+
+/// What all tasks read.
 struct Inputs<'a> {
     pool: &'a Pool,
     kernel: Kernel,
@@ -28,6 +37,17 @@ struct Inputs<'a> {
     /// `dy·y` of every head, `[rows, n_heads]`.
     weighted: View<'a>,
     params: &'a AttentionParams,
+}
+
+/// One query head of one sequence.
+struct HeadTask<'a> {
+    segment: Segment,
+    head: usize,
+    /// Keys and values with positions as lanes, keys with positions as depth.
+    held: &'a Held<'a>,
+    dq: Vec<Row<'a>>,
+    /// Its share of the gradients of keys and values: of every block of keys both, `[head_dim, positions]`.
+    shares: &'a mut [f32],
 }
 
 /// With `p = exp(s - lse)`: `dv += p·dy`, `ds = p·(dy·v - dy·y)`, `dq += scale·ds·k`, `dk += scale·ds·q`.
@@ -57,21 +77,67 @@ pub(super) fn attention_bwd(
     let weighted = View::dense(&weighted, qkv.rows(), heads.n_heads);
     let inputs = Inputs { pool, kernel, qkv, dy, lse, weighted, params };
 
-    let blocks = row_ranges(&params.segments, positions_per_task(params));
-    let tiles = dqkv.reborrow().columns(0, heads.q_dim()).tiles(blocks.iter().map(|b| b.1.clone()), group * hd);
-    let owners = blocks.iter().flat_map(|(segment, _)| (0..n_kv).map(move |head| (*segment, head)));
-    pool.each(owners.zip(tiles).collect(), |((segment, head), dq)| inputs.queries(segment, head, dq));
+    let of_key = |segment: &Segment, head: usize| {
+        let all = |col| Read::Numbers(qkv.rows_from(segment.start, segment.len).columns(col, hd));
+        let [_, keys, values] = Columns::of(params, head).at.map(all);
+        vec![(keys, Along::Lanes), (values, Along::Lanes), (keys, Along::Depth)]
+    };
+    let owners: Vec<(Segment, usize)> =
+        params.segments.iter().flat_map(|s| (0..n_kv).map(move |head| (*s, head))).collect();
+    let held = hold(pool, kernel, &owners.iter().map(|(s, head)| of_key(s, *head)).collect::<Vec<_>>());
 
-    let blocks = row_ranges(&params.segments, KEYS);
-    let columns = dqkv.columns(heads.q_dim(), 2 * heads.kv_dim());
-    let mut tiles = columns.tiles(blocks.iter().map(|b| b.1.clone()), hd).into_iter();
-    let mut tasks = Vec::new();
-    for (segment, _) in &blocks {
-        let dk: Vec<SinkTile> = tiles.by_ref().take(n_kv).collect();
-        let dv: Vec<SinkTile> = tiles.by_ref().take(n_kv).collect();
-        tasks.extend((0..n_kv).zip(dk).zip(dv).map(|((head, dk), dv)| (*segment, head, dk, dv)));
+    // Tiles of every block of positions and every head of queries, keys and values.
+    let mut tiles = Tiles::of(dqkv, &params.segments, heads.n_heads + 2 * n_kv, hd);
+    let round = (TASKS_OF_THREAD * pool.count()).div_ceil(group);
+    for (owners, held) in owners.chunks(round).zip(held.chunks(round)) {
+        let of_owner = |owner: &(Segment, usize)| {
+            let len = 2 * hd * owner.0.len;
+            (0..group).map(move |_| pool.scratch(len))
+        };
+        let mut shares: Vec<Scratch> = owners.iter().flat_map(of_owner).collect();
+        let mut tasks = Vec::new();
+        for ((i, (segment, key_head)), shares) in owners.iter().enumerate().zip(shares.chunks_mut(group)) {
+            for (g, shares) in shares.iter_mut().enumerate() {
+                let head = key_head * group + g;
+                let dq = tiles.take(segment, head).into_iter().flat_map(|tile| tile.rows).collect();
+                tasks.push(HeadTask { segment: *segment, head, held: &held[i], dq, shares });
+            }
+        }
+        pool.each(tasks, |task| inputs.head(task));
+        let mut tasks = Vec::new();
+        for ((segment, key_head), shares) in owners.iter().zip(shares.chunks(group)) {
+            for (of_values, column) in [(false, heads.n_heads + key_head), (true, heads.n_heads + n_kv + key_head)] {
+                let tiles = tiles.take(segment, column).into_iter().zip(steps(0..segment.len, KEYS));
+                tasks.extend(tiles.map(|(tile, block)| (tile, block, of_values, shares)));
+            }
+        }
+        pool.each(tasks, |(tile, block, of_values, shares)| {
+            add_shares(pool, kernel.isa, tile, &block, of_values, shares, hd);
+        });
     }
-    pool.each(tasks, |(segment, head, dk, dv)| inputs.keys(segment, head, dk, dv));
+}
+
+/// Where gradients are written: of every block of positions the tiles of all heads, each taken once.
+struct Tiles<'a> {
+    tiles: Vec<Option<SinkTile<'a>>>,
+    /// First row of every block, ascending.
+    firsts: Vec<usize>,
+    of_block: usize,
+}
+
+impl<'a> Tiles<'a> {
+    fn of(y: Sink<'a>, segments: &[Segment], of_block: usize, head_dim: usize) -> Self {
+        let blocks: Vec<Range<usize>> = row_ranges(segments, KEYS).into_iter().map(|(_, rows)| rows).collect();
+        let firsts = blocks.iter().map(|rows| rows.start).collect();
+        Self { tiles: y.tiles(blocks, head_dim).into_iter().map(Some).collect(), firsts, of_block }
+    }
+
+    /// Those of one head of a sequence.
+    fn take(&mut self, segment: &Segment, column: usize) -> Vec<SinkTile<'a>> {
+        let first = self.firsts.partition_point(|row| *row < segment.start);
+        let blocks = first..first + segment.len.div_ceil(KEYS);
+        blocks.filter_map(|block| self.tiles[block * self.of_block + column].take()).collect()
+    }
 }
 
 vectorized! {
@@ -98,170 +164,107 @@ fn gradient(s: f32, dp: f32, lse: f32, weighted: f32, scale: f32, softcap: Optio
 }
 
 vectorized! {
-    /// Products `s` and `dp` of one query with some keys become the gradients of `s`, in `dp`.
-    fn query_row(
-        s: &[f32],
-        dp: &mut [f32],
-        seen: Range<usize>,
-        lse: f32,
-        weighted: f32,
-        params: &AttentionParams,
-    ) {
-        dp[..seen.start].fill(0.0);
-        dp[seen.end..].fill(0.0);
-        let pairs = s[seen.clone()].iter().zip(&mut dp[seen]);
-        match params.softcap {
-            None => pairs.for_each(|(&s, dp)| *dp = gradient(s, *dp, lse, weighted, params.scale, None).1),
-            cap => pairs.for_each(|(&s, dp)| *dp = gradient(s, *dp, lse, weighted, params.scale, cap).1),
-        }
-    }
-}
-
-vectorized! {
-    /// Products of one key with some queries become weights, in `s`, and gradients, in `dp`.
-    fn key_row(
-        s: &mut [f32],
-        dp: &mut [f32],
-        seen_by: Range<usize>,
-        lse: &[f32],
-        weighted: &[f32],
-        params: &AttentionParams,
-    ) {
+    /// Products of one query with some keys become weights, in `s`, and gradients, in `dp`.
+    fn weigh(s: &mut [f32], dp: &mut [f32], seen: Range<usize>, lse: f32, weighted: f32, params: &AttentionParams) {
         for x in [&mut *s, &mut *dp] {
-            x[..seen_by.start].fill(0.0);
-            x[seen_by.end..].fill(0.0);
+            x[..seen.start].fill(0.0);
+            x[seen.end..].fill(0.0);
         }
-        let (lse, weighted) = (&lse[seen_by.clone()], &weighted[seen_by.clone()]);
-        let all = s[seen_by.clone()].iter_mut().zip(&mut dp[seen_by]).zip(lse).zip(weighted);
+        let all = s[seen.clone()].iter_mut().zip(&mut dp[seen]);
         match params.softcap {
-            None => all.for_each(|(((s, dp), &l), &w)| (*s, *dp) = gradient(*s, *dp, l, w, params.scale, None)),
-            cap => all.for_each(|(((s, dp), &l), &w)| (*s, *dp) = gradient(*s, *dp, l, w, params.scale, cap)),
+            None => all.for_each(|(s, dp)| (*s, *dp) = gradient(*s, *dp, lse, weighted, params.scale, None)),
+            cap => all.for_each(|(s, dp)| (*s, *dp) = gradient(*s, *dp, lse, weighted, params.scale, cap)),
         }
     }
 }
 
 impl Inputs<'_> {
-    /// The stacked column of one number per query head.
-    fn stack_numbers(x: View, head: usize, group: usize, rows: Range<usize>, out: &mut [f32]) {
-        let n = rows.len();
-        for (i, row) in rows.enumerate() {
-            for (g, &x) in x.row(row)[head * group..][..group].iter().enumerate() {
-                out[g * n + i] = x;
-            }
-        }
-    }
-
-    /// `dq` of one block of queries.
-    fn queries(&self, segment: Segment, head: usize, dq: SinkTile) {
-        let Self { pool, kernel, qkv, params, .. } = *self;
+    /// `dq` of one head, and its share of the gradients of keys and values.
+    fn head(&self, task: HeadTask) {
+        let HeadTask { segment, head, held, dq, shares } = task;
+        let Self { pool, kernel, qkv, dy, params, .. } = *self;
         let isa = kernel.isa;
-        let columns = Columns::of(params, head);
-        let (n, hd) = (dq.rows.len(), columns.head_dim);
-        let m = n * columns.group;
-        let rows = dq.row..dq.row + n;
-        let first = dq.row - segment.start;
-        let mut sums = pool.scratch(m * hd);
-        let mut q_panels = pool.scratch(kernel.left_len(m, hd));
-        let mut dy_panels = pool.scratch(kernel.left_len(m, hd));
-        let mut a = pool.scratch(kernel.left_len(m, KEYS));
-        let mut b = pool.scratch(kernel.right_len(KEYS, hd).max(kernel.right_len(hd, KEYS)));
-        let (mut s, mut dp) = (pool.scratch(m * KEYS), pool.scratch(m * KEYS));
-        let mut numbers = pool.scratch(2 * m);
-        let (lse, weighted) = numbers.split_at_mut(m);
-        Self::stack_numbers(self.lse, head, columns.group, rows.clone(), lse);
-        Self::stack_numbers(self.weighted, head, columns.group, rows.clone(), weighted);
-        columns.stack(isa, qkv, columns.at[0], rows.clone(), &mut sums);
-        kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut q_panels).pack();
-        columns.stack(isa, self.dy, columns.at[0], rows, &mut sums);
-        kernel.left(Side::of(Source::Dense(View::dense(&sums, m, hd)), false), 0..m, 0..hd, &mut dy_panels).pack();
-        sums.fill(0.0);
-        let of_segment = |col| qkv.rows_from(segment.start, segment.len).columns(col, hd);
-        let [all_keys, all_values] = [columns.at[1], columns.at[2]].map(of_segment);
-        for keys in steps(seen(params.window, first).start..first + n, KEYS) {
-            let count = keys.len();
-            kernel.right(Side::of(all_keys, true), keys.clone(), 0..hd, &mut b).pack();
-            product(kernel, &q_panels, &b, m, count, hd, &mut s, Write::Set);
-            kernel.right(Side::of(all_values, true), keys.clone(), 0..hd, &mut b).pack();
-            product(kernel, &dy_panels, &b, m, count, hd, &mut dp, Write::Set);
-            for (r, (s, dp)) in s.chunks_exact(count).zip(dp.chunks_exact_mut(count)).take(m).enumerate() {
-                let seen = clamp(seen(params.window, first + r % n), &keys);
-                query_row(isa, s, dp, seen, lse[r], weighted[r], params);
-            }
-            let ds = Source::Dense(View::dense(&dp[..m * count], m, count));
-            kernel.left(Side::of(ds, false), 0..m, 0..count, &mut a).pack();
-            let block = all_keys.rows_from(keys.start, count);
-            kernel.right(Side::of(block, false), 0..hd, 0..count, &mut b).pack();
-            product(kernel, &a, &b, m, hd, count, &mut sums, Write::Add);
-        }
-        let mut heads = pool.scratch(columns.group * hd);
-        for (i, dq) in dq.rows.into_iter().enumerate() {
-            dq.write(isa, Write::Set, &mut heads, |dq| {
-                for (g, dq) in dq.chunks_exact_mut(hd).enumerate() {
-                    dq.copy_from_slice(&sums[(g * n + i) * hd..][..hd]);
-                }
-            });
-        }
-    }
-
-    /// `dk`, `dv` of one block of keys.
-    fn keys(&self, segment: Segment, head: usize, dk: SinkTile, dv: SinkTile) {
-        let Self { pool, kernel, qkv, params, .. } = *self;
-        let isa = kernel.isa;
-        let columns = Columns::of(params, head);
-        let (count, hd) = (dk.rows.len(), columns.head_dim);
-        let step = positions_per_task(params);
-        let most = step * columns.group;
-        let first = dk.row - segment.start;
-        let mut k_panels = pool.scratch(kernel.left_len(count, hd));
-        let mut v_panels = pool.scratch(kernel.left_len(count, hd));
-        let mut a = pool.scratch(kernel.left_len(count, most));
-        let mut b = pool.scratch(kernel.right_len(most, hd).max(kernel.right_len(hd, most)));
-        let (mut q, mut dy) = (pool.scratch(most * hd), pool.scratch(most * hd));
-        let (mut s, mut dp) = (pool.scratch(count * most), pool.scratch(count * most));
-        let mut numbers = pool.scratch(2 * most);
-        let mut sums = pool.scratch(2 * count * hd);
-        sums.fill(0.0);
-        let (dk_sums, dv_sums) = sums.split_at_mut(count * hd);
-        let of_block = |col| qkv.rows_from(dk.row, count).columns(col, hd);
-        kernel.left(Side::of(of_block(columns.at[1]), false), 0..count, 0..hd, &mut k_panels).pack();
-        kernel.left(Side::of(of_block(columns.at[2]), false), 0..count, 0..hd, &mut v_panels).pack();
-        let last = params.window.map_or(segment.len, |window| segment.len.min(first + count - 1 + window));
-        for positions in steps(first..last, step) {
-            let n = positions.len();
-            let m = n * columns.group;
-            let rows = segment.start + positions.start..segment.start + positions.end;
-            let (lse, weighted) = numbers.split_at_mut(most);
-            Self::stack_numbers(self.lse, head, columns.group, rows.clone(), lse);
-            Self::stack_numbers(self.weighted, head, columns.group, rows.clone(), weighted);
-            columns.stack(isa, qkv, columns.at[0], rows.clone(), &mut q);
-            columns.stack(isa, self.dy, columns.at[0], rows, &mut dy);
-            let (q, dy) = (View::dense(&q[..m * hd], m, hd), View::dense(&dy[..m * hd], m, hd));
-            let (q, dy) = (Source::Dense(q), Source::Dense(dy));
-            kernel.right(Side::of(q, true), 0..m, 0..hd, &mut b).pack();
-            product(kernel, &k_panels, &b, count, m, hd, &mut s, Write::Set);
-            kernel.right(Side::of(dy, true), 0..m, 0..hd, &mut b).pack();
-            product(kernel, &v_panels, &b, count, m, hd, &mut dp, Write::Set);
-            for (j, (s, dp)) in s.chunks_exact_mut(m).zip(dp.chunks_exact_mut(m)).take(count).enumerate() {
-                let key = first + j;
-                let seen_by = key..params.window.map_or(segment.len, |window| segment.len.min(key + window));
-                let seen_by = clamp(seen_by, &positions);
-                let heads = s.chunks_exact_mut(n).zip(dp.chunks_exact_mut(n));
-                for ((s, dp), (lse, weighted)) in heads.zip(lse.chunks_exact(n).zip(weighted.chunks_exact(n))) {
-                    key_row(isa, s, dp, seen_by.clone(), lse, weighted, params);
-                }
-            }
-            for (weights, right, sums) in [(&s, dy, &mut *dv_sums), (&dp, q, &mut *dk_sums)] {
-                let weights = Source::Dense(View::dense(&weights[..count * m], count, m));
-                kernel.left(Side::of(weights, false), 0..count, 0..m, &mut a).pack();
-                kernel.right(Side::of(right, false), 0..hd, 0..m, &mut b).pack();
-                product(kernel, &a, &b, count, hd, m, sums, Write::Add);
-            }
-        }
+        let Columns { head_dim: hd, at: [column, ..], .. } = Columns::of_query(params, head);
+        let step = positions_of_head(kernel);
+        let most = step.min(segment.len);
+        let [mut q, mut of_y] = [(); 2].map(|()| pool.scratch(kernel.left_len(most, hd)));
+        let [mut q_turned, mut of_y_turned] = [(); 2].map(|()| pool.scratch(kernel.left_len(hd, most)));
+        let mut a = pool.scratch(kernel.left_len(most, KEYS));
+        let mut b = pool.scratch(kernel.right_len(KEYS, most));
+        let [mut s, mut dp] = [(); 2].map(|()| pool.scratch(most * KEYS));
+        let mut sums = pool.scratch(most * hd);
         let mut buffer = pool.scratch(hd);
-        for (rows, sums) in [(dk.rows, dk_sums), (dv.rows, dv_sums)] {
-            for (row, sums) in rows.into_iter().zip(sums.chunks_exact(hd)) {
+        shares.fill(0.0);
+        let mut dq = dq.into_iter();
+        for positions in steps(0..segment.len, step) {
+            let (n, row) = (positions.len(), segment.start + positions.start);
+            for (source, panels, turned) in [(qkv, &mut q, &mut q_turned), (dy, &mut of_y, &mut of_y_turned)] {
+                let source = source.rows_from(row, n).columns(column, hd);
+                kernel.left(Side::of(source, false), 0..n, 0..hd, panels).pack();
+                kernel.left(Side::of(source, true), 0..hd, 0..n, turned).pack();
+            }
+            sums.fill(0.0);
+            for (block, keys) in held.blocks(seen(params.window, positions.start).start..positions.end) {
+                let count = keys.len();
+                let (s, dp) = (&mut s[..n * count], &mut dp[..n * count]);
+                product(kernel, &q, held.panels(block, 0), (n, count, hd), (&mut *s, count), Write::Set);
+                product(kernel, &of_y, held.panels(block, 1), (n, count, hd), (&mut *dp, count), Write::Set);
+                for (i, (s, dp)) in s.chunks_exact_mut(count).zip(dp.chunks_exact_mut(count)).enumerate() {
+                    let seen = clamp(seen(params.window, positions.start + i), &keys);
+                    let (lse, weighted) = (self.lse.at(row + i, head), self.weighted.at(row + i, head));
+                    weigh(isa, s, dp, seen, lse, weighted, params);
+                }
+                let [p, ds] = [s, dp].map(|x| Source::Dense(View::dense(x, n, count)));
+                kernel.left(Side::of(ds, false), 0..n, 0..count, &mut a).pack();
+                product(kernel, &a, held.panels(block, 2), (n, hd, count), (&mut sums, hd), Write::Add);
+                let whole = (segment.len - keys.start).min(KEYS);
+                let of_block = &mut shares[2 * hd * keys.start..][..2 * hd * whole];
+                let (dk, dv) = of_block.split_at_mut(hd * whole);
+                for (factor, turned, to) in [(p, &of_y_turned, dv), (ds, &q_turned, dk)] {
+                    kernel.right(Side::of(factor, false), 0..count, 0..n, &mut b).pack();
+                    let b = Lying { words: &b, stride: kernel.nr * kernel.words(n) };
+                    product(kernel, turned, b, (hd, count, n), (to, whole), Write::Add);
+                }
+            }
+            for (row, sums) in dq.by_ref().take(n).zip(sums.chunks_exact(hd)) {
                 row.write(isa, Write::Set, &mut buffer, |row| row.copy_from_slice(sums));
             }
         }
+    }
+}
+
+/// The gradient of the keys, or of the values, of one block: shares of heads added, and turned.
+fn add_shares(
+    pool: &Pool,
+    isa: Isa,
+    tile: SinkTile,
+    block: &Range<usize>,
+    of_values: bool,
+    shares: &[Scratch],
+    hd: usize,
+) {
+    let count = block.len();
+    let first = 2 * hd * block.start + if of_values { hd * count } else { 0 };
+    let mut sums = pool.scratch(hd * count);
+    for (g, share) in shares.iter().enumerate() {
+        let share = &share[first..][..hd * count];
+        if g == 0 {
+            sums.copy_from_slice(share);
+        } else {
+            add(isa, &mut sums, share);
+        }
+    }
+    let mut turned = pool.scratch(hd * count);
+    let form = Form { factors: Factors::F32, width: hd, words: count };
+    pack_as(isa, form, Source::Dense(View::dense(&sums, hd, count)), Along::Lanes, 0..hd, 0..count, &mut turned);
+    let mut buffer = pool.scratch(hd);
+    for (row, numbers) in tile.rows.into_iter().zip(turned.chunks_exact(hd)) {
+        row.write(isa, Write::Set, &mut buffer, |row| row.copy_from_slice(numbers));
+    }
+}
+
+vectorized! {
+    fn add(sums: &mut [f32], more: &[f32]) {
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
     }
 }

@@ -6,9 +6,11 @@
 
 use super::Cpu;
 use super::attention::{Columns, Run, clear_outside, largest, positions_per_task, score, seen, total};
+use super::attention_keys::{Read, hold};
 use super::attention_rounded;
 use super::exp::{exp, nearest};
 use super::gemm::steps;
+use super::pack::Along;
 use super::panels::Kernel;
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, ask_for, vectorized};
@@ -88,41 +90,48 @@ pub(super) fn attention_cached(
         }
     }
     let cache = cache.into_view();
-    let blocks: Vec<(CachedSegment, Range<usize>)> = (segments.iter())
-        .flat_map(|s| {
-            let step = if s.len <= FEW_ROWS { FEW_ROWS } else { positions_per_task(params) };
-            steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>()
-        })
-        .collect();
-    let tiles = y.tiles(blocks.iter().map(|(_, rows)| rows.clone()), group * hd);
-    let owners = blocks.iter().flat_map(|(s, _)| (0..heads.n_kv_heads).map(move |head| (*s, head)));
-    pool.each(owners.zip(tiles).collect(), |((s, head), y)| {
-        let columns = Columns::of(params, head);
-        let len = s.past + s.len;
+    let of_head = |s: &CachedSegment, head: usize| {
         let width = if rounded { width(hd) } else { hd };
-        let held = |head: usize| cache.rows_from(s.slot, len).columns(head * width, width);
-        let (keys, values) = (held(head), held(heads.n_kv_heads + head));
+        let held = |head: usize| cache.rows_from(s.slot, s.past + s.len).columns(head * width, width);
+        (held(head), held(heads.n_kv_heads + head))
+    };
+    // Many rows go through panels, which are packed once for all of them.
+    let read = |x| if rounded { Read::Codes(x, hd) } else { Read::Numbers(Source::Dense(x)) };
+    let many = segments.iter().filter(|s| s.len > FEW_ROWS);
+    let of_many = many.flat_map(|s| {
+        (0..heads.n_kv_heads).map(move |head| {
+            let (keys, values) = of_head(s, head);
+            vec![(read(keys), Along::Lanes), (read(values), Along::Depth)]
+        })
+    });
+    let held = hold(pool, kernel, &of_many.collect::<Vec<_>>());
+    let mut of_head_held = held.chunks(heads.n_kv_heads);
+    let mut owners = Vec::new();
+    let mut ranges = Vec::new();
+    for s in segments {
+        let (held, step) = if s.len > FEW_ROWS {
+            (of_head_held.next(), positions_per_task(params))
+        } else {
+            (None, FEW_ROWS)
+        };
+        for rows in steps(s.start..s.start + s.len, step) {
+            owners.extend((0..heads.n_kv_heads).map(|head| (*s, head, held.map(|held| &held[head]))));
+            ranges.push(rows);
+        }
+    }
+    let tiles = y.tiles(ranges, group * hd);
+    pool.each(owners.into_iter().zip(tiles).collect(), |((s, head, held), y)| {
+        let columns = Columns::of(params, head);
         let (first, rows) = (s.past + y.row - s.start, y.row..y.row + y.rows.len());
-        match (s.len > FEW_ROWS, rounded) {
-            (true, false) => {
-                let (keys, values) = (Source::Dense(keys), Source::Dense(values));
-                let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-                run.attend(pool, kernel, y, None);
-            }
-            (true, true) => {
-                let mut numbers = pool.scratch(2 * len * hd);
-                let (of_keys, of_values) = numbers.split_at_mut(len * hd);
-                for (codes, numbers) in [(keys, &mut *of_keys), (values, &mut *of_values)] {
-                    for (row, out) in numbers.chunks_exact_mut(hd).enumerate() {
-                        widen(isa, out, codes.row(row));
-                    }
-                }
-                let [keys, values] = [of_keys, of_values].map(|x| Source::Dense(View::dense(x, len, hd)));
-                let run = Run { queries: qkv, rows, first, keys, values, columns, params };
-                run.attend(pool, kernel, y, None);
-            }
-            (false, false) => attend_few(pool, isa, y, qkv, (keys, values), first, columns, params),
-            (false, true) => attention_rounded::attend(pool, isa, y, qkv, (keys, values), first, columns, params),
+        if let Some(held) = held {
+            let run = Run { queries: qkv, rows, first, held, columns, params };
+            return run.attend(pool, kernel, y, None);
+        }
+        let of_head = of_head(&s, head);
+        if rounded {
+            attention_rounded::attend(pool, isa, y, qkv, of_head, first, columns, params);
+        } else {
+            attend_few(pool, isa, y, qkv, of_head, first, columns, params);
         }
     });
 }
@@ -155,7 +164,7 @@ vectorized! {
 
 vectorized! {
     /// What [`round`] rounded.
-    fn widen(out: &mut [f32], from: &[f32]) {
+    pub(super) fn widen(out: &mut [f32], from: &[f32]) {
         let Some((scale, words)) = from.split_last() else { return };
         for (k, out) in out.chunks_exact_mut(words.len()).enumerate() {
             let left = 24 - 8 * k as u32;

@@ -24,6 +24,7 @@ mod adapted_gated;
 mod attention;
 mod attention_bwd;
 mod attention_cached;
+mod attention_keys;
 mod attention_rounded;
 mod blocks;
 mod ceiling;
