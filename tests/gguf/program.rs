@@ -100,3 +100,38 @@ fn a_file_that_ollama_or_lm_studio_holds_is_listed_talked_to_and_trained_on_b1()
     let losses: Vec<f64> = steps.map(|event| event["loss"].as_f64().expect("a loss")).collect();
     assert!(losses.len() == 12 && losses[11] < 0.8 * losses[0], "{losses:?}");
 }
+
+/// Which pages of this process under `bytes` are there, where the system tells; those at both ends, which are read with
+/// their neighbours, are left out.
+#[cfg(target_os = "linux")]
+fn pages(bytes: &[u8]) -> Option<Vec<bool>> {
+    use std::os::unix::fs::FileExt;
+    const PAGE: usize = 4096;
+    const THERE: u64 = 1 << 63;
+    let told = std::fs::File::open("/proc/self/pagemap").ok()?;
+    let of_page = |page: usize| {
+        let mut entry = [0; 8];
+        told.read_exact_at(&mut entry, page as u64 * 8).ok()?;
+        Some(u64::from_le_bytes(entry) & THERE != 0)
+    };
+    let (first, last) = (bytes.as_ptr().addr() / PAGE + 17, (bytes.as_ptr().addr() + bytes.len()) / PAGE - 17);
+    (first..last).map(of_page).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_copied_out_of_a_file_is_not_in_memory_twice_s4_5() {
+    let home = Home::new();
+    let out = home.path("out");
+    let done = json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "f32", "--out", &out]);
+    let path = done["files"][0]["path"].as_str().expect("a path");
+    let opened = peft_models::checkpoint::Checkpoint::open(path.as_ref()).expect("a model");
+    let file = opened.gguf().expect("a file");
+    let of = |name: &str| file.tensor(name).expect("it is there").bytes.as_slice();
+    let Some(queries) = pages(of("blk.0.attn_q.weight")) else { return };
+    assert!(queries.len() > 16 && !queries.contains(&true), "{queries:?}");
+    // The same numbers again, and what is looked at is there.
+    assert!(of("blk.0.attn_q.weight").iter().any(|byte| *byte != 0));
+    let sum: u64 = of("blk.0.attn_q.weight").iter().map(|byte| u64::from(*byte)).sum();
+    assert!(sum > 0 && pages(of("blk.0.attn_q.weight")).expect("told before").iter().all(|there| *there));
+}

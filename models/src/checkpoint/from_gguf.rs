@@ -1,11 +1,13 @@
 //! A GGUF file as a checkpoint: its tensors under the names and in the order of rows that the decoder knows.
 //!
 //! Blocks stay blocks, and where rows keep their order they stay in the file. What is in another order there
-//! (queries and keys of Llama) is copied row by row, which blocks do not notice.
+//! (queries and keys of Llama) is copied row by row, which blocks do not notice, and its place in the file is given
+//! back: it would be in memory twice.
 
-use super::{Checkpoint, StoredTensor};
+use super::{Checkpoint, StoredTensor, map};
 use crate::export::gguf::architecture::{Architecture, Change, Named, file_row};
 use crate::export::gguf::{self, Tensor, metadata};
+use memmap2::Mmap;
 use peft_kernels::Bytes;
 use peft_kernels::quant::ggml::{GgmlType, dequantize};
 use peft_plan::{Fault, Result};
@@ -16,11 +18,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Checkpoint {
-    /// The model in `file`, which lies in the folder `dir`.
-    pub(super) fn from_gguf(file: gguf::File, dir: Option<&Path>) -> Result<Self> {
+    /// The model in `file`, which lies in the folder `dir`; `map` is what its tensors point into.
+    pub(super) fn from_gguf(file: gguf::File, map: Arc<Mmap>, dir: Option<&Path>) -> Result<Self> {
         let config = metadata::config_of(&file)?;
         let spec = Self::spec_of(&config)?;
         let architecture = Architecture::of(&spec)?;
+        // It looks at both ends of every tensor: before anything is given back.
+        let hash = identity(&file);
         let mut tensors = BTreeMap::new();
         for named in architecture.tensors(&spec, !spec.tied) {
             // What is missing is named by the check of the whole.
@@ -30,10 +34,13 @@ impl Checkpoint {
                 return Err(Fault::new("PS-MODEL-005", format!("`{}` is damaged: {how}.", file.name())));
             }
             tensors.insert(named.canonical.clone(), stored(&file, tensor, &named));
+            if named.change != Change::None {
+                map::release(&map, tensor.bytes.as_slice());
+            }
         }
-        let hash = identity(&file);
         let dir = dir.map(Path::to_owned);
-        Ok(Self { dir, spec, config, tensors, maps: BTreeMap::new(), hash, gguf: Some(Arc::new(file)) })
+        let maps = BTreeMap::from([(Arc::clone(file.name()), map)]);
+        Ok(Self { dir, spec, config, tensors, maps, hash, gguf: Some(Arc::new(file)) })
     }
 }
 

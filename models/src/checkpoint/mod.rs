@@ -82,8 +82,7 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Self> {
         if files::is_gguf(dir) {
             let (file, map) = gguf::File::open_mapped(dir)?;
-            let maps = BTreeMap::from([(Arc::clone(file.name()), map)]);
-            return Ok(Self { maps, ..Self::from_gguf(file, dir.parent())? });
+            return Self::from_gguf(file, map, dir.parent());
         }
         files::recognise(dir)?;
         let (config_bytes, config) = files::json(dir, "config.json")?;
