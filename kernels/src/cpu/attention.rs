@@ -3,7 +3,7 @@
 //! A task takes some positions of one sequence and one query head, or, where positions are few, all query heads that share
 //! a key head, stacked head after head. Keys and values are packed once for all of them (`attention_keys.rs`).
 
-use super::attention_keys::{Held, KEYS, Read, hold};
+use super::attention_keys::{HeldHead, KEYS, Read, hold};
 use super::exp::{exp, tanh};
 use super::finish::tile;
 use super::gemm::{Epilogue, steps};
@@ -144,7 +144,7 @@ pub(super) fn attention(
     let numbers = params.segments.iter().enumerate().flat_map(|(i, s)| steps(0..s.len, step).map(move |_| i));
     let owners = blocks.iter().zip(numbers).flat_map(|((s, _), i)| (0..heads.n_heads).map(move |head| (*s, i, head)));
     pool.each(owners.zip(tiles).collect(), |((segment, i, head), (y, lse))| {
-        let held = &held[i * heads.n_kv_heads + head / group];
+        let held = held.head(i * heads.n_kv_heads + head / group);
         let (first, rows) = (y.row - segment.start, y.row..y.row + y.rows.len());
         let run = Run { queries: qkv, rows, first, held, columns: Columns::of_query(params, head), params };
         run.attend(pool, kernel, y, Some(lse));
@@ -158,7 +158,7 @@ pub(super) struct Run<'a> {
     /// Position of the first row in its sequence.
     pub(super) first: usize,
     /// Keys with positions as lanes, values with positions as depth.
-    pub(super) held: &'a Held<'a>,
+    pub(super) held: HeldHead<'a>,
     pub(super) columns: Columns,
     pub(super) params: &'a AttentionParams,
 }

@@ -8,14 +8,14 @@
 use super::attention::{
     Columns, clamp, clear_outside, positions_of_head, product, row_ranges, score, seen, total,
 };
-use super::attention_keys::{Held, KEYS, Read, hold};
+use super::attention_keys::{HeldHead, KEYS, Read, hold};
 use super::exp::exp;
 use super::factors::Factors;
 use super::gemm::steps;
 use super::pack::{Along, Form, pack_as};
 use super::packed::Lying;
 use super::panels::{Kernel, Side};
-use super::pool::{Pool, Scratch};
+use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::{Row, Sink, SinkTile};
 use super::source::Source;
@@ -44,7 +44,7 @@ struct HeadTask<'a> {
     segment: Segment,
     head: usize,
     /// Keys and values with positions as lanes, keys with positions as depth.
-    held: &'a Held<'a>,
+    held: HeldHead<'a>,
     dq: Vec<Row<'a>>,
     /// Its share of the gradients of keys and values: of every block of keys both, `[head_dim, positions]`.
     shares: &'a mut [f32],
@@ -89,30 +89,32 @@ pub(super) fn attention_bwd(
     // Tiles of every block of positions and every head of queries, keys and values.
     let mut tiles = Tiles::of(dqkv, &params.segments, heads.n_heads + 2 * n_kv, hd);
     let round = (TASKS_OF_THREAD * pool.count()).div_ceil(group);
-    for (owners, held) in owners.chunks(round).zip(held.chunks(round)) {
-        let of_owner = |owner: &(Segment, usize)| {
-            let len = 2 * hd * owner.0.len;
-            (0..group).map(move |_| pool.scratch(len))
-        };
-        let mut shares: Vec<Scratch> = owners.iter().flat_map(of_owner).collect();
+    for (first, owners) in owners.chunks(round).enumerate().map(|(i, owners)| (i * round, owners)) {
+        let mut all = pool.scratch(owners.iter().map(|(segment, _)| 2 * hd * segment.len * group).sum());
+        let (mut shares, mut rest) = (Vec::new(), &mut all[..]);
+        for (segment, _) in owners {
+            let (of_key, behind) = std::mem::take(&mut rest).split_at_mut(2 * hd * segment.len * group);
+            shares.push(of_key);
+            rest = behind;
+        }
         let mut tasks = Vec::new();
-        for ((i, (segment, key_head)), shares) in owners.iter().enumerate().zip(shares.chunks_mut(group)) {
-            for (g, shares) in shares.iter_mut().enumerate() {
+        for ((i, (segment, key_head)), shares) in owners.iter().enumerate().zip(&mut shares) {
+            for (g, shares) in shares.chunks_exact_mut((2 * hd * segment.len).max(1)).enumerate() {
                 let head = key_head * group + g;
                 let dq = tiles.take(segment, head).into_iter().flat_map(|tile| tile.rows).collect();
-                tasks.push(HeadTask { segment: *segment, head, held: &held[i], dq, shares });
+                tasks.push(HeadTask { segment: *segment, head, held: held.head(first + i), dq, shares });
             }
         }
         pool.each(tasks, |task| inputs.head(task));
         let mut tasks = Vec::new();
-        for ((segment, key_head), shares) in owners.iter().zip(shares.chunks(group)) {
+        for ((segment, key_head), shares) in owners.iter().zip(&shares) {
             for (of_values, column) in [(false, heads.n_heads + key_head), (true, heads.n_heads + n_kv + key_head)] {
                 let tiles = tiles.take(segment, column).into_iter().zip(steps(0..segment.len, KEYS));
-                tasks.extend(tiles.map(|(tile, block)| (tile, block, of_values, shares)));
+                tasks.extend(tiles.map(|(tile, block)| (tile, block, of_values, &**shares, 2 * hd * segment.len)));
             }
         }
-        pool.each(tasks, |(tile, block, of_values, shares)| {
-            add_shares(pool, kernel.isa, tile, &block, of_values, shares, hd);
+        pool.each(tasks, |(tile, block, of_values, shares, of_head)| {
+            add_shares(pool, kernel.isa, tile, &block, of_values, (shares, of_head), hd);
         });
     }
 }
@@ -240,13 +242,13 @@ fn add_shares(
     tile: SinkTile,
     block: &Range<usize>,
     of_values: bool,
-    shares: &[Scratch],
+    (shares, of_head): (&[f32], usize),
     hd: usize,
 ) {
     let count = block.len();
     let first = 2 * hd * block.start + if of_values { hd * count } else { 0 };
     let mut sums = pool.scratch(hd * count);
-    for (g, share) in shares.iter().enumerate() {
+    for (g, share) in shares.chunks_exact(of_head).enumerate() {
         let share = &share[first..][..hd * count];
         if g == 0 {
             sums.copy_from_slice(share);

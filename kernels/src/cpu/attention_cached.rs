@@ -105,19 +105,16 @@ pub(super) fn attention_cached(
         })
     });
     let held = hold(pool, kernel, &of_many.collect::<Vec<_>>());
-    let mut of_head_held = held.chunks(heads.n_kv_heads);
-    let mut owners = Vec::new();
-    let mut ranges = Vec::new();
+    let (mut owners, mut ranges, mut first) = (Vec::new(), Vec::new(), 0);
     for s in segments {
-        let (held, step) = if s.len > FEW_ROWS {
-            (of_head_held.next(), positions_per_task(params))
-        } else {
-            (None, FEW_ROWS)
-        };
+        let is_many = s.len > FEW_ROWS;
+        let step = if is_many { positions_per_task(params) } else { FEW_ROWS };
         for rows in steps(s.start..s.start + s.len, step) {
-            owners.extend((0..heads.n_kv_heads).map(|head| (*s, head, held.map(|held| &held[head]))));
+            let held = |head: usize| is_many.then(|| held.head(first + head));
+            owners.extend((0..heads.n_kv_heads).map(|head| (*s, head, held(head))));
             ranges.push(rows);
         }
+        first += if is_many { heads.n_kv_heads } else { 0 };
     }
     let tiles = y.tiles(ranges, group * hd);
     pool.each(owners.into_iter().zip(tiles).collect(), |((s, head, held), y)| {

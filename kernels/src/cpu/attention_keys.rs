@@ -34,13 +34,29 @@ impl Read<'_> {
 /// summed over positions.
 pub(super) type Rows<'a> = (Read<'a>, Along);
 
-/// What is held of one head of one sequence.
+/// What is held of some heads of some sequences.
 pub(super) struct Held<'p> {
     kernel: Kernel,
+    /// All of them in one piece, as large as what products borrow.
     panels: Scratch<'p>,
+    heads: Vec<Head>,
+}
+
+/// What is held of one head of one sequence.
+struct Head {
+    /// Where its panels begin.
+    first: usize,
     positions: usize,
     head_dim: usize,
     ways: Vec<Along>,
+}
+
+/// The same to be read.
+#[derive(Clone, Copy)]
+pub(super) struct HeldHead<'a> {
+    kernel: Kernel,
+    panels: &'a [f32],
+    head: &'a Head,
 }
 
 /// Floats that a block takes in one way.
@@ -51,21 +67,35 @@ fn room(kernel: Kernel, way: Along, head_dim: usize) -> usize {
     }
 }
 
+impl Head {
+    /// Floats that a block takes in so many of the ways.
+    fn room(&self, kernel: Kernel, ways: usize) -> usize {
+        self.ways[..ways].iter().map(|way| room(kernel, *way, self.head_dim)).sum()
+    }
+
+    fn of_block(&self, kernel: Kernel) -> usize {
+        self.room(kernel, self.ways.len())
+    }
+}
+
 /// Everything in panels: of every head of every sequence what is gone through, all with as many positions.
-pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, heads: &[Vec<Rows>]) -> Vec<Held<'p>> {
-    let one = |rows: &Vec<Rows>| {
+pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, of_heads: &[Vec<Rows>]) -> Held<'p> {
+    let (mut heads, mut len) = (Vec::new(), 0);
+    for rows in of_heads {
         let (positions, head_dim) = rows[0].0.dims();
-        let ways: Vec<Along> = rows.iter().map(|rows| rows.1).collect();
-        let of_block: usize = ways.iter().map(|way| room(kernel, *way, head_dim)).sum();
-        let panels = pool.scratch(of_block * positions.div_ceil(KEYS));
-        Held { kernel, panels, positions, head_dim, ways }
-    };
-    let mut held: Vec<Held> = heads.iter().map(one).collect();
+        let head = Head { first: len, positions, head_dim, ways: rows.iter().map(|rows| rows.1).collect() };
+        len += head.of_block(kernel) * positions.div_ceil(KEYS);
+        heads.push(head);
+    }
+    let mut panels = pool.scratch(len);
     let mut tasks = Vec::new();
-    for (held, rows) in held.iter_mut().zip(heads) {
-        let of_block = held.of_block();
-        let blocks = steps(0..held.positions, KEYS).zip(held.panels.chunks_mut(of_block.max(1)));
-        tasks.extend(blocks.map(|(block, out)| (rows, block, out)));
+    let mut rest = &mut panels[..];
+    for (head, rows) in heads.iter().zip(of_heads) {
+        for block in steps(0..head.positions, KEYS) {
+            let (out, behind) = std::mem::take(&mut rest).split_at_mut(head.of_block(kernel));
+            rest = behind;
+            tasks.push((rows, block, out));
+        }
     }
     pool.each(tasks, |(rows, block, mut out)| {
         for &(read, way) in rows {
@@ -90,28 +120,32 @@ pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, heads: &[Vec<Rows>]) -> V
             packing.pack();
         }
     });
-    held
+    Held { kernel, panels, heads }
 }
 
 impl Held<'_> {
-    fn of_block(&self) -> usize {
-        self.ways.iter().map(|way| room(self.kernel, *way, self.head_dim)).sum()
+    /// Head `i` of those that were asked for.
+    pub(super) fn head(&self, i: usize) -> HeldHead<'_> {
+        let head = &self.heads[i];
+        HeldHead { kernel: self.kernel, panels: &self.panels[head.first..], head }
     }
+}
 
+impl<'a> HeldHead<'a> {
     /// The blocks that have some of these positions: the number of each, and its positions up to the last of them.
     pub(super) fn blocks(&self, positions: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        let blocks = positions.start / KEYS..positions.end.min(self.positions).div_ceil(KEYS);
+        let blocks = positions.start / KEYS..positions.end.min(self.head.positions).div_ceil(KEYS);
         blocks.map(move |block| (block, block * KEYS..positions.end.min((block + 1) * KEYS)))
     }
 
     /// The panels of a block in one of the ways.
-    pub(super) fn panels(&self, block: usize, way: usize) -> Lying<'_> {
-        let before: usize = self.ways[..way].iter().map(|way| room(self.kernel, *way, self.head_dim)).sum();
-        let depth = match self.ways[way] {
-            Along::Lanes => self.head_dim,
-            Along::Depth => (self.positions - block * KEYS).min(KEYS),
+    pub(super) fn panels(&self, block: usize, way: usize) -> Lying<'a> {
+        let Self { kernel, panels, head } = *self;
+        let depth = match head.ways[way] {
+            Along::Lanes => head.head_dim,
+            Along::Depth => (head.positions - block * KEYS).min(KEYS),
         };
-        let words = &self.panels[block * self.of_block() + before..];
-        Lying { words, stride: self.kernel.nr * self.kernel.words(depth) }
+        let words = &panels[block * head.of_block(kernel) + head.room(kernel, way)..];
+        Lying { words, stride: kernel.nr * kernel.words(depth) }
     }
 }

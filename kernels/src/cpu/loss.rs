@@ -19,8 +19,8 @@ use std::ops::Range;
 
 /// Trained rows taken together.
 const ROWS: usize = 1024;
-/// Most logits in memory: 8 MiB.
-const LOGITS: usize = 1 << 21;
+/// Most logits in memory: 4 MiB.
+const LOGITS: usize = 1 << 20;
 /// Widest block of the vocabulary.
 const WIDEST: usize = 8192;
 
@@ -29,7 +29,7 @@ struct Chunk<'a> {
     pool: &'a Pool,
     isa: Isa,
     factors: Factors,
-    /// Their inputs, gathered.
+    /// Their inputs: where they lie, or gathered.
     x: View<'a>,
     w: Source<'a>,
     targets: Vec<usize>,
@@ -73,7 +73,11 @@ pub(super) fn head_loss(
     let trained: Vec<(usize, usize)> =
         (targets.iter().enumerate()).filter_map(|(i, &t)| Some((i, usize::try_from(t).ok()?))).collect();
     for rows in trained.chunks(ROWS) {
-        let mut gathered = pool.scratch(rows.len() * d);
+        let (first, last) = (rows[0].0, rows[rows.len() - 1].0);
+        // Rows that follow each other are read and written where they lie.
+        let is_run = last - first + 1 == rows.len();
+        let len = if is_run { 0 } else { rows.len() * d };
+        let (mut gathered, mut gradient) = (pool.scratch(len), pool.scratch(if dx.is_some() { len } else { 0 }));
         for (out, (row, _)) in gathered.chunks_exact_mut(d.max(1)).zip(rows) {
             out.copy_from_slice(x.row(*row));
         }
@@ -81,29 +85,27 @@ pub(super) fn head_loss(
             pool,
             isa,
             factors,
-            x: View::dense(&gathered, rows.len(), d),
+            x: if is_run { x.rows_from(first, rows.len()) } else { View::dense(&gathered, rows.len(), d) },
             w,
             targets: rows.iter().map(|row| row.1).collect(),
             softcap: params.softcap,
             // Where panels of a packed head begin.
             width: (LOGITS / rows.len()).min(WIDEST) / BLOCK * BLOCK,
         };
-        let mut gradient = pool.scratch(if dx.is_some() { rows.len() * d } else { 0 });
-        let mut gradient = dx.is_some().then(|| {
-            gradient.fill(0.0);
-            &mut gradient[..]
-        });
-        let softmax = chunk.forward(if dw.is_none() { gradient.as_deref_mut() } else { None });
-        if let Some(dw) = &mut dw {
-            chunk.backward(&softmax, dw.reborrow(), gradient.as_deref_mut(), params.gradient_scale);
-        } else if let Some(gradient) = &mut gradient {
-            chunk.finish(&softmax, gradient, params.gradient_scale);
-        }
+        let of_rows = match &mut dx {
+            Some(dx) if is_run => Some(dx.reborrow().rows_from(first, rows.len())),
+            Some(_) => {
+                gradient.fill(0.0);
+                Some(ViewMut::dense(&mut gradient, rows.len(), d))
+            }
+            None => None,
+        };
+        let softmax = chunk.gradients(of_rows, dw.as_mut().map(ViewMut::reborrow), params.gradient_scale);
         for (i, (row, target)) in rows.iter().enumerate() {
             let Softmax { max, sum, best, target: (z, _) } = softmax[i];
             loss[*row] = max + sum.ln() - z;
             correct[*row] = f32::from(u8::from(best.1 == *target));
-            if let (Some(dx), Some(gradient)) = (&mut dx, &gradient) {
+            if let (Some(dx), false) = (&mut dx, is_run) {
                 dx.row(*row).copy_from_slice(&gradient[i * d..][..d]);
             }
         }
@@ -119,6 +121,20 @@ impl Chunk<'_> {
         steps(0..self.w.rows(), self.width)
     }
 
+    /// The softmax of every row, and what is asked for of its gradients; `dx` is zero before.
+    fn gradients(&self, mut dx: Option<ViewMut>, dw: Option<ViewMut>, scale: f32) -> Vec<Softmax> {
+        let Some(dw) = dw else {
+            let softmax = self.forward(dx.as_mut().map(ViewMut::reborrow));
+            if let Some(dx) = dx {
+                self.finish(&softmax, dx, scale);
+            }
+            return softmax;
+        };
+        let softmax = self.forward(None);
+        self.backward(&softmax, dw, dx, scale);
+        softmax
+    }
+
     /// `x·wᵀ` for one block of the vocabulary.
     fn logits(&self, block: &Range<usize>, out: &mut [f32]) {
         let w = self.w.rows_from(block.start, block.len());
@@ -128,17 +144,16 @@ impl Chunk<'_> {
     }
 
     /// `dx += dz·w` for one block of the vocabulary.
-    fn input_gradient(&self, block: &Range<usize>, dz: &[f32], dx: &mut [f32]) {
+    fn input_gradient(&self, block: &Range<usize>, dz: &[f32], dx: ViewMut) {
         let w = self.w.rows_from(block.start, block.len());
         let dz = Source::Dense(View::dense(dz, self.rows(), block.len()));
         let (a, b) = (Side { source: dz, transposed: false }, Side { source: w, transposed: false });
-        let dx = Sink::F32(ViewMut::dense(dx, self.rows(), self.x.cols()));
-        gemm(self.pool, self.isa, self.factors, dx, a, b, block.len(), Epilogue::plain(Write::Add));
+        gemm(self.pool, self.isa, self.factors, Sink::F32(dx), a, b, block.len(), Epilogue::plain(Write::Add));
     }
 
     /// The softmax of every row; `dx` becomes `Σ exp(z - max)·slope·w`.
-    fn forward(&self, mut dx: Option<&mut [f32]>) -> Vec<Softmax> {
-        let (rows, d) = (self.rows(), self.x.cols());
+    fn forward(&self, mut dx: Option<ViewMut>) -> Vec<Softmax> {
+        let rows = self.rows();
         let start = Softmax {
             max: f32::NEG_INFINITY,
             sum: 0.0,
@@ -151,7 +166,7 @@ impl Chunk<'_> {
             let logits = &mut logits[..rows * block.len()];
             self.logits(&block, logits);
             let sums: Vec<&mut [f32]> = if let Some(dx) = &mut dx {
-                dx.chunks_exact_mut(d.max(1)).collect()
+                dx.reborrow().into_rows().collect()
             } else {
                 std::iter::repeat_with(Default::default).take(rows).collect()
             };
@@ -162,16 +177,16 @@ impl Chunk<'_> {
                 soften(self.isa, logits, softmax, sums, block.start, target, self.softcap);
             });
             if let Some(dx) = &mut dx {
-                self.input_gradient(&block, logits, dx);
+                self.input_gradient(&block, logits, dx.reborrow());
             }
         }
         softmax
     }
 
     /// From `Σ exp·slope·w` to the gradient: divide by the sum, subtract the target's row.
-    fn finish(&self, softmax: &[Softmax], dx: &mut [f32], scale: f32) {
+    fn finish(&self, softmax: &[Softmax], dx: ViewMut, scale: f32) {
         let d = self.x.cols();
-        let tasks = dx.chunks_exact_mut(d.max(1)).zip(softmax).zip(&self.targets).collect();
+        let tasks = dx.into_rows().zip(softmax).zip(&self.targets).collect();
         self.pool.each(tasks, |((dx, softmax), &target)| {
             let mut buffer = self.pool.scratch(d);
             let w = self.w.read(self.isa, target, 0..d, &mut buffer);
@@ -183,7 +198,7 @@ impl Chunk<'_> {
     }
 
     /// With the softmax known: `dz = scale·(p - onehot)·slope`, `dw += dzᵀ·x`, `dx += dz·w`.
-    fn backward(&self, softmax: &[Softmax], mut dw: ViewMut, mut dx: Option<&mut [f32]>, scale: f32) {
+    fn backward(&self, softmax: &[Softmax], mut dw: ViewMut, mut dx: Option<ViewMut>, scale: f32) {
         let rows = self.rows();
         let mut logits = self.pool.scratch(rows * self.width.min(self.w.rows()));
         for block in self.blocks() {
@@ -203,7 +218,7 @@ impl Chunk<'_> {
             let dw = dw.reborrow().rows_from(block.start, block.len());
             gemm(self.pool, self.isa, self.factors, Sink::F32(dw), a, b, rows, Epilogue::plain(Write::Add));
             if let Some(dx) = &mut dx {
-                self.input_gradient(&block, dz, dx);
+                self.input_gradient(&block, dz, dx.reborrow());
             }
         }
     }

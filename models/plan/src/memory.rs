@@ -491,7 +491,7 @@ const DEPTH_OF_PAIRS: usize = 1024;
 const TASK: usize = 256;
 const LANES: usize = 32;
 /// Most logits at a time, and most rows of the head at a time (`kernels/src/cpu/loss.rs`).
-const LOGITS: usize = 1 << 21;
+const LOGITS: usize = 1 << 20;
 const LOSS_ROWS: usize = 1024;
 
 const SAVING: &str = "copies while saving";
@@ -505,10 +505,14 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
     let rows = facts.rows;
     let most = rows.train.max(rows.score);
     let (vectors, tables) = vectors_and_tables(spec, facts);
-    // One thread of attention holds a block of queries and keys, stacked and packed, and their products.
-    let attention = 128 * (6 * spec.head_dim + 5 * 128);
+    // One thread of attention holds a block of queries and keys in panels and their products. All have keys and values in
+    // panels in common, and on the way back the gradients of those of some heads (`kernels/src/cpu/attention_bwd.rs`).
+    let attention = 64 * (6 * spec.head_dim + 5 * 128);
+    let held = 3 * most * spec.n_kv_heads * spec.head_dim;
+    let heads = 4 * facts.threads + spec.n_heads / spec.n_kv_heads.max(1);
+    let shared = held + heads * 2 * spec.head_dim * most.min(facts.longest);
     let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
-    let panels = panels(spec, facts.arithmetic, most) + attention * facts.threads + most * spec.n_heads;
+    let panels = panels(spec, facts.arithmetic, most) + attention * facts.threads + shared + most * spec.n_heads;
     // The small adapter that is written beside every checkpoint, as numbers and as the bytes of its file; with
     // `full` all numbers at the end, and the largest matrix in the type of the checkpoint.
     let copies = match facts.method {
