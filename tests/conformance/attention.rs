@@ -138,8 +138,14 @@ impl Case for Cached {
 
 pub(crate) fn cached() -> Vec<Cached> {
     let mut cases = Vec::new();
-    let all: [&[(usize, usize)]; 5] =
-        [&[(0, 1)], &[(0, 7), (9, 1)], &[(130, 1), (64, 2), (1, 1)], &[(100, 33)], &[(0, 0), (5, 3)]];
+    let all: [&[(usize, usize)]; 6] = [
+        &[(0, 1)],
+        &[(0, 7), (9, 1)],
+        &[(130, 1), (64, 2), (1, 1)],
+        &[(100, 33)],
+        &[(0, 0), (5, 3)],
+        &[(3, 6), (2, 1), (40, 9), (0, 21)],
+    ];
     for sequences in all {
         for (i, heads) in [(1, 1, 5), (4, 1, 16), (4, 4, 64), (6, 2, 128)].into_iter().enumerate() {
             let (window, softcap) = ([None, Some(3), Some(66), None][i], [None, None, Some(2.0), Some(5.0)][i]);

@@ -16,12 +16,15 @@ pub(crate) struct Head {
     dw: bool,
     /// Every so many rows are ignored; 1: all of them.
     ignored: usize,
+    /// So many rows before the others are ignored, as a question is.
+    question: usize,
 }
 
 impl Head {
     fn targets(self) -> Vec<i32> {
         let target = |i: usize| ((i * 31 + 7) % self.vocab) as i32;
-        (0..self.rows).map(|i| if (i + 1) % self.ignored == 0 { IGNORE_INDEX } else { target(i) }).collect()
+        let is_ignored = |i: usize| i < self.question || (i + 1).is_multiple_of(self.ignored);
+        (0..self.rows).map(|i| if is_ignored(i) { IGNORE_INDEX } else { target(i) }).collect()
     }
 
     fn params(self) -> LossParams {
@@ -57,7 +60,17 @@ pub(crate) fn head() -> Vec<Head> {
         for storage in storages {
             for (dx, dw) in [(false, false), (true, false), (false, true), (true, true)] {
                 let softcap = [None, Some(4.0)][i % 2];
-                cases.push(Head { rows, d, vocab, storage, softcap, dx, dw, ignored: [1000, 2, 3][i % 3] });
+                cases.push(Head {
+                    rows,
+                    d,
+                    vocab,
+                    storage,
+                    softcap,
+                    dx,
+                    dw,
+                    ignored: [1000, 2, 3][i % 3],
+                    question: 0,
+                });
             }
         }
     }
@@ -70,11 +83,14 @@ pub(crate) fn head() -> Vec<Head> {
         dx: true,
         dw: true,
         ignored: 4,
+        question: 0,
     };
     // More than one block of the vocabulary, more than one chunk of rows.
     for (dw, softcap) in [(false, None), (true, None), (false, Some(3.0)), (true, Some(3.0))] {
         cases.push(Head { rows: 7, d: 5, vocab: 20_000, softcap, dw, ..plain });
         cases.push(Head { rows: 1100, d: 3, vocab: 33, softcap, dw, ..plain });
+        // Rows that follow each other, behind a question and before its end.
+        cases.push(Head { question: 9, ignored: 20, softcap, dw, ..plain });
     }
     // Nothing to learn: zeros everywhere, the gradient of the head untouched.
     cases.push(Head { ignored: 1, ..plain });
@@ -85,8 +101,17 @@ pub(crate) fn head() -> Vec<Head> {
 pub(crate) fn gradient() {
     let be = Reference;
     for softcap in [None, Some(2.0)] {
-        let case =
-            Head { rows: 5, d: 4, vocab: 6, storage: Storage::Trainable, softcap, dx: true, dw: true, ignored: 3 };
+        let case = Head {
+            rows: 5,
+            d: 4,
+            vocab: 6,
+            storage: Storage::Trainable,
+            softcap,
+            dx: true,
+            dw: true,
+            ignored: 3,
+            question: 0,
+        };
         let (x, w) = (noise(1, case.rows * case.d), noise(2, case.vocab * case.d));
         let run = |x: &[f32], w: &[f32]| {
             let (x, w) = (Field::holding(&be, case.rows, case.d, x), be.tensor(case.vocab, case.d, w).expect("memory"));

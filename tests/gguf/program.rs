@@ -123,7 +123,8 @@ fn pages(bytes: &[u8]) -> Option<Vec<bool>> {
 fn what_is_copied_out_of_a_file_is_not_in_memory_twice_s4_5() {
     let home = Home::new();
     let out = home.path("out");
-    let done = json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "f32", "--out", &out]);
+    let done =
+        json(&home, &["--json", "export", "--model", "starter", "--to", "gguf", "--quant", "f32", "--out", &out]);
     let path = done["files"][0]["path"].as_str().expect("a path");
     let opened = peft_models::checkpoint::Checkpoint::open(path.as_ref()).expect("a model");
     let file = opened.gguf().expect("a file");

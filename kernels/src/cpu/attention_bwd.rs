@@ -5,9 +5,7 @@
 //! `dk` and `dv` over queries, which are turned, so that nothing else has to be. Shares of the heads that have a key head
 //! in common are added in their order. Every gradient is summed by one task, in order.
 
-use super::attention::{
-    Columns, clamp, clear_outside, positions_of_head, product, row_ranges, score, seen, total,
-};
+use super::attention::{Columns, clamp, clear_outside, positions_of_head, product, row_ranges, score, seen, total};
 use super::attention_keys::{HeldHead, KEYS, Read, hold};
 use super::exp::exp;
 use super::factors::Factors;
@@ -121,7 +119,7 @@ pub(super) fn attention_bwd(
 
 /// Where gradients are written: of every block of positions the tiles of all heads, each taken once.
 struct Tiles<'a> {
-    tiles: Vec<Option<SinkTile<'a>>>,
+    left: Vec<Option<SinkTile<'a>>>,
     /// First row of every block, ascending.
     firsts: Vec<usize>,
     of_block: usize,
@@ -131,14 +129,14 @@ impl<'a> Tiles<'a> {
     fn of(y: Sink<'a>, segments: &[Segment], of_block: usize, head_dim: usize) -> Self {
         let blocks: Vec<Range<usize>> = row_ranges(segments, KEYS).into_iter().map(|(_, rows)| rows).collect();
         let firsts = blocks.iter().map(|rows| rows.start).collect();
-        Self { tiles: y.tiles(blocks, head_dim).into_iter().map(Some).collect(), firsts, of_block }
+        Self { left: y.tiles(blocks, head_dim).into_iter().map(Some).collect(), firsts, of_block }
     }
 
     /// Those of one head of a sequence.
     fn take(&mut self, segment: &Segment, column: usize) -> Vec<SinkTile<'a>> {
         let first = self.firsts.partition_point(|row| *row < segment.start);
         let blocks = first..first + segment.len.div_ceil(KEYS);
-        blocks.filter_map(|block| self.tiles[block * self.of_block + column].take()).collect()
+        blocks.filter_map(|block| self.left[block * self.of_block + column].take()).collect()
     }
 }
 

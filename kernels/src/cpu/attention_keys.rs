@@ -35,16 +35,16 @@ impl Read<'_> {
 pub(super) type Rows<'a> = (Read<'a>, Along);
 
 /// What is held of some heads of some sequences.
-pub(super) struct Held<'p> {
+pub(super) struct HeldKeys<'p> {
     kernel: Kernel,
     /// All of them in one piece, as large as what products borrow.
     panels: Scratch<'p>,
-    heads: Vec<Head>,
+    places: Vec<Place>,
 }
 
-/// What is held of one head of one sequence.
-struct Head {
-    /// Where its panels begin.
+/// Where the panels of one head of one sequence are, and what they hold.
+struct Place {
+    /// Where they begin.
     first: usize,
     positions: usize,
     head_dim: usize,
@@ -56,7 +56,7 @@ struct Head {
 pub(super) struct HeldHead<'a> {
     kernel: Kernel,
     panels: &'a [f32],
-    head: &'a Head,
+    place: &'a Place,
 }
 
 /// Floats that a block takes in one way.
@@ -67,7 +67,7 @@ fn room(kernel: Kernel, way: Along, head_dim: usize) -> usize {
     }
 }
 
-impl Head {
+impl Place {
     /// Floats that a block takes in so many of the ways.
     fn room(&self, kernel: Kernel, ways: usize) -> usize {
         self.ways[..ways].iter().map(|way| room(kernel, *way, self.head_dim)).sum()
@@ -79,20 +79,20 @@ impl Head {
 }
 
 /// Everything in panels: of every head of every sequence what is gone through, all with as many positions.
-pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, of_heads: &[Vec<Rows>]) -> Held<'p> {
-    let (mut heads, mut len) = (Vec::new(), 0);
+pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, of_heads: &[Vec<Rows>]) -> HeldKeys<'p> {
+    let (mut places, mut len) = (Vec::new(), 0);
     for rows in of_heads {
         let (positions, head_dim) = rows[0].0.dims();
-        let head = Head { first: len, positions, head_dim, ways: rows.iter().map(|rows| rows.1).collect() };
-        len += head.of_block(kernel) * positions.div_ceil(KEYS);
-        heads.push(head);
+        let place = Place { first: len, positions, head_dim, ways: rows.iter().map(|rows| rows.1).collect() };
+        len += place.of_block(kernel) * positions.div_ceil(KEYS);
+        places.push(place);
     }
     let mut panels = pool.scratch(len);
     let mut tasks = Vec::new();
     let mut rest = &mut panels[..];
-    for (head, rows) in heads.iter().zip(of_heads) {
-        for block in steps(0..head.positions, KEYS) {
-            let (out, behind) = std::mem::take(&mut rest).split_at_mut(head.of_block(kernel));
+    for (place, rows) in places.iter().zip(of_heads) {
+        for block in steps(0..place.positions, KEYS) {
+            let (out, behind) = std::mem::take(&mut rest).split_at_mut(place.of_block(kernel));
             rest = behind;
             tasks.push((rows, block, out));
         }
@@ -120,32 +120,32 @@ pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, of_heads: &[Vec<Rows>]) -
             packing.pack();
         }
     });
-    Held { kernel, panels, heads }
+    HeldKeys { kernel, panels, places }
 }
 
-impl Held<'_> {
-    /// Head `i` of those that were asked for.
+impl HeldKeys<'_> {
+    /// Place `i` of those that were asked for.
     pub(super) fn head(&self, i: usize) -> HeldHead<'_> {
-        let head = &self.heads[i];
-        HeldHead { kernel: self.kernel, panels: &self.panels[head.first..], head }
+        let place = &self.places[i];
+        HeldHead { kernel: self.kernel, panels: &self.panels[place.first..], place }
     }
 }
 
 impl<'a> HeldHead<'a> {
     /// The blocks that have some of these positions: the number of each, and its positions up to the last of them.
     pub(super) fn blocks(&self, positions: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
-        let blocks = positions.start / KEYS..positions.end.min(self.head.positions).div_ceil(KEYS);
+        let blocks = positions.start / KEYS..positions.end.min(self.place.positions).div_ceil(KEYS);
         blocks.map(move |block| (block, block * KEYS..positions.end.min((block + 1) * KEYS)))
     }
 
     /// The panels of a block in one of the ways.
     pub(super) fn panels(&self, block: usize, way: usize) -> Lying<'a> {
-        let Self { kernel, panels, head } = *self;
-        let depth = match head.ways[way] {
-            Along::Lanes => head.head_dim,
-            Along::Depth => (head.positions - block * KEYS).min(KEYS),
+        let Self { kernel, panels, place } = *self;
+        let depth = match place.ways[way] {
+            Along::Lanes => place.head_dim,
+            Along::Depth => (place.positions - block * KEYS).min(KEYS),
         };
-        let words = &panels[block * head.of_block(kernel) + head.room(kernel, way)..];
+        let words = &panels[block * place.of_block(kernel) + place.room(kernel, way)..];
         Lying { words, stride: kernel.nr * kernel.words(depth) }
     }
 }
