@@ -96,7 +96,12 @@ fn story(events: &[RunEvent]) -> Vec<(u64, u64, f64)> {
 }
 
 fn steep(settings: &[&str]) -> (World, TrainingPlan) {
-    let mut w = world("starter", Data::Cafe, 120, 3, &["training.learning_rate=6e-2", "training.micro_batch_size=4"]);
+    steep_with(3, settings)
+}
+
+fn steep_with(seed: u64, settings: &[&str]) -> (World, TrainingPlan) {
+    let mut w =
+        world("starter", Data::Cafe, 120, seed, &["training.learning_rate=6e-2", "training.micro_batch_size=4"]);
     w.settings.extend(settings.iter().map(ToString::to_string));
     let plan = plan(&w.base, &w.train, &w.settings);
     (w, plan)
@@ -157,14 +162,21 @@ fn a_run_that_rewinds_repeats_itself_bit_for_bit_wherever_it_is_halted_b2() {
 
 #[test]
 fn an_explosion_turns_clipping_on_and_goes_back_and_never_does_so_without_end_s4_6_4() {
-    let (w, plan) = steep(&["training.max_gradient_norm=0", "training.epochs=1"]);
-    let home = tempfile::tempdir().expect("a directory");
-    let (outcome, events) = Trial::new(&w, &plan, home.path()).whole();
-    let found = anomalies(&events);
-    let exploded: Vec<_> = found.iter().filter(|(kind, ..)| kind == "gradient_explosion").collect();
-    assert!(exploded[0].1.contains("clips the gradient to 1") && exploded[0].2.is_some(), "{found:?}");
-    assert!(found.iter().filter(|f| f.2.is_some()).count() as u32 <= MOST_REWINDS, "{found:?}");
-    assert!(matches!(outcome, RunOutcome::Finished(_) | RunOutcome::Halted(_)), "{outcome:?}");
+    // What such a rate does to a run, and whether its gradient or its loss is found first, hangs on the last bits of the
+    // arithmetic: about every second run explodes.
+    for seed in 1..=12 {
+        let (w, plan) = steep_with(seed, &["training.max_gradient_norm=0", "training.epochs=1"]);
+        let home = tempfile::tempdir().expect("a directory");
+        let (outcome, events) = Trial::new(&w, &plan, home.path()).whole();
+        let found = anomalies(&events);
+        assert!(found.iter().filter(|f| f.2.is_some()).count() as u32 <= MOST_REWINDS, "{found:?}");
+        assert!(matches!(outcome, RunOutcome::Finished(_) | RunOutcome::Halted(_)), "{outcome:?}");
+        if let Some(first) = found.iter().find(|(kind, ..)| kind == "gradient_explosion") {
+            assert!(first.1.contains("clips the gradient to 1") && first.2.is_some(), "{found:?}");
+            return;
+        }
+    }
+    panic!("none of twelve runs exploded");
 }
 
 #[test]
