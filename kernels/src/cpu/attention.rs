@@ -70,10 +70,10 @@ pub(super) fn positions_of_head(kernel: Kernel) -> usize {
     QUERIES / kernel.mr * kernel.mr
 }
 
-/// Row ranges of the tasks of all sequences, in order.
-pub(super) fn row_ranges(segments: &[Segment], step: usize) -> Vec<(Segment, Range<usize>)> {
-    let blocks = |s: &Segment| steps(s.start..s.start + s.len, step).map(|rows| (*s, rows)).collect::<Vec<_>>();
-    segments.iter().flat_map(blocks).collect()
+/// Row ranges of the tasks of all sequences, in order, each with the number of its sequence.
+pub(super) fn row_ranges(segments: &[Segment], step: usize) -> Vec<(usize, Range<usize>)> {
+    let blocks = |(i, s): (usize, &Segment)| steps(s.start..s.start + s.len, step).map(move |rows| (i, rows));
+    segments.iter().enumerate().flat_map(blocks).collect()
 }
 
 /// The positions that a query at `position` sees.
@@ -137,15 +137,13 @@ pub(super) fn attention(
     };
     let of_segment = |s| (0..heads.n_kv_heads).map(move |head| of_head(s, head));
     let held = hold(pool, kernel, &params.segments.iter().flat_map(of_segment).collect::<Vec<_>>());
-    let step = positions_of_head(kernel);
-    let blocks = row_ranges(&params.segments, step);
+    let blocks = row_ranges(&params.segments, positions_of_head(kernel));
     let ranges = || blocks.iter().map(|(_, rows)| rows.clone());
     let tiles = y.tiles(ranges(), heads.head_dim).into_iter().zip(lse.tiles(ranges(), 1));
-    let numbers = params.segments.iter().enumerate().flat_map(|(i, s)| steps(0..s.len, step).map(move |_| i));
-    let owners = blocks.iter().zip(numbers).flat_map(|((s, _), i)| (0..heads.n_heads).map(move |head| (*s, i, head)));
-    pool.each(owners.zip(tiles).collect(), |((segment, i, head), (y, lse))| {
+    let owners = blocks.iter().flat_map(|(i, _)| (0..heads.n_heads).map(move |head| (*i, head)));
+    pool.each(owners.zip(tiles).collect(), |((i, head), (y, lse))| {
         let held = held.head(i * heads.n_kv_heads + head / group);
-        let (first, rows) = (y.row - segment.start, y.row..y.row + y.rows.len());
+        let (first, rows) = (y.row - params.segments[i].start, y.row..y.row + y.rows.len());
         let run = Run { queries: qkv, rows, first, held, columns: Columns::of_query(params, head), params };
         run.attend(pool, kernel, y, Some(lse));
     });

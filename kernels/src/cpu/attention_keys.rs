@@ -124,7 +124,7 @@ pub(super) fn hold<'p>(pool: &'p Pool, kernel: Kernel, of_heads: &[Vec<Rows>]) -
 }
 
 impl HeldKeys<'_> {
-    /// Place `i` of those that were asked for.
+    /// Head `i` of those that were asked for.
     pub(super) fn head(&self, i: usize) -> HeldHead<'_> {
         let place = &self.places[i];
         HeldHead { kernel: self.kernel, panels: &self.panels[place.first..], place }
