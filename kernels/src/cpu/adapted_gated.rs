@@ -4,7 +4,7 @@
 
 use super::Cpu;
 use super::adapted::{blocks, blocks_back, gradients, inner, packed_input, sides, sides_back};
-use super::gated::{backward_row, forward_row};
+use super::gated::{backward_rounded, backward_row, forward_rounded, forward_row};
 use super::gemm::{Piece, Side, steps};
 use super::numbers::{Half, Numbers, round_half, widen_half};
 use super::simd_dispatch::Isa;
@@ -149,6 +149,10 @@ impl Taker for Gated<'_> {
         let Place { isa, act, is_rounded, h, kept } = place;
         let [gate, up] = sums else { unreachable!("a strip is of two products") };
         let width = gate.len() / h.len().max(1);
+        if is_rounded && matches!(h[..], [Row::Bf16(_), ..]) {
+            let kept = kept.map(Vec::into_iter);
+            return take_rounded(isa, act, h, kept, [&**gate, &**up], width);
+        }
         for (sums, kept) in [&mut **gate, &mut **up].into_iter().zip(kept) {
             let mut kept = kept.into_iter();
             for sums in sums.chunks_exact_mut(width) {
@@ -163,6 +167,29 @@ impl Taker for Gated<'_> {
         let mut buffer = [0.0; WIDEST];
         for (h, (gate, up)) in h.into_iter().zip(gate.chunks_exact(width).zip(up.chunks_exact(width))) {
             h.write(isa, Write::Set, &mut buffer, |h| forward_row(isa, h, gate, up, act));
+        }
+    }
+}
+
+/// The same where all of it is rounded, and kept if anywhere then rounded.
+fn take_rounded<'t>(
+    isa: Isa,
+    act: Activation,
+    h: Vec<Row<'t>>,
+    kept: [impl Iterator<Item = Row<'t>>; 2],
+    [gate, up]: [&[f32]; 2],
+    width: usize,
+) {
+    let mut nowhere = [[[0; 2]; WIDEST]; 2];
+    let [mut kept_gate, mut kept_up] = kept;
+    for (h, (gate, up)) in h.into_iter().zip(gate.chunks_exact(width).zip(up.chunks_exact(width))) {
+        let [of_gate, of_up] = &mut nowhere;
+        let kept = match (kept_gate.next(), kept_up.next()) {
+            (Some(Row::Bf16(gate)), Some(Row::Bf16(up))) => [gate, up],
+            _ => [&mut of_gate[..width], &mut of_up[..width]],
+        };
+        if let Row::Bf16(h) = h {
+            forward_rounded(isa, h, kept, [gate, up], act);
         }
     }
 }
@@ -226,6 +253,22 @@ impl Taker for Back<'_> {
         let BackPlace { isa, act, gate_up, row, columns, halves, h } = place;
         let [dh] = sums else { unreachable!("a strip is of one product") };
         let (width, d_ff) = (columns.len(), gate_up.cols() / 2);
+        if let Source::Narrow(kept) = gate_up
+            && matches!(halves[0][..], [Row::Bf16(_), ..])
+            && !matches!(h[..], [Row::F32(_), ..])
+        {
+            let (mut nowhere, mut h) = ([[0; 2]; WIDEST], h.into_iter());
+            let [dgates, dups] = halves;
+            for (i, (dh, gradients)) in dh.chunks_exact(width).zip(dgates.into_iter().zip(dups)).enumerate() {
+                let h = if let Some(Row::Bf16(h)) = h.next() { h } else { &mut nowhere[..width] };
+                if let (Row::Bf16(dgate), Row::Bf16(dup)) = gradients {
+                    let (gate, up) = kept.row(row + i).split_at(d_ff);
+                    let both = [&gate[columns.clone()], &up[columns.clone()]];
+                    backward_rounded(isa, [dgate, dup], h, dh, both, act);
+                }
+            }
+            return;
+        }
         let [mut gate, mut up, mut dgate, mut dup, mut of_h] = [[0.0; WIDEST]; 5];
         let [dgates, dups] = halves;
         let mut h = h.into_iter();

@@ -7,6 +7,7 @@ use super::kernel::Sums;
 use super::panels::Kernel;
 use super::tiles::{BLOCK, BlockSums};
 use super::{Cpu, dots};
+use crate::backend::Write;
 use crate::error::Result;
 use crate::host;
 use std::hint::black_box;
@@ -37,7 +38,8 @@ impl Cpu {
                 if let Some(unit) = tiles {
                     let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
                     unit.with(|unit| {
-                        (0..TILES).for_each(|_| unit.multiply(black_box(&a), black_box(&b), BLOCK, &mut sums));
+                        (0..TILES)
+                            .for_each(|_| unit.multiply(black_box(&a), black_box(&b), BLOCK, &mut sums, Write::Set));
                     });
                     black_box(sums.0);
                     return;

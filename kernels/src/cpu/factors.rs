@@ -99,12 +99,18 @@ vectorized! {
     }
 }
 
+/// Two rows of stored bf16 become pairs, element by element.
+#[inline(always)]
+pub(super) fn join(out: &mut [f32], low: &[u8], high: &[u8]) {
+    for ((word, low), high) in out.iter_mut().zip(low.as_chunks().0).zip(high.as_chunks().0) {
+        *word = f32::from_bits(u32::from(u16::from_le_bytes(*low)) | (u32::from(u16::from_le_bytes(*high)) << 16));
+    }
+}
+
 vectorized! {
-    /// Two rows of stored bf16 become pairs, element by element.
+    /// [`join`] of whole rows.
     pub(super) fn join_stored(out: &mut [f32], low: &[u8], high: &[u8]) {
-        for ((word, low), high) in out.iter_mut().zip(low.as_chunks().0).zip(high.as_chunks().0) {
-            *word = f32::from_bits(u32::from(u16::from_le_bytes(*low)) | (u32::from(u16::from_le_bytes(*high)) << 16));
-        }
+        join(out, low, high);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The gate of the feed-forward block.
 
 use super::exp::{sigmoid, tanh};
+use super::factors::nearest;
+use super::numbers::Half;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::Sink;
@@ -71,6 +73,63 @@ pub(super) fn gated_bwd(pool: &Pool, isa: Isa, dgate_up: Sink, dh: Source, gate_
             });
         }
     });
+}
+
+/// What a bf16 holds, and the nearest bf16.
+#[inline(always)]
+fn widened(x: Half) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16)
+}
+
+#[inline(always)]
+fn rounded(x: f32) -> Half {
+    (nearest(x) as u16).to_le_bytes()
+}
+
+vectorized! {
+    /// Sums of gate and up, rounded, and the rounded `h` of rounded numbers: all in one pass, all of one length.
+    pub(super) fn forward_rounded(h: &mut [Half], kept: [&mut [Half]; 2], gate_up: [&[f32]; 2], act: Activation) {
+        let ([kept_gate, kept_up], [gate, up]) = (kept, gate_up);
+        let all = h.iter_mut().zip(kept_gate).zip(kept_up).zip(gate).zip(up);
+        macro_rules! with {
+            ($act:ident) => {
+                for ((((h, kept_gate), kept_up), &gate), &up) in all {
+                    (*kept_gate, *kept_up) = (rounded(gate), rounded(up));
+                    *h = rounded($act(widened(*kept_gate)).0 * widened(*kept_up));
+                }
+            };
+        }
+        match act {
+            Activation::Silu => with!(silu),
+            Activation::GeluTanh => with!(gelu_tanh),
+        }
+    }
+}
+
+vectorized! {
+    /// [`backward_row`] of rounded numbers in one pass: both gradients and what the gate made, rounded, all of one length.
+    pub(super) fn backward_rounded(
+        gradients: [&mut [Half]; 2],
+        h: &mut [Half],
+        dh: &[f32],
+        gate_up: [&[Half]; 2],
+        act: Activation,
+    ) {
+        let ([dgate, dup], [gate, up]) = (gradients, gate_up);
+        let all = dgate.iter_mut().zip(dup).zip(h).zip(dh).zip(gate).zip(up);
+        macro_rules! with {
+            ($act:ident) => {
+                for (((((dgate, dup), h), &dh), &gate), &up) in all {
+                    let ((value, slope), up) = ($act(widened(gate)), widened(up));
+                    (*dgate, *dup, *h) = (rounded(slope * (dh * up)), rounded(value * dh), rounded(value * up));
+                }
+            };
+        }
+        match act {
+            Activation::Silu => with!(silu),
+            Activation::GeluTanh => with!(gelu_tanh),
+        }
+    }
 }
 
 vectorized! {

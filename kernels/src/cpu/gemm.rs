@@ -484,7 +484,8 @@ impl Part<'_> {
         self.kernel.ready(|multiply| self.fill_with(tile, multiply));
     }
 
-    fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut Multiply) {
+    /// The same with what multiplies set up.
+    pub(super) fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut Multiply) {
         let &Self { kernel, ref panels, epilogue } = self;
         let Kernel { mr, nr, .. } = kernel;
         let width = tile.rows.first().map_or(0, |row| row.len());

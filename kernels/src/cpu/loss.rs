@@ -1,13 +1,13 @@
 //! The head: projection, soft cap, softmax, cross entropy and their gradient, a block of the vocabulary at a time.
 //!
-//! One pass gives the loss and `dx`: as in blockwise attention, what was summed is rescaled when a
-//! larger logit turns up, so the logits of a row are never together in memory and each block of the
-//! head is decoded once for both of its products. `dw` needs the finished softmax: a second pass.
+//! One pass gives the loss and `dx`: exponentials are of the distance to a reference (`loss_tiles.rs`), so the logits of a
+//! row are never together in memory and each block of the head is gone through once for both of its products. `dw` needs
+//! the finished softmax: a second pass.
 
-use super::attention::{largest, total};
-use super::exp::{exp, tanh};
+use super::exp::exp;
 use super::factors::Factors;
 use super::gemm::{Epilogue, Side, gemm, steps};
+use super::loss_tiles::{Softmax, capped, softmax};
 use super::pool::Pool;
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::Sink;
@@ -19,34 +19,24 @@ use std::ops::Range;
 
 /// Trained rows taken together.
 const ROWS: usize = 1024;
+const _: () = assert!(ROWS <= super::gemm::ROWS, "the rows of a chunk are gone through together");
 /// Most logits in memory: 4 MiB.
 const LOGITS: usize = 1 << 20;
 /// Widest block of the vocabulary.
 const WIDEST: usize = 8192;
 
 /// Rows with a target, a chunk of them.
-struct Chunk<'a> {
-    pool: &'a Pool,
-    isa: Isa,
-    factors: Factors,
+pub(super) struct Chunk<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) isa: Isa,
+    pub(super) factors: Factors,
     /// Their inputs: where they lie, or gathered.
-    x: View<'a>,
-    w: Source<'a>,
-    targets: Vec<usize>,
-    softcap: Option<f32>,
+    pub(super) x: View<'a>,
+    pub(super) w: Source<'a>,
+    pub(super) targets: Vec<usize>,
+    pub(super) softcap: Option<f32>,
     /// Rows of the head in one block.
-    width: usize,
-}
-
-/// What is known of one row's softmax.
-#[derive(Clone, Copy)]
-struct Softmax {
-    max: f32,
-    sum: f32,
-    /// Largest logit before the cap, and where it is: the cap can make different logits equal.
-    best: (f32, usize),
-    /// The target's logit, and the slope of the cap there.
-    target: (f32, f32),
+    pub(super) width: usize,
 }
 
 /// Sets `loss`, `correct`, `dx`; adds to `dw`.
@@ -102,8 +92,8 @@ pub(super) fn head_loss(
         };
         let softmax = chunk.gradients(of_rows, dw.as_mut().map(ViewMut::reborrow), params.gradient_scale);
         for (i, (row, target)) in rows.iter().enumerate() {
-            let Softmax { max, sum, best, target: (z, _) } = softmax[i];
-            loss[*row] = max + sum.ln() - z;
+            let Softmax { reference, sum, best, target: (z, _) } = softmax[i];
+            loss[*row] = reference + sum.ln() - z;
             correct[*row] = f32::from(u8::from(best.1 == *target));
             if let (Some(dx), false) = (&mut dx, is_run) {
                 dx.row(*row).copy_from_slice(&gradient[i * d..][..d]);
@@ -124,13 +114,13 @@ impl Chunk<'_> {
     /// The softmax of every row, and what is asked for of its gradients; `dx` is zero before.
     fn gradients(&self, mut dx: Option<ViewMut>, dw: Option<ViewMut>, scale: f32) -> Vec<Softmax> {
         let Some(dw) = dw else {
-            let softmax = self.forward(dx.as_mut().map(ViewMut::reborrow));
+            let softmax = softmax(self, dx.as_mut().map(ViewMut::reborrow));
             if let Some(dx) = dx {
                 self.finish(&softmax, dx, scale);
             }
             return softmax;
         };
-        let softmax = self.forward(None);
+        let softmax = softmax(self, None);
         self.backward(&softmax, dw, dx, scale);
         softmax
     }
@@ -144,43 +134,10 @@ impl Chunk<'_> {
     }
 
     /// `dx += dz·w` for one block of the vocabulary.
-    fn input_gradient(&self, block: &Range<usize>, dz: &[f32], dx: ViewMut) {
+    pub(super) fn input_gradient(&self, block: &Range<usize>, dz: Source, dx: ViewMut) {
         let w = self.w.rows_from(block.start, block.len());
-        let dz = Source::Dense(View::dense(dz, self.rows(), block.len()));
         let (a, b) = (Side { source: dz, transposed: false }, Side { source: w, transposed: false });
         gemm(self.pool, self.isa, self.factors, Sink::F32(dx), a, b, block.len(), Epilogue::plain(Write::Add));
-    }
-
-    /// The softmax of every row; `dx` becomes `Σ exp(z - max)·slope·w`.
-    fn forward(&self, mut dx: Option<ViewMut>) -> Vec<Softmax> {
-        let rows = self.rows();
-        let start = Softmax {
-            max: f32::NEG_INFINITY,
-            sum: 0.0,
-            best: (f32::NEG_INFINITY, usize::MAX),
-            target: (f32::NAN, 0.0),
-        };
-        let mut softmax = vec![start; rows];
-        let mut logits = self.pool.scratch(rows * self.width.min(self.w.rows()));
-        for block in self.blocks() {
-            let logits = &mut logits[..rows * block.len()];
-            self.logits(&block, logits);
-            let sums: Vec<&mut [f32]> = if let Some(dx) = &mut dx {
-                dx.reborrow().into_rows().collect()
-            } else {
-                std::iter::repeat_with(Default::default).take(rows).collect()
-            };
-            let tasks =
-                (logits.chunks_exact_mut(block.len()).zip(&mut softmax)).zip(sums.into_iter().zip(&self.targets));
-            self.pool.each(tasks.collect(), |((logits, softmax), (sums, &target))| {
-                let target = target.checked_sub(block.start).filter(|t| *t < block.len());
-                soften(self.isa, logits, softmax, sums, block.start, target, self.softcap);
-            });
-            if let Some(dx) = &mut dx {
-                self.input_gradient(&block, logits, dx.reborrow());
-            }
-        }
-        softmax
     }
 
     /// From `Σ exp·slope·w` to the gradient: divide by the sum, subtract the target's row.
@@ -206,7 +163,7 @@ impl Chunk<'_> {
             self.logits(&block, dz);
             let tasks = dz.chunks_exact_mut(block.len()).zip(softmax).zip(&self.targets).collect();
             self.pool.each(tasks, |((dz, softmax), &target)| {
-                differentiate(self.isa, dz, softmax.max, scale / softmax.sum, self.softcap);
+                differentiate(self.isa, dz, softmax.reference, scale / softmax.sum, self.softcap);
                 if let Some(dz) = target.checked_sub(block.start).and_then(|t| dz.get_mut(t)) {
                     *dz -= scale * softmax.target.1;
                 }
@@ -218,82 +175,22 @@ impl Chunk<'_> {
             let dw = dw.reborrow().rows_from(block.start, block.len());
             gemm(self.pool, self.isa, self.factors, Sink::F32(dw), a, b, rows, Epilogue::plain(Write::Add));
             if let Some(dx) = &mut dx {
+                let dz = Source::Dense(View::dense(dz, rows, block.len()));
                 self.input_gradient(&block, dz, dx.reborrow());
             }
         }
     }
 }
 
-/// The logit after the cap, and the slope of the cap.
-#[inline(always)]
-fn capped(z: f32, cap: f32) -> (f32, f32) {
-    let t = tanh(z / cap);
-    (cap * t, 1.0 - t * t)
-}
-
 vectorized! {
-    /// Logits of one row and block become `exp(z - max)·slope`; the row's softmax takes them in.
-    fn soften(
-        logits: &mut [f32],
-        softmax: &mut Softmax,
-        sums: &mut [f32],
-        first: usize,
-        target: Option<usize>,
-        softcap: Option<f32>,
-    ) {
-        let top = largest(logits);
-        if top > softmax.best.0 {
-            let at = logits.iter().position(|&z| z == top).unwrap_or(0);
-            softmax.best = (top, first + at);
-        }
-        if let Some(target) = target {
-            let z = logits[target];
-            softmax.target = softcap.map_or((z, 1.0), |cap| capped(z, cap));
-        }
-        let top = softcap.map_or(top, |cap| capped(top, cap).0);
-        if top > softmax.max {
-            let shrink = exp(softmax.max - top);
-            softmax.max = top;
-            softmax.sum *= shrink;
-            for sum in sums {
-                *sum *= shrink;
-            }
-        }
-        let max = softmax.max;
+    /// `dz = share·exp(z - reference)·slope`
+    fn differentiate(logits: &mut [f32], reference: f32, share: f32, softcap: Option<f32>) {
         match softcap {
-            None => {
-                for z in &mut *logits {
-                    *z = exp(*z - max);
-                }
-                softmax.sum += total(logits);
-            }
-            Some(cap) => {
-                let mut sum = 0.0;
-                let mut weights = [0.0; 256];
-                for logits in logits.chunks_mut(256) {
-                    let weights = &mut weights[..logits.len()];
-                    for (z, weight) in logits.iter_mut().zip(&mut *weights) {
-                        let (value, slope) = capped(*z, cap);
-                        *weight = exp(value - max);
-                        *z = *weight * slope;
-                    }
-                    sum += total(weights);
-                }
-                softmax.sum += sum;
-            }
-        }
-    }
-}
-
-vectorized! {
-    /// `dz = share·exp(z - max)·slope`
-    fn differentiate(logits: &mut [f32], max: f32, share: f32, softcap: Option<f32>) {
-        match softcap {
-            None => logits.iter_mut().for_each(|z| *z = share * exp(*z - max)),
+            None => logits.iter_mut().for_each(|z| *z = share * exp(*z - reference)),
             Some(cap) => {
                 for z in logits {
                     let (value, slope) = capped(*z, cap);
-                    *z = share * exp(value - max) * slope;
+                    *z = share * exp(value - reference) * slope;
                 }
             }
         }

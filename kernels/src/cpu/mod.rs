@@ -48,6 +48,7 @@ mod interleaved_units;
 mod kernel;
 mod linear;
 mod loss;
+mod loss_tiles;
 mod norm;
 mod numbers;
 mod optim;
@@ -120,7 +121,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 5;
+const KERNELS: u32 = 6;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! long: element `(d, lane)` lies at `d·width + lane`. Lanes beyond the operand are zero. A panel of bf16 holds a
 //! pair of steps in each word and is half as long: see `factors.rs`.
 
-use super::factors::Factors;
+use super::factors::{Factors, join};
 use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
 use std::ops::Range;
@@ -129,6 +129,14 @@ fn spread_whole(
     width: usize,
     panels: &mut [&mut [f32]],
 ) -> bool {
+    if (factors, width) == (Factors::Bf16, WIDEST)
+        && lanes.len().is_multiple_of(WIDEST)
+        && depth.len().is_multiple_of(2)
+        && let Some((rows, stride)) = source.stored_from(depth.start, lanes.start)
+    {
+        spread_pairs(isa, panels, rows, stride, depth.len() / 2);
+        return true;
+    }
     if factors != Factors::F32 || width != WIDE || !lanes.len().is_multiple_of(WIDE) {
         return false;
     }
@@ -155,6 +163,20 @@ vectorized! {
                 if let Some(row) = rows[d * stride + p * WIDE..].first_chunk() {
                     *step = *row;
                 }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Pairs of so many times two rows, each of `stride` bytes of stored bf16, as steps of whole panels.
+    fn spread_pairs(panels: &mut [&mut [f32]], rows: &[u8], stride: usize, pairs: usize) {
+        const BYTES: usize = 2 * WIDEST;
+        let bytes = BYTES * panels.len();
+        for d in 0..pairs {
+            let (low, high) = (&rows[2 * d * stride..][..bytes], &rows[(2 * d + 1) * stride..][..bytes]);
+            for ((panel, low), high) in panels.iter_mut().zip(low.chunks(BYTES)).zip(high.chunks(BYTES)) {
+                join(&mut panel[d * WIDEST..][..WIDEST], low, high);
             }
         }
     }

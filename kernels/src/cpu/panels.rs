@@ -10,6 +10,7 @@ use super::packed::Lying;
 use super::simd_dispatch::Isa;
 use super::source::Source;
 use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
+use crate::backend::Write;
 use std::ops::Range;
 
 /// Words of depth packed at a time: a panel of each operand stays close to the processor.
@@ -170,17 +171,10 @@ impl Kernel {
             });
         };
         let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
-        let mut more = BlockSums([[0.0; BLOCK]; BLOCK]);
         unit.with(|unit| {
             task(&mut |pairs, rows, _, finish| {
                 for (i, (a, b)) in pairs.iter().enumerate() {
-                    if i == 0 {
-                        unit.multiply(a, b, rows, &mut sums);
-                        continue;
-                    }
-                    unit.multiply(a, b, rows, &mut more);
-                    let all = sums.0[..rows].as_flattened_mut().iter_mut().zip(more.0.as_flattened());
-                    all.for_each(|(sum, more)| *sum += more);
+                    unit.multiply(a, b, rows, &mut sums, if i == 0 { Write::Set } else { Write::Add });
                 }
                 finish(sums.0.as_flattened());
             });

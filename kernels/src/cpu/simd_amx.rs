@@ -4,6 +4,7 @@
 //! gives them back afterwards, so that switching between threads stays cheap. `std` has no intrinsics for it yet.
 
 use super::tiles::{BlockSums, Multiplier, SIDE, TileUnit, tiles_deep, works};
+use crate::backend::Write;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::marker::PhantomData;
@@ -88,40 +89,51 @@ impl Drop for SetUp {
 }
 
 impl Multiplier for SetUp {
-    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums) {
+    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums, write: Write) {
         let deep = tiles_deep(a, b);
         if deep == 0 {
-            sums.0.as_flattened_mut().fill(0.0);
+            if write == Write::Set {
+                sums.0.as_flattened_mut().fill(0.0);
+            }
             return;
         }
+        let begun = usize::from(write == Write::Add);
         let (a, b, sums) = (a.as_ptr(), b.as_ptr(), sums.0.as_mut_ptr().cast());
         // SAFETY: `self` proves that the registers are divided as the functions need; `tiles_deep` found that both panels
         // are `deep` times two tiles, and `sums` is 32 rows of 32 numbers.
         unsafe {
             if rows > SIDE {
-                two_by_two(a, b, deep, sums);
+                two_by_two(a, b, deep, sums, begun);
             } else {
-                one_by_two(a, b, deep, sums);
+                one_by_two(a, b, deep, sums, begun);
             }
         }
     }
 }
 
-/// Four tiles of sums.
+/// Four tiles of sums; `begun` is one where there are some already, or zero.
 ///
 /// # Safety
 /// The tile unit is set up with eight tiles of 16 rows of 64 bytes; `a` and `b` are `deep` times 2048 readable bytes,
-/// `deep` at least one, `sums` is 4096 writable ones.
+/// `deep` at least one, `sums` is 4096 readable and writable ones.
 #[inline(never)]
-unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, sums: *mut f32) {
+unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, sums: *mut f32, begun: usize) {
     // SAFETY: reads and writes what the caller promises: 16 rows of 64 bytes from each address, 64 bytes apart in `a` and
     // 128 in `b` and `sums`.
     unsafe {
         asm!(
+            "test {begun}, {begun}",
+            "jnz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{sums} + 1*{far}]",
+            "tileloadd tmm1, [{sums} + 1*{far} + 64]",
+            "tileloadd tmm2, [{sums} + 1*{far} + 2048]",
+            "tileloadd tmm3, [{sums} + 1*{far} + 2112]",
             "2:",
             "tileloadd tmm4, [{a} + 1*{near}]",
             "tileloadd tmm6, [{b} + 1*{far}]",
@@ -143,6 +155,7 @@ unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, 
             b = inout(reg) b => _,
             deep = inout(reg) deep => _,
             sums = in(reg) sums,
+            begun = in(reg) begun,
             near = in(reg) 64_usize,
             far = in(reg) 128_usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -157,12 +170,18 @@ unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, 
 /// # Safety
 /// As for [`two_by_two`].
 #[inline(never)]
-unsafe extern "sysv64" fn one_by_two(a: *const f32, b: *const f32, deep: usize, sums: *mut f32) {
+unsafe extern "sysv64" fn one_by_two(a: *const f32, b: *const f32, deep: usize, sums: *mut f32, begun: usize) {
     // SAFETY: as in `two_by_two`.
     unsafe {
         asm!(
+            "test {begun}, {begun}",
+            "jnz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{sums} + 1*{far}]",
+            "tileloadd tmm1, [{sums} + 1*{far} + 64]",
             "2:",
             "tileloadd tmm4, [{a} + 1*{near}]",
             "tileloadd tmm6, [{b} + 1*{far}]",
@@ -179,6 +198,7 @@ unsafe extern "sysv64" fn one_by_two(a: *const f32, b: *const f32, deep: usize, 
             b = inout(reg) b => _,
             deep = inout(reg) deep => _,
             sums = in(reg) sums,
+            begun = in(reg) begun,
             near = in(reg) 64_usize,
             far = in(reg) 128_usize,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,

@@ -171,8 +171,10 @@ fn transpose(rows: &[&[f32]; LANES], width: usize, at: usize, panel: &mut [f32])
             store(panel[(d + i + 4) * width + at..].first_chunk_mut().expect("eight lanes fit in the panel"), high);
         }
     }
-    let rest = rows.map(|row| &row[whole..n]);
-    super::simd_portable::transpose(&rest, width, at, &mut panel[whole * width..]);
+    if whole < n {
+        let rest = rows.map(|row| &row[whole..n]);
+        super::simd_portable::transpose(&rest, width, at, &mut panel[whole * width..]);
+    }
 }
 
 #[target_feature(enable = "avx2")]

@@ -7,6 +7,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::simd_amx::Amx;
+use crate::backend::Write;
 
 /// Rows of a tile, and words of each.
 pub(super) const SIDE: usize = 16;
@@ -42,9 +43,9 @@ impl TileUnit {
 
 /// A unit that is ready.
 pub(super) trait Multiplier {
-    /// `sums[r][c] = Σ_d a[r, d]·b[d, c]`, both halves of every word, for at least the first `rows` rows. The panels
-    /// have the same number of whole tiles.
-    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums);
+    /// `sums[r][c] (=|+=) Σ_d a[r, d]·b[d, c]`, both halves of every word, for at least the first `rows` rows. The panels
+    /// have the same number of whole tiles; what is added is added tile after tile.
+    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums, write: Write);
 }
 
 /// Tiles along the depth of two panels that belong together.
@@ -58,11 +59,16 @@ pub(super) fn tiles_deep(a: &[f32], b: &[f32]) -> usize {
 struct Model;
 
 impl Multiplier for Model {
-    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums) {
+    fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums, write: Write) {
         let deep = tiles_deep(a, b);
         let below = if rows > SIDE { 2 } else { 1 };
         for (row, column) in (0..below).flat_map(|row| [(row, 0), (row, 1)]) {
             let mut tile = [[0.0; SIDE]; SIDE];
+            if write == Write::Add {
+                for (tile, sums) in tile.iter_mut().zip(&sums.0[row * SIDE..]) {
+                    *tile = words(&sums[column * SIDE..]);
+                }
+            }
             for d in 0..deep {
                 let left: [[f32; SIDE]; SIDE] = std::array::from_fn(|r| words(&a[(2 * d + row) * TILE + r * SIDE..]));
                 let right: [[f32; SIDE]; SIDE] =
@@ -76,9 +82,9 @@ impl Multiplier for Model {
     }
 }
 
-/// The row of a tile at the start of `panel`.
+/// The row of a tile at the start of `panel`, or of sums.
 fn words(panel: &[f32]) -> [f32; SIDE] {
-    *panel.first_chunk().expect("a panel of whole tiles")
+    *panel.first_chunk().expect("whole tiles")
 }
 
 /// `sums += left·right`
@@ -124,7 +130,12 @@ pub(super) fn works(unit: TileUnit) -> bool {
             || -> Vec<f32> { (0..2 * TILE * deep).map(|i| f32::from_bits(number(i) | (number(i) << 16))).collect() };
         let (a, b) = (panel(), panel());
         let mut sums = BlockSums([[f32::NAN; BLOCK]; BLOCK]);
-        unit.with(|unit| unit.multiply(&a, &b, rows, &mut sums));
+        // The first tiles of the depth, and what the others add to them.
+        let ((a0, a1), (b0, b1)) = (a.split_at(2 * TILE * (deep / 2)), b.split_at(2 * TILE * (deep / 2)));
+        unit.with(|unit| {
+            unit.multiply(a0, b0, rows, &mut sums, Write::Set);
+            unit.multiply(a1, b1, rows, &mut sums, Write::Add);
+        });
         for (r, c) in (0..rows).flat_map(|r| (0..BLOCK).map(move |c| (r, c))) {
             let (mut want, mut size) = (0.0_f64, 0.0_f64);
             for word in 0..deep * SIDE {
@@ -145,6 +156,7 @@ pub(super) fn works(unit: TileUnit) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{BLOCK, BlockSums, Multiplier, SIDE, TILE, TileUnit, add_products, works};
+    use crate::backend::Write;
 
     #[test]
     fn the_model_is_a_unit_that_works() {
@@ -174,7 +186,7 @@ mod tests {
     fn rows_of_the_lower_tile_are_left_alone_where_nobody_asks_for_them() {
         let panel = vec![f32::from_bits(0x3F80_3F80); 2 * TILE];
         let mut sums = BlockSums([[f32::NAN; BLOCK]; BLOCK]);
-        TileUnit::Model.with(|unit: &mut dyn Multiplier| unit.multiply(&panel, &panel, 16, &mut sums));
+        TileUnit::Model.with(|unit: &mut dyn Multiplier| unit.multiply(&panel, &panel, 16, &mut sums, Write::Set));
         assert!(sums.0[15].iter().all(|x| *x == 32.0) && sums.0[16].iter().all(|x| x.is_nan()));
     }
 }

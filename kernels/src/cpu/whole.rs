@@ -17,6 +17,9 @@ use crate::backend::Write;
 use crate::host::{Tile, ViewMut};
 use std::ops::Range;
 
+/// Sums that are taken at once, at most, where a kernel's tile is not larger: they stay in the first cache.
+const SUMS: usize = 8192;
+
 /// Columns that are packed together: as many of each of some products, which a task takes together.
 pub(super) struct Strip {
     /// First column of what is made of them.
@@ -39,6 +42,11 @@ pub(super) trait Taker {
 
     /// The sums of each product, row by row.
     fn take(place: Self::Place<'_>, sums: &mut [&mut [f32]]);
+
+    /// All tiles of a strip are taken. False where they are to be computed and taken once more.
+    fn is_done(&mut self) -> bool {
+        true
+    }
 }
 
 /// A block of the depth, of one group of products.
@@ -51,6 +59,12 @@ struct Block {
     /// Of the right one.
     in_source: Range<usize>,
     is_last: bool,
+}
+
+/// Columns of what is made, and the places that a task fills there, rows below rows.
+struct TileTask<P> {
+    columns: Range<usize>,
+    places: Vec<(Range<usize>, P)>,
 }
 
 /// How many columns of all products of a strip are packed together: a multiple of what a task takes, of the size that
@@ -97,61 +111,110 @@ pub(super) fn products<T: Taker>(
             pool.each(turns.tasks(&rows, narrows, &firsts, &mut panels, &mut seconds), Task::run);
             a_panels.push(panels);
         }
+        let lefts =
+            Lefts { pool, kernel, groups: &groups, blocks: &blocks, narrows, panels: &a_panels, seconds: &seconds };
         for strip in strips {
-            let lengths = |Block { group, depth, in_source, is_last, .. }: &Block| {
-                let deep = (depth.len(), in_source);
-                RightPanels::lengths(kernel, groups[*group], &strip.of, narrows, deep, *is_last)
-            };
-            let lengths: Vec<Vec<Vec<usize>>> = blocks.iter().map(lengths).collect();
-            // All in one, so that the next product finds room for its own.
-            let mut room = pool.scratch(lengths.iter().flatten().flatten().sum());
-            let mut room = &mut room[..];
-            let mut b_panels = Vec::with_capacity(blocks.len());
-            for (Block { group, in_source, .. }, lengths) in blocks.iter().zip(&lengths) {
-                let (panels, rest) = RightPanels::new(kernel, groups[*group], &strip.of, in_source, lengths, room);
-                b_panels.push(panels);
-                room = rest;
-            }
-            let mut tasks = Vec::new();
-            for (Block { group, in_source, .. }, panels) in blocks.iter().zip(&mut b_panels) {
-                tasks.extend(panels.tasks(kernel, groups[*group], &strip.of, narrows, in_source));
-            }
-            pool.each(tasks, Task::run);
-            // Of every product one part for each block.
-            let mut parts: Vec<Vec<Part>> = strip.of.iter().map(|_| Vec::with_capacity(blocks.len())).collect();
-            for (i, (block, (a, b))) in blocks.iter().zip(a_panels.iter().zip(&b_panels)).enumerate() {
-                let write = if i == 0 { Write::Set } else { Write::Add };
-                for (at, (piece, parts)) in strip.of.iter().zip(&mut parts).enumerate() {
-                    let wide = &groups[block.group][piece.wide];
-                    let bias = wide.bias.filter(|_| i == 0).map(|bias| &bias[piece.lanes.clone()]);
-                    let of_left = (&a[..], block.depth.len());
-                    let seconds = block.is_last.then_some((&*narrows, &seconds[..]));
-                    parts.push(b.part(kernel, at, of_left, (wide, seconds), Epilogue { alpha, bias, write }));
+            loop {
+                lefts.multiply(strip, rows.clone(), alpha, taker);
+                if taker.is_done() {
+                    break;
                 }
             }
-            let across = (TASK.1 / strip.of.len()).max(1) * kernel.nr;
-            let step = (TASK.0 * kernel.mr, across);
-            let places = taker.places(rows.clone(), strip.at..strip.at + strip.width, step);
-            let grid = steps(0..rows.len(), step.0)
-                .flat_map(|rows| steps(0..strip.width, step.1).map(move |columns| (rows.clone(), columns)));
-            let tasks = grid.zip(places).collect();
-            pool.each(tasks, |((rows, columns), place): ((Range<usize>, Range<usize>), T::Place<'_>)| {
-                let width = columns.len();
-                let mut sums = pool.scratch(parts.len() * rows.len() * width);
-                let mut of_each: Vec<&mut [f32]> = sums.chunks_exact_mut(rows.len() * width).collect();
+        }
+    }
+}
+
+/// Packed left operands, and what they are multiplied with.
+struct Lefts<'a> {
+    pool: &'a Pool,
+    kernel: Kernel,
+    groups: &'a [&'a [Wide<'a>]],
+    blocks: &'a [Block],
+    narrows: &'a [Narrow<'a>],
+    /// Of every block.
+    panels: &'a [Scratch<'a>],
+    /// Of every narrow product.
+    seconds: &'a [Scratch<'a>],
+}
+
+impl Lefts<'_> {
+    /// One strip to `taker`; the panels of its right operands are given back.
+    fn multiply<T: Taker>(&self, strip: &Strip, rows: Range<usize>, alpha: f32, taker: &mut T) {
+        let &Self { pool, kernel, groups, blocks, narrows, panels: a_panels, seconds } = self;
+        let lengths = |Block { group, depth, in_source, is_last, .. }: &Block| {
+            let deep = (depth.len(), in_source);
+            RightPanels::lengths(kernel, groups[*group], &strip.of, narrows, deep, *is_last)
+        };
+        let lengths: Vec<Vec<Vec<usize>>> = blocks.iter().map(lengths).collect();
+        // All in one, so that the next product finds room for its own.
+        let mut room = pool.scratch(lengths.iter().flatten().flatten().sum());
+        let mut room = &mut room[..];
+        let mut b_panels = Vec::with_capacity(blocks.len());
+        for (Block { group, in_source, .. }, lengths) in blocks.iter().zip(&lengths) {
+            let (panels, rest) = RightPanels::new(kernel, groups[*group], &strip.of, in_source, lengths, room);
+            b_panels.push(panels);
+            room = rest;
+        }
+        let mut tasks = Vec::new();
+        for (Block { group, in_source, .. }, panels) in blocks.iter().zip(&mut b_panels) {
+            tasks.extend(panels.tasks(kernel, groups[*group], &strip.of, narrows, in_source));
+        }
+        pool.each(tasks, Task::run);
+        // Of every product one part for each block.
+        let mut parts: Vec<Vec<Part>> = strip.of.iter().map(|_| Vec::with_capacity(blocks.len())).collect();
+        for (i, (block, (a, b))) in blocks.iter().zip(a_panels.iter().zip(&b_panels)).enumerate() {
+            let write = if i == 0 { Write::Set } else { Write::Add };
+            for (at, (piece, parts)) in strip.of.iter().zip(&mut parts).enumerate() {
+                let wide = &groups[block.group][piece.wide];
+                let bias = wide.bias.filter(|_| i == 0).map(|bias| &bias[piece.lanes.clone()]);
+                let of_left = (&a[..], block.depth.len());
+                let seconds = block.is_last.then_some((narrows, seconds));
+                parts.push(b.part(kernel, at, of_left, (wide, seconds), Epilogue { alpha, bias, write }));
+            }
+        }
+        take_strip(pool, kernel, rows, strip, &parts, taker);
+    }
+}
+
+/// All tiles of a strip, whose products have such parts.
+fn take_strip<T: Taker>(
+    pool: &Pool,
+    kernel: Kernel,
+    rows: Range<usize>,
+    strip: &Strip,
+    parts: &[Vec<Part>],
+    taker: &mut T,
+) {
+    let across = (TASK.1 / strip.of.len()).max(1) * kernel.nr;
+    let few = (SUMS / (parts.len() * across) / kernel.mr).clamp(1, TASK.0);
+    let places = taker.places(rows.clone(), strip.at..strip.at + strip.width, (few * kernel.mr, across));
+    let mut places = places.into_iter();
+    let mut tasks = Vec::new();
+    for rows in steps(0..rows.len(), TASK.0 / few * few * kernel.mr) {
+        let first = tasks.len();
+        tasks.extend(steps(0..strip.width, across).map(|columns| TileTask { columns, places: Vec::new() }));
+        for rows in steps(rows, few * kernel.mr) {
+            let of_rows = tasks[first..].iter_mut().zip(&mut places);
+            of_rows.for_each(|(task, place)| task.places.push((rows.clone(), place)));
+        }
+    }
+    pool.each(tasks, |TileTask { columns, places }: TileTask<T::Place<'_>>| {
+        let width = columns.len();
+        let mut sums = pool.scratch(parts.len() * few * kernel.mr * width);
+        kernel.ready(|multiply| {
+            for (rows, place) in places {
+                let size = rows.len() * width;
+                let mut of_each: Vec<&mut [f32]> = sums.chunks_exact_mut(size).take(parts.len()).collect();
                 for (parts, sums) in parts.iter().zip(&mut of_each) {
                     for part in parts {
-                        part.fill(Tile {
-                            row: rows.start,
-                            col: columns.start,
-                            rows: sums.chunks_exact_mut(width).collect(),
-                        });
+                        let to = sums.chunks_exact_mut(width).collect();
+                        part.fill_with(Tile { row: rows.start, col: columns.start, rows: to }, multiply);
                     }
                 }
                 T::take(place, &mut of_each);
-            });
-        }
-    }
+            }
+        });
+    });
 }
 
 /// `y (=|+=) alpha·Σ left·w + bias` of all `wides`, rounded once, and their `narrows`.

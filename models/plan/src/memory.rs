@@ -511,7 +511,8 @@ pub fn plan(spec: &ModelSpec, facts: &MemoryFacts) -> MemoryPlan {
     let held = 3 * most * spec.n_kv_heads * spec.head_dim;
     let heads = 4 * facts.threads + spec.n_heads / spec.n_kv_heads.max(1);
     let shared = held + heads * 2 * spec.head_dim * most.min(facts.longest);
-    let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 2 * most.min(LOSS_ROWS) * spec.hidden_size;
+    // Exponentials of a block; inputs and gradients where they are gathered, and the inputs in panels, all deep.
+    let head = LOGITS.min(most.min(LOSS_ROWS) * spec.vocab_size) + 3 * most.min(LOSS_ROWS) * spec.hidden_size;
     let panels = panels(spec, facts.arithmetic, most) + attention * facts.threads + shared + most * spec.n_heads;
     // The small adapter that is written beside every checkpoint, as numbers and as the bytes of its file; with
     // `full` all numbers at the end, and the largest matrix in the type of the checkpoint.
