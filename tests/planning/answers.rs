@@ -259,7 +259,7 @@ fn a_change_is_worked_out_within_100_ms_s4_9_3() {
         assert_eq!(alternatives(&current, &facts, &calibration, &rates).len(), 3);
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    // Unoptimised and beside other tests; the program as people get it is several times faster.
+    // Beside other tests, and not all of it optimised; the program as people get it is several times faster.
     let limit = if cfg!(debug_assertions) { 0.5 } else { 0.1 };
     assert!(best < limit, "{best} s");
 }

@@ -53,7 +53,7 @@ impl Cpu {
     /// `w` in the form that products read.
     pub(super) fn held(&self, w: FrozenWeight) -> Result<Held> {
         if self.interleaves(&w) {
-            return Interleaved::new(&self.pool, &w).map(Held::Interleaved);
+            return Interleaved::new(&self.pool, self.isa, &w).map(Held::Interleaved);
         }
         let is_packed = is_packed_for(self.kernel(), &w);
         if is_packed { Packed::new(&self.pool, self.isa, &w).map(Held::Packed) } else { Ok(Held::Stored(w)) }

@@ -5,7 +5,7 @@ use super::dots::{self, dots};
 use super::gemm::Epilogue;
 use super::int8;
 use super::int8_groups::Stored;
-use super::interleaved::{Interleaved, STRIP};
+use super::interleaved::Interleaved;
 use super::interleaved_rows;
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Bytes of weights that one task reads, about: long enough to be worth the hand-over, short enough that nobody waits
 /// long for the last one.
 const BYTES_PER_TASK: usize = 96 << 10;
-/// Columns of a task begin at multiples of this; of a packed weight, where panels do.
+/// Columns of a task begin at multiples of this; of a packed weight, where panels do, and of one in strips, where those do.
 const STEP: usize = 8;
 
 /// One of some products with the same rows.
@@ -109,11 +109,15 @@ impl Way<'_> {
     fn columns_per_task(&self) -> usize {
         let bytes = match self {
             Self::Eight(w) => w.row_bytes(),
-            Self::Strips(w, _) => w.strip_bytes() / STRIP,
+            Self::Strips(w, _) => w.strip_bytes() / w.strip(),
             // More work than its bytes are, and they are not asked about.
             Self::Exact(w) => size_of::<u32>() * w.cols(),
         };
-        let step = if matches!(self, Self::Exact(Source::Packed(..))) { BLOCK } else { STEP };
+        let step = match self {
+            Self::Exact(Source::Packed(..)) => BLOCK,
+            Self::Strips(w, _) => w.strip(),
+            _ => STEP,
+        };
         (BYTES_PER_TASK / bytes.max(1)).max(1).next_multiple_of(step)
     }
 }

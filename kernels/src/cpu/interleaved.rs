@@ -1,9 +1,10 @@
-//! Frozen weights of few bits, eight rows side by side: once and for all in the form in which products in whole numbers
-//! read them.
+//! Frozen weights of few bits, eight or sixteen rows side by side: once and for all in the form in which products in
+//! whole numbers read them.
 //!
-//! A strip is eight rows. Four neighbouring codes of each of them lie in one vector of 32 bytes, so that four numbers of
-//! an activation, broadcast, are multiplied with all eight rows, and a lane of the sums is a row: nothing is added
-//! across lanes, and scales are applied to eight rows at once. Nothing is lost: every number can be had back, bit by bit.
+//! A strip is as many rows as a vector has lanes: eight, or sixteen where vectors of 512 bits multiply bytes. Four
+//! neighbouring codes of each of them lie in one vector, so that four numbers of an activation, broadcast, are multiplied
+//! with all of the rows, and a lane of the sums is a row: nothing is added across lanes, and scales are applied to all
+//! rows at once. Nothing is lost: every number can be had back, bit by bit. With sixteen rows everything is twice as long.
 //!
 //! | type | elements of a unit | bytes of eight units | in them |
 //! | --- | --- | --- | --- |
@@ -21,10 +22,11 @@
 //! numbers, its own scales among it, is summed exactly. So all instruction sets give the same bits. They are not those of
 //! `int8.rs`, which adds what is whole in another order.
 
+use super::factors::Factors;
 use super::gemm::Epilogue;
 use super::int8::GROUP;
 use super::interleaved_rows::{Group, Rows};
-use super::interleaved_units::{put, put_four_bit, scale_of_four_bit, take};
+use super::interleaved_units::{Lane, put, put_four_bit, scale_of_four_bit, take};
 use super::pool::Pool;
 use super::simd_dispatch::Isa;
 use super::source::{scaled_table, widen_f16};
@@ -36,10 +38,15 @@ use crate::quant::ggml::decode::decode_on;
 use crate::weight::{DType, FourBitKind, FrozenWeight};
 use std::ops::Range;
 
-/// Rows of a strip.
+/// Rows of a strip: of vectors of 256 bits.
 pub(super) const STRIP: usize = 8;
+/// The same of vectors of 512 bits.
+pub(super) const WIDE_STRIP: usize = 16;
 /// Rows of activations that are multiplied while a strip's codes are in registers.
 const TOGETHER: usize = 4;
+
+/// Of each row the sums of a strip.
+type Sums = [[f32; WIDE_STRIP]; TOGETHER];
 
 /// The smallest whole of a type that is interleaved.
 #[derive(Clone, Copy)]
@@ -109,6 +116,8 @@ const LINE: usize = 64;
 pub struct Interleaved {
     kind: Kind,
     unit: Unit,
+    /// Rows of a strip.
+    strip: usize,
     /// Strip after strip, from `start`.
     bytes: Vec<u8>,
     start: usize,
@@ -122,24 +131,33 @@ impl std::fmt::Debug for Interleaved {
     }
 }
 
-/// Whether products in whole numbers read such strips of `w` faster than what is stored.
+/// Whether products in whole numbers read such strips of `w` faster than what is stored. A unit that multiplies tiles takes
+/// many rows faster than these products do, and decodes what is stored faster than strips.
 pub(super) fn is_interleaved_for(isa: Isa, w: &FrozenWeight) -> bool {
-    Unit::of(w).is_some() && matches!(isa.byte_products(), Some("avx2" | "avxvnni"))
+    Unit::of(w).is_some() && isa.byte_products().is_some() && isa.tiles(Factors::Bf16).is_none()
 }
 
 impl Interleaved {
-    /// `w` in strips: for which [`is_interleaved_for`] holds on some processor.
-    pub(super) fn new(pool: &Pool, w: &FrozenWeight) -> Result<Self> {
+    /// `w` in strips of so many rows as `isa` multiplies at once: for which [`is_interleaved_for`] holds on some processor.
+    pub(super) fn new(pool: &Pool, isa: Isa, w: &FrozenWeight) -> Result<Self> {
+        let is_wide = isa.byte_products() == Some("avx512vnni");
+        Self::of_strips(pool, if is_wide { WIDE_STRIP } else { STRIP }, w)
+    }
+
+    fn of_strips(pool: &Pool, strip_rows: usize, w: &FrozenWeight) -> Result<Self> {
         let refused = || Error::Weight { what: "weights of this type are not laid out in strips".into() };
         let unit = Unit::of(w).ok_or_else(refused)?;
+        let wide = strip_rows / STRIP;
+        let unit = Unit { bytes: unit.bytes * wide, ..unit };
         let (rows, cols) = w.shape();
         let (row, strip) = (cols / unit.len * unit.stored, cols / unit.len * unit.bytes);
-        let len = rows.div_ceil(STRIP) * strip;
+        let len = rows.div_ceil(strip_rows) * strip;
         let mut all: Vec<u8> = host::zeros("packed_weight", 1, len + LINE)?;
         let start = all.as_ptr().align_offset(LINE).min(LINE);
         let tasks = all[start..start + len].chunks_exact_mut(strip).enumerate().collect();
         pool.each(tasks, |(i, strip): (usize, &mut [u8])| {
-            for (lane, at) in (i * STRIP..rows.min((i + 1) * STRIP)).enumerate() {
+            for (row_of, at) in (i * strip_rows..rows.min((i + 1) * strip_rows)).enumerate() {
+                let lane = Lane { row: row_of, wide };
                 let units = strip.chunks_exact_mut(unit.bytes);
                 match w {
                     FrozenWeight::Blocks { bytes, kind, .. } => {
@@ -163,7 +181,7 @@ impl Interleaved {
             FrozenWeight::FourBit(w) => Kind::FourBit(w.kind, w.rounding, Table::of(code_table(w.kind))),
             FrozenWeight::Dense { .. } => return Err(refused()),
         };
-        Ok(Self { kind, unit, bytes: all, start, rows, cols })
+        Ok(Self { kind, unit, strip: strip_rows, bytes: all, start, rows, cols })
     }
 
     /// `(rows, cols)`.
@@ -171,15 +189,25 @@ impl Interleaved {
         (self.rows, self.cols)
     }
 
+    /// Rows of a strip.
+    pub(super) fn strip(&self) -> usize {
+        self.strip
+    }
+
     /// Bytes of a strip.
     pub(super) fn strip_bytes(&self) -> usize {
         self.cols / self.unit.len * self.unit.bytes
     }
 
-    /// These strips.
-    fn strips(&self, strips: Range<usize>) -> &[u8] {
+    /// A row within its strip.
+    fn lane(&self, row: usize) -> Lane {
+        Lane { row: row % self.strip, wide: self.strip / STRIP }
+    }
+
+    /// One of the strips.
+    fn strip_of(&self, strip: usize) -> &[u8] {
         let size = self.strip_bytes();
-        &self.bytes[self.start..][strips.start * size..strips.end * size]
+        &self.bytes[self.start..][strip * size..(strip + 1) * size]
     }
 
     /// Part of a row, as the stored blocks are decoded.
@@ -187,16 +215,16 @@ impl Interleaved {
         assert!(row < self.rows && cols.end <= self.cols, "row {row} of {}", self.rows);
         let Unit { len, stored, bytes } = self.unit;
         let units = cols.start / len..cols.end.div_ceil(len);
-        let strip = self.strips(row / STRIP..row / STRIP + 1);
+        let strip = self.strip_of(row / self.strip);
         let from = strip[units.start * bytes..units.end * bytes].chunks_exact(bytes);
         let kind = match &self.kind {
             Kind::Blocks(kind) => *kind,
             Kind::FourBit(kind, rounding, _) => {
                 let mut table = [0.0; 16];
                 for (unit, from) in units.zip(from) {
-                    let scale = scale_of_four_bit(from, row % STRIP);
+                    let scale = scale_of_four_bit(from, self.lane(row));
                     scaled_table(isa, &mut table, code_table(*kind), scale, *rounding);
-                    let codes = codes(&self.kind, from, row % STRIP, 0);
+                    let codes = codes(&self.kind, from, self.lane(row), 0);
                     let inside = cols.start.max(unit * len)..cols.end.min((unit + 1) * len);
                     for at in inside {
                         out[at - cols.start] = table[usize::from(codes[at - unit * len])];
@@ -207,7 +235,7 @@ impl Interleaved {
         };
         let mut blocks = vec![0; units.len() * stored];
         for (to, from) in blocks.chunks_exact_mut(stored).zip(from) {
-            take(kind, to, row % STRIP, from);
+            take(kind, to, self.lane(row), from);
         }
         decode_on(isa, kind, &blocks, cols.start - units.start * len, out);
     }
@@ -218,15 +246,17 @@ impl Interleaved {
         let width = rows.first().map_or(0, |row| row.len());
         // Rows of the weight, and how many of them are before the tile.
         let (lanes, skip) = (first + col..first + col + width, first + col);
+        let strips = lanes.start / self.strip..lanes.end.div_ceil(self.strip);
         for (i, rows) in rows.chunks_mut(TOGETHER).enumerate() {
             let of_x = i * TOGETHER..i * TOGETHER + rows.len();
-            for strip in lanes.start / STRIP..lanes.end.div_ceil(STRIP) {
-                let mut sums = [[0.0; STRIP]; TOGETHER];
-                self.products(isa, self.strips(strip..strip + 1), x, of_x.clone(), &mut sums);
-                let inside = lanes.start.max(strip * STRIP)..lanes.end.min((strip + 1) * STRIP);
+            for strip in strips.clone() {
+                let start = strip * self.strip;
+                let inside = lanes.start.max(start)..lanes.end.min(start + self.strip);
+                let mut sums = [[0.0; WIDE_STRIP]; TOGETHER];
+                self.products(isa, self.strip_of(strip), x, of_x.clone(), &mut sums);
                 for (row, sums) in rows.iter_mut().zip(&sums) {
                     for lane in inside.clone() {
-                        epilogue.store(&mut row[lane - skip], lane - first, sums[lane % STRIP]);
+                        epilogue.store(&mut row[lane - skip], lane - first, sums[lane - start]);
                     }
                 }
             }
@@ -234,33 +264,50 @@ impl Interleaved {
     }
 
     /// `x·wᵀ` of one strip and up to four rows.
-    fn products(&self, isa: Isa, strip: &[u8], x: &Rows, rows: Range<usize>, sums: &mut [[f32; STRIP]; TOGETHER]) {
+    fn products(&self, isa: Isa, strip: &[u8], x: &Rows, rows: Range<usize>, sums: &mut Sums) {
+        let at = |row| x.row(rows.start + row);
+        match rows.len() {
+            1 => self.products_of(isa, strip, &[at(0)], sums),
+            2 => self.products_of(isa, strip, &[at(0), at(1)], sums),
+            3 => self.products_of(isa, strip, &[at(0), at(1), at(2)], sums),
+            _ => self.products_of(isa, strip, &[at(0), at(1), at(2), at(3)], sums),
+        }
+    }
+
+    /// The same of `R` rows, in vectors where they are as long as the strip is wide.
+    fn products_of<const R: usize>(&self, isa: Isa, strip: &[u8], x: &[&[Group]; R], sums: &mut Sums) {
         #[cfg(target_arch = "x86_64")]
-        if let Some(isa) = isa.bytes() {
-            use super::simd_avx2_strips::strip as strip_of;
-            let at = |row| x.row(rows.start + row);
-            match rows.len() {
-                1 => sums[..1].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0)])),
-                2 => sums[..2].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0), at(1)])),
-                3 => sums[..3].copy_from_slice(&strip_of(isa, &self.kind, strip, &[at(0), at(1), at(2)])),
-                _ => *sums = strip_of(isa, &self.kind, strip, &[at(0), at(1), at(2), at(3)]),
+        {
+            use super::{simd_avx2_strips, simd_avx512_strips};
+            if let (WIDE_STRIP, Isa::Avx512(isa)) = (self.strip, isa)
+                && let Some(isa) = isa.vnni()
+            {
+                sums[..R].copy_from_slice(&simd_avx512_strips::strip(isa, &self.kind, strip, x));
+                return;
             }
-            return;
+            if let (STRIP, Some(isa)) = (self.strip, isa.bytes()) {
+                for (sums, got) in sums.iter_mut().zip(simd_avx2_strips::strip(isa, &self.kind, strip, x)) {
+                    sums[..STRIP].copy_from_slice(&got);
+                }
+                return;
+            }
         }
         let _ = isa;
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            *sums = plain(&self.kind, self.unit, strip, x.row(row));
+        for (sums, x) in sums.iter_mut().zip(x) {
+            plain(&self.kind, self.unit, strip, x, &mut sums[..self.strip]);
         }
     }
 }
 
 /// What every instruction set gives, and is held against.
-fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
-    let mut sums = [0.0; STRIP];
+fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group], sums: &mut [f32]) {
+    sums.fill(0.0);
+    let wide = sums.len() / STRIP;
     let groups = unit.len / GROUP;
     for (unit_of, x) in strip.chunks_exact(unit.bytes).zip(x.chunks_exact(groups)) {
         let half = |at: usize| widen_f16(u16::from_le_bytes([unit_of[at], unit_of[at + 1]]));
-        for (lane, sum) in sums.iter_mut().enumerate() {
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let lane = Lane { row, wide };
             for (g, x) in x.iter().enumerate() {
                 let codes = codes(kind, unit_of, lane, g);
                 let whole = |elements: Range<usize>, zero: i32| -> i32 {
@@ -268,26 +315,27 @@ fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
                 };
                 match kind {
                     Kind::Blocks(kind @ (GgmlType::Q4K | GgmlType::Q5K)) => {
-                        let at = 32 + group_of_minima(*kind) * g + 2 * lane;
-                        let of = |half: usize| i32::from(unit_of[at + half]) * whole(32 * half..32 * half + 32, 0);
-                        let least = |half: usize| i32::from(unit_of[at + 16 + half]) * i32::from(x.halves[half]);
-                        *sum += (of(0) + of(1)) as f32 * (half(2 * lane) * x.scale);
-                        *sum -= (least(0) + least(1)) as f32 * (half(16 + 2 * lane) * x.scale);
+                        let at = 32 + group_of_minima(*kind) * g;
+                        let (scales, mins) = (lane.two(at), lane.two(at + 16));
+                        let of = |half: usize| i32::from(unit_of[scales + half]) * whole(32 * half..32 * half + 32, 0);
+                        let least = |half: usize| i32::from(unit_of[mins + half]) * i32::from(x.halves[half]);
+                        *sum += (of(0) + of(1)) as f32 * (half(lane.two(0)) * x.scale);
+                        *sum -= (least(0) + least(1)) as f32 * (half(lane.two(16)) * x.scale);
                     }
                     Kind::Blocks(GgmlType::Q6K) => {
                         let scale = |part: usize| {
-                            let at = 32 + 416 * g + 16 * (part / 2) + 2 * lane + part % 2;
+                            let at = lane.two(32 + 416 * g + 16 * (part / 2)) + part % 2;
                             i32::from(unit_of[at].cast_signed())
                         };
                         let all: i32 = (0..4).map(|part| scale(part) * whole(16 * part..16 * part + 16, 32)).sum();
-                        let d = f32::from_le_bytes(std::array::from_fn(|i| unit_of[4 * lane + i]));
+                        let d = f32::from_le_bytes(std::array::from_fn(|i| unit_of[lane.four(0) + i]));
                         *sum += all as f32 * (d * x.scale);
                     }
                     Kind::Blocks(kind) => {
                         let zero = if *kind == GgmlType::Q4_0 { 8 } else { 16 };
                         for part in 0..2 {
                             let whole = whole(32 * part..32 * part + 32, zero);
-                            *sum += whole as f32 * (half(16 * part + 2 * lane) * x.scale);
+                            *sum += whole as f32 * (half(lane.two(16 * part)) * x.scale);
                         }
                     }
                     Kind::FourBit(_, _, Table { low, high }) => {
@@ -301,7 +349,6 @@ fn plain(kind: &Kind, unit: Unit, strip: &[u8], x: &[Group]) -> [f32; STRIP] {
             }
         }
     }
-    sums
 }
 
 /// Bytes of a group of eight blocks with minima.
@@ -310,7 +357,7 @@ pub(super) fn group_of_minima(kind: GgmlType) -> usize {
 }
 
 /// The codes of group `g` of one lane of a unit, as they are: unsigned.
-fn codes(kind: &Kind, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
+fn codes(kind: &Kind, unit: &[u8], lane: Lane, g: usize) -> [u8; GROUP] {
     let (low, high) = match kind {
         Kind::Blocks(GgmlType::Q4K) => (64 + 288 * g, None),
         Kind::Blocks(GgmlType::Q5K) => (64 + 352 * g, Some(1)),
@@ -319,12 +366,13 @@ fn codes(kind: &Kind, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
         Kind::Blocks(_) => (32, Some(1)),
     };
     std::array::from_fn(|i| {
-        let (word, byte) = (i / 4, 4 * lane + i % 4);
-        let nibble = unit[low + 32 * (word % 8) + byte] >> (4 * (word / 8)) & 15;
+        let word = i / 4;
+        let at = |place: usize| unit[lane.four(place) + i % 4];
+        let nibble = at(low + 32 * (word % 8)) >> (4 * (word / 8)) & 15;
         nibble
             | match high {
-                Some(2) => (unit[low + 256 + 32 * (word % 4) + byte] >> (2 * (word / 4)) & 3) << 4,
-                Some(_) => (unit[low + 256 + 32 * (word / 8) + byte] >> (word % 8) & 1) << 4,
+                Some(2) => (at(low + 256 + 32 * (word % 4)) >> (2 * (word / 4)) & 3) << 4,
+                Some(_) => (at(low + 256 + 32 * (word / 8)) >> (word % 8) & 1) << 4,
                 None => 0,
             }
     })
@@ -334,7 +382,7 @@ fn codes(kind: &Kind, unit: &[u8], lane: usize, g: usize) -> [u8; GROUP] {
 mod tests {
     use super::super::interleaved_rows::Rows;
     use super::super::path::{PATHS, Path};
-    use super::{Epilogue, Interleaved, Isa, Pool, STRIP, plain};
+    use super::{Epilogue, Interleaved, Isa, Pool, STRIP, WIDE_STRIP, plain};
     use crate::backend::Write;
     use crate::cpu::source::Source;
     use crate::host::{View, ViewMut};
@@ -365,6 +413,19 @@ mod tests {
         all
     }
 
+    /// All of them in strips of eight rows and of sixteen, whatever this processor prefers.
+    fn strips(pool: &Pool) -> Vec<(Interleaved, FrozenWeight, usize)> {
+        let mut all = Vec::new();
+        for strip in [STRIP, WIDE_STRIP] {
+            for (stored, cols) in weights() {
+                let w = Interleaved::of_strips(pool, strip, &stored).expect("a type in strips");
+                all.push((w, stored, cols));
+            }
+        }
+        all
+    }
+
+    /// More than two strips of eight rows, and more than one of sixteen.
     const OUTPUTS: usize = 19;
 
     fn noise(n: usize, mut state: u32) -> impl Iterator<Item = u32> {
@@ -420,8 +481,7 @@ mod tests {
     #[test]
     fn every_path_gives_the_bits_of_the_plain_loop_and_rows_those_they_give_alone_s4_5() {
         let pool = Pool::new(2).expect("threads");
-        for (stored, cols) in weights() {
-            let w = Interleaved::new(&pool, &stored).expect("a type in strips");
+        for (w, _, cols) in strips(&pool) {
             let numbers = rows(70, cols);
             for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
                 for (count, columns) in [(1, 0..OUTPUTS), (2, 8..16), (3, 3..OUTPUTS), (4, 9..10), (70, 1..18)] {
@@ -429,9 +489,9 @@ mod tests {
                     let got = product(isa, &w, &x, count, columns.clone());
                     for (i, got) in got.iter().enumerate() {
                         let (r, lane) = (i / columns.len(), columns.start + i % columns.len());
-                        let strip = w.strips(lane / STRIP..lane / STRIP + 1);
-                        let sum = plain(&w.kind, w.unit, strip, x.row(r))[lane % STRIP];
-                        let want = 0.5 + 2.0 * sum + lane as f32;
+                        let mut sums = vec![1.0; w.strip];
+                        plain(&w.kind, w.unit, w.strip_of(lane / w.strip), x.row(r), &mut sums);
+                        let want = 0.5 + 2.0 * sums[lane % w.strip] + lane as f32;
                         assert_eq!(got.to_bits(), want.to_bits(), "{w:?} {isa:?}: {r} of {count}, {lane}");
                     }
                 }
@@ -442,8 +502,7 @@ mod tests {
     #[test]
     fn the_plain_loop_is_the_product_of_what_is_decoded_with_what_is_rounded() {
         let pool = Pool::new(1).expect("a thread");
-        for (stored, cols) in weights() {
-            let w = Interleaved::new(&pool, &stored).expect("a type in strips");
+        for (w, stored, cols) in strips(&pool) {
             let numbers = rows(8, cols);
             let x = Rows::of(&pool, Isa::best(), Source::Dense(View::dense(&numbers, 8, cols)));
             let got = product(Isa::Portable, &w, &x, 8, 0..OUTPUTS);
@@ -465,8 +524,7 @@ mod tests {
     #[test]
     fn rows_are_decoded_to_the_bits_of_the_stored_blocks() {
         let pool = Pool::new(2).expect("threads");
-        for (stored, cols) in weights() {
-            let w = Interleaved::new(&pool, &stored).expect("a type in strips");
+        for (w, stored, cols) in strips(&pool) {
             for part in [0..cols, 3..cols, cols / 2 - 1..cols / 2 + 2, cols - 1..cols] {
                 for row in 0..OUTPUTS {
                     let (mut want, mut got) = (vec![0.0; part.len()], vec![1.0; part.len()]);
@@ -482,7 +540,7 @@ mod tests {
     #[test]
     fn numbers_that_are_none_stay_visible() {
         let pool = Pool::new(1).expect("a thread");
-        let w = Interleaved::new(&pool, &weight(GgmlType::Q4K, 256)).expect("a type in strips");
+        let w = Interleaved::new(&pool, Isa::best(), &weight(GgmlType::Q4K, 256)).expect("a type in strips");
         for bad in [f32::NAN, f32::INFINITY] {
             let mut numbers = rows(1, 256);
             numbers[77] = bad;

@@ -10,7 +10,7 @@
 //! | `adapted.rs`, `rank.rs` | weights with adapters; the adapters' gradients |
 //! | `whole.rs`, `adapted_gated.rs` | sums that are whole before anything is written; gate and up with their activation |
 //! | `packed.rs` | weights packed once, when they are loaded |
-//! | `int8*.rs`, `interleaved*.rs` | rows in eight bits with codes of weights, as they are stored and eight rows side by side |
+//! | `int8*.rs`, `interleaved*.rs` | rows in eight bits with codes of weights, as they are stored and rows side by side |
 //! | `pack_squares.rs`, `tiles.rs` | the left operand where pairs are multiplied; a unit that multiplies tiles (AMX), and a model of one |
 //! | the others | the operations, named as in `reference/` |
 //!
@@ -79,6 +79,8 @@ mod simd_avx2_words;
 mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_dots;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512_strips;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_turn;
 #[cfg(target_arch = "x86_64")]

@@ -10,11 +10,12 @@
 use super::int8::{LANES, Rounded, Row};
 use super::int8_groups::{Codes, Rows, Stored, Table, iq4_nl};
 use super::simd_avx2_bytes_k::{q4_k, q5_k, q6_k};
+use super::simd_dispatch::ask_ahead;
 use crate::quant::GgmlType;
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m128, __m128i, __m256, __m256i, _MM_HINT_T0, _mm_insert_epi16, _mm_prefetch, _mm_setzero_si128, _mm256_abs_epi8,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castpd_ps, _mm256_castps_pd,
+    __m128, __m128i, __m256, __m256i, _mm_insert_epi16, _mm_setzero_si128, _mm256_abs_epi8, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castpd_ps, _mm256_castps_pd,
     _mm256_castsi128_si256, _mm256_cmpeq_epi8, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_madd_epi16,
     _mm256_maddubs_epi16, _mm256_movehdup_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_permute2f128_ps,
     _mm256_permute4x64_epi64, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
@@ -30,6 +31,8 @@ use std::sync::OnceLock;
 pub(super) const LINE: usize = 64;
 /// Rows of weights from one that is multiplied to the one asked for at the same place.
 pub(super) const AHEAD: usize = 4;
+/// Bytes of the same row.
+pub(super) const NEAR: usize = 1024;
 /// Proof that this processor multiplies bytes in 256-bit vectors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2Bytes {
@@ -267,13 +270,6 @@ fn codes_of(x: &Rounded, half: usize) -> __m256i {
     unsafe { transmute::<[i8; 32], __m256i>(x.codes.as_chunks().0[half]) }
 }
 
-/// Asks for what is `ahead` bytes behind the beginning of `bytes`, which may be anything: nothing is read.
-#[inline]
-#[target_feature(enable = "avx")]
-pub(super) fn ask_for(bytes: &[u8], ahead: usize) {
-    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(ahead).cast());
-}
-
 /// The blocks of each row, as many as those of the first.
 #[inline]
 pub(super) fn blocks<const N: usize, const J: usize>(rows: [&[u8]; J]) -> [&[[u8; N]]; J] {
@@ -388,7 +384,7 @@ macro_rules! pairs {
                 }
                 for j in 0..J {
                     for line in (0..$bytes).step_by(LINE) {
-                        ask_for(&w[j][g], ahead + line);
+                        ask_ahead::<NEAR>(&w[j][g], line, ahead);
                     }
                     for half in 0..2 {
                         let $block = &w[j][g][half * ($bytes / 2)..];
@@ -456,7 +452,7 @@ fn four_bit<const R: usize, const J: usize>(
     let mut lanes = none::<R, J>();
     for g in 0..len {
         for j in 0..J {
-            ask_for(&w[j][g], ahead);
+            ask_ahead::<NEAR>(&w[j][g], 0, ahead);
         }
         for half in 0..2 {
             let mut by_places = [[_mm256_setzero_si256(); 2]; R];

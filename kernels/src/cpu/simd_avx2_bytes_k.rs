@@ -4,9 +4,10 @@
 
 use super::int8::{Rounded, Row};
 use super::simd_avx2_bytes::{
-    AHEAD, LINE, ask_for, at, blocks, eight_floats, four_floats, in_pairs, in_pairs_of_eight, load16, load32, none,
+    AHEAD, LINE, NEAR, at, blocks, eight_floats, four_floats, in_pairs, in_pairs_of_eight, load16, load32, none,
     numbers_of, plain_product, product, sixteen, weigh,
 };
+use super::simd_dispatch::ask_ahead;
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtsi64_si128, _mm_setr_epi8, _mm_shuffle_epi8,
     _mm_unpackhi_epi64, _mm256_add_ps, _mm256_and_si256, _mm256_broadcast_ps, _mm256_broadcastss_ps,
@@ -85,7 +86,7 @@ macro_rules! with_minima {
                 let mut weighed = [[[0.0; 8]; R]; J];
                 for j in 0..J {
                     for line in (0..$bytes).step_by(LINE) {
-                        ask_for(&w[j][i], ahead + line);
+                        ask_ahead::<NEAR>(&w[j][i], line, ahead);
                     }
                     let [scales, mins] = scales_and_mins(at(&w[j][i], 0));
                     for r in 0..R {
@@ -172,7 +173,7 @@ pub(super) fn q6_k<const R: usize, const J: usize, const FOURS: bool>(w: [&[u8];
             let scales = sixteen_scales(block);
             for half in 0..2 {
                 for line in [0, LINE] {
-                    ask_for(block, ahead + 2 * LINE * half + line);
+                    ask_ahead::<NEAR>(block, 2 * LINE * half + line, ahead);
                 }
                 // Sixteen elements share a scale, and 64 of activations.
                 let mut weighed = [_mm256_setzero_ps(); R];

@@ -9,8 +9,9 @@
 
 use super::interleaved::{Kind, STEP_OF_VALUES, STRIP, Table};
 use super::interleaved_rows::Group;
-use super::simd_avx2_bytes::{Avx2Bytes, LINE, ask_for, at, load16, load32, numbers_of};
+use super::simd_avx2_bytes::{Avx2Bytes, LINE, at, load16, load32, numbers_of};
 use super::simd_avx2_bytes_k::halves_of_32;
+use super::simd_dispatch::ask_ahead;
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_broadcastsi128_si256,
@@ -21,8 +22,9 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-/// Bytes.
-const AHEAD: usize = 3072;
+/// Bytes from what is multiplied to what is asked for: for the second cache, and for the first.
+const FAR: usize = 8192;
+const NEAR: usize = 2304;
 
 /// `x·wᵀ` of the eight rows of a strip.
 pub(super) fn strip<const R: usize>(_: Avx2Bytes, kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f32; STRIP]; R] {
@@ -124,7 +126,7 @@ fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
         for g in 0..4 {
             let group: &[u8; 288] = at(unit, 32 + 288 * g);
             for line in (0..288).step_by(LINE) {
-                ask_for(group, AHEAD + line);
+                ask_ahead::<NEAR>(group, line, FAR);
             }
             let scales = _mm256_broadcastsi128_si256(load16(at(group, 0)));
             let scales = [each_twice::<0, 0>(scales), each_twice::<1, 0>(scales)];
@@ -158,7 +160,7 @@ fn q6_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
         for g in 0..4 {
             let group: &[u8; 416] = at(unit, 32 + 416 * g);
             for line in (0..416).step_by(LINE) {
-                ask_for(group, AHEAD + line);
+                ask_ahead::<NEAR>(group, line, FAR);
             }
             let mut whole = [_mm256_setzero_si256(); R];
             macro_rules! parts {
@@ -224,7 +226,7 @@ fn q5_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
         for g in 0..4 {
             let group: &[u8; 352] = at(unit, 32 + 352 * g);
             for line in (0..352).step_by(LINE) {
-                ask_for(group, AHEAD + line);
+                ask_ahead::<NEAR>(group, line, FAR);
             }
             let scales = _mm256_broadcastsi128_si256(load16(at(group, 0)));
             let scales = [each_twice::<0, 0>(scales), each_twice::<1, 0>(scales)];
@@ -265,7 +267,7 @@ fn pairs<const N: usize, const FIVE: bool, const R: usize>(strip: &[u8], x: &[&[
     let mut sums = [_mm256_setzero_ps(); R];
     for (i, unit) in units.iter().enumerate() {
         for line in (0..N).step_by(LINE) {
-            ask_for(unit, AHEAD + line);
+            ask_ahead::<NEAR>(unit, line, FAR);
         }
         let scales = [0, 16].map(|place| _mm256_cvtph_ps(load16(at(unit, place))));
         let mut halves = [[_mm256_setzero_si256(); R]; 2];
@@ -310,7 +312,7 @@ fn four_bit<const R: usize>(strip: &[u8], x: &[&[Group]; R], table: &Table) -> [
     let mut sums = [_mm256_setzero_ps(); R];
     for (i, unit) in units.iter().enumerate() {
         for line in (0..288).step_by(LINE) {
-            ask_for(unit, AHEAD + line);
+            ask_ahead::<NEAR>(unit, line, FAR);
         }
         let scales = _mm256_castsi256_ps(load32(at(unit, 0)));
         let mut whole = [_mm256_setzero_si256(); R];

@@ -8,16 +8,17 @@ use super::int8::{GROUP, LANES, Rounded, Row};
 use super::int8_groups::{Codes, Rows, Stored, TABLE_ZERO, Table, iq4_nl};
 use super::simd_avx2_bytes::blocks;
 use super::simd_avx512_vnni_k::{q4_k, q5_k, q6_k};
+use super::simd_dispatch::ask_ahead;
 use crate::quant::GgmlType;
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_insert_epi16, _mm_prefetch, _mm_setzero_si128,
-    _mm256_add_ps, _mm256_broadcastsi128_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cvtph_ps,
-    _mm256_movehdup_ps, _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_unpackhi_pd, _mm256_unpacklo_pd,
-    _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps256_ps512,
-    _mm512_castps512_ps256, _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_dpbusd_epi32,
-    _mm512_extractf32x8_ps, _mm512_inserti64x4, _mm512_mask_add_epi8, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_shuffle_epi8,
-    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
+    __m128i, __m256, __m256i, __m512, __m512i, _mm_insert_epi16, _mm_setzero_si128, _mm256_add_ps,
+    _mm256_broadcastsi128_si256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_cvtph_ps, _mm256_movehdup_ps,
+    _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_unpackhi_pd, _mm256_unpacklo_pd, _mm512_add_ps,
+    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_castps256_ps512, _mm512_castps512_ps256,
+    _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps,
+    _mm512_inserti64x4, _mm512_mask_add_epi8, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_ps, _mm512_set1_epi8,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_xor_si512,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -26,6 +27,8 @@ use std::ops::Range;
 pub(super) const LINE: usize = 64;
 /// Rows of weights from one that is multiplied to the one asked for at the same place.
 pub(super) const AHEAD: usize = 4;
+/// Bytes of the same row.
+pub(super) const NEAR: usize = 1024;
 
 /// Proof that this processor multiplies bytes in 512-bit vectors.
 #[derive(Clone, Copy, Debug)]
@@ -186,13 +189,6 @@ pub(super) fn zeros_of<const ZERO: u32>(group: &Rounded) -> __m512i {
     _mm512_slli_epi32::<ZERO>(fours)
 }
 
-/// Asks for what is `ahead` bytes behind the beginning of `bytes`, which may be anything: nothing is read.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn ask_for(bytes: &[u8], ahead: usize) {
-    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(ahead).cast());
-}
-
 // By value: what an unaligned load through a pointer is checked for in a build with debug assertions takes it over memory.
 
 #[inline]
@@ -293,7 +289,7 @@ macro_rules! pairs {
                 }
                 for j in 0..J {
                     for line in (0..$bytes).step_by(LINE) {
-                        ask_for(&w[j][g], ahead + line);
+                        ask_ahead::<NEAR>(&w[j][g], line, ahead);
                     }
                     let $pair = &w[j][g];
                     let codes = $codes;
@@ -348,7 +344,7 @@ fn four_bit<const R: usize, const J: usize>(
     let mut lanes = none::<R, J>();
     for g in 0..len {
         for j in 0..J {
-            ask_for(&w[j][g], ahead);
+            ask_ahead::<NEAR>(&w[j][g], 0, ahead);
             let wide = _mm512_cvtepu8_epi16(load32(&w[j][g]));
             // The high half of a byte comes first.
             let turned = _mm512_or_si512(_mm512_srli_epi16::<4>(wide), _mm512_slli_epi16::<8>(wide));

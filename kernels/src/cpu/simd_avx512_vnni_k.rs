@@ -6,9 +6,10 @@ use super::int8::Row;
 use super::simd_avx2_bytes::blocks;
 use super::simd_avx2_bytes_k::{Blocks, by_blocks};
 use super::simd_avx512_vnni::{
-    AHEAD, LINE, Lanes, ask_for, at, codes_of, halves_of_32, in_pairs, in_pairs_of_eight, load16, load32, load64, none,
+    AHEAD, LINE, Lanes, NEAR, at, codes_of, halves_of_32, in_pairs, in_pairs_of_eight, load16, load32, load64, none,
     two_of, weigh, zeros_of,
 };
+use super::simd_dispatch::ask_ahead;
 use std::arch::x86_64::{
     __m128i, __m256, __m512, __m512i, _mm_setr_epi32, _mm_setzero_si128, _mm256_add_ps, _mm256_castps128_ps256,
     _mm256_cvtph_ps, _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm512_and_si512,
@@ -123,7 +124,7 @@ pub(super) fn q4_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) 
         let weighed = weigh_both(&mut minima, &scales_and_mins(&w, i), &x, i);
         for j in 0..J {
             for line in (0..144).step_by(LINE) {
-                ask_for(&w[j][i], ahead + line);
+                ask_ahead::<NEAR>(&w[j][i], line, ahead);
             }
         }
         for g in 0..4 {
@@ -149,7 +150,7 @@ pub(super) fn q5_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) 
         let weighed = weigh_both(&mut minima, &scales_and_mins(&w, i), &x, i);
         for j in 0..J {
             for line in (0..176).step_by(LINE) {
-                ask_for(&w[j][i], ahead + line);
+                ask_ahead::<NEAR>(&w[j][i], line, ahead);
             }
         }
         for g in 0..4 {
@@ -216,7 +217,7 @@ pub(super) fn q6_k<const R: usize, const J: usize>(w: [&[u8]; J], x: &[Row; R]) 
             for j in 0..J {
                 let block = &w[j][i];
                 for line in [0, LINE] {
-                    ask_for(block, ahead + 2 * LINE * half + line);
+                    ask_ahead::<NEAR>(block, 2 * LINE * half + line, ahead);
                 }
                 let low = load64(at(block, 64 * half));
                 let high = _mm512_broadcast_i64x4(load32(at(block, 128 + 32 * half)));

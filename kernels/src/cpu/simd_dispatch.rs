@@ -7,7 +7,7 @@ use super::tiles::TileUnit;
 #[cfg(target_arch = "x86_64")]
 use super::{simd_avx2::Avx2, simd_avx2_bytes::Avx2Bytes, simd_avx512::Avx512};
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// An instruction set that this processor has: its variants hold proofs.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,20 @@ pub(super) fn ask_for<T>(numbers: &[T]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (numbers, LINE);
+}
+
+/// Asks for what is `far` bytes behind byte `at` of `bytes`, and once more for what is `NEAR` bytes behind it; that may be
+/// anything: nothing is read. What is far comes to the second cache, which has more reads under way at once than
+/// the first. On a core of a Zen 4 weights are read at 20 GB/s so, at 12 where all is asked for the first cache.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn ask_ahead<const NEAR: usize>(bytes: &[u8], at: usize, far: usize) {
+    let start = bytes.as_ptr().wrapping_add(at);
+    // SAFETY: every processor of this architecture has the instruction, and it may be given any address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(far).cast());
+        _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(NEAR).cast());
+    }
 }
 
 /// Compiles a safe function once per instruction set and lets the first argument choose.
