@@ -107,16 +107,36 @@ fn turn_stored(
     panel: &mut [f32],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Avx2(isa), Factors::F32, WIDE, WIDE) = (isa, factors, width, lanes.len()) {
-        let mut rows: [&[u8]; WIDE] = [&[]; WIDE];
-        for (row, lane) in rows.iter_mut().zip(lanes.clone()) {
-            let Some(stored) = source.stored_bf16(lane, depth) else { return false };
-            *row = stored;
+    match (isa, factors, width) {
+        (Isa::Avx2(isa), Factors::F32, WIDE) => {
+            if let Some(rows) = stored_lanes(source, lanes, depth) {
+                isa.turn_stored(&rows, panel);
+                return true;
+            }
         }
-        isa.turn_stored(&rows, panel);
-        return true;
+        (Isa::Avx512(isa), Factors::Bf16, WIDEST) if depth.len().is_multiple_of(2) => {
+            if let Some(rows) = stored_lanes(source, lanes, depth) {
+                isa.turn_stored(&rows, panel);
+                return true;
+            }
+        }
+        _ => {}
     }
     false
+}
+
+/// These lanes as they are stored in bf16, where they are and there are so many.
+#[cfg(target_arch = "x86_64")]
+fn stored_lanes<'a, const N: usize>(
+    source: Source<'a>,
+    lanes: &Range<usize>,
+    depth: &Range<usize>,
+) -> Option<[&'a [u8]; N]> {
+    let mut rows: [&[u8]; N] = [&[]; N];
+    for (row, lane) in rows.iter_mut().zip(lanes.clone()) {
+        *row = source.stored_bf16(lane, depth)?;
+    }
+    (lanes.len() == N).then_some(rows)
 }
 
 /// All steps of whole panels, panel after panel, of what lies in memory as it is or has a loop of the processor's.
@@ -134,6 +154,11 @@ fn spread_whole(
         && depth.len().is_multiple_of(2)
         && let Some((rows, stride)) = source.stored_from(depth.start, lanes.start)
     {
+        #[cfg(target_arch = "x86_64")]
+        if let Isa::Avx512(isa) = isa {
+            isa.spread_stored(rows, stride, panels);
+            return true;
+        }
         spread_pairs(isa, panels, rows, stride, depth.len() / 2);
         return true;
     }

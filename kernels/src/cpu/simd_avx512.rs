@@ -132,6 +132,19 @@ impl Avx512 {
         unsafe { simd_avx512_turn::transpose(rows, width, at, panel) }
     }
 
+    /// `panel[d·32 + i]` is pair `d` of `lanes[i]`: bf16 as it is stored.
+    pub(super) fn turn_stored(self, lanes: &[&[u8]; NR], panel: &mut [f32]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { simd_avx512_turn::turn_stored(lanes, panel) }
+    }
+
+    /// `panels[p][d·32 + i]` is element `32·p + i` of rows `2·d` and `2·d + 1`, bf16 as it is stored, `stride` bytes after each
+    /// other.
+    pub(super) fn spread_stored(self, rows: &[u8], stride: usize, panels: &mut [&mut [f32]]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { simd_avx512_turn::spread_stored(rows, stride, panels) }
+    }
+
     /// `out[i] = table[code i]`, two codes a byte, the first in the high nibble.
     pub(super) fn look_up(self, codes: &[u8], table: &[f32; 16], out: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.

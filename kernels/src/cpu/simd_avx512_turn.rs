@@ -1,10 +1,20 @@
-//! Squares of sixteen words turned with 512-bit vectors.
+//! Squares of sixteen words turned with 512-bit vectors; panels of pairs of weights that are stored in bf16.
 
-use super::simd_avx512::{LANES, store};
+use super::simd_avx512::{LANES, NR, store};
+use super::simd_avx512_vnni::{LINE, at, load32};
+use super::simd_dispatch::ask_ahead;
 use std::arch::x86_64::{
-    __m128, __m512, _mm_loadu_ps, _mm512_broadcast_f32x4, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_mask_broadcast_f32x4, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m128, __m512, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_prefetch, _mm512_broadcast_f32x4, _mm512_castpd_ps,
+    _mm512_castps_pd, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_mask_broadcast_f32x4, _mm512_or_si512,
+    _mm512_slli_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
+
+/// Bytes of a word, which is a pair.
+const WORD: usize = 4;
+/// Bytes of the same lane that are asked for while others are turned.
+const NEAR: usize = 4 * LINE;
+/// Pairs of rows ahead of those that are spread, which are asked for: for the first cache, and for the second.
+const ROWS_AHEAD: (usize, usize) = (4, 16);
 
 /// `panel[d·width + at + i] = rows[i][d]` for rows of equal length.
 #[target_feature(enable = "avx512f")]
@@ -13,7 +23,8 @@ pub(super) fn transpose(rows: &[&[f32]; LANES], width: usize, at: usize, panel: 
     let whole = n - n % LANES;
     for d in (0..whole).step_by(LANES) {
         for quarter in (d..d + LANES).step_by(4) {
-            for (i, column) in columns(rows, quarter).into_iter().enumerate() {
+            let four = |row: usize| rows[row][quarter..].first_chunk().expect("four columns remain");
+            for (i, column) in columns(four).into_iter().enumerate() {
                 let step = &mut panel[(quarter + i) * width + at..];
                 store(step.first_chunk_mut().expect("sixteen lanes fit in the panel"), column);
             }
@@ -26,15 +37,84 @@ pub(super) fn transpose(rows: &[&[f32]; LANES], width: usize, at: usize, panel: 
     }
 }
 
-/// Columns `d..d + 4` of sixteen rows.
+/// `panel[d·32 + i]` is pair `d` of `lanes[i]`: bf16 as it is stored, an even number of each.
+#[target_feature(enable = "avx512f")]
+pub(super) fn turn_stored(lanes: &[&[u8]; NR], panel: &mut [f32]) {
+    let n = panel.len() / NR;
+    let whole = n - n % LANES;
+    // A row of the weight behind those of the panel, which the next panel begins with.
+    let next = lanes[1].as_ptr().addr().wrapping_sub(lanes[0].as_ptr().addr()).wrapping_mul(NR);
+    for d in (0..whole).step_by(LANES) {
+        for lane in lanes {
+            ask_ahead::<NEAR>(lane, WORD * d, next);
+        }
+        for quarter in (d..d + LANES).step_by(4) {
+            for (half, lanes) in lanes.as_chunks::<LANES>().0.iter().enumerate() {
+                let four = |row: usize| lanes[row][WORD * quarter..].first_chunk::<16>().expect("four pairs remain");
+                for (i, column) in columns(four).into_iter().enumerate() {
+                    let step = &mut panel[(quarter + i) * NR + half * LANES..];
+                    store(step.first_chunk_mut().expect("sixteen lanes fit in the panel"), column);
+                }
+            }
+        }
+    }
+    for (d, step) in (whole..n).zip(panel.as_chunks_mut::<NR>().0.iter_mut().skip(whole)) {
+        for (to, lane) in step.iter_mut().zip(lanes) {
+            *to = f32::from_le_bytes(*at(lane, WORD * d));
+        }
+    }
+}
+
+/// `panels[p][d·32 + i]` is element `32·p + i` of rows `2·d` and `2·d + 1`, bf16 as it is stored: rows lie `stride` bytes
+/// after each other, and each is a step of the depth of all panels.
+#[target_feature(enable = "avx512f")]
+pub(super) fn spread_stored(rows: &[u8], stride: usize, panels: &mut [&mut [f32]]) {
+    let pairs = panels.first().map_or(0, |panel| panel.len() / NR);
+    for d in 0..pairs {
+        let (low, high) = (&rows[2 * d * stride..], &rows[(2 * d + 1) * stride..]);
+        for (p, panel) in panels.iter_mut().enumerate() {
+            let place = 2 * NR * p;
+            for row in [low, high] {
+                let row = row.as_ptr().wrapping_add(place);
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(2 * ROWS_AHEAD.0 * stride).cast());
+                _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(2 * ROWS_AHEAD.1 * stride).cast());
+            }
+            for (half, step) in panel[d * NR..][..NR].as_chunks_mut().0.iter_mut().enumerate() {
+                let place = place + 2 * LANES * half;
+                let low = _mm512_cvtepu16_epi32(load32(at(low, place)));
+                let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load32(at(high, place))));
+                store(step, _mm512_castsi512_ps(_mm512_or_si512(low, high)));
+            }
+        }
+    }
+}
+
+/// Four words of a row.
+trait Four {
+    fn load(&self) -> __m128;
+}
+
+impl Four for [f32; 4] {
+    #[inline(always)]
+    fn load(&self) -> __m128 {
+        // SAFETY: the reference covers the four floats that an unaligned load reads.
+        unsafe { _mm_loadu_ps(self.as_ptr()) }
+    }
+}
+
+impl Four for [u8; 16] {
+    #[inline(always)]
+    fn load(&self) -> __m128 {
+        // SAFETY: the reference covers the sixteen bytes that an unaligned load reads.
+        unsafe { _mm_loadu_ps(self.as_ptr().cast()) }
+    }
+}
+
+/// Four columns of sixteen rows, of which `row` has the words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn columns(rows: &[&[f32]; LANES], d: usize) -> [__m512; 4] {
-    let four = |row: usize| -> __m128 {
-        let from: &[f32; 4] = rows[row][d..].first_chunk().expect("four columns remain");
-        // SAFETY: the reference covers the four floats that an unaligned load reads.
-        unsafe { _mm_loadu_ps(from.as_ptr()) }
-    };
+fn columns<'a, T: Four + 'a>(row: impl Fn(usize) -> &'a T) -> [__m512; 4] {
+    let four = |i: usize| row(i).load();
     // Of rows i, i + 4, i + 8 and i + 12, a quarter each: what is left to do stays within quarters.
     let of = |i: usize| {
         let x = _mm512_broadcast_f32x4(four(i));
@@ -57,6 +137,36 @@ fn columns(rows: &[&[f32]; LANES], d: usize) -> [__m512; 4] {
 mod tests {
     use crate::cpu::path::Path;
     use crate::cpu::simd_dispatch::Isa;
+
+    #[test]
+    fn stored_rows_become_panels_of_pairs() {
+        let Some(Isa::Avx512(isa)) = Path::Avx512.isa() else { return };
+        // Pairs of the depth, and bytes between rows.
+        for (pairs, stride) in [(1, 64), (3, 100), (16, 64), (37, 150), (64, 256)] {
+            let bytes: Vec<u8> = (0..64 * 2 * stride + 4 * pairs).map(|i| (i * 7 + i / 256) as u8).collect();
+            let word = |low: usize, high: usize| {
+                u32::from_le_bytes([bytes[low], bytes[low + 1], bytes[high], bytes[high + 1]])
+            };
+            let mut panel = vec![-1.0; pairs * 32];
+            let lanes: [&[u8]; 32] = std::array::from_fn(|i| &bytes[i * stride..][..4 * pairs]);
+            isa.turn_stored(&lanes, &mut panel);
+            for (j, x) in panel.iter().enumerate() {
+                let at = j % 32 * stride + j / 32 * 4;
+                assert_eq!(x.to_bits(), word(at, at + 2), "{pairs} pairs, {stride}: {j}");
+            }
+            let rows: Vec<u8> = (0..2 * pairs * stride + 192).map(|i| (i * 5 + i / 256) as u8).collect();
+            let mut panels = vec![vec![-1.0; pairs * 32]; if stride < 192 { 1 } else { 3 }];
+            let mut of: Vec<&mut [f32]> = panels.iter_mut().map(Vec::as_mut_slice).collect();
+            isa.spread_stored(&rows, stride, &mut of);
+            for (p, panel) in panels.iter().enumerate() {
+                for (j, x) in panel.iter().enumerate() {
+                    let low = 2 * (j / 32) * stride + 2 * (32 * p + j % 32);
+                    let want = [rows[low], rows[low + 1], rows[low + stride], rows[low + stride + 1]];
+                    assert_eq!(x.to_bits(), u32::from_le_bytes(want), "{pairs} pairs, {stride}: panel {p}, {j}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn sixteen_rows_become_columns() {
