@@ -157,3 +157,46 @@ vectorized! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Half, backward_rounded, backward_row, forward_rounded, forward_row, rounded, widened};
+    use crate::backend::Activation;
+    use crate::cpu::path::{PATHS, Path};
+
+    /// From -`most` to `most`, none of which a bf16 holds.
+    fn numbers(n: usize, most: f32, step: usize) -> Vec<f32> {
+        (0..n).map(|i| most * ((i * step % n) as f32 / n as f32 * 2.0 - 1.0) + 1.0 / 1024.0).collect()
+    }
+
+    fn wide(halves: &[Half]) -> Vec<f32> {
+        halves.iter().map(|half| widened(*half)).collect()
+    }
+
+    #[test]
+    fn rounded_in_one_pass_is_what_several_passes_over_rounded_numbers_give_k4() {
+        const N: usize = 147;
+        let (gate, up, dh) = (numbers(N, 9.0, 1), numbers(N, 3.0, 10), numbers(N, 2.0, 52));
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            for act in [Activation::Silu, Activation::GeluTanh] {
+                let [mut h, mut kept_gate, mut kept_up] = [[Half::default(); N]; 3];
+                forward_rounded(isa, &mut h, [&mut kept_gate, &mut kept_up], [&gate, &up], act);
+                assert!(kept_gate.iter().zip(&gate).all(|(kept, x)| *kept == rounded(*x)), "{isa:?}");
+                assert!(kept_up.iter().zip(&up).all(|(kept, x)| *kept == rounded(*x)), "{isa:?}");
+                let (gate, up) = (wide(&kept_gate), wide(&kept_up));
+                let mut want = [0.0; N];
+                forward_row(isa, &mut want, &gate, &up, act);
+                assert_eq!(h, want.map(rounded), "{isa:?}");
+
+                let [mut dgate, mut dup, mut again] = [[Half::default(); N]; 3];
+                backward_rounded(isa, [&mut dgate, &mut dup], &mut again, &dh, [&kept_gate, &kept_up], act);
+                let [mut want_dgate, mut want_dup, mut want] = [[0.0; N]; 3];
+                let gradients = [&mut want_dgate[..], &mut want_dup];
+                backward_row(isa, gradients, Some(&mut want), &dh, [&gate, &up], act);
+                assert_eq!(dgate, want_dgate.map(rounded), "{isa:?}");
+                assert_eq!(dup, want_dup.map(rounded), "{isa:?}");
+                assert_eq!((again, again), (want.map(rounded), h), "{isa:?}");
+            }
+        }
+    }
+}
