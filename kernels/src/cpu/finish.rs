@@ -44,6 +44,11 @@ impl Written for f32 {
         if let (Isa::Avx2(isa), Factors::F32) = (kernel.isa, kernel.factors) {
             return isa.tile_to(pairs, rows, cols, epilogue);
         }
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(isa), Factors::Bf16, None) = (kernel.isa.pairs(), kernel.factors, kernel.isa.tiles(Factors::Bf16))
+        {
+            return isa.tile_to(pairs, rows, cols, epilogue);
+        }
         false
     }
 
@@ -67,26 +72,39 @@ impl Written for Half {
     }
 }
 
+/// Numbers that are brought to their place together: one vector, or a few.
+const TOGETHER: usize = 16;
+
 vectorized! {
     /// Bring the sums of one register tile to their place.
     fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
-        let Epilogue { alpha, bias, write } = epilogue;
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
-            let row = &mut row[cols.clone()];
-            if write == Write::Set {
-                for (y, &sum) in row.iter_mut().zip(sums) {
-                    *y = alpha * sum;
-                }
-            } else {
-                for (y, &sum) in row.iter_mut().zip(sums) {
-                    *y += alpha * sum;
-                }
+            let (together, rest) = row[cols.clone()].as_chunks_mut::<TOGETHER>();
+            let (sums, last_sums) = sums.as_chunks::<TOGETHER>();
+            let bias = epilogue.bias.map(<[f32]>::as_chunks::<TOGETHER>);
+            // Lengths that the compiler knows: a loop for any length takes half vectors for rows as short as these.
+            for (i, (y, sums)) in together.iter_mut().zip(sums).enumerate() {
+                bring(y, sums, epilogue, bias.map(|(bias, _)| &bias[i][..]));
             }
-            if let Some(bias) = bias {
-                for (y, &bias) in row.iter_mut().zip(bias) {
-                    *y += bias;
-                }
+            if !rest.is_empty() {
+                let last = sums.get(together.len()).map_or(last_sums, <[f32; TOGETHER]>::as_slice);
+                let at = TOGETHER * together.len();
+                bring(rest, last, epilogue, epilogue.bias.map(|bias| &bias[at..]));
             }
         }
+    }
+}
+
+/// `y (=|+=) alpha·sums + bias`
+#[inline(always)]
+fn bring(y: &mut [f32], sums: &[f32], epilogue: Epilogue, bias: Option<&[f32]>) {
+    let Epilogue { alpha, write, .. } = epilogue;
+    if write == Write::Set {
+        y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = alpha * sum);
+    } else {
+        y.iter_mut().zip(sums).for_each(|(y, &sum)| *y += alpha * sum);
+    }
+    if let Some(bias) = bias {
+        y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
     }
 }

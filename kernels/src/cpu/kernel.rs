@@ -1,6 +1,7 @@
 //! The register tile and the table look-up of each instruction set, behind one face.
 
 use super::factors::{Factors, halves};
+use super::packed::SQUARE;
 use super::panels::Pair;
 #[cfg(target_arch = "x86_64")]
 use super::simd_avx512bf16::Avx512Bf16;
@@ -109,6 +110,18 @@ impl Isa {
             Self::Neon(_) => simd_portable::transpose(rows, width, at, panel),
             Self::Portable | Self::PortableTiles => simd_portable::transpose(rows, width, at, panel),
         }
+    }
+
+    /// Pairs of two columns of 32 rows become pairs of two rows of 32 columns, where there are vectors for it. False
+    /// elsewhere, and nothing is done.
+    pub(super) fn turn_pairs(self, square: &[f32; SQUARE], out: &mut [f32; SQUARE]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Avx512(isa) = self {
+            isa.turn_pairs(square, out);
+            return true;
+        }
+        let _ = (square, out);
+        false
     }
 
     /// `panel[d·6 + i] = rows[i][d]` of panels that wide, where it is quicker than one number after the other. False

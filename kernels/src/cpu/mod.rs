@@ -123,7 +123,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 6;
+const KERNELS: u32 = 7;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@
 //! | the same | four and eight bits | no: they are decoded in the product, and are smaller |
 //! | all others, and f32 | nothing | f32 panels are twice a bf16 file; products take most of a step |
 //!
-//! What packing once wins is predicted: no processor with such a unit was at hand (`MEASUREMENTS.md`).
+//! What packing once wins was measured on a Zen 4, without tiles; with them it is predicted (`MEASUREMENTS.md`).
 
 use super::factors::{Factors, stored_pairs};
 use super::gemm::{Epilogue, steps};
@@ -21,7 +21,7 @@ use super::interleaved::Interleaved;
 use super::pack::DECODE;
 use super::panels::Kernel;
 use super::pool::Pool;
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::{Isa, ask_for, vectorized};
 use super::tiles::{BLOCK, SIDE};
 use crate::error::{Error, Result};
 use crate::host::{self, Tile, View};
@@ -29,7 +29,9 @@ use crate::weight::{DType, FrozenWeight};
 use std::ops::Range;
 
 /// Words of the square that is turned at a time: 32 rows of the weight, 32 columns.
-const SQUARE: usize = SIDE * BLOCK;
+pub(super) const SQUARE: usize = SIDE * BLOCK;
+/// Squares that are asked for ahead of the one that is turned: they lie far from each other.
+const SQUARES_AHEAD: usize = 2;
 /// Columns and rows of such a square.
 const STEP: usize = 2 * SIDE;
 /// Independent sums of one product of few rows (`dots.rs`).
@@ -165,7 +167,11 @@ impl Packed {
             let squares = panel.as_chunks_mut::<SQUARE>().0.iter_mut();
             for (to, row) in squares.zip(rows.clone().step_by(STEP)) {
                 let from = row / BLOCK * self.stride() + col / 2 * BLOCK;
-                if let Some(square) = self.panels()[from..].first_chunk::<SQUARE>() {
+                let Some(square) = self.panels()[from..].first_chunk::<SQUARE>() else { continue };
+                if let Some(next) = self.panels().get(from + SQUARES_AHEAD * self.stride()..) {
+                    ask_for(&next[..next.len().min(SQUARE)]);
+                }
+                if !isa.turn_pairs(square, to) {
                     part(isa, &mut both, square);
                     turn_words(isa, &both, to);
                 }

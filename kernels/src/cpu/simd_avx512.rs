@@ -1,6 +1,7 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
 #[cfg(target_os = "linux")]
+use super::packed::SQUARE;
 use super::simd_amx::Amx;
 use super::simd_avx2::Avx2;
 use super::simd_avx512_turn;
@@ -136,6 +137,12 @@ impl Avx512 {
     pub(super) fn turn_stored(self, lanes: &[&[u8]; NR], panel: &mut [f32]) {
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { simd_avx512_turn::turn_stored(lanes, panel) }
+    }
+
+    /// Pairs of two columns of 32 rows become pairs of two rows of 32 columns.
+    pub(super) fn turn_pairs(self, square: &[f32; SQUARE], out: &mut [f32; SQUARE]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { simd_avx512_turn::turn_pairs(square, out) }
     }
 
     /// `panels[p][d·32 + i]` is element `32·p + i` of rows `2·d` and `2·d + 1`, bf16 as it is stored, `stride` bytes after each

@@ -1,12 +1,15 @@
 //! Squares of sixteen words turned with 512-bit vectors; panels of pairs of weights that are stored in bf16.
 
-use super::simd_avx512::{LANES, NR, store};
+use super::packed::SQUARE;
+use super::simd_avx512::{LANES, NR, load, store};
 use super::simd_avx512_vnni::{LINE, at, load32};
 use super::simd_dispatch::ask_ahead;
 use std::arch::x86_64::{
-    __m128, __m512, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_prefetch, _mm512_broadcast_f32x4, _mm512_castpd_ps,
-    _mm512_castps_pd, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_mask_broadcast_f32x4, _mm512_or_si512,
-    _mm512_slli_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m128, __m512, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_prefetch, _mm512_and_si512,
+    _mm512_broadcast_f32x4, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps_si512, _mm512_castsi512_pd,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_mask_broadcast_f32x4, _mm512_or_si512, _mm512_set1_epi64,
+    _mm512_shuffle_f64x2, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps, _mm512_xor_si512,
 };
 
 /// Bytes of a word, which is a pair.
@@ -87,6 +90,63 @@ pub(super) fn spread_stored(rows: &[u8], stride: usize, panels: &mut [&mut [f32]
             }
         }
     }
+}
+
+/// Pairs of two columns of 32 rows become pairs of two rows of 32 columns: `out[i·32 + c]` is element `c` of rows `2·i` and
+/// `2·i + 1`, `square[d·32 + r]` elements `2·d` and `2·d + 1` of row `r`.
+#[target_feature(enable = "avx512f")]
+pub(super) fn turn_pairs(square: &[f32; SQUARE], out: &mut [f32; SQUARE]) {
+    let (words, out) = (square.as_chunks::<LANES>().0, out.as_chunks_mut::<LANES>().0);
+    // Two words are four numbers, of which the inner ones change places; then such fours, eight times eight of them.
+    for (down, across) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let of = |i: usize| inner_swapped(load(&words[2 * (LANES / 2 * down + i) + across]));
+        let columns = turn_eight([of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7)]);
+        for (i, column) in columns.into_iter().enumerate() {
+            store(&mut out[2 * (LANES / 2 * across + i) + down], _mm512_castpd_ps(column));
+        }
+    }
+}
+
+/// The second and the third of every four halves of words change places.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn inner_swapped(x: __m512) -> __m512d {
+    let x = _mm512_castps_si512(x);
+    let differ = _mm512_and_si512(_mm512_xor_si512(x, _mm512_srli_epi64::<16>(x)), _mm512_set1_epi64(0xFFFF_0000));
+    _mm512_castsi512_pd(_mm512_xor_si512(_mm512_xor_si512(x, differ), _mm512_slli_epi64::<16>(differ)))
+}
+
+/// Eight times eight numbers of 64 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turn_eight(r: [__m512d; 8]) -> [__m512d; 8] {
+    let even = turn_quarters([
+        _mm512_unpacklo_pd(r[0], r[1]),
+        _mm512_unpacklo_pd(r[2], r[3]),
+        _mm512_unpacklo_pd(r[4], r[5]),
+        _mm512_unpacklo_pd(r[6], r[7]),
+    ]);
+    let odd = turn_quarters([
+        _mm512_unpackhi_pd(r[0], r[1]),
+        _mm512_unpackhi_pd(r[2], r[3]),
+        _mm512_unpackhi_pd(r[4], r[5]),
+        _mm512_unpackhi_pd(r[6], r[7]),
+    ]);
+    [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
+}
+
+/// Four times four quarters of a vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turn_quarters([a, b, c, d]: [__m512d; 4]) -> [__m512d; 4] {
+    let (front, front2) = (_mm512_shuffle_f64x2::<0x44>(a, b), _mm512_shuffle_f64x2::<0x44>(c, d));
+    let (back, back2) = (_mm512_shuffle_f64x2::<0xEE>(a, b), _mm512_shuffle_f64x2::<0xEE>(c, d));
+    [
+        _mm512_shuffle_f64x2::<0x88>(front, front2),
+        _mm512_shuffle_f64x2::<0xDD>(front, front2),
+        _mm512_shuffle_f64x2::<0x88>(back, back2),
+        _mm512_shuffle_f64x2::<0xDD>(back, back2),
+    ]
 }
 
 /// Four words of a row.
