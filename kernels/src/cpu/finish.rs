@@ -41,13 +41,13 @@ pub(super) fn tile<T: Written>(
 impl Written for f32 {
     fn fill(kernel: Kernel, pairs: &[Pair], rows: &mut [&mut [f32]], cols: Range<usize>, epilogue: Epilogue) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if let (Isa::Avx2(isa), Factors::F32) = (kernel.isa, kernel.factors) {
-            return isa.tile_to(pairs, rows, cols, epilogue);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let (Some(isa), Factors::Bf16, None) = (kernel.isa.pairs(), kernel.factors, kernel.isa.tiles(Factors::Bf16))
-        {
-            return isa.tile_to(pairs, rows, cols, epilogue);
+        match (kernel.isa, kernel.factors) {
+            (Isa::Avx2(isa), Factors::F32) => return isa.tile_to(pairs, rows, cols, epilogue),
+            (Isa::Avx512(isa), Factors::F32) => return isa.tile_to(pairs, rows, cols, epilogue),
+            (isa, Factors::Bf16) if isa.tiles(Factors::Bf16).is_none() => {
+                return isa.pairs().is_some_and(|isa| isa.tile_to(pairs, rows, cols, epilogue));
+            }
+            _ => {}
         }
         false
     }
@@ -106,5 +106,53 @@ fn bring(y: &mut [f32], sums: &[f32], epilogue: Epilogue, bias: Option<&[f32]>) 
     }
     if let Some(bias) = bias {
         y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Epilogue, Factors, Kernel, Pair, Write, Written};
+    use crate::cpu::path::{PATHS, Path};
+
+    #[test]
+    fn whole_tiles_come_to_their_place_with_the_bits_of_sums_brought_there() {
+        let mut state = 9_u32;
+        // Numbers from a half to one, and so are both halves of a word.
+        let mut number = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from_bits(0x3F00_3F00 | (state >> 8) & 0x007F_007F | (state & 0x80) << 24)
+        };
+        let mut filled = Vec::new();
+        for (path, factors) in PATHS.into_iter().flat_map(|row| [(row.0, Factors::F32), (row.0, Factors::Bf16)]) {
+            let Some(kernel) = path.isa().map(|isa| Kernel::of(isa, factors)) else { continue };
+            let (mr, nr) = (kernel.mr, kernel.nr);
+            let mut panel = |len: usize| -> Vec<f32> { (0..len).map(|_| number()).collect() };
+            let panels = [90, 16].map(|steps| (panel(kernel.left_len(mr, steps)), panel(kernel.right_len(nr, steps))));
+            let pairs: Vec<Pair> = panels.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+            let biases = panel(nr);
+            for (write, bias) in [(Write::Set, false), (Write::Add, false), (Write::Set, true), (Write::Add, true)] {
+                let epilogue = Epilogue { alpha: -0.75, bias: bias.then_some(&biases[..]), write };
+                let mut placed: Vec<Vec<f32>> = (0..mr).map(|_| panel(nr + 9)).collect();
+                let mut brought = placed.clone();
+                let mut rows: Vec<&mut [f32]> = placed.iter_mut().map(Vec::as_mut_slice).collect();
+                assert!(!f32::fill(kernel, &pairs, &mut rows, 5..4 + nr, epilogue), "no whole tile");
+                if !f32::fill(kernel, &pairs, &mut rows, 5..5 + nr, epilogue) {
+                    continue;
+                }
+                let mut rows: Vec<&mut [f32]> = brought.iter_mut().map(Vec::as_mut_slice).collect();
+                kernel.ready(|multiply| {
+                    multiply(&pairs, mr, nr, &mut |sums| {
+                        f32::finish(kernel.isa, &mut rows, 5..5 + nr, sums, nr, epilogue);
+                    });
+                });
+                let bits = |rows: &[Vec<f32>]| rows.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&placed), bits(&brought), "{path:?}, {factors:?}, {write:?}, bias {bias}");
+                assert!(placed.iter().flatten().all(|x| x.is_finite()));
+                filled.push((path, factors));
+            }
+        }
+        let expected = |path: Path, factors| !path.available() || filled.contains(&(path, factors));
+        assert!(expected(Path::Avx2, Factors::F32) && expected(Path::Avx512, Factors::F32));
+        assert!(expected(Path::Avx512Bf16, Factors::Bf16));
     }
 }

@@ -50,7 +50,7 @@ impl Isa {
         debug_assert!(rows <= self.mr() && cols <= self.nr(), "a tile holds its rows and columns");
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(isa) => isa.tile(a.as_chunks().0, b.as_chunks().0, rows, cols, rectangle(sums)),
+            Self::Avx512(isa) => isa.tile(&[(a, b)], rows, cols, rectangle(sums)),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.tile(&[(a, b)], rows, cols, rectangle(sums)),
             #[cfg(target_arch = "aarch64")]
@@ -87,8 +87,10 @@ impl Isa {
         }
         debug_assert!(factors == Factors::F32, "what has no instruction for pairs multiplies numbers");
         #[cfg(target_arch = "x86_64")]
-        if let Self::Avx2(isa) = self {
-            return isa.tile(pairs, rows, cols, rectangle(sums));
+        match self {
+            Self::Avx512(isa) => return isa.tile(pairs, rows, cols, rectangle(sums)),
+            Self::Avx2(isa) => return isa.tile(pairs, rows, cols, rectangle(sums)),
+            _ => {}
         }
         let Some(((a, b), rest)) = pairs.split_first() else { return sums.fill(0.0) };
         self.tile(a, b, rows, cols, sums);

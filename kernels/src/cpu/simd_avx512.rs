@@ -1,20 +1,25 @@
 //! Kernels with 512-bit vectors: the register tile of a product, and the 4-bit table look-up.
 
-#[cfg(target_os = "linux")]
+use super::gemm::Epilogue;
 use super::packed::SQUARE;
+use super::panels::Pair;
+#[cfg(target_os = "linux")]
 use super::simd_amx::Amx;
 use super::simd_avx2::Avx2;
 use super::simd_avx512_turn;
 use super::simd_avx512_vnni::Avx512Vnni;
 use super::simd_avx512bf16::Avx512Bf16;
+use crate::backend::Write;
 use crate::weight::DType;
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_mask_or_epi32, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_permutex2var_ps, _mm512_permutexvar_epi32, _mm512_permutexvar_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
+    __m512, __m512i, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_add_ps,
+    _mm512_mask_mov_ps, _mm512_mask_or_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_permutex2var_ps,
+    _mm512_permutexvar_epi32, _mm512_permutexvar_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
+    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_ps,
 };
+use std::ops::Range;
 
 /// Proof that this processor has AVX-512 F, BW, DQ and VL; and what is below, and perhaps beside it.
 #[derive(Clone, Copy, Debug)]
@@ -83,20 +88,35 @@ impl Avx512 {
     }
 
     /// `sums[r, c] = Σ_d a[d, r]·b[d, c]` for the first `rows` and `cols` of the panels.
-    pub(super) fn tile(self, a: &[[f32; MR]], b: &[[f32; NR]], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
+    pub(super) fn tile(self, pairs: &[Pair], rows: usize, cols: usize, sums: &mut [[f32; NR]; MR]) {
         // SAFETY: `self` proves the features the functions are compiled for.
         unsafe {
             match (rows.div_ceil(2), cols <= LANES) {
-                (..=1, true) => tile::<2, 1>(a, b, sums),
-                (..=1, false) => tile::<2, 2>(a, b, sums),
-                (2, true) => tile::<4, 1>(a, b, sums),
-                (2, false) => tile::<4, 2>(a, b, sums),
-                (3..=4, true) => tile::<8, 1>(a, b, sums),
-                (3..=4, false) => tile::<8, 2>(a, b, sums),
-                (_, true) => tile::<MR, 1>(a, b, sums),
-                (_, false) => tile::<MR, 2>(a, b, sums),
+                (..=1, true) => tile::<2, 1>(pairs, sums),
+                (..=1, false) => tile::<2, 2>(pairs, sums),
+                (2, true) => tile::<4, 1>(pairs, sums),
+                (2, false) => tile::<4, 2>(pairs, sums),
+                (3..=4, true) => tile::<8, 1>(pairs, sums),
+                (3..=4, false) => tile::<8, 2>(pairs, sums),
+                (_, true) => tile::<MR, 1>(pairs, sums),
+                (_, false) => tile::<MR, 2>(pairs, sums),
             }
         }
+    }
+
+    /// The same for a whole tile, and what becomes of it: `rows (=|+=) alpha·sums + bias`. False where these columns of the
+    /// rows are no whole tile, and nothing is done.
+    pub(super) fn tile_to(
+        self,
+        pairs: &[Pair],
+        rows: &mut [&mut [f32]],
+        cols: Range<usize>,
+        epilogue: Epilogue,
+    ) -> bool {
+        let Some(mut rows) = whole_tile(rows, cols) else { return false };
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { tile_to(pairs, &mut rows, epilogue) };
+        true
     }
 
     /// Whole blocks, each under its scale: `out[i] = round(values[code i]·scale)`.
@@ -173,28 +193,84 @@ pub(super) fn store(to: &mut [f32; LANES], x: __m512) {
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
 }
 
-/// The first `R` rows and `W` vectors of the tile.
-#[target_feature(enable = "avx512f")]
-fn tile<const R: usize, const W: usize>(a: &[[f32; MR]], b: &[[f32; NR]], sums: &mut [[f32; NR]; MR]) {
-    let mut acc = [[_mm512_setzero_ps(); W]; R];
-    for (a, b) in a.iter().zip(b) {
-        let b = b.as_chunks().0;
-        let mut columns = [_mm512_setzero_ps(); W];
-        for w in 0..W {
-            columns[w] = load(&b[w]);
-        }
-        for r in 0..R {
-            let row = _mm512_set1_ps(a[r]);
-            for w in 0..W {
-                acc[r][w] = _mm512_fmadd_ps(row, columns[w], acc[r][w]);
+/// These columns of the rows, where they are those of a whole tile.
+pub(super) fn whole_tile<'a>(rows: &'a mut [&mut [f32]], cols: Range<usize>) -> Option<[&'a mut [f32; NR]; MR]> {
+    let rows = rows.first_chunk_mut::<MR>().filter(|_| cols.len() == NR)?;
+    Some(rows.each_mut().map(|row| row[cols.clone()].first_chunk_mut().expect("columns of a whole tile")))
+}
+
+/// The sums of the first `R` rows and `W` vectors of the tile. No function: the compiler keeps sums that one returns in
+/// memory.
+macro_rules! sums_of {
+    ($panels:expr, $R:expr, $W:expr) => {{
+        let mut acc = [[_mm512_setzero_ps(); $W]; $R];
+        for (a, b) in $panels {
+            for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0) {
+                let b = b.as_chunks().0;
+                let mut columns = [_mm512_setzero_ps(); $W];
+                for w in 0..$W {
+                    columns[w] = load(&b[w]);
+                }
+                for r in 0..$R {
+                    let row = _mm512_set1_ps(a[r]);
+                    for w in 0..$W {
+                        acc[r][w] = _mm512_fmadd_ps(row, columns[w], acc[r][w]);
+                    }
+                }
             }
         }
-    }
+        acc
+    }};
+}
+
+/// The first `R` rows and `W` vectors of the tile.
+#[target_feature(enable = "avx512f")]
+fn tile<const R: usize, const W: usize>(panels: &[Pair], sums: &mut [[f32; NR]; MR]) {
+    let acc = sums_of!(panels, R, W);
     for (sums, acc) in sums.iter_mut().zip(acc) {
         for (sums, acc) in sums.as_chunks_mut().0.iter_mut().zip(acc) {
             store(sums, acc);
         }
     }
+}
+
+/// The sums of a whole tile from the registers to their place, rounded as `finish.rs` does: the bits are those of that way.
+/// No function, as the sums are none.
+macro_rules! place {
+    ($acc:expr, $rows:expr, $epilogue:expr) => {{
+        let Epilogue { alpha, bias, write } = $epilogue;
+        let scale = _mm512_set1_ps(alpha);
+        // What is not added is masked: with branches the compiler would not unroll this, and keep sums in memory.
+        let added: u16 = if write == Write::Add { !0 } else { 0 };
+        let biased: u16 = if bias.is_some() { !0 } else { 0 };
+        let bias: &[f32; NR] = bias.and_then(<[f32]>::first_chunk).unwrap_or(&[0.0; NR]);
+        let bias = bias.as_chunks::<LANES>().0;
+        let bias = [load(&bias[0]), load(&bias[1])];
+        for (row, acc) in $rows.iter_mut().zip($acc) {
+            for ((y, sum), bias) in row.as_chunks_mut().0.iter_mut().zip(acc).zip(bias) {
+                let new = _mm512_mul_ps(scale, sum);
+                let new = _mm512_mask_add_ps(new, added, load(y), new);
+                store(y, _mm512_mask_add_ps(new, biased, new, bias));
+            }
+        }
+    }};
+}
+pub(super) use place;
+
+/// Asks for the place of a tile before it is computed.
+#[inline]
+pub(super) fn ask_for_rows(rows: &[&mut [f32; NR]; MR]) {
+    for part in rows.iter().flat_map(|row| row.as_chunks::<LANES>().0) {
+        // SAFETY: the instruction reads nothing; every processor of this architecture has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().cast()) };
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn tile_to(panels: &[Pair], rows: &mut [&mut [f32; NR]; MR], epilogue: Epilogue) {
+    ask_for_rows(rows);
+    let acc = sums_of!(panels, MR, 2);
+    place!(acc, rows, epilogue);
 }
 
 #[target_feature(enable = "avx512f")]

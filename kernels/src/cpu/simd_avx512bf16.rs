@@ -2,12 +2,12 @@
 
 use super::gemm::Epilogue;
 use super::panels::Pair;
-use super::simd_avx512::{LANES, MR, NR, load, store};
+use super::simd_avx512::{LANES, MR, NR, ask_for_rows, load, place, store, whole_tile};
 use crate::backend::Write;
 use std::arch::x86_64::{
-    __m256, __m256bh, __m256i, __m512, __m512bh, _MM_HINT_T0, _mm_prefetch, _mm256_storeu_ps, _mm512_castsi512_ps,
-    _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_mask_add_ps, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    __m256, __m256bh, __m256i, __m512, __m512bh, _mm256_storeu_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_mask_add_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_slli_epi32,
 };
 use std::ops::Range;
 
@@ -63,8 +63,7 @@ impl Avx512Bf16 {
         cols: Range<usize>,
         epilogue: Epilogue,
     ) -> bool {
-        let Some(rows) = rows.first_chunk_mut::<MR>().filter(|_| cols.len() == NR) else { return false };
-        let mut rows = rows.each_mut().map(|row| row[cols.clone()].first_chunk_mut().expect("columns of a whole tile"));
+        let Some(mut rows) = whole_tile(rows, cols) else { return false };
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { tile_to(pairs, &mut rows, epilogue) };
         true
@@ -137,30 +136,11 @@ fn tile<const R: usize, const W: usize>(panels: &[Pair], sums: &mut [[f32; NR]; 
     }
 }
 
-/// A whole tile from the registers to its place. Rounded as `finish.rs` does, so the bits are those of that way.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn tile_to(panels: &[Pair], rows: &mut [&mut [f32; NR]; MR], epilogue: Epilogue) {
-    let Epilogue { alpha, bias, write } = epilogue;
-    for row in &*rows {
-        for part in row.as_chunks::<LANES>().0 {
-            _mm_prefetch::<_MM_HINT_T0>(part.as_ptr().cast());
-        }
-    }
+    ask_for_rows(rows);
     let acc = sums_of!(panels, MR, 2);
-    let scale = _mm512_set1_ps(alpha);
-    // What is not added is masked: with branches the compiler would not unroll this, and keep sums in memory.
-    let added: u16 = if write == Write::Add { !0 } else { 0 };
-    let biased: u16 = if bias.is_some() { !0 } else { 0 };
-    let bias: &[f32; NR] = bias.and_then(|bias| bias.first_chunk()).unwrap_or(&[0.0; NR]);
-    let bias = bias.as_chunks::<LANES>().0;
-    let bias = [load(&bias[0]), load(&bias[1])];
-    for (row, acc) in rows.iter_mut().zip(acc) {
-        for ((y, sum), bias) in row.as_chunks_mut().0.iter_mut().zip(acc).zip(bias) {
-            let new = _mm512_mul_ps(scale, sum);
-            let new = _mm512_mask_add_ps(new, added, load(y), new);
-            store(y, _mm512_mask_add_ps(new, biased, new, bias));
-        }
-    }
+    place!(acc, rows, epilogue);
 }
 
 /// Whole vectors of neighbours as pairs. Subnormal numbers become zero.
@@ -190,49 +170,9 @@ fn pair_rows(out: &mut [[f32; LANES]], low: &[[f32; LANES]], high: &[[f32; LANES
 
 #[cfg(test)]
 mod tests {
-    use super::{Avx512Bf16, Epilogue, MR, NR, Pair};
-    use crate::backend::Write;
-    use crate::cpu::factors::{Factors, pair_rows, pair_up};
-    use crate::cpu::finish::Written;
-    use crate::cpu::kernel::Sums;
-    use crate::cpu::panels::Kernel;
+    use super::Avx512Bf16;
+    use crate::cpu::factors::{pair_rows, pair_up};
     use crate::cpu::path::Path;
-    use crate::cpu::simd_dispatch::Isa;
-
-    #[test]
-    fn a_whole_tile_comes_to_its_place_with_the_bits_of_one_brought_there() {
-        let Some(isa @ Isa::Avx512(_)) = Path::Avx512Bf16.isa() else { return };
-        let kernel = Kernel::of(isa, Factors::Bf16);
-        let (Some(unit), (mr, nr)) = (isa.pairs(), (MR, NR)) else { return };
-        let mut state = 9_u32;
-        let mut number = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f32::from_bits(0x3F00_3F00 | (state >> 8) & 0x80FF_80FF | (state & 0x8000) << 16)
-        };
-        // Whole squares of the left panel, and fewer words than they have of the right one.
-        let panel: Vec<Vec<f32>> = [3 * 16 * mr, 45 * nr, 16 * mr, 16 * nr]
-            .into_iter()
-            .map(|len| (0..len).map(|_| number()).collect())
-            .collect();
-        let pairs: [Pair; 2] = [(&panel[0], &panel[1]), (&panel[2], &panel[3])];
-        let biases: Vec<f32> = (0..nr).map(|i| i as f32 - 7.5).collect();
-        for (write, bias) in [(Write::Set, false), (Write::Add, false), (Write::Set, true), (Write::Add, true)] {
-            let epilogue = Epilogue { alpha: -0.75, bias: bias.then_some(&biases[..]), write };
-            let mut brought: Vec<Vec<f32>> =
-                (0..mr).map(|r| (0..nr + 9).map(|c| (r * 31 + c) as f32 / 9.0).collect()).collect();
-            let mut placed = brought.clone();
-            let mut sums: Sums = [f32::NAN; 448];
-            isa.tile_of(Factors::Bf16, &pairs, mr, nr, &mut sums);
-            let mut rows: Vec<&mut [f32]> = brought.iter_mut().map(Vec::as_mut_slice).collect();
-            f32::finish(kernel.isa, &mut rows, 5..5 + nr, &sums, nr, epilogue);
-            let mut rows: Vec<&mut [f32]> = placed.iter_mut().map(Vec::as_mut_slice).collect();
-            assert!(unit.tile_to(&pairs, &mut rows, 5..5 + nr, epilogue));
-            assert!(!unit.tile_to(&pairs, &mut rows, 5..4 + nr, epilogue), "no whole tile");
-            let bits = |rows: &[Vec<f32>]| rows.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&placed), bits(&brought), "{write:?} {bias}");
-            assert!(brought.iter().flatten().all(|x| x.is_finite()));
-        }
-    }
 
     #[test]
     fn pairs_are_those_of_rounding_by_hand_but_for_subnormal_numbers() {
