@@ -3,7 +3,8 @@
 //! Panels are those of a right operand `wᵀ` (`pack.rs`): 32 rows of the weight side by side, a word for two of its
 //! columns, all of them deep. `x·wᵀ` multiplies them where they lie. `dy·w` needs pairs of rows instead: two pairs of two
 //! lanes are a square of four numbers, which is turned, and so are sixteen times sixteen of those, from one stretch of
-//! memory into another. Few rows are multiplied lane by lane, and single rows are gathered. So there is one copy of the
+//! memory into another. Few rows are multiplied lane by lane (with 512-bit vectors from registers, `simd_avx512_dots.rs`:
+//! the compiler makes gathers of the loop), and single rows are gathered. So there is one copy of the
 //! weight, of the size it is stored in, and its numbers are those of the file: bf16 is what the words hold.
 //!
 //! | path | packed | why |
@@ -212,7 +213,13 @@ impl Packed {
             for cols in steps(0..self.cols, DECODE) {
                 let words = &self.panels()[panel * self.stride() + cols.start / 2 * BLOCK..][..cols.len() / 2 * BLOCK];
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    add_lanes(isa, sums, &mut parts, words.as_chunks().0, &x.row(r)[cols.clone()]);
+                    let x = &x.row(r)[cols.clone()];
+                    #[cfg(target_arch = "x86_64")]
+                    if let Isa::Avx512(isa) = isa {
+                        isa.add_panel(words.as_chunks().0, x, sums);
+                        continue;
+                    }
+                    add_lanes(isa, sums, &mut parts, words.as_chunks().0, x);
                 }
             }
             let lanes = all.start.max(panel * BLOCK)..all.end.min((panel + 1) * BLOCK);

@@ -3,18 +3,18 @@
 //! Element `i` of a run is added to lane `i % 64`, products are not fused, and the lanes are added in pairs: the bits
 //! are those of decoding into memory and [`super::dots::dot`].
 
-use super::simd_avx512::{Avx512, LANES, load, nibbles, round, table};
+use super::simd_avx512::{Avx512, LANES, NR, load, nibbles, round, store, table};
 use super::source::widen_f16;
 use crate::quant::GgmlType;
 use crate::quant::ggml::blocks256::six_bit_pairs;
 use crate::weight::DType;
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_ps,
-    _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256, _mm512_add_ps, _mm512_and_si512,
-    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_mask_or_epi32, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32,
-    _mm512_sub_ps, _mm512_test_epi32_mask,
+    __m128i, __m512, __m512i, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps,
+    _mm_prefetch, _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps,
+    _mm512_mask_or_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32, _mm512_sub_ps, _mm512_test_epi32_mask,
 };
 
 /// Elements that are decoded together: one for each lane.
@@ -52,6 +52,13 @@ impl Avx512 {
     pub(super) fn add_dense<const R: usize>(self, bytes: &[u8], is_f16: bool, x: &[&[f32]; R], sums: &mut [f32; R]) {
         // SAFETY: `self` proves the features the function is compiled for.
         unsafe { dense(bytes, is_f16, x, sums) }
+    }
+
+    /// `sums[i] += Σ x·w[i]` for 32 rows of a weight side by side, in the pairs of bf16 that panels hold: whole times four
+    /// of them.
+    pub(super) fn add_panel(self, words: &[[f32; NR]], x: &[f32], sums: &mut [f32; NR]) {
+        // SAFETY: `self` proves the features the function is compiled for.
+        unsafe { panel(words, x, sums) }
     }
 
     /// The same for blocks of a GGUF file, whole groups of them. False where this type has no such kernel.
@@ -112,6 +119,46 @@ impl<const R: usize> Sums<R> {
             let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
             *sum += _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)));
         }
+    }
+}
+
+/// Words of every row that are multiplied together: their sums stay in registers.
+const TOGETHER: usize = 4;
+/// Bytes ahead of a word that are asked for: what comes after all that is multiplied in one call.
+const AHEAD: usize = 32 << 10;
+
+#[target_feature(enable = "avx512f")]
+fn panel(words: &[[f32; NR]], x: &[f32], sums: &mut [f32; NR]) {
+    let high = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
+    let all = words.as_chunks::<TOGETHER>().0.iter().zip(x.as_chunks::<{ 2 * TOGETHER }>().0);
+    let mut parts = [[_mm512_setzero_ps(); 2]; GROUP];
+    for (g, parts) in parts.as_chunks_mut::<{ 2 * TOGETHER }>().0.iter_mut().enumerate() {
+        let mut acc = [[_mm512_setzero_ps(); 2]; 2 * TOGETHER];
+        for (words, x) in all.clone().skip(g).step_by(GROUP / (2 * TOGETHER)) {
+            for i in 0..TOGETHER {
+                let (even, odd) = (_mm512_set1_ps(x[2 * i]), _mm512_set1_ps(x[2 * i + 1]));
+                for (half, word) in words[i].as_chunks().0.iter().enumerate() {
+                    _mm_prefetch::<_MM_HINT_T1>(word.as_ptr().cast::<i8>().wrapping_add(AHEAD));
+                    let word = _mm512_castps_si512(load(word));
+                    let low = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(word));
+                    let high = _mm512_castsi512_ps(_mm512_and_si512(word, high));
+                    acc[2 * i][half] = _mm512_add_ps(acc[2 * i][half], _mm512_mul_ps(even, low));
+                    acc[2 * i + 1][half] = _mm512_add_ps(acc[2 * i + 1][half], _mm512_mul_ps(odd, high));
+                }
+            }
+        }
+        *parts = acc;
+    }
+    let mut width = GROUP / 2;
+    while width > 0 {
+        let (left, right) = parts.split_at_mut(width);
+        for (left, right) in left.iter_mut().zip(right) {
+            *left = [_mm512_add_ps(left[0], right[0]), _mm512_add_ps(left[1], right[1])];
+        }
+        width /= 2;
+    }
+    for (sum, part) in sums.as_chunks_mut().0.iter_mut().zip(parts[0]) {
+        store(sum, _mm512_add_ps(load(sum), part));
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn turn_pairs(square: &[f32; SQUARE], out: &mut [f32; SQUARE]) {
     // Two words are four numbers, of which the inner ones change places; then such fours, eight times eight of them.
     for (down, across) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let of = |i: usize| inner_swapped(load(&words[2 * (LANES / 2 * down + i) + across]));
-        let columns = turn_eight([of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7)]);
+        let columns = turn_eight(&[of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7)]);
         for (i, column) in columns.into_iter().enumerate() {
             store(&mut out[2 * (LANES / 2 * across + i) + down], _mm512_castpd_ps(column));
         }
@@ -119,7 +119,7 @@ fn inner_swapped(x: __m512) -> __m512d {
 /// Eight times eight numbers of 64 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn turn_eight(r: [__m512d; 8]) -> [__m512d; 8] {
+fn turn_eight(r: &[__m512d; 8]) -> [__m512d; 8] {
     let even = turn_quarters([
         _mm512_unpacklo_pd(r[0], r[1]),
         _mm512_unpacklo_pd(r[2], r[3]),
