@@ -130,16 +130,22 @@ const AHEAD: usize = 32 << 10;
 #[target_feature(enable = "avx512f")]
 fn panel(words: &[[f32; NR]], x: &[f32], sums: &mut [f32; NR]) {
     let high = _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed());
-    let all = words.as_chunks::<TOGETHER>().0.iter().zip(x.as_chunks::<{ 2 * TOGETHER }>().0);
+    let words = words.as_chunks::<TOGETHER>().0;
+    let x = x.as_chunks::<{ 2 * TOGETHER }>().0;
+    let all = words.len().min(x.len());
     let mut parts = [[_mm512_setzero_ps(); 2]; GROUP];
     for (g, parts) in parts.as_chunks_mut::<{ 2 * TOGETHER }>().0.iter_mut().enumerate() {
         let mut acc = [[_mm512_setzero_ps(); 2]; 2 * TOGETHER];
-        for (words, x) in all.clone().skip(g).step_by(GROUP / (2 * TOGETHER)) {
+        let mut at = g;
+        while at < all {
+            let (words, x) = (&words[at], &x[at]);
+            at += GROUP / (2 * TOGETHER);
             for i in 0..TOGETHER {
                 let (even, odd) = (_mm512_set1_ps(x[2 * i]), _mm512_set1_ps(x[2 * i + 1]));
-                for (half, word) in words[i].as_chunks().0.iter().enumerate() {
-                    _mm_prefetch::<_MM_HINT_T1>(word.as_ptr().cast::<i8>().wrapping_add(AHEAD));
-                    let word = _mm512_castps_si512(load(word));
+                let halves = words[i].as_chunks().0;
+                for half in 0..2 {
+                    _mm_prefetch::<_MM_HINT_T1>(halves[half].as_ptr().cast::<i8>().wrapping_add(AHEAD));
+                    let word = _mm512_castps_si512(load(&halves[half]));
                     let low = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(word));
                     let high = _mm512_castsi512_ps(_mm512_and_si512(word, high));
                     acc[2 * i][half] = _mm512_add_ps(acc[2 * i][half], _mm512_mul_ps(even, low));
