@@ -39,17 +39,16 @@ pub(super) fn tile<T: Written>(
 }
 
 impl Written for f32 {
+    #[cfg(target_arch = "x86_64")]
     fn fill(kernel: Kernel, pairs: &[Pair], rows: &mut [&mut [f32]], cols: Range<usize>, epilogue: Epilogue) -> bool {
-        #[cfg(target_arch = "x86_64")]
         match (kernel.isa, kernel.factors) {
-            (Isa::Avx2(isa), Factors::F32) => return isa.tile_to(pairs, rows, cols, epilogue),
-            (Isa::Avx512(isa), Factors::F32) => return isa.tile_to(pairs, rows, cols, epilogue),
+            (Isa::Avx2(isa), Factors::F32) => isa.tile_to(pairs, rows, cols, epilogue),
+            (Isa::Avx512(isa), Factors::F32) => isa.tile_to(pairs, rows, cols, epilogue),
             (isa, Factors::Bf16) if isa.tiles(Factors::Bf16).is_none() => {
-                return isa.pairs().is_some_and(|isa| isa.tile_to(pairs, rows, cols, epilogue));
+                isa.pairs().is_some_and(|isa| isa.tile_to(pairs, rows, cols, epilogue))
             }
-            _ => {}
+            _ => false,
         }
-        false
     }
 
     fn finish(isa: Isa, rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
@@ -111,7 +110,8 @@ fn bring(y: &mut [f32], sums: &[f32], epilogue: Epilogue, bias: Option<&[f32]>) 
 
 #[cfg(test)]
 mod tests {
-    use super::{Epilogue, Factors, Kernel, Pair, Write, Written};
+    use super::{Epilogue, Kernel, Pair, Write, Written};
+    use crate::cpu::factors::Factors;
     use crate::cpu::path::{PATHS, Path};
 
     #[test]

@@ -134,6 +134,7 @@ impl Isa {
             isa.turn_six(rows, panel);
             return true;
         }
+        let _ = (rows, panel);
         false
     }
 
