@@ -177,18 +177,30 @@ impl<'a, T> ViewMut<'a, T> {
 
     /// Tiles of at most `col_step` columns for each of the row ranges, which ascend without overlap.
     pub(crate) fn tiles(self, ranges: impl IntoIterator<Item = Range<usize>>, col_step: usize) -> Vec<Tile<'a, T>> {
-        let n_cols = self.cols;
+        let tile = |(row, col, rows)| Tile { row, col, rows };
+        self.tiles_of(ranges, col_step, |part| part).into_iter().map(tile).collect()
+    }
+
+    /// The same as the first row and the first column of each, and what `part` makes of its part of every row.
+    pub(crate) fn tiles_of<R>(
+        self,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+        col_step: usize,
+        part: impl Fn(&'a mut [T]) -> R,
+    ) -> Vec<(usize, usize, Vec<R>)> {
+        let (n_rows, n_cols) = (self.rows, self.cols);
         let mut rows = self.into_rows().enumerate().peekable();
         let mut tiles = Vec::new();
         for range in ranges {
-            let first = tiles.len();
-            tiles.extend((0..n_cols).step_by(col_step).map(|col| Tile { row: range.start, col, rows: Vec::new() }));
+            let (first, height) = (tiles.len(), range.end.min(n_rows).saturating_sub(range.start));
+            let tile = |col| (range.start, col, Vec::with_capacity(height));
+            tiles.extend((0..n_cols).step_by(col_step).map(tile));
             while let Some((i, row)) = rows.next_if(|(i, _)| *i < range.end) {
                 if i < range.start {
                     continue;
                 }
-                for (tile, part) in tiles[first..].iter_mut().zip(row.chunks_mut(col_step)) {
-                    tile.rows.push(part);
+                for ((.., rows), of_tile) in tiles[first..].iter_mut().zip(row.chunks_mut(col_step)) {
+                    rows.push(part(of_tile));
                 }
             }
         }

@@ -136,7 +136,8 @@ impl Taker for Gated<'_> {
         let h = h.reborrow().rows_from(rows.start, rows.len()).columns(columns.start, columns.len());
         let mut places = Vec::new();
         for tile in h.tiles(ranges(), step.1) {
-            let kept = [Vec::new(), Vec::new()];
+            let height = if kept.is_some() { tile.rows.len() } else { 0 };
+            let kept = [(); 2].map(|()| Vec::with_capacity(height));
             places.push(Place { isa: *isa, act: *act, is_rounded: *is_rounded, h: tile.rows, kept });
         }
         let Some(kept) = kept else { return places };
@@ -235,7 +236,7 @@ impl Taker for Back<'_> {
         let mut places = Vec::new();
         for at in steps(rows.clone(), step.0) {
             for columns in steps(columns.clone(), step.1) {
-                let (halves, h) = ([Vec::new(), Vec::new()], Vec::new());
+                let (halves, h) = ([(); 2].map(|()| Vec::with_capacity(at.len())), Vec::new());
                 places.push(BackPlace { isa: *isa, act: *act, gate_up: *gate_up, row: at.start, columns, halves, h });
             }
         }
@@ -302,7 +303,7 @@ fn deal<'t>(
         let (gate, up) = row.split_at(d_ff);
         for (half, row) in [gate, up].into_iter().enumerate() {
             let row = row.split_at(columns.end).0.split_at(columns.start).1;
-            for (at, part) in row.chunks(step.1).into_iter().enumerate() {
+            for (at, part) in row.chunks(step.1).enumerate() {
                 take(i / step.0 * across + at, half, part);
             }
         }

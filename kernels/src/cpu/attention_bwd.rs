@@ -163,14 +163,29 @@ fn gradient(s: f32, dp: f32, lse: f32, weighted: f32, scale: f32, softcap: Optio
     (p, p * (dp - weighted) * slope * scale)
 }
 
+/// Products of one query with some keys become weights, in `s`, and gradients, in `dp`.
+fn weigh(
+    isa: Isa,
+    [s, dp]: [&mut [f32]; 2],
+    seen: Range<usize>,
+    (lse, weighted): (f32, f32),
+    params: &AttentionParams,
+) {
+    for x in [&mut *s, &mut *dp] {
+        x[..seen.start].fill(0.0);
+        x[seen.end..].fill(0.0);
+    }
+    let (s, dp) = (&mut s[seen.clone()], &mut dp[seen]);
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512(isa), None) = (isa, params.softcap) {
+        return isa.weigh(s, dp, params.scale, lse, weighted);
+    }
+    weigh_all(isa, s, dp, lse, weighted, params);
+}
+
 vectorized! {
-    /// Products of one query with some keys become weights, in `s`, and gradients, in `dp`.
-    fn weigh(s: &mut [f32], dp: &mut [f32], seen: Range<usize>, lse: f32, weighted: f32, params: &AttentionParams) {
-        for x in [&mut *s, &mut *dp] {
-            x[..seen.start].fill(0.0);
-            x[seen.end..].fill(0.0);
-        }
-        let all = s[seen.clone()].iter_mut().zip(&mut dp[seen]);
+    fn weigh_all(s: &mut [f32], dp: &mut [f32], lse: f32, weighted: f32, params: &AttentionParams) {
+        let all = s.iter_mut().zip(dp);
         match params.softcap {
             None => all.for_each(|(s, dp)| (*s, *dp) = gradient(*s, *dp, lse, weighted, params.scale, None)),
             cap => all.for_each(|(s, dp)| (*s, *dp) = gradient(*s, *dp, lse, weighted, params.scale, cap)),
@@ -211,8 +226,8 @@ impl Inputs<'_> {
                 product(kernel, &of_y, held.panels(block, 1), (n, count, hd), (&mut *dp, count), Write::Set);
                 for (i, (s, dp)) in s.chunks_exact_mut(count).zip(dp.chunks_exact_mut(count)).enumerate() {
                     let seen = clamp(seen(params.window, positions.start + i), &keys);
-                    let (lse, weighted) = (self.lse.at(row + i, head), self.weighted.at(row + i, head));
-                    weigh(isa, s, dp, seen, lse, weighted, params);
+                    let of_row = (self.lse.at(row + i, head), self.weighted.at(row + i, head));
+                    weigh(isa, [s, dp], seen, of_row, params);
                 }
                 let [p, ds] = [s, dp].map(|x| Source::Dense(View::dense(x, n, count)));
                 kernel.left(Side::of(ds, false), 0..n, 0..count, &mut a).pack();
@@ -266,5 +281,38 @@ fn add_shares(
 vectorized! {
     fn add(sums: &mut [f32], more: &[f32]) {
         sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weigh;
+    use crate::backend::{AttentionParams, Heads};
+    use crate::cpu::path::{PATHS, Path};
+
+    #[test]
+    fn gradients_of_scores_have_the_same_bits_on_every_path() {
+        let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: 20 };
+        let params = AttentionParams {
+            heads,
+            scale: 0.37,
+            softcap: None,
+            window: None,
+            sinks: Vec::new(),
+            segments: Vec::new(),
+        };
+        for (seen, softcap) in [(0..77, None), (5..70, None), (3..8, Some(9.0)), (9..9, None), (0..64, None)] {
+            let params = AttentionParams { softcap, ..params.clone() };
+            let of = |isa| {
+                let mut s: Vec<f32> = (0..77).map(|i| (i * 37 % 29) as f32 / 3.0 - 4.0).collect();
+                let mut dp: Vec<f32> = (0..77).map(|i| (i * 11 % 31) as f32 / 5.0 - 3.0).collect();
+                weigh(isa, [&mut s, &mut dp], seen.clone(), (2.5, 0.75), &params);
+                assert!(s[seen.end..].iter().chain(&dp[..seen.start]).all(|x| *x == 0.0), "{isa:?} {seen:?}");
+                s.into_iter().chain(dp).map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let plain = of(Path::Portable.isa().expect("runs everywhere"));
+            let isas = PATHS.iter().filter_map(|row| Path::isa(row.0));
+            assert!(isas.into_iter().all(|isa| of(isa) == plain), "{seen:?} {softcap:?}");
+        }
     }
 }

@@ -3,24 +3,27 @@
 //! Products are not fused and nothing depends on the instruction set: every path gives the same bits.
 
 /// `1.5·2^23`: adding it to a small f32 rounds to an integer, kept in the low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// Beyond these the result is 0 or infinite whatever the rest does.
+pub(super) const ENDS: [f32; 2] = [-104.0, 89.0];
+/// `ln 2` in two parts, of which a small whole number times the first is exact (Cody & Waite).
+pub(super) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// `(e^r - 1 - r) / r²` for `r` up to half of `ln 2`, the highest power first.
+pub(super) const POLYNOMIAL: [f32; 6] =
+    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// `e^x` within 2 units in the last place; 0 and infinity beyond the range of f32.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Beyond these the result is 0 or infinite whatever the rest does. A NaN passes through.
-    let x = if x < -104.0 { -104.0 } else { x };
-    let x = if x > 89.0 { 89.0 } else { x };
+    // A NaN passes through.
+    let [least, most] = ENDS;
+    let x = if x < least { least } else { x };
+    let x = if x > most { most } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    // x - n·ln 2, the logarithm in two parts of which n times the first is exact (Cody & Waite).
-    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
+    let r = x - n * LN_2[0] - n * LN_2[1];
+    let [p, rest @ ..] = POLYNOMIAL;
+    let p = rest.into_iter().fold(p, |p, term| p * r + term);
     let y = p * (r * r) + r + 1.0;
     // 2^n as two factors, since n alone may lie outside of what an exponent holds.
     let n = low_bits(shifted);

@@ -5,7 +5,7 @@ use super::factors::Factors;
 use super::gemm::Epilogue;
 use super::numbers::{Half, round_half, widen_half};
 use super::panels::{Kernel, Multiply, Pair};
-use super::simd_dispatch::{Isa, vectorized};
+use super::simd_dispatch::{Isa, ask_for, vectorized};
 use super::tiles::BLOCK;
 use crate::backend::Write;
 use std::ops::Range;
@@ -32,6 +32,10 @@ pub(super) fn tile<T: Written>(
     multiply: &mut Multiply,
 ) {
     if !T::fill(kernel, pairs, rows, cols.clone(), epilogue) {
+        // Its place is wanted when the sums are there.
+        for row in &*rows {
+            ask_for(&row[cols.clone()]);
+        }
         multiply(pairs, rows.len(), cols.len(), &mut |sums| {
             T::finish(kernel.isa, rows, cols.clone(), sums, kernel.nr, epilogue);
         });
@@ -58,6 +62,11 @@ impl Written for f32 {
 
 impl Written for Half {
     fn finish(isa: Isa, rows: &mut [&mut [Half]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = isa.pairs() {
+            let rows = rows.iter_mut().zip(sums.chunks_exact(nr));
+            return rows.for_each(|(row, sums)| isa.finish(&mut row[cols.clone()], sums, epilogue));
+        }
         let mut numbers = [0.0; BLOCK];
         let numbers = &mut numbers[..cols.len()];
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
@@ -74,9 +83,17 @@ impl Written for Half {
 /// Numbers that are brought to their place together: one vector, or a few.
 const TOGETHER: usize = 16;
 
+/// Bring the sums of one register tile to their place.
+fn finish(isa: Isa, rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
+    #[cfg(target_arch = "x86_64")]
+    if let Isa::Avx512(isa) = isa {
+        return isa.finish(rows, cols, sums, nr, epilogue);
+    }
+    bring_all(isa, rows, cols, sums, nr, epilogue);
+}
+
 vectorized! {
-    /// Bring the sums of one register tile to their place.
-    fn finish(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
+    fn bring_all(rows: &mut [&mut [f32]], cols: Range<usize>, sums: &[f32], nr: usize, epilogue: Epilogue) {
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(nr)) {
             let (together, rest) = row[cols.clone()].as_chunks_mut::<TOGETHER>();
             let (sums, last_sums) = sums.as_chunks::<TOGETHER>();

@@ -86,9 +86,17 @@ fn rounded(x: f32) -> Half {
     (nearest(x) as u16).to_le_bytes()
 }
 
+/// Sums of gate and up, rounded, and the rounded `h` of rounded numbers: all in one pass, all of one length.
+pub(super) fn forward_rounded(isa: Isa, h: &mut [Half], kept: [&mut [Half]; 2], gate_up: [&[f32]; 2], act: Activation) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Activation::Silu, Some(isa)) = (act, isa.pairs()) {
+        return isa.silu(h, kept, gate_up);
+    }
+    forward_all(isa, h, kept, gate_up, act);
+}
+
 vectorized! {
-    /// Sums of gate and up, rounded, and the rounded `h` of rounded numbers: all in one pass, all of one length.
-    pub(super) fn forward_rounded(h: &mut [Half], kept: [&mut [Half]; 2], gate_up: [&[f32]; 2], act: Activation) {
+    fn forward_all(h: &mut [Half], kept: [&mut [Half]; 2], gate_up: [&[f32]; 2], act: Activation) {
         let ([kept_gate, kept_up], [gate, up]) = (kept, gate_up);
         let all = h.iter_mut().zip(kept_gate).zip(kept_up).zip(gate).zip(up);
         macro_rules! with {
@@ -106,9 +114,24 @@ vectorized! {
     }
 }
 
+/// [`backward_row`] of rounded numbers in one pass: both gradients and what the gate made, rounded, all of one length.
+pub(super) fn backward_rounded(
+    isa: Isa,
+    gradients: [&mut [Half]; 2],
+    h: &mut [Half],
+    dh: &[f32],
+    gate_up: [&[Half]; 2],
+    act: Activation,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Activation::Silu, Some(isa)) = (act, isa.pairs()) {
+        return isa.silu_bwd(gradients, h, dh, gate_up);
+    }
+    backward_all(isa, gradients, h, dh, gate_up, act);
+}
+
 vectorized! {
-    /// [`backward_row`] of rounded numbers in one pass: both gradients and what the gate made, rounded, all of one length.
-    pub(super) fn backward_rounded(
+    fn backward_all(
         gradients: [&mut [Half]; 2],
         h: &mut [Half],
         dh: &[f32],

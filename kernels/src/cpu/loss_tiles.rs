@@ -157,7 +157,7 @@ impl Taker for Softening<'_> {
         for (((softmax, target), share), logits) in rows {
             share.target = target.checked_sub(first).and_then(|target| logits.get(target)).copied();
             let at;
-            (share.top, at, share.sum) = soften(isa, logits, softmax.reference, softcap, softmax.best.0);
+            (share.top, at, share.sum) = exponentials(isa, logits, softmax.reference, softcap, softmax.best.0);
             share.at = at.map_or(usize::MAX, |at| first + at);
             match out.next() {
                 Some(Row::Bf16(out)) => round_half(isa, out, logits),
@@ -228,12 +228,34 @@ pub(super) fn capped(z: f32, cap: f32) -> (f32, f32) {
     (cap * t, 1.0 - t * t)
 }
 
+/// Where the largest logit is, if it is above `best`.
+#[inline(always)]
+fn place_of(logits: &[f32], top: f32, best: f32) -> Option<usize> {
+    if top > best { logits.iter().position(|&z| z == top) } else { None }
+}
+
+/// Logits of one row become `exp(z - reference)·slope`; the largest of them, where it is if it is above `best`, and the
+/// sum of the exponentials.
+fn exponentials(
+    isa: Isa,
+    logits: &mut [f32],
+    reference: f32,
+    softcap: Option<f32>,
+    best: f32,
+) -> (f32, Option<usize>, f32) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Isa::Avx512(isa), None) = (isa, softcap) {
+        let top = isa.largest(logits);
+        let at = place_of(logits, top, best);
+        return (top, at, isa.exponentials(logits, reference));
+    }
+    soften(isa, logits, reference, softcap, best)
+}
+
 vectorized! {
-    /// Logits of one row become `exp(z - reference)·slope`; the largest of them, where it is if it is above `best`, and the
-    /// sum of the exponentials.
     fn soften(logits: &mut [f32], reference: f32, softcap: Option<f32>, best: f32) -> (f32, Option<usize>, f32) {
         let top = largest(logits);
-        let at = if top > best { logits.iter().position(|&z| z == top) } else { None };
+        let at = place_of(logits, top, best);
         let Some(cap) = softcap else {
             for z in &mut *logits {
                 *z = exp(*z - reference);

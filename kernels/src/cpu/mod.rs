@@ -80,6 +80,8 @@ mod simd_avx512;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_dots;
 #[cfg(target_arch = "x86_64")]
+mod simd_avx512_rows;
+#[cfg(target_arch = "x86_64")]
 mod simd_avx512_strips;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512_turn;
@@ -89,6 +91,8 @@ mod simd_avx512_vnni;
 mod simd_avx512_vnni_k;
 #[cfg(target_arch = "x86_64")]
 mod simd_avx512bf16;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512bf16_rows;
 pub(crate) mod simd_dispatch;
 #[cfg(target_arch = "aarch64")]
 mod simd_neon;
@@ -123,7 +127,7 @@ use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
 /// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 7;
+const KERNELS: u32 = 8;
 
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]

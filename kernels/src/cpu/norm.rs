@@ -1,5 +1,6 @@
 //! RMS norm of groups of columns.
 
+use super::attention::total;
 use super::pool::{Pool, rows_per_task};
 use super::simd_dispatch::{Isa, vectorized};
 use super::sink::Sink;
@@ -26,7 +27,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
         *lane += a * b;
     }
-    lanes.iter().sum()
+    total(&lanes)
 }
 
 /// `rstd = 1/√(mean(x²) + eps)`, `y = x·rstd·(offset + w)`

@@ -5,7 +5,7 @@
 
 use super::Cpu;
 use super::factors::{Factors, nearest};
-use super::simd_dispatch::vectorized;
+use super::simd_dispatch::{Isa, vectorized};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::host::{self, View, ViewMut};
@@ -151,9 +151,17 @@ impl<'a> Source<'a> {
     }
 }
 
+/// `x` rounded to the nearest, ties to even. Where the processor rounds numbers, subnormal ones become zero.
+pub(super) fn round_half(isa: Isa, out: &mut [Half], x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(isa) = isa.pairs() {
+        return isa.round_half(out, x);
+    }
+    round_all(isa, out, x);
+}
+
 vectorized! {
-    /// `x` rounded to the nearest, ties to even.
-    pub(super) fn round_half(out: &mut [Half], x: &[f32]) {
+    fn round_all(out: &mut [Half], x: &[f32]) {
         for (y, &x) in out.iter_mut().zip(x) {
             *y = (nearest(x) as u16).to_le_bytes();
         }
@@ -165,6 +173,47 @@ vectorized! {
     pub(super) fn widen_half(out: &mut [f32], x: &[Half]) {
         for (y, x) in out.iter_mut().zip(x) {
             *y = f32::from_bits(u32::from(u16::from_le_bytes(*x)) << 16);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Half, round_half, widen_half};
+    use crate::backend::Write;
+    use crate::cpu::factors::nearest;
+    use crate::cpu::finish::Written;
+    use crate::cpu::gemm::Epilogue;
+    use crate::cpu::path::{PATHS, Path};
+
+    #[test]
+    fn numbers_are_rounded_alike_on_every_path_in_any_place_of_a_row() {
+        let numbers: Vec<f32> = (0..83).map(|i| (i * 29 % 61) as f32 / 7.0 - 4.1).chain([f32::INFINITY]).collect();
+        for isa in PATHS.iter().filter_map(|row| Path::isa(row.0)) {
+            for n in 0..numbers.len() {
+                let x = &numbers[numbers.len() - n..];
+                let mut halves = vec![Half::default(); n];
+                round_half(isa, &mut halves, x);
+                assert!(
+                    halves.iter().zip(x).all(|(half, x)| *half == (nearest(*x) as u16).to_le_bytes()),
+                    "{isa:?} {n}"
+                );
+            }
+            // Sums of a tile come to a row of bf16 with one rounding, of the sum with what was there.
+            for (write, n) in [(Write::Set, 32), (Write::Add, 32), (Write::Set, 21), (Write::Add, 5)] {
+                let (sums, bias) = (&numbers[..32], &numbers[40..40 + n]);
+                let mut row = vec![Half::default(); n + 3];
+                round_half(isa, &mut row, &numbers[..n + 3]);
+                let mut before = vec![0.0; n];
+                widen_half(isa, &mut before, &row[2..2 + n]);
+                let epilogue = Epilogue { alpha: -0.75, bias: Some(bias), write };
+                Half::finish(isa, &mut [&mut row], 2..2 + n, sums, 32, epilogue);
+                for i in 0..n {
+                    let old = if write == Write::Add { before[i] } else { 0.0 };
+                    let want = (nearest(old + -0.75 * sums[i] + bias[i]) as u16).to_le_bytes();
+                    assert_eq!(row[2 + i], want, "{isa:?} {write:?} {i} of {n}");
+                }
+            }
         }
     }
 }

@@ -162,6 +162,16 @@ fn spread_whole(
         spread_pairs(isa, panels, rows, stride, depth.len() / 2);
         return true;
     }
+    #[cfg(target_arch = "x86_64")]
+    if (factors, width) == (Factors::Bf16, WIDEST)
+        && lanes.len().is_multiple_of(WIDEST)
+        && depth.len().is_multiple_of(2)
+        && let (Source::Dense(x), Some(unit)) = (source, isa.pairs())
+    {
+        let (rows, stride) = x.rest(depth.start);
+        unit.spread_numbers(&rows[lanes.start..], stride, panels);
+        return true;
+    }
     if factors != Factors::F32 || width != WIDE || !lanes.len().is_multiple_of(WIDE) {
         return false;
     }
@@ -389,7 +399,17 @@ mod tests {
         for (lanes, depth, width) in
             [(1, 1, 4), (14, 5, 14), (33, 700, 16), (70, 9, 32), (600, 3, 32), (29, 33, 14), (600, 5, 16), (45, 8, 6)]
                 .into_iter()
-                .chain([(48, 29, 16), (16, 8, 16), (32, 16, 16), (12, 17, 6), (6, 8, 6), (6, 9, 6), (6, 1, 6)])
+                .chain([
+                    (64, 10, 32),
+                    (32, 33, 32),
+                    (48, 29, 16),
+                    (16, 8, 16),
+                    (32, 16, 16),
+                    (12, 17, 6),
+                    (6, 8, 6),
+                    (6, 9, 6),
+                    (6, 1, 6),
+                ])
         {
             // Whole numbers that a bf16 holds.
             let value = |lane: usize, d: usize| ((lane * 37 + d * 11) % 256) as f32;

@@ -4,7 +4,7 @@ use super::Cpu;
 use super::numbers::{Half, Numbers, round_half, widen_half};
 use super::simd_dispatch::Isa;
 use crate::backend::Write;
-use crate::host::{Tile, ViewMut};
+use crate::host::ViewMut;
 use crate::tensor::Out;
 use std::ops::Range;
 
@@ -102,14 +102,11 @@ impl<'a> Sink<'a> {
 
     /// Tiles of at most `step` columns for each of the row ranges, which ascend without overlap.
     pub(super) fn tiles(self, ranges: impl IntoIterator<Item = Range<usize>>, step: usize) -> Vec<SinkTile<'a>> {
-        fn of<'a, T>(tiles: Vec<Tile<'a, T>>, row: impl Fn(&'a mut [T]) -> Row<'a>) -> Vec<SinkTile<'a>> {
-            let tile = |tile: Tile<'a, T>| SinkTile { row: tile.row, rows: tile.rows.into_iter().map(&row).collect() };
-            tiles.into_iter().map(tile).collect()
-        }
-        match self {
-            Self::F32(y) => of(y.tiles(ranges, step), Row::F32),
-            Self::Bf16(y) => of(y.tiles(ranges, step), Row::Bf16),
-        }
+        let tiles = match self {
+            Self::F32(y) => y.tiles_of(ranges, step, Row::F32),
+            Self::Bf16(y) => y.tiles_of(ranges, step, Row::Bf16),
+        };
+        tiles.into_iter().map(|(row, _, rows)| SinkTile { row, rows }).collect()
     }
 }
 
@@ -129,11 +126,18 @@ impl<'a> Row<'a> {
     }
 
     /// Runs of at most `step` elements.
-    pub(super) fn chunks(self, step: usize) -> Vec<Row<'a>> {
-        match self {
-            Self::F32(y) => y.chunks_mut(step).map(Row::F32).collect(),
-            Self::Bf16(y) => y.chunks_mut(step).map(Row::Bf16).collect(),
-        }
+    pub(super) fn chunks(self, step: usize) -> impl Iterator<Item = Row<'a>> {
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let row = rest.take()?;
+            let len = match &row {
+                Self::F32(y) => y.len(),
+                Self::Bf16(y) => y.len(),
+            };
+            let (run, behind) = row.split_at(step.min(len));
+            rest = (len > step).then_some(behind);
+            (len > 0).then_some(run)
+        })
     }
 
     /// `task` computes the row. It finds there what the row held where `write` adds to that; `buffer` has the sink's
