@@ -1,7 +1,7 @@
 //! One file, replaced whole: temporary name, fsync, rename, fsync of the parent.
 
 use crate::fs::{Fs, RealFs};
-use crate::hashed::{Digest, write_new};
+use crate::hashed::{Digest, write_into};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -35,9 +35,17 @@ pub fn write_file_on(
     }
     let parent = parent_of(path);
     remove_abandoned(parent);
-    let temporary = temporary_in(parent);
+    // A name is used once. Who tidies this directory may have opened a file long before removing it by its name: another
+    // file of that name would be removed in its place.
+    let (temporary, file) = loop {
+        let temporary = temporary_in(parent);
+        match fs.create(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            file => break (temporary, file?),
+        }
+    };
     // Held until the file has its name: whoever tidies this directory meanwhile sees that it is in use.
-    let (digest, _held) = write_new(fs, &temporary, write)?;
+    let (digest, _held) = write_into(fs, &temporary, file, write)?;
     if let Err(error) = fs.rename(&temporary, path) {
         drop(fs.remove_file(&temporary));
         return Err(error);
@@ -55,7 +63,7 @@ fn remove_abandoned(parent: &Path) {
         if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        // Removed while it is locked, so that a writer which has just created it finds it gone and creates it again.
+        // Removed while it is locked, so that a writer which has just created it finds it gone and creates another.
         let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
         if file.try_lock().is_ok() {
             drop(fs::remove_file(entry.path()));

@@ -16,6 +16,9 @@ pub trait DurableFile: Write {
 /// The operations of the protocol.
 pub trait Fs {
     /// Creates a file that must not exist yet and holds it: no other process that asks for its lock gets it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] where someone has taken it for abandoned, and removed it, before it was held.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DurableFile>>;
     /// Creates a directory that must not exist yet.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
@@ -41,15 +44,11 @@ impl DurableFile for File {
 
 impl Fs for RealFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
-        loop {
-            let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-            // Some network file systems have no locks; nobody gets one there and removes it for being abandoned.
-            let has_no_locks = file.lock().is_err();
-            // Between the two it had no owner, and may have been taken for one that a dead process left.
-            if has_no_locks || path.exists() {
-                return Ok(Box::new(file));
-            }
-        }
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        // Some network file systems have no locks; nobody gets one there and removes it for being abandoned.
+        let has_no_locks = file.lock().is_err();
+        // Between the two it had no owner, and may have been taken for one that a dead process left.
+        if has_no_locks || path.exists() { Ok(Box::new(file)) } else { Err(io::ErrorKind::ResourceBusy.into()) }
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {

@@ -83,7 +83,16 @@ pub(crate) fn write_new(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Written> {
-    let file = fs.create(path)?;
+    write_into(fs, path, fs.create(path)?, write)
+}
+
+/// The same into `file`, which was created at `path`.
+pub(crate) fn write_into(
+    fs: &dyn Fs,
+    path: &Path,
+    file: Box<dyn DurableFile>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<Written> {
     let written = fill(file, write);
     if written.is_err() {
         drop(fs.remove_file(path));

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use peft_durable::{
-    Damage, MANIFEST_NAME, Manifest, commit_directory, create_directories, read_manifest, remove_leftovers,
+    Damage, Fs, MANIFEST_NAME, Manifest, RealFs, commit_directory, create_directories, read_manifest, remove_leftovers,
     rename_file, replace_directory, sha256_file, verify_directory, write_file,
 };
 use proptest::prelude::*;
@@ -213,6 +213,38 @@ fn writers_of_one_directory_leave_each_other_alone() {
         assert_eq!(fs::read_to_string(path).unwrap(), format!("{writer} 199"));
     }
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 8);
+}
+
+#[test]
+fn a_file_that_was_taken_for_abandoned_is_not_made_again_under_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    let mut outcomes = [0, 0];
+    for round in 0..3000 {
+        let path = home.path().join(format!("file-{round}"));
+        let taken = std::thread::scope(|scope| {
+            // What tidies a directory, as fast as it can.
+            let taker = scope.spawn(|| {
+                let file = loop {
+                    if let Ok(file) = fs::File::options().write(true).open(&path) {
+                        break file;
+                    }
+                };
+                let is_mine = file.try_lock().is_ok();
+                if is_mine {
+                    fs::remove_file(&path).unwrap();
+                }
+                is_mine
+            });
+            let created = RealFs.create(&path);
+            let is_taken = taker.join().unwrap();
+            // Held, or told: never another file of that name.
+            assert_eq!(path.exists(), !is_taken, "round {round}");
+            assert_eq!(created.err().map(|error| error.kind()), is_taken.then_some(ErrorKind::ResourceBusy));
+            is_taken
+        });
+        outcomes[usize::from(taken)] += 1;
+    }
+    assert!(outcomes[0] > 0, "it is held at least once: {outcomes:?}");
 }
 
 #[test]
