@@ -17,7 +17,7 @@ pub(super) trait Written: Send + Sized {
 
     /// A register tile of these panels that goes from the registers to its place, where there is such a one. False
     /// elsewhere, and nothing is done.
-    fn fill(_: Kernel, _: &[Pair], _: &mut [&mut [Self]], _: Range<usize>, _: Epilogue) -> bool {
+    fn fill(_: Kernel, _: &[Pair], _: &mut [&mut [Self]], _: Range<usize>, _: Epilogue, _: &mut dyn Multiply) -> bool {
         false
     }
 }
@@ -29,14 +29,14 @@ pub(super) fn tile<T: Written>(
     rows: &mut [&mut [T]],
     cols: Range<usize>,
     epilogue: Epilogue,
-    multiply: &mut Multiply,
+    multiply: &mut dyn Multiply,
 ) {
-    if !T::fill(kernel, pairs, rows, cols.clone(), epilogue) {
+    if !T::fill(kernel, pairs, rows, cols.clone(), epilogue, multiply) {
         // Its place is wanted when the sums are there.
         for row in &*rows {
             ask_for(&row[cols.clone()]);
         }
-        multiply(pairs, rows.len(), cols.len(), &mut |sums| {
+        multiply.sums(pairs, rows.len(), cols.len(), &mut |sums| {
             T::finish(kernel.isa, rows, cols.clone(), sums, kernel.nr, epilogue);
         });
     }
@@ -44,12 +44,27 @@ pub(super) fn tile<T: Written>(
 
 impl Written for f32 {
     #[cfg(target_arch = "x86_64")]
-    fn fill(kernel: Kernel, pairs: &[Pair], rows: &mut [&mut [f32]], cols: Range<usize>, epilogue: Epilogue) -> bool {
+    fn fill(
+        kernel: Kernel,
+        pairs: &[Pair],
+        rows: &mut [&mut [f32]],
+        cols: Range<usize>,
+        epilogue: Epilogue,
+        multiply: &mut dyn Multiply,
+    ) -> bool {
         match (kernel.isa, kernel.factors) {
             (Isa::Avx2(isa), Factors::F32) => isa.tile_to(pairs, rows, cols, epilogue),
             (Isa::Avx512(isa), Factors::F32) => isa.tile_to(pairs, rows, cols, epilogue),
             (isa, Factors::Bf16) if isa.tiles(Factors::Bf16).is_none() => {
                 isa.pairs().is_some_and(|isa| isa.tile_to(pairs, rows, cols, epilogue))
+            }
+            (_, Factors::Bf16) if is_plain(epilogue) && cols.len() == BLOCK => {
+                let Some(rows) = rows.first_chunk_mut::<BLOCK>() else { return false };
+                let mut rows = rows.each_mut().map(|row| row[cols.clone()].first_chunk_mut().expect("of that width"));
+                for row in &rows {
+                    ask_for(&**row);
+                }
+                multiply.place(pairs, &mut rows)
             }
             _ => false,
         }
@@ -78,6 +93,12 @@ impl Written for Half {
             round_half(isa, row, numbers);
         }
     }
+}
+
+/// Whether sums are set as they are.
+#[cfg(target_arch = "x86_64")]
+fn is_plain(epilogue: Epilogue) -> bool {
+    epilogue.write == Write::Set && epilogue.alpha.to_bits() == 1.0_f32.to_bits() && epilogue.bias.is_none()
 }
 
 /// Numbers that are brought to their place together: one vector, or a few.
@@ -140,36 +161,45 @@ mod tests {
             f32::from_bits(0x3F00_3F00 | (state >> 8) & 0x007F_007F | (state & 0x80) << 24)
         };
         let mut filled = Vec::new();
-        for (path, factors) in PATHS.into_iter().flat_map(|row| [(row.0, Factors::F32), (row.0, Factors::Bf16)]) {
+        let paths = PATHS.into_iter().map(|row| row.0).chain([Path::ModelledTiles]);
+        for (path, factors) in paths.flat_map(|path| [(path, Factors::F32), (path, Factors::Bf16)]) {
             let Some(kernel) = path.isa().map(|isa| Kernel::of(isa, factors)) else { continue };
             let (mr, nr) = (kernel.mr, kernel.nr);
             let mut panel = |len: usize| -> Vec<f32> { (0..len).map(|_| number()).collect() };
             let panels = [90, 16].map(|steps| (panel(kernel.left_len(mr, steps)), panel(kernel.right_len(nr, steps))));
             let pairs: Vec<Pair> = panels.iter().map(|(a, b)| (&a[..], &b[..])).collect();
             let biases = panel(nr);
-            for (write, bias) in [(Write::Set, false), (Write::Add, false), (Write::Set, true), (Write::Add, true)] {
-                let epilogue = Epilogue { alpha: -0.75, bias: bias.then_some(&biases[..]), write };
-                let mut placed: Vec<Vec<f32>> = (0..mr).map(|_| panel(nr + 9)).collect();
+            let cases = [(Write::Set, false), (Write::Add, false), (Write::Set, true), (Write::Add, true)];
+            for ((write, bias), alpha) in cases.into_iter().flat_map(|case| [(case, -0.75), (case, 1.0)]) {
+                let epilogue = Epilogue { alpha, bias: bias.then_some(&biases[..]), write };
+                // Rows of one matrix: a unit that multiplies tiles sets no others.
+                let mut placed = panel(mr * (nr + 9));
                 let mut brought = placed.clone();
-                let mut rows: Vec<&mut [f32]> = placed.iter_mut().map(Vec::as_mut_slice).collect();
-                assert!(!f32::fill(kernel, &pairs, &mut rows, 5..4 + nr, epilogue), "no whole tile");
-                if !f32::fill(kernel, &pairs, &mut rows, 5..5 + nr, epilogue) {
+                let mut rows: Vec<&mut [f32]> = placed.chunks_exact_mut(nr + 9).collect();
+                let mut is_filled = false;
+                kernel.ready(|multiply| {
+                    let edge = f32::fill(kernel, &pairs, &mut rows, 5..4 + nr, epilogue, multiply);
+                    assert!(!edge, "no whole tile");
+                    is_filled = f32::fill(kernel, &pairs, &mut rows, 5..5 + nr, epilogue, multiply);
+                });
+                if !is_filled {
                     continue;
                 }
-                let mut rows: Vec<&mut [f32]> = brought.iter_mut().map(Vec::as_mut_slice).collect();
+                let mut rows: Vec<&mut [f32]> = brought.chunks_exact_mut(nr + 9).collect();
                 kernel.ready(|multiply| {
-                    multiply(&pairs, mr, nr, &mut |sums| {
+                    multiply.sums(&pairs, mr, nr, &mut |sums| {
                         f32::finish(kernel.isa, &mut rows, 5..5 + nr, sums, nr, epilogue);
                     });
                 });
-                let bits = |rows: &[Vec<f32>]| rows.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let bits = |rows: &[f32]| rows.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 assert_eq!(bits(&placed), bits(&brought), "{path:?}, {factors:?}, {write:?}, bias {bias}");
-                assert!(placed.iter().flatten().all(|x| x.is_finite()));
+                assert!(placed.iter().all(|x| x.is_finite()));
                 filled.push((path, factors));
             }
         }
-        let expected = |path: Path, factors| !path.available() || filled.contains(&(path, factors));
+        let expected = |path: Path, factors| path.isa().is_none() || filled.contains(&(path, factors));
         assert!(expected(Path::Avx2, Factors::F32) && expected(Path::Avx512, Factors::F32));
-        assert!(expected(Path::Avx512Bf16, Factors::Bf16));
+        assert!(expected(Path::Avx512Bf16, Factors::Bf16) && expected(Path::Amx, Factors::Bf16));
+        assert!(expected(Path::ModelledTiles, Factors::Bf16));
     }
 }

@@ -485,7 +485,7 @@ impl Part<'_> {
     }
 
     /// The same with what multiplies set up.
-    pub(super) fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut Multiply) {
+    pub(super) fn fill_with<T: Written>(&self, mut tile: Tile<T>, multiply: &mut dyn Multiply) {
         let &Self { kernel, ref panels, epilogue } = self;
         let Kernel { mr, nr, .. } = kernel;
         let width = tile.rows.first().map_or(0, |row| row.len());

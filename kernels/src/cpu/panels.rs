@@ -9,7 +9,7 @@ use super::pack_squares::pack_squares;
 use super::packed::Lying;
 use super::simd_dispatch::Isa;
 use super::source::Source;
-use super::tiles::{BLOCK, BlockSums, SIDE, TileUnit};
+use super::tiles::{BLOCK, BlockSums, Multiplier, SIDE, TileUnit};
 use crate::backend::Write;
 use std::ops::Range;
 
@@ -49,8 +49,49 @@ impl<'a> Side<'a> {
 /// Panels of both operands that belong together.
 pub(super) type Pair<'a> = (&'a [f32], &'a [f32]);
 
-/// Sums the products of all pairs: these, how many rows and columns are wanted, and what takes the sums.
-pub(super) type Multiply<'a> = dyn FnMut(&[Pair], usize, usize, &mut dyn FnMut(&[f32])) + 'a;
+/// What sums the products of all pairs, set up on a thread.
+pub(super) trait Multiply {
+    /// So many rows and columns of the sums at least, a tile's width a row, to `take`.
+    fn sums(&mut self, pairs: &[Pair], rows: usize, cols: usize, take: &mut dyn FnMut(&[f32]));
+
+    /// All sums set in these rows. False where they cannot be, and nothing is done.
+    fn place(&mut self, _: &[Pair], _: &mut [&mut [f32; BLOCK]; BLOCK]) -> bool {
+        false
+    }
+}
+
+/// Sums in the processor's registers.
+struct InRegisters {
+    isa: Isa,
+    factors: Factors,
+    sums: Sums,
+}
+
+impl Multiply for InRegisters {
+    fn sums(&mut self, pairs: &[Pair], rows: usize, cols: usize, take: &mut dyn FnMut(&[f32])) {
+        self.isa.tile_of(self.factors, pairs, rows, cols, &mut self.sums);
+        take(&self.sums);
+    }
+}
+
+/// Sums in a unit that multiplies tiles.
+struct InTiles<'u> {
+    unit: &'u mut dyn Multiplier,
+    sums: BlockSums,
+}
+
+impl Multiply for InTiles<'_> {
+    fn sums(&mut self, pairs: &[Pair], rows: usize, _: usize, take: &mut dyn FnMut(&[f32])) {
+        for (i, (a, b)) in pairs.iter().enumerate() {
+            self.unit.multiply(a, b, rows, &mut self.sums, if i == 0 { Write::Set } else { Write::Add });
+        }
+        take(self.sums.0.as_flattened());
+    }
+
+    fn place(&mut self, pairs: &[Pair], rows: &mut [&mut [f32; BLOCK]; BLOCK]) -> bool {
+        self.unit.multiply_to(pairs, rows)
+    }
+}
 
 /// What multiplies, and so the form of the panels.
 #[derive(Clone, Copy)]
@@ -167,24 +208,12 @@ impl Kernel {
     }
 
     /// `task` with what multiplies set up on this thread.
-    pub(super) fn ready(self, task: impl FnOnce(&mut Multiply)) {
+    pub(super) fn ready(self, task: impl FnOnce(&mut dyn Multiply)) {
         let Self { isa, factors, tiles, .. } = self;
-        let Some(unit) = tiles else {
-            let mut sums: Sums = [0.0; 448];
-            return task(&mut |pairs, rows, cols, finish| {
-                isa.tile_of(factors, pairs, rows, cols, &mut sums);
-                finish(&sums);
-            });
-        };
-        let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
-        unit.with(|unit| {
-            task(&mut |pairs, rows, _, finish| {
-                for (i, (a, b)) in pairs.iter().enumerate() {
-                    unit.multiply(a, b, rows, &mut sums, if i == 0 { Write::Set } else { Write::Add });
-                }
-                finish(sums.0.as_flattened());
-            });
-        });
+        match tiles {
+            None => task(&mut InRegisters { isa, factors, sums: [0.0; 448] }),
+            Some(unit) => unit.with(|unit| task(&mut InTiles { unit, sums: BlockSums([[0.0; BLOCK]; BLOCK]) })),
+        }
     }
 }
 

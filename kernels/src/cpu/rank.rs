@@ -113,7 +113,7 @@ impl Task<'_> {
                     let rank = rank.min(if sum.is_turned { sum.rows[0].len() } else { sum.rows.len() });
                     for (cols, b) in steps(0..self.columns.len(), kernel.nr).zip(b.chunks(kernel.nr * b_words)) {
                         for (ranks, a) in steps(0..rank, kernel.mr).zip(a.chunks(kernel.mr * a_words)) {
-                            multiply(&[(a, b)], ranks.len(), cols.len(), &mut |sums| {
+                            multiply.sums(&[(a, b)], ranks.len(), cols.len(), &mut |sums| {
                                 sum.add(kernel.isa, ranks.clone(), cols.clone(), sums, kernel.nr);
                             });
                         }

@@ -3,7 +3,8 @@
 //! The kernel has to be asked once per process; a thread says how it divides the registers before it uses them, and
 //! gives them back afterwards, so that switching between threads stays cheap. `std` has no intrinsics for it yet.
 
-use super::tiles::{BlockSums, Multiplier, SIDE, TileUnit, tiles_deep, works};
+use super::panels::Pair;
+use super::tiles::{BLOCK, BlockSums, Multiplier, SIDE, TileUnit, tiles_deep, works};
 use crate::backend::Write;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -100,26 +101,54 @@ impl Multiplier for SetUp {
         let begun = usize::from(write == Write::Add);
         let (a, b, sums) = (a.as_ptr(), b.as_ptr(), sums.0.as_mut_ptr().cast());
         // SAFETY: `self` proves that the registers are divided as the functions need; `tiles_deep` found that both panels
-        // are `deep` times two tiles, and `sums` is 32 rows of 32 numbers.
+        // are `deep` times two tiles, and `sums` is 32 rows of 32 numbers, one behind the other.
         unsafe {
             if rows > SIDE {
-                two_by_two(a, b, deep, sums, begun);
+                two_by_two(a, b, deep, sums, begun, size_of::<[f32; BLOCK]>());
             } else {
                 one_by_two(a, b, deep, sums, begun);
             }
         }
     }
+
+    fn multiply_to(&mut self, pairs: &[Pair], rows: &mut [&mut [f32; BLOCK]; BLOCK]) -> bool {
+        // The function writes all of them from where the first one is.
+        let places = rows.each_mut().map(|row| row.as_mut_ptr().expose_provenance());
+        let stride = places[1].wrapping_sub(places[0]);
+        let is_even = places.windows(2).all(|two| two[1].wrapping_sub(two[0]) == stride);
+        let deep = |(a, b): &Pair| tiles_deep(a, b);
+        if !is_even || pairs.iter().all(|pair| deep(pair) == 0) {
+            return false;
+        }
+        let sums = std::ptr::with_exposed_provenance_mut(places[0]);
+        for (i, pair) in pairs.iter().filter(|pair| deep(pair) > 0).enumerate() {
+            let (a, b) = (pair.0.as_ptr(), pair.1.as_ptr());
+            // SAFETY: as above; row `i` of 32 numbers lies `i` times `stride` bytes behind the first one, and the
+            // references to all rows are held until the function is over.
+            unsafe { two_by_two(a, b, deep(pair), sums, usize::from(i > 0), stride) };
+        }
+        true
+    }
 }
 
-/// Four tiles of sums; `begun` is one where there are some already, or zero.
+/// Four tiles of sums, whose rows are `stride` bytes apart; `begun` is one where there are some already, or zero.
 ///
 /// # Safety
 /// The tile unit is set up with eight tiles of 16 rows of 64 bytes; `a` and `b` are `deep` times 2048 readable bytes,
-/// `deep` at least one, `sums` is 4096 readable and writable ones.
+/// `deep` at least one, `sums` is 32 times 128 readable and writable ones, `stride` bytes apart.
 #[inline(never)]
-unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, sums: *mut f32, begun: usize) {
-    // SAFETY: reads and writes what the caller promises: 16 rows of 64 bytes from each address, 64 bytes apart in `a` and
-    // 128 in `b` and `sums`.
+unsafe extern "sysv64" fn two_by_two(
+    a: *const f32,
+    b: *const f32,
+    deep: usize,
+    sums: *mut f32,
+    begun: usize,
+    stride: usize,
+) {
+    // The two lower tiles.
+    let lower = sums.wrapping_byte_add(stride.wrapping_mul(SIDE));
+    // SAFETY: reads and writes what the caller promises: 16 rows of 64 bytes from each address, 64 bytes apart in `a`,
+    // 128 in `b`, `stride` in `sums`.
     unsafe {
         asm!(
             "test {begun}, {begun}",
@@ -130,10 +159,10 @@ unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, 
             "tilezero tmm3",
             "jmp 2f",
             "3:",
-            "tileloadd tmm0, [{sums} + 1*{far}]",
-            "tileloadd tmm1, [{sums} + 1*{far} + 64]",
-            "tileloadd tmm2, [{sums} + 1*{far} + 2048]",
-            "tileloadd tmm3, [{sums} + 1*{far} + 2112]",
+            "tileloadd tmm0, [{sums} + 1*{stride}]",
+            "tileloadd tmm1, [{sums} + 1*{stride} + 64]",
+            "tileloadd tmm2, [{lower} + 1*{stride}]",
+            "tileloadd tmm3, [{lower} + 1*{stride} + 64]",
             "2:",
             "tileloadd tmm4, [{a} + 1*{near}]",
             "tileloadd tmm6, [{b} + 1*{far}]",
@@ -147,14 +176,16 @@ unsafe extern "sysv64" fn two_by_two(a: *const f32, b: *const f32, deep: usize, 
             "add {b}, 2048",
             "dec {deep}",
             "jnz 2b",
-            "tilestored [{sums} + 1*{far}], tmm0",
-            "tilestored [{sums} + 1*{far} + 64], tmm1",
-            "tilestored [{sums} + 1*{far} + 2048], tmm2",
-            "tilestored [{sums} + 1*{far} + 2112], tmm3",
+            "tilestored [{sums} + 1*{stride}], tmm0",
+            "tilestored [{sums} + 1*{stride} + 64], tmm1",
+            "tilestored [{lower} + 1*{stride}], tmm2",
+            "tilestored [{lower} + 1*{stride} + 64], tmm3",
             a = inout(reg) a => _,
             b = inout(reg) b => _,
             deep = inout(reg) deep => _,
             sums = in(reg) sums,
+            lower = in(reg) lower,
+            stride = in(reg) stride,
             begun = in(reg) begun,
             near = in(reg) 64_usize,
             far = in(reg) 128_usize,

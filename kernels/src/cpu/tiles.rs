@@ -5,6 +5,7 @@
 //! a step of the depth is a row of 32 words, so that two tiles lie side by side. The depth is filled up with zeros
 //! to whole tiles.
 
+use super::panels::Pair;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::simd_amx::Amx;
 use crate::backend::Write;
@@ -46,6 +47,11 @@ pub(super) trait Multiplier {
     /// `sums[r][c] (=|+=) Σ_d a[r, d]·b[d, c]`, both halves of every word, for at least the first `rows` rows. The panels
     /// have the same number of whole tiles; what is added is added tile after tile.
     fn multiply(&mut self, a: &[f32], b: &[f32], rows: usize, sums: &mut BlockSums, write: Write);
+
+    /// The same sums of all pairs, set in rows that lie anywhere. False where they cannot be, and nothing is done.
+    fn multiply_to(&mut self, _: &[Pair], _: &mut [&mut [f32; BLOCK]; BLOCK]) -> bool {
+        false
+    }
 }
 
 /// Tiles along the depth of two panels that belong together.
@@ -79,6 +85,15 @@ impl Multiplier for Model {
                 sums[column * SIDE..][..SIDE].copy_from_slice(&tile);
             }
         }
+    }
+
+    fn multiply_to(&mut self, pairs: &[Pair], rows: &mut [&mut [f32; BLOCK]; BLOCK]) -> bool {
+        let mut sums = BlockSums([[0.0; BLOCK]; BLOCK]);
+        for (i, (a, b)) in pairs.iter().enumerate() {
+            self.multiply(a, b, BLOCK, &mut sums, if i == 0 { Write::Set } else { Write::Add });
+        }
+        rows.iter_mut().zip(sums.0).for_each(|(row, sums)| **row = sums);
+        true
     }
 }
 
@@ -135,6 +150,7 @@ pub(super) fn works(unit: TileUnit) -> bool {
         unit.with(|unit| {
             unit.multiply(a0, b0, rows, &mut sums, Write::Set);
             unit.multiply(a1, b1, rows, &mut sums, Write::Add);
+            good &= rows < BLOCK || sets_places(unit, &[(a0, b0), (a1, b1)], &sums);
         });
         for (r, c) in (0..rows).flat_map(|r| (0..BLOCK).map(move |c| (r, c))) {
             let (mut want, mut size) = (0.0_f64, 0.0_f64);
@@ -151,6 +167,21 @@ pub(super) fn works(unit: TileUnit) -> bool {
         }
     }
     good
+}
+
+/// Whether sums that are set in rows of something wider are these, and nothing else there changes.
+fn sets_places(unit: &mut dyn Multiplier, pairs: &[Pair], sums: &BlockSums) -> bool {
+    const WIDTH: usize = BLOCK + 11;
+    const FIRST: usize = 5;
+    let mut place = [[f32::NAN; WIDTH]; BLOCK];
+    let mut rows = place.each_mut().map(|row| row[FIRST..].first_chunk_mut().expect("rows are wider"));
+    unit.multiply_to(pairs, &mut rows)
+        && place.iter().zip(&sums.0).all(|(row, sums)| {
+            let (before, row) = row.split_at(FIRST);
+            let (row, behind) = row.split_at(BLOCK);
+            let is_same = row.iter().zip(sums).all(|(x, sum)| x.to_bits() == sum.to_bits());
+            is_same && before.iter().chain(behind).all(|x| x.is_nan())
+        })
 }
 
 #[cfg(test)]
