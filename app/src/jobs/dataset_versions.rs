@@ -25,6 +25,9 @@ pub struct DatasetVersion {
     pub bytes: u64,
     /// What is special about it, in the words of whoever kept it.
     pub note: String,
+    /// This program kept it, before it changed the rows; so the note is its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_automatic: bool,
 }
 
 /// The rows of a project and their versions.
@@ -80,8 +83,19 @@ impl Versions {
         Ok(versions)
     }
 
-    /// Keep the rows as they are. Where the newest version is just these, it is the answer, with `false`.
+    /// Keep the rows as they are. Where the newest version is just these, it is the answer, with `false`; a note takes the
+    /// place of one that this program made.
     pub fn save(&self, note: &str) -> Result<(DatasetVersion, bool)> {
+        let (mut version, is_new) = self.keep_as(note, false)?;
+        let note = note.trim();
+        if version.is_automatic && !note.is_empty() {
+            (version.note, version.is_automatic) = (note.to_owned(), false);
+            self.describe(&version)?;
+        }
+        Ok((version, is_new))
+    }
+
+    fn keep_as(&self, note: &str, is_automatic: bool) -> Result<(DatasetVersion, bool)> {
         let (bytes, sha256) = self.read(&self.rows)?;
         let versions = self.list()?;
         if let Some(newest) = versions.last()
@@ -97,12 +111,16 @@ impl Versions {
             version += 1;
         }
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
-        let kept =
-            DatasetVersion { version, created, sha256, rows, bytes: bytes.len() as u64, note: note.trim().to_owned() };
+        let (bytes_of, note) = (bytes.len() as u64, note.trim().to_owned());
+        let kept = DatasetVersion { version, created, sha256, rows, bytes: bytes_of, note, is_automatic };
         write(&self.file(version), &bytes)?;
-        let description = serde_json::to_vec_pretty(&kept).expect("a version is plain data");
-        write(&self.folder.join(format!("{version:04}.json")), &description)?;
+        self.describe(&kept)?;
         Ok((kept, true))
+    }
+
+    fn describe(&self, version: &DatasetVersion) -> Result<()> {
+        let description = serde_json::to_vec_pretty(version).expect("a version is plain data");
+        write(&self.folder.join(format!("{:04}.json", version.version)), &description)
     }
 
     /// Make the rows of `from` those of the project. What they were is kept first, if it is not yet.
@@ -143,12 +161,12 @@ impl Versions {
         if !self.has_rows() {
             return Ok(None);
         }
-        let (kept, _) = self.save("before rows were generated")?;
+        let (kept, _) = self.keep_as("before rows were generated", true)?;
         Ok(Some(self.file(kept.version)))
     }
 
     fn keep_current(&self, note: &str) -> Result<()> {
-        if self.has_rows() { self.save(note).map(drop) } else { Ok(()) }
+        if self.has_rows() { self.keep_as(note, true).map(drop) } else { Ok(()) }
     }
 
     /// A generation that was stopped before its first row leaves an empty file.
@@ -289,6 +307,22 @@ mod tests {
         assert_eq!(versions.restore(9).expect_err("unknown").code, "PS-RUN-001");
         std::fs::write(versions.file(1), "{}").expect("written");
         assert_eq!(versions.restore(1).expect_err("damaged").code, "PS-DATA-013");
+    }
+
+    #[test]
+    fn what_somebody_says_of_rows_that_this_program_kept_is_not_lost() {
+        let home = tempfile::tempdir().expect("a directory");
+        let versions = Versions::at(home.path(), "p");
+        let file = home.path().join("rows.jsonl");
+        std::fs::write(&file, rows(&[("a", "one")])).expect("written");
+        versions.take(&file).expect("taken");
+        versions.make_room().expect("kept");
+        assert!(versions.list().expect("listed")[0].is_automatic);
+        let (named, is_new) = versions.save("by hand").expect("named");
+        assert!(!is_new && named.version == 1 && named.note == "by hand" && !named.is_automatic);
+        // Nor is it by what this program would say.
+        versions.make_room().expect("kept");
+        assert_eq!(versions.list().expect("listed"), [named]);
     }
 
     #[test]

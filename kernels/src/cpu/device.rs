@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::weight::FrozenWeight;
 use std::sync::Arc;
 
+/// Changes when the arithmetic of the kernels does, and with it the last bits of results.
+const KERNELS: u32 = 8;
+
 impl Cpu {
     /// `threads` threads on the best path of this processor.
     pub fn new(threads: usize) -> Result<Self> {
@@ -57,6 +60,17 @@ impl Cpu {
         }
         let is_packed = is_packed_for(self.kernel(), &w);
         if is_packed { Packed::new(&self.pool, self.isa, &w).map(Held::Packed) } else { Ok(Held::Stored(w)) }
+    }
+
+    /// All that the last bits of results depend on.
+    pub(super) fn arithmetic(&self) -> String {
+        let path = self.path.for_factors(self.factors).name();
+        let factors = match self.factors {
+            Factors::F32 => String::new(),
+            rounded @ Factors::Bf16 => format!(" factors={0} kept={0}", rounded.name()),
+        };
+        let rows = if self.eight_bit_rows { " rows=int8" } else { "" };
+        format!("cpu {path} threads={} kernels={KERNELS}{factors}{rows}", self.pool.count())
     }
 
     /// What the factors of large products are rounded to.

@@ -126,9 +126,6 @@ use crate::tensor::{In, Out, Tensor};
 use crate::weight::{FrozenWeight, Matrix};
 use std::sync::Arc;
 
-/// Changes when the arithmetic of the kernels does, and with it the last bits of results.
-const KERNELS: u32 = 8;
-
 /// A processor with some of its threads.
 #[derive(Clone, Debug)]
 pub struct Cpu {
@@ -147,13 +144,7 @@ impl Backend for Cpu {
     const NAME: &'static str = "cpu";
 
     fn fingerprint(&self) -> String {
-        let path = self.path.for_factors(self.factors).name();
-        let factors = match self.factors {
-            Factors::F32 => String::new(),
-            rounded @ Factors::Bf16 => format!(" factors={0} kept={0}", rounded.name()),
-        };
-        let rows = if self.eight_bit_rows { " rows=int8" } else { "" };
-        format!("cpu {path} threads={} kernels={KERNELS}{factors}{rows}", self.pool.count())
+        self.arithmetic()
     }
 
     fn zeros(&self, rows: usize, cols: usize) -> Result<Tensor<Self>> {

@@ -101,8 +101,8 @@ impl Logic {
                 let problem = page.making.hear(said);
                 page.problem = problem.or(page.problem.take());
                 if is_over {
-                    page.review.written =
-                        page.review.queue.as_ref().and_then(|queue| queue.jobs.first()).map(|job| job.id);
+                    // Its own words: the page may not have read yet that there is a new one.
+                    page.review.written = page.making.report.as_ref().and_then(|report| report["job"].as_i64());
                 }
             }
             Job::Label => {
@@ -324,4 +324,23 @@ fn with_chunks(store: &Store, project: &str, rows: Vec<TeachingRow>, mut known: 
         all.push(Shown { row, chunk });
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn whose_the_rows_are_is_known_before_they_are_read() {
+        let mut page = Studio::default();
+        Logic::hear_teaching(&mut page, Job::Generate, Said::Line(json!({"job": 7, "rows": 2})));
+        Logic::hear_teaching(&mut page, Job::Generate, Said::Ended(Ending::Done(Vec::new())));
+        assert!(page.review.queue.is_none() && page.review.written == Some(7));
+
+        // One that left no word may have written rows or not: whatever is there is kept before it is replaced.
+        page.making.begin();
+        Logic::hear_teaching(&mut page, Job::Generate, Said::Ended(Ending::Stopped));
+        assert_eq!(page.review.written, None);
+    }
 }
