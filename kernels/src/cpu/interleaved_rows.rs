@@ -24,7 +24,20 @@ pub(super) struct Group {
     pub(super) scale: f32,
 }
 
+/// Two numbers in a word.
+#[inline(always)]
+pub(super) fn both([a, b]: [i16; 2]) -> i32 {
+    i32::from(b) << 16 | i32::from(a.cast_unsigned())
+}
+
 impl Group {
+    /// Four codes in a word. No closure: what is called here is inlined into functions for an instruction set.
+    #[inline(always)]
+    pub(super) fn four(&self, word: usize) -> i32 {
+        let [a, b, c, d] = self.codes.as_chunks().0[word];
+        i32::from_le_bytes([a.cast_unsigned(), b.cast_unsigned(), c.cast_unsigned(), d.cast_unsigned()])
+    }
+
     const NOTHING: Self =
         Self { codes: [0; GROUP], quarters: [[0; 2]; 4], pairs: [[0; 2]; 2], halves: [0; 2], scale: 0.0 };
 

@@ -8,7 +8,7 @@
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are indexed by what they belong to")]
 
 use super::interleaved::{Kind, STEP_OF_VALUES, STRIP, Table};
-use super::interleaved_rows::Group;
+use super::interleaved_rows::{Group, both};
 use super::simd_avx2_bytes::{Avx2Bytes, LINE, at, load16, load32, numbers_of};
 use super::simd_avx2_bytes_k::halves_of_32;
 use super::simd_dispatch::ask_ahead;
@@ -49,16 +49,14 @@ fn strip_of<const R: usize>(kind: &Kind, strip: &[u8], x: &[&[Group]; R]) -> [[f
 #[inline]
 #[target_feature(enable = "avx2")]
 fn four(x: &Group, word: usize) -> __m256i {
-    let [a, b, c, d] = x.codes.as_chunks().0[word].map(i8::cast_unsigned);
-    _mm256_set1_epi32(i32::from_le_bytes([a, b, c, d]))
+    _mm256_set1_epi32(x.four(word))
 }
 
 /// Two numbers, for eight rows.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn two(pair: [i16; 2]) -> __m256i {
-    let [a, b] = pair.map(i16::cast_unsigned).map(u32::from);
-    _mm256_set1_epi32((a | b << 16).cast_signed())
+    _mm256_set1_epi32(both(pair))
 }
 
 /// `sums += codes·x`
@@ -140,8 +138,8 @@ fn q4_k<const R: usize>(strip: &[u8], x: &[&[Group]; R]) -> [__m256; R] {
                 }
             }
             for r in 0..R {
-                let [first, second] = [0, 1].map(|half| _mm256_madd_epi16(halves[half][r], scales[half]));
-                let whole = _mm256_add_epi32(first, second);
+                let first = _mm256_madd_epi16(halves[0][r], scales[0]);
+                let whole = _mm256_add_epi32(first, _mm256_madd_epi16(halves[1][r], scales[1]));
                 sums[r] = less(sums[r], whole, scales_of, mins, mins_of, &x[r][i][g]);
             }
         }

@@ -7,7 +7,7 @@
 #![expect(clippy::needless_range_loop, reason = "arrays of registers are indexed by what they belong to")]
 
 use super::interleaved::{Kind, STEP_OF_VALUES, Table, WIDE_STRIP};
-use super::interleaved_rows::Group;
+use super::interleaved_rows::{Group, both};
 use super::simd_avx512_vnni::{Avx512Vnni, LINE, at, load16, load32, load64};
 use super::simd_dispatch::ask_ahead;
 use crate::quant::GgmlType;
@@ -61,16 +61,14 @@ fn ask_for_all(bytes: &[u8]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn multiply(sums: &mut __m512i, codes: __m512i, x: &Group, word: usize) {
-    let four = i32::from_le_bytes(x.codes.as_chunks().0[word].map(i8::cast_unsigned));
-    *sums = _mm512_dpbusd_epi32(*sums, codes, _mm512_set1_epi32(four));
+    *sums = _mm512_dpbusd_epi32(*sums, codes, _mm512_set1_epi32(x.four(word)));
 }
 
 /// Two numbers, for all rows.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn two(pair: [i16; 2]) -> __m512i {
-    let [a, b] = pair.map(i16::cast_unsigned).map(u32::from);
-    _mm512_set1_epi32((a | b << 16).cast_signed())
+    _mm512_set1_epi32(both(pair))
 }
 
 /// The sum of two numbers times `by`.
